@@ -1,0 +1,62 @@
+"""The exceptions of this package: one small family, each message saying what to do next.
+
+The command line turns every `DdamfnError` into one line on standard error, so a message is a single sentence or two, names the
+file or the argument, and never needs a traceback to be understood.
+"""
+
+
+class DdamfnError(Exception):
+    """Base of every error that this package raises on purpose; catch it to catch them all."""
+
+
+class UsageError(DdamfnError):
+    """Arguments that cannot be used together or do not exist (exit status 2 on the command line)."""
+
+
+class UnreadableImage(DdamfnError):
+    """A file that cannot be decoded into a picture: truncated, empty, too large, or not a picture at all."""
+
+
+class DegenerateFace(DdamfnError):
+    """Five landmarks from which no similarity transform follows, such as points on one spot or on one line."""
+
+
+class UnknownLabel(DdamfnError):
+    """A class name or index that is none of the canonical expressions and not in the data set's own list."""
+
+
+class WeightsError(DdamfnError):
+    """A weights file or its card that is missing, damaged, or does not fit the network."""
+
+
+class DataError(DdamfnError):
+    """A data set whose files are missing, malformed, or not in any known layout."""
+
+
+class ConfigError(DdamfnError):
+    """A configuration with an unknown field, a wrong type, or a value out of range."""
+
+
+class TrainingError(DdamfnError):
+    """A training run that cannot go on: a loss that is not finite, an empty class, a full disk."""
+
+
+class MissingExtra(DdamfnError):
+    """An optional package that the asked feature needs is not installed."""
+
+    def __init__(self, extra: str, package: str, feature: str | None = None) -> None:
+        """Build the message from the names.
+
+        Args:
+            extra: name of this package's extra, such as `parquet`.
+            package: the distribution that is missing, such as `pyarrow`.
+            feature: what needs it, as the sentence's subject; the extra's name capitalised when None.
+        """
+        super().__init__(f'{feature or extra.capitalize()} needs {package}: pip install "ddamfn[{extra}]"')
+        self.extra = extra
+        self.package = package
+        self.feature = feature
+
+    def __reduce__(self) -> tuple[type["MissingExtra"], tuple[str, str, str | None]]:
+        """Pickle by the constructor's own arguments, so that the error survives a worker process."""
+        return (type(self), (self.extra, self.package, self.feature))
