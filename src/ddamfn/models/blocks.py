@@ -1,0 +1,105 @@
+"""Convolution blocks of MFN: plain, mixed depthwise, and the bottleneck that joins them with attention.
+
+Source: Zhang et al., "A Dual-Direction Attention Mixed Feature Network for Facial Expression Recognition", Electronics
+2023, 12(17), 3595, sections 3.1-3.2; MixConv: Tan and Le, BMVC 2019; the bottleneck: Sandler et al., CVPR 2018.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ddamfn.models.attention import CoordinateAttention
+
+
+class ConvBlock(nn.Sequential):
+    """Convolution without bias, batch normalisation, PReLU with one slope a channel."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int = 1, *, stride: int = 1, groups: int = 1
+    ) -> None:
+        super().__init__()
+        padding = kernel_size // 2
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=False)
+        self.norm = nn.BatchNorm2d(out_channels)
+        self.act = nn.PReLU(out_channels)
+
+
+class LinearBlock(nn.Sequential):
+    """Convolution without bias and batch normalisation, no activation: the linear end of a bottleneck."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int | tuple[int, int] = 1, *, groups: int = 1
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, groups=groups, bias=False)
+        self.norm = nn.BatchNorm2d(out_channels)
+
+
+class GDConv(LinearBlock):
+    """Global depthwise convolution: one learned weight a channel and position in place of average pooling.
+
+    The kernel covers the whole map, (B, C, H, W) -> (B, C, 1, 1), so that positions count differently.
+
+    Source: Chen et al., MobileFaceNets, CCBR 2018, section 3.2.
+    """
+
+    def __init__(self, channels: int, kernel_size: int | tuple[int, int]) -> None:
+        super().__init__(channels, channels, kernel_size, groups=channels)
+
+
+class MixedDepthwiseConv(nn.Module):
+    """Depthwise convolutions of several odd kernel sizes, each on its own share of the channels.
+
+    Kept because the authors' network has it so: nothing, neither normalisation nor activation, stands between these
+    convolutions and the attention that follows.
+    """
+
+    def __init__(self, kernels: Sequence[int], splits: Sequence[int], *, stride: int = 1) -> None:
+        super().__init__()
+        self.splits = list(splits)
+        self.convs = nn.ModuleList(
+            nn.Conv2d(width, width, kernel, stride, kernel // 2, groups=width, bias=False)
+            for kernel, width in zip(kernels, splits, strict=True)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = torch.split(x, self.splits, dim=1)
+        return torch.cat([conv(part) for conv, part in zip(self.convs, parts, strict=True)], dim=1)
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """One row of MFN's table: `repeats` bottlenecks of one shape.
+
+    `splits` are the channels that each kernel size takes of the `expand` channels inside the bottleneck.
+    """
+
+    in_channels: int
+    out_channels: int
+    expand: int
+    kernels: tuple[int, ...]
+    splits: tuple[int, ...]
+    stride: int
+    repeats: int = 1
+
+
+class MixBottleneck(nn.Module):
+    """Expand (1x1), mix (depthwise), attend (coordinate attention), project (1x1, linear).
+
+    With stride 1 and equal width it is MFN's *residual bottleneck*; with stride 2 its *non-residual block*.
+    """
+
+    def __init__(self, spec: StageSpec, *, mixed_kernels: bool, coordinate_attention: bool) -> None:
+        super().__init__()
+        kernels, splits = (spec.kernels, spec.splits) if mixed_kernels else ((3,), (spec.expand,))
+        self.expand = ConvBlock(spec.in_channels, spec.expand)
+        self.mix = MixedDepthwiseConv(kernels, splits, stride=spec.stride)
+        self.attend = CoordinateAttention(spec.expand) if coordinate_attention else nn.Identity()
+        self.project = LinearBlock(spec.expand, spec.out_channels)
+        self.residual = spec.stride == 1 and spec.in_channels == spec.out_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.project(self.attend(self.mix(self.expand(x))))
+        return x + y if self.residual else y

@@ -1,0 +1,54 @@
+"""DDAMFN: MFN's map, DDAN's heads.
+
+Source: Zhang et al., "A Dual-Direction Attention Mixed Feature Network for Facial Expression Recognition", Electronics
+2023, 12(17), 3595.
+"""
+
+from torch import Tensor, nn
+
+from ddamfn.models.ddan import DDAN
+from ddamfn.models.mfn import FEATURE_CHANNELS, FEATURE_SIDE, MFNTrunk, fit_to_head
+from ddamfn.models.output import ModelOutput
+from ddamfn.models.registry import register_model
+
+
+class DDAMFN(nn.Module):
+    """The whole network.
+
+    Args:
+        num_classes: K.
+        num_heads: attention heads; 2 in the paper, 0 gives trunk, GDConv and linear layer.
+        mixed_kernels: see `MFNTrunk`.
+        coordinate_attention: see `MFNTrunk`.
+    """
+
+    input_size = (112, 112)
+
+    def __init__(
+        self, *, num_classes: int, num_heads: int = 2, mixed_kernels: bool = True, coordinate_attention: bool = True
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.trunk = MFNTrunk(mixed_kernels=mixed_kernels, coordinate_attention=coordinate_attention)
+        self.ddan = DDAN(
+            channels=FEATURE_CHANNELS, side=FEATURE_SIDE, num_classes=num_classes, num_heads=num_heads
+        )
+
+    def forward(self, images: Tensor) -> ModelOutput:
+        """Classify normalised RGB pictures (B, 3, 112, 112) float."""
+        features = fit_to_head(self.trunk(images))
+        logits, attention = self.ddan(features)
+        return ModelOutput(logits, features, attention)
+
+
+@register_model
+def ddamfn(
+    *, num_classes: int, num_heads: int = 2, mixed_kernels: bool = True, coordinate_attention: bool = True
+) -> DDAMFN:
+    """DDAMFN; 4,105,999 parameters with 7 classes and 2 heads."""
+    return DDAMFN(
+        num_classes=num_classes,
+        num_heads=num_heads,
+        mixed_kernels=mixed_kernels,
+        coordinate_attention=coordinate_attention,
+    )

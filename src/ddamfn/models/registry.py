@@ -1,0 +1,63 @@
+"""Networks by name, for recipes and the command line; in Python the classes may as well be called directly."""
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar, cast
+
+from torch import Tensor, nn
+
+from ddamfn.models.output import ModelOutput
+
+
+class Network(Protocol):
+    """What every registered network offers beside `torch.nn.Module`."""
+
+    num_classes: int
+    input_size: tuple[int, int]
+
+    def __call__(self, images: Tensor) -> ModelOutput: ...
+
+
+Builder = TypeVar("Builder", bound=Callable[..., nn.Module])
+
+_BUILDERS: dict[str, Callable[..., nn.Module]] = {}
+
+
+def register_model(builder: Builder) -> Builder:
+    """Register a function whose name is the network's name.
+
+    Raises:
+        ValueError: if the name is taken.
+    """
+    name = builder.__name__
+    if name in _BUILDERS:
+        raise ValueError(f"a network named {name!r} is registered already")
+    _BUILDERS[name] = builder
+    return builder
+
+
+def list_models() -> list[str]:
+    """Names that `create_model` knows, sorted."""
+    return sorted(_BUILDERS)
+
+
+def create_model(name: str, *, num_classes: int, **options: Any) -> nn.Module:
+    """Build a network with fresh weights (torch's default initialisation, from torch's global generator).
+
+    Args:
+        name: one of `list_models()`.
+        num_classes: K >= 2, the number of expressions.
+        options: the network's own switches, such as `num_heads` of DDAMFN.
+
+    Raises:
+        ValueError: if the name is unknown or an option does not fit.
+    """
+    if name not in _BUILDERS:
+        raise ValueError(f"no network named {name!r}; there are: {', '.join(list_models())}")
+    if num_classes < 2:
+        raise ValueError(f"num_classes must be at least 2, not {num_classes}")
+    return _BUILDERS[name](num_classes=num_classes, **options)
+
+
+def as_network(module: nn.Module) -> Network:
+    """The same module, typed as what the registry promises of it."""
+    return cast(Network, module)
