@@ -1,0 +1,163 @@
+"""What is known about each data set: its own class order, official splits and counts, licence, paper.
+
+A card is what a folder on disk is compared with, so that a subset never passes for the official test split, and where a class
+name of the set is turned into a canonical expression: by name, never by index.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from ddamfn.errors import UnknownLabel
+from ddamfn.labels import EXPRESSIONS, canonical
+
+Counts = Mapping[str, Mapping[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetCard:
+    """One data set in words and numbers.
+
+    Attributes:
+        name: short name, as `open_dataset(kind=...)` takes it.
+        title: name for people.
+        own_classes: class names as the set spells them, in the set's own order.
+        first_index: the number of the first class in the set's files.
+        sizes: official number of pictures a split, before any vote rule; empty where nothing official exists.
+        counts: official number of pictures a split and class (canonical names); empty for sets of votes.
+        rule_sizes: for sets of votes: rule -> split -> official number of pictures that the rule keeps.
+        votes: whether pictures carry annotators' votes instead of one label.
+        licence: the terms, in one sentence.
+        paper: what to cite.
+        note: what a reader of a score must know.
+    """
+
+    name: str
+    title: str
+    own_classes: tuple[str, ...]
+    first_index: int = 0
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    counts: Counts = field(default_factory=dict)
+    rule_sizes: Counts = field(default_factory=dict)
+    votes: bool = False
+    licence: str = ""
+    paper: str = ""
+    note: str = ""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Canonical class names in the set's own order: the columns of its targets."""
+        return tuple(canonical(name) for name in self.own_classes)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the official splits; empty where the set has none."""
+        return tuple(self.sizes)
+
+    def label(self, index: int) -> str:
+        """Return the canonical name of the class that the set's files call by number.
+
+        Raises:
+            UnknownLabel: if the set has no such class.
+        """
+        position = index - self.first_index
+        if not 0 <= position < len(self.own_classes):
+            last = self.first_index + len(self.own_classes) - 1
+            raise UnknownLabel(f"{self.title} has classes {self.first_index} to {last}, not {index}")
+        return self.classes[position]
+
+
+def _by_class(classes: str, *rows: str) -> dict[str, int]:
+    return dict(zip(classes.split(), (int(n) for row in rows for n in row.split()), strict=True))
+
+
+FERPLUS = DatasetCard(
+    name="ferplus",
+    title="FERPlus",
+    own_classes=EXPRESSIONS,
+    sizes={"train": 28_558, "val": 3_579, "test": 3_573},
+    rule_sizes={
+        "majority": {"train": 25_045, "val": 3_191, "test": 3_137},
+        "probability": {"train": 27_762, "val": 3_480, "test": 3_481},
+        "multi_target": {"train": 27_667, "val": 3_472, "test": 3_466},
+    },
+    votes=True,
+    licence="labels MIT; the pictures (FER2013) were gathered by web search and their rights were never cleared",
+    paper="Barsoum et al., Training deep networks for facial expression recognition with crowd-sourced label distribution, ICMI 2016",
+    note="votes from the label.csv files; every score must name its vote rule and N",
+)
+
+FERPLUS_NEW = replace(
+    FERPLUS,
+    name="ferplus-fer2013new",
+    rule_sizes={},
+    note="votes from fer2013new.csv; every score must name its vote rule and N",
+)
+
+RAFDB = DatasetCard(
+    name="rafdb",
+    title="RAF-DB basic",
+    own_classes=("Surprise", "Fear", "Disgust", "Happiness", "Sadness", "Anger", "Neutral"),
+    first_index=1,
+    sizes={"train": 12_271, "test": 3_068},
+    counts={
+        "train": _by_class("surprise fear disgust happiness sadness anger neutral", "1290 281 717 4772 1982 705 2524"),
+        "test": _by_class("surprise fear disgust happiness sadness anger neutral", "329 74 160 1185 478 162 680"),
+    },
+    licence="non-commercial research only, on request",
+    paper="Li, Deng, Du, Reliable crowdsourcing and deep locality-preserving learning for expression recognition in the wild, CVPR 2017",
+    note="no official validation split: hold one out of train, never select on test",
+)
+
+_AFFECTNET_ORDER = "neutral happiness sadness surprise fear disgust anger contempt"
+_AFFECTNET_TRAIN = _by_class(_AFFECTNET_ORDER, "74874 134415 25459 14090 6378 3803 24882 3750")
+
+AFFECTNET = DatasetCard(
+    name="affectnet",
+    title="AffectNet, 8 classes",
+    own_classes=("Neutral", "Happy", "Sad", "Surprise", "Fear", "Disgust", "Anger", "Contempt"),
+    sizes={"train": 287_651, "val": 4_000},
+    counts={"train": _AFFECTNET_TRAIN, "val": dict.fromkeys(_AFFECTNET_TRAIN, 500)},
+    licence="non-commercial research only, on request",
+    paper="Mollahosseini, Hasani, Mahoor, AffectNet: a database for facial expression, valence, and arousal computing in the wild, "
+    "IEEE TAC 2019",
+    note="no public test split, so papers report val; the 2021 release lacks one disgust picture of val (3,999)",
+)
+
+AFFECTNET_7 = DatasetCard(
+    name="affectnet7",
+    title="AffectNet, 7 classes",
+    own_classes=AFFECTNET.own_classes[:-1],
+    sizes={"train": 283_901, "val": 3_500},
+    counts={split: {k: n for k, n in row.items() if k != "contempt"} for split, row in AFFECTNET.counts.items()},
+    licence=AFFECTNET.licence,
+    paper=AFFECTNET.paper,
+    note="AffectNet without contempt; the 2021 release lacks one disgust picture of val (3,499)",
+)
+
+FER2013 = DatasetCard(
+    name="fer2013",
+    title="FER2013",
+    own_classes=("Angry", "Disgust", "Fear", "Happy", "Sad", "Surprise", "Neutral"),
+    sizes={"train": 28_709, "val": 3_589, "test": 3_589},
+    counts={"all": _by_class("anger disgust fear happiness sadness surprise neutral", "4953 547 5121 8989 6077 4002 6198")},
+    licence="gathered by web search for a contest; the rights to the pictures were never cleared",
+    paper="Goodfellow et al., Challenges in representation learning: a report on three machine learning contests, ICONIP 2013",
+    note="exact and near duplicates stand across the splits; PublicTest is val and PrivateTest is test",
+)
+
+CKPLUS = DatasetCard(
+    name="ckplus",
+    title="CK+, last three frames",
+    own_classes=("anger", "contempt", "disgust", "fear", "happy", "sadness", "surprise"),
+    first_index=1,
+    sizes={"all": 981},
+    counts={"all": _by_class("anger contempt disgust fear happiness sadness surprise", "135 54 177 75 207 84 249")},
+    licence="research only, on request",
+    paper="Lucey et al., The extended Cohn-Kanade dataset (CK+), CVPR workshops 2010",
+    note="no official split: use folds that keep a subject on one side (data.folds.subject_folds)",
+)
+
+CARDS: dict[str, DatasetCard] = {
+    card.name: card for card in (FERPLUS, FERPLUS_NEW, RAFDB, AFFECTNET, AFFECTNET_7, FER2013, CKPLUS)
+}
+"""Every data set that this package knows by name."""

@@ -1,0 +1,145 @@
+"""A data set as this package sees it: a card, a light list of samples, and a way to read each picture.
+
+Nothing is decoded here and nothing needs PyTorch; a list of 290,000 samples stays below 100 MB.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ddamfn.data.catalog import DatasetCard
+from ddamfn.data.pictures import PictureSource
+from ddamfn.data.rules import targets as vote_targets
+from ddamfn.errors import DataError, UnknownLabel, UsageError
+from ddamfn.labels import EXPRESSIONS
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One picture of a data set.
+
+    Attributes:
+        key: the picture's name inside the set, unique in it, such as `FER2013Test/fer0032220.png`.
+        split: `train`, `val`, `test`, or `all` where the set has no split.
+        label: canonical expression, or None for sets of votes.
+        votes: the ten vote counts in the order of `rules.VOTE_COLUMNS`, or None.
+        subject: who is in the picture, where the set says so; nobody may stand in two folds.
+        group: a subgroup to report scores for, such as an age band.
+        landmarks: the set's own five points ((x, y) pixels of this picture, viewer's left eye first), or None.
+        bbox: the labelled face as (x1, y1, x2, y2) pixels where the set marks one among several, or None.
+        location: what the set's `PictureSource` needs to read the picture.
+    """
+
+    key: str
+    split: str
+    label: str | None = None
+    votes: tuple[float, ...] | None = None
+    subject: str | None = None
+    group: str | None = None
+    landmarks: tuple[tuple[float, float], ...] | None = None
+    bbox: tuple[float, float, float, float] | None = None
+    location: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A data set on disk.
+
+    Attributes:
+        card: what is known about it.
+        samples: every picture, in the set's own order, whatever a vote rule would say of it.
+        pictures: where the pictures are.
+        note: what this copy is, such as the file that the votes come from.
+    """
+
+    card: DatasetCard
+    samples: tuple[Sample, ...]
+    pictures: PictureSource
+    note: str = ""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Canonical class names in the set's own order: the columns of `targets`."""
+        return self.card.classes
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Splits that this copy holds, in the order train, val, test, others."""
+        order = {"train": 0, "val": 1, "test": 2}
+        return tuple(sorted({s.split for s in self.samples}, key=lambda name: (order.get(name, 3), name)))
+
+    def read(self, sample: Sample) -> bytes | npt.NDArray[np.uint8]:
+        """Return a picture's bytes, or its pixels (H, W, 3) uint8 RGB.
+
+        Raises:
+            UnreadableImage: if the picture is missing or cannot be read.
+        """
+        return self.pictures.read(sample.location)
+
+    def select(self, split: str | None = None) -> "Dataset":
+        """Return the same set with the samples of one split; all of them if `split` is None.
+
+        Raises:
+            DataError: if this copy has no such split.
+        """
+        if split is None:
+            return self
+        chosen = tuple(s for s in self.samples if s.split == split)
+        if not chosen:
+            raise DataError(f"{self.card.title} has no split {split!r} here; it has {', '.join(self.splits)}")
+        return Dataset(self.card, chosen, self.pictures, self.note)
+
+    def targets(self, rule: str = "majority") -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
+        """Return which samples count under a vote rule, and what the network should answer for each.
+
+        Args:
+            rule: one of `rules.RULES`; without meaning for sets with one label a picture.
+
+        Returns:
+            keep: (N,) bool, in the order of `samples`.
+            target: (N, K) float32, columns as in `classes`; zero rows where not kept.
+        """
+        return sample_targets([s.label for s in self.samples], [s.votes for s in self.samples], self.classes, rule)
+
+
+def sample_targets(
+    labels: Sequence[str | None], votes: Sequence[Sequence[float] | None], classes: Sequence[str], rule: str
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
+    """Turn labels or votes into targets; see `Dataset.targets`.
+
+    Args:
+        labels: canonical names, one a sample; None where there are votes instead.
+        votes: ten counts a sample in the order of `rules.VOTE_COLUMNS`; None where there is a label.
+        classes: canonical names of the target's columns.
+        rule: the vote rule.
+
+    Raises:
+        UsageError: if the rule is unknown.
+        UnknownLabel: if a label is none of `classes`.
+        DataError: if a sample has neither label nor votes.
+    """
+    count = len(labels)
+    target = np.zeros((count, len(classes)), dtype=np.float32)
+    keep = np.ones(count, dtype=np.bool_)
+    voted = np.array([v is not None for v in votes], dtype=np.bool_)
+    ballots = np.array([v for v in votes if v is not None], dtype=np.float64).reshape(-1, len(EXPRESSIONS) + 2)
+    # Called even for an empty ballot box, so that a misspelt rule is refused for every set alike.
+    kept, shares = vote_targets(ballots, rule)
+    if voted.any():
+        missing = [name for name in EXPRESSIONS if name not in classes]
+        if missing:
+            raise UsageError(f"votes need all eight expressions, and {', '.join(missing)} are not among the classes")
+        keep[voted] = kept
+        target[voted] = shares[:, [EXPRESSIONS.index(name) for name in classes]]
+    column = {name: i for i, name in enumerate(classes)}
+    for row in np.flatnonzero(~voted):
+        label = labels[row]
+        if label is None:
+            raise DataError(f"sample {row} has neither a label nor votes; correct the list")
+        if label not in column:
+            raise UnknownLabel(f"{label!r} is none of the set's classes {', '.join(classes)}")
+        target[row, column[label]] = 1.0
+    return keep, target

@@ -1,0 +1,118 @@
+"""How ten annotators' votes become one target: the four rules of FERPlus.
+
+Every accuracy on FERPlus depends on the rule, because each keeps another number of pictures (the official test split has 3,137
+pictures by majority and 3,481 by probability): print the rule and N beside every number.
+"""
+
+import sys
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ddamfn.errors import UsageError
+from ddamfn.labels import EXPRESSIONS
+
+RULES: tuple[str, ...] = ("majority", "probability", "multi_target", "argmax")
+"""Names of the rules; see `targets` for what each keeps."""
+
+VOTE_COLUMNS: tuple[str, ...] = (*EXPRESSIONS, "unknown", "NF")
+"""The ten vote columns in the file's order; `NF` is "no face"."""
+
+_EMOTIONS = len(EXPRESSIONS)
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+
+
+def targets(votes: npt.NDArray[Any], rule: str) -> tuple[BoolArray, npt.NDArray[np.float32]]:
+    """Turn votes into training or test targets.
+
+    - `majority`: single votes are taken for slips and set to zero; a picture is kept if one column holds more than half of the
+      votes left, and that column is one of the eight expressions. The target is one-hot.
+    - `probability`: after the same clean-up the strongest columns are added until they hold 75 % of the votes or three columns
+      are used; kept if they hold more than half. The target is their share of the votes.
+    - `multi_target`: after the same clean-up every column with at least 30 % of the votes counts; kept if together they hold more
+      than half. The target is their share, to be used with a loss that rewards any of them.
+    - `argmax`: the column with the most raw votes, the first one on a tie; kept if it is an expression. One-hot.
+
+    Args:
+        votes: (N, 10) counts, columns as in `VOTE_COLUMNS`.
+        rule: one of `RULES`.
+
+    Returns:
+        keep: (N,) bool, whether the rule keeps the picture.
+        target: (N, 8) float32 in `EXPRESSIONS` order; rows sum to 1 where kept and are zero elsewhere.
+
+    Raises:
+        UsageError: if the rule is unknown or the votes are not (N, 10).
+
+    Source: Barsoum et al. 2016, "Training deep networks for facial expression recognition with crowd-sourced label
+    distribution", section 3; thresholds as in Microsoft's FERPlus repository (MIT).
+    """
+    raw = np.asarray(votes, dtype=np.float64)
+    if raw.ndim != 2 or raw.shape[1] != len(VOTE_COLUMNS):
+        raise UsageError(f"votes must be (N, {len(VOTE_COLUMNS)}), not {raw.shape}")
+    if rule == "argmax":
+        shares = _one_hot_of_winner(raw)
+    elif rule == "majority":
+        shares = _majority(_without_single_votes(raw))
+    elif rule == "probability":
+        shares = np.array([_probability_row(row) for row in _without_single_votes(raw)]).reshape(raw.shape)
+    elif rule == "multi_target":
+        shares = _multi_target(_without_single_votes(raw))
+    else:
+        raise UsageError(f"{rule!r} is no vote rule; use one of {', '.join(RULES)}")
+    return _keep_expressions(shares)
+
+
+def _keep_expressions(shares: FloatArray) -> tuple[BoolArray, npt.NDArray[np.float32]]:
+    """Keep rows whose strongest column is an expression; drop the `unknown` and `NF` columns and rescale to 1."""
+    keep = (shares.sum(axis=1) > 0) & (shares.argmax(axis=1) < _EMOTIONS)
+    emotions = shares[:, :_EMOTIONS] * keep[:, None]
+    total = emotions.sum(axis=1, keepdims=True)
+    return keep, np.divide(emotions, total, out=np.zeros_like(emotions), where=total > 0).astype(np.float32)
+
+
+def _without_single_votes(raw: FloatArray) -> FloatArray:
+    return np.where(raw < 1.0 + sys.float_info.epsilon, 0.0, raw)
+
+
+def _one_hot_of_winner(votes: FloatArray) -> FloatArray:
+    hot: FloatArray = np.zeros_like(votes)
+    rows = np.flatnonzero(votes.sum(axis=1) > 0)
+    hot[rows, votes[rows].argmax(axis=1)] = 1.0
+    return hot
+
+
+def _majority(votes: FloatArray) -> FloatArray:
+    won = votes.max(axis=1) > 0.5 * votes.sum(axis=1)
+    return _one_hot_of_winner(votes) * won[:, None]
+
+
+def _multi_target(votes: FloatArray) -> FloatArray:
+    total = votes.sum(axis=1, keepdims=True)
+    strong = np.where(votes >= 0.3 * total, votes, 0.0)
+    return np.where(strong.sum(axis=1, keepdims=True) > 0.5 * total, strong, 0.0)
+
+
+def _probability_row(votes: FloatArray) -> FloatArray:
+    """Apply the `probability` rule to one row of cleaned votes; zeros mean that the row is dropped.
+
+    Kept because the published counts need it: columns tied for the next place are taken together, so that a fourth one can slip
+    in and drop the picture, and `unknown` or `NF` ends the search, and counts only if it came first.
+    """
+    left, taken = votes.copy(), np.zeros_like(votes)
+    total, count, open_search = votes.sum(), 0, True
+    while open_search and count < 3 and taken.sum() < 0.75 * total:
+        best = left.max()
+        for column in np.flatnonzero(left == best):
+            if column >= _EMOTIONS:
+                open_search = False
+                if taken.sum() == 0:
+                    taken[column], count = best, count + 1
+                break
+            taken[column], left[column], count = best, 0.0, count + 1
+    if taken.sum() <= 0.5 * total or count > 3:
+        return np.zeros_like(votes)
+    return taken
