@@ -1,0 +1,27 @@
+"""From the bytes of a picture to aligned crops of its faces: decode, detect, align, adjust the appearance.
+
+Coordinates are continuous pixels throughout: the picture's upper left corner is (0, 0), x runs right, y runs down, and the centre
+of the first pixel is (0.5, 0.5). Nothing here needs PyTorch or OpenCV.
+"""
+
+from ddamfn.faces.align import Crop, align, plain_resize, similarity
+from ddamfn.faces.appearance import Appearance, apply_appearance, normalise
+from ddamfn.faces.decode import decode
+from ddamfn.faces.retinaface import NETWORK_SHA256, Detection, RetinaFace
+from ddamfn.faces.template import TEMPLATES, Alignment
+
+__all__ = [
+    "NETWORK_SHA256",
+    "TEMPLATES",
+    "Alignment",
+    "Appearance",
+    "Crop",
+    "Detection",
+    "RetinaFace",
+    "align",
+    "apply_appearance",
+    "decode",
+    "normalise",
+    "plain_resize",
+    "similarity",
+]

@@ -1,0 +1,188 @@
+"""Turning, scaling and cutting a face out of a picture, the same way for training, evaluation and prediction."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+
+from ddamfn.errors import DegenerateFace
+from ddamfn.faces.template import Alignment
+
+# Points closer together than this, or nearer than this share of their extent to one line, do not tell a face's size and turn.
+_MIN_SPREAD_PX = 1e-3
+_MIN_THICKNESS = 1e-3
+
+# The crop is rendered at twice its side and halved: resampling at the final side would blur or alias by the sub-pixel position.
+_OVERSAMPLING = 2
+# The largest enlargement by Pillow's smooth resize before the turn; more would only cost memory for faces of a few pixels.
+_MAX_ZOOM = 8.0
+# Pixels around the needed region that a cubic kernel still reaches.
+_REACH_PX = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Crop:
+    """An aligned face and the way back.
+
+    Attributes:
+        pixels: (S, S, 3) uint8 RGB.
+        matrix: (2, 3) float64, takes picture coordinates (x, y, 1) to crop coordinates, both in pixels.
+    """
+
+    pixels: NDArray[np.uint8]
+    matrix: NDArray[np.float64]
+
+
+def similarity(src: ArrayLike, dst: ArrayLike) -> NDArray[np.float64]:
+    """Find the rotation, scale and shift that bring `src` closest to `dst`, in the least squares sense.
+
+    A reflection is forbidden: a mirrored match fits as well, but swaps the halves of a one-sided smile.
+
+    Args:
+        src: (N, 2) points (x, y) in pixels.
+        dst: (N, 2) points that belong to them.
+
+    Returns:
+        (2, 3) float64 matrix that takes (x, y, 1) of `src` to `dst`.
+
+    Raises:
+        DegenerateFace: the points are not finite, lie on one spot or on one line, or match `dst` at no scale.
+
+    Source: Umeyama 1991, Eq. 40-42. In the plane their solution without reflection is one complex division.
+    """
+    source, target = _as_complex(src), _as_complex(dst)
+    source_mean, target_mean = source.mean(), target.mean()
+    centred = source - source_mean
+    _check_spread(centred)
+    turn = np.vdot(centred, target - target_mean) / np.vdot(centred, centred).real
+    if abs(turn) < 1e-9:
+        raise DegenerateFace(
+            "the landmarks fit a face at no scale: check their order (left eye, right eye, nose, mouth)"
+        )
+    shift = target_mean - turn * source_mean
+    return np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
+
+
+def align(image: NDArray[np.uint8], landmarks: ArrayLike, alignment: Alignment) -> Crop:
+    """Turn and scale one face so that its five points meet the template.
+
+    Shrinking is antialiased, and outside the picture its edge pixels are repeated. The same input gives the same bytes.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        landmarks: (5, 2), (x, y) in pixels of `image`, viewer's left eye first.
+        alignment: template, margin and side; of a set of poses the one with the least summed distance is taken.
+
+    Returns:
+        The crop with its matrix, so that an attention map drawn on it can be carried back to the picture.
+
+    Raises:
+        DegenerateFace: no similarity follows from the points.
+
+    Source: the choice among poses: DDAMFN++ (Zhang et al. 2023), after InsightFace.
+    """
+    points = np.asarray(landmarks, dtype=np.float64)
+    candidates = [(similarity(points, pose), pose) for pose in alignment.points()]
+    matrix = min(candidates, key=lambda candidate: _distance(points, *candidate))[0]
+    return Crop(_cut(image, matrix, alignment.side_px), matrix)
+
+
+def plain_resize(image: NDArray[np.uint8], alignment: Alignment) -> Crop:
+    """Bring a whole picture to the crop's side: the fallback of data sets for pictures in which no face is found.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        alignment: only its side is used. The picture's proportions are not kept.
+
+    Returns:
+        The crop and the matrix of the two scales.
+    """
+    height, width = image.shape[:2]
+    side = alignment.side_px
+    resized = Image.fromarray(np.ascontiguousarray(image)).resize((side, side), Image.Resampling.BICUBIC)
+    matrix = np.array([[side / width, 0.0, 0.0], [0.0, side / height, 0.0]])
+    return Crop(np.array(resized), matrix)
+
+
+def _as_complex(points: ArrayLike) -> NDArray[np.complex128]:
+    array = np.asarray(points, dtype=np.float64)
+    if array.ndim != 2 or array.shape[1] != 2 or len(array) < 2:
+        raise ValueError(f"expected points of shape (N, 2) with N of at least 2, not {array.shape}")
+    if not np.isfinite(array).all():
+        raise DegenerateFace("a landmark is not a finite number")
+    return array[:, 0] + 1j * array[:, 1]
+
+
+def _check_spread(centred: NDArray[np.complex128]) -> None:
+    extent, thickness = np.linalg.svd(np.stack([centred.real, centred.imag]), compute_uv=False)
+    if extent < _MIN_SPREAD_PX:
+        raise DegenerateFace("the landmarks lie on one spot")
+    if thickness < _MIN_THICKNESS * extent:
+        raise DegenerateFace("the landmarks lie on one line")
+
+
+def _distance(points: NDArray[np.float64], matrix: NDArray[np.float64], pose: NDArray[np.float64]) -> float:
+    moved = points @ matrix[:, :2].T + matrix[:, 2]
+    return float(np.linalg.norm(moved - pose, axis=1).sum())
+
+
+def _cut(image: NDArray[np.uint8], matrix: NDArray[np.float64], side_px: int) -> NDArray[np.uint8]:
+    """Render the crop: zoom the region that it needs to the crop's own scale, repeat the edges, then turn."""
+    back = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))
+    corners = back[:2] @ [[0, side_px, 0, side_px], [0, 0, side_px, side_px], [1, 1, 1, 1]]
+    scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
+    zoom = min(scale * _OVERSAMPLING, _MAX_ZOOM)
+
+    columns = _Axis.plan(corners[0].min(), corners[0].max(), image.shape[1], zoom)
+    rows = _Axis.plan(corners[1].min(), corners[1].max(), image.shape[0], zoom)
+    zoomed = _zoom(image, columns, rows)
+
+    # Pillow's affine transform asks where in the source a pixel of the result lies.
+    to_zoomed = np.array([[columns.zoom, 0, columns.offset], [0, rows.zoom, rows.offset], [0, 0, 1]])
+    large = side_px * _OVERSAMPLING
+    coefficients = to_zoomed @ back @ np.diag([1 / _OVERSAMPLING, 1 / _OVERSAMPLING, 1])
+    turned = zoomed.transform(
+        (large, large),
+        Image.Transform.AFFINE,
+        tuple(float(value) for value in coefficients[:2].ravel()),
+        Image.Resampling.BICUBIC,
+    )
+    return np.array(turned.resize((side_px, side_px), Image.Resampling.BICUBIC))
+
+
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    """One axis of the zoomed region: which pixels of the picture it shows and how many repeated ones stand before and after."""
+
+    start: int
+    stop: int
+    size: int
+    before: int
+    after: int
+
+    @classmethod
+    def plan(cls, low: float, high: float, length: int, zoom: float) -> "_Axis":
+        reach = _REACH_PX * max(1.0, 1.0 / zoom)
+        start = int(np.clip(np.floor(low - reach), 0, length - 1))
+        stop = int(np.clip(np.ceil(high + reach), start + 1, length))
+        size = max(1, round((stop - start) * zoom))
+        actual = size / (stop - start)
+        before = max(0, int(np.ceil((start - low) * actual)) + _REACH_PX)
+        after = max(0, int(np.ceil((high - stop) * actual)) + _REACH_PX)
+        return cls(start, stop, size, before, after)
+
+    @property
+    def zoom(self) -> float:
+        return self.size / (self.stop - self.start)
+
+    @property
+    def offset(self) -> float:
+        return self.before - self.start * self.zoom
+
+
+def _zoom(image: NDArray[np.uint8], columns: _Axis, rows: _Axis) -> Image.Image:
+    region = np.ascontiguousarray(image[rows.start : rows.stop, columns.start : columns.stop])
+    zoomed = Image.fromarray(region).resize((columns.size, rows.size), Image.Resampling.BICUBIC)
+    edges = ((rows.before, rows.after), (columns.before, columns.after), (0, 0))
+    return Image.fromarray(np.pad(np.array(zoomed), edges, mode="edge"))

@@ -1,0 +1,155 @@
+"""Any picture to upright RGB pixels, or one clear line that says why not."""
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from ddamfn.errors import UnreadableImage
+
+Source = str | Path | bytes | Image.Image | NDArray[np.generic]
+
+MAX_PIXELS = 178_956_970
+"""Pillow's own limit, beyond which it speaks of a decompression bomb: about 13,000 x 13,000."""
+
+# Photographs' formats only: Pillow also reads some, like EPS, by starting another program.
+_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "TGA", "ICO")
+
+_ORIENTATION_TAG = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def decode(source: Source, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """Read a picture.
+
+    Turned upright by its EXIF orientation; CMYK, palette and grey become RGB; transparency is laid over white; 16 bits become 8;
+    of an animation the first frame is taken.
+
+    Args:
+        source: a path, a file's bytes, a Pillow picture, or an array: uint8 or uint16, (H, W) grey, (H, W, 3) RGB or
+            (H, W, 4) RGBA.
+        max_pixels: pictures with more are refused before they are decoded. Pillow refuses those above `MAX_PIXELS` in any case.
+
+    Returns:
+        (H, W, 3) uint8 RGB, contiguous and the caller's own.
+
+    Raises:
+        UnreadableImage: missing, empty, truncated, too large, or not a picture.
+    """
+    if isinstance(source, np.ndarray):
+        return _from_array(source)
+    name = _name(source)
+    try:
+        # Pillow warns of odd metadata and large pictures: the first is of no use to a reader, the second is checked below.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if isinstance(source, Image.Image):
+                return _from_pillow(source, name, max_pixels)
+            with Image.open(_opened(source, name), formats=_formats()) as image:
+                return _from_pillow(image, name, max_pixels)
+    except UnreadableImage:
+        raise
+    except UnidentifiedImageError:
+        raise UnreadableImage(
+            f"{name}: not a picture, or of a format that is not read (JPEG, PNG, WebP, ... are)"
+        ) from None
+    except Image.DecompressionBombError:
+        raise UnreadableImage(f"{name}: too large, more than {MAX_PIXELS:,} pixels") from None
+    # Pillow's parsers raise a dozen kinds of exceptions at damaged files; whichever it is, the file cannot be read.
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UnreadableImage(f"{name}: damaged or truncated picture ({reason})") from error
+
+
+def _name(source: str | Path | bytes | Image.Image) -> str:
+    if isinstance(source, (str, Path)):
+        return str(source)
+    if isinstance(source, bytes):
+        return "<bytes>"
+    return str(getattr(source, "filename", "") or "<picture>")
+
+
+def _formats() -> list[str]:
+    Image.init()
+    return [name for name in _FORMATS if name in Image.OPEN]
+
+
+def _opened(source: str | Path | bytes, name: str) -> io.BytesIO:
+    try:
+        content = source if isinstance(source, bytes) else Path(source).read_bytes()
+    except FileNotFoundError:
+        raise UnreadableImage(f"{name}: no such file") from None
+    except OSError as error:
+        raise UnreadableImage(f"{name}: cannot be read ({error.strerror or error})") from None
+    if not content:
+        raise UnreadableImage(f"{name}: empty, 0 bytes")
+    return io.BytesIO(content)
+
+
+def _from_pillow(image: Image.Image, name: str, max_pixels: int) -> NDArray[np.uint8]:
+    width, height = image.size
+    if width * height > max_pixels:
+        raise UnreadableImage(f"{name}: too large, {width} x {height} is more than {max_pixels:,} pixels")
+    if width * height == 0:
+        raise UnreadableImage(f"{name}: no pixels, {width} x {height}")
+    image.load()
+    # Read after loading: Pillow itself turns some formats while it loads them, and then takes the tag away.
+    turn = _UPRIGHT.get(_orientation(image))
+    rgb = _to_rgb(image)
+    if turn is not None:
+        rgb = rgb.transpose(turn)
+    return np.array(rgb)
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION_TAG, 1))
+    # Damaged metadata is no reason to refuse the pixels.
+    except Exception:
+        return 1
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F" or image.mode.startswith("I"):
+        return Image.fromarray(_to_8_bit(np.asarray(image))).convert("RGB")
+    if image.has_transparency_data:
+        rgba = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _to_8_bit(values: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """Bring grey values of 16 or 32 bits, or floating point, to 0..255."""
+    if values.dtype == np.uint8:
+        return np.asarray(values, dtype=np.uint8)
+    levels = np.nan_to_num(np.asarray(values, dtype=np.float64))
+    if values.dtype == np.uint16:
+        levels = levels / 257
+    elif values.dtype.kind == "f" and levels.max() <= 1:
+        levels = levels * 255
+    # Pillow gives some files of 16 bits as 32-bit integers.
+    elif values.dtype.kind != "f" and levels.max() > 255:
+        levels = levels / 257
+    return np.clip(np.round(levels), 0, 255).astype(np.uint8)
+
+
+def _from_array(array: NDArray[np.generic]) -> NDArray[np.uint8]:
+    shaped = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
+    if shaped.ndim != 2 and not (shaped.ndim == 3 and shaped.shape[2] in (3, 4)):
+        raise UnreadableImage(f"<array>: expected shape (H, W, 3), not {array.shape}")
+    if array.dtype not in (np.uint8, np.uint16):
+        raise UnreadableImage(f"<array>: expected dtype uint8, not {array.dtype}: scale it to 0..255 first")
+    if array.size == 0:
+        raise UnreadableImage(f"<array>: no pixels, shape {array.shape}")
+    return np.array(_to_rgb(Image.fromarray(np.ascontiguousarray(_to_8_bit(shaped)))))
