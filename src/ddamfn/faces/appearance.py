@@ -19,8 +19,8 @@ class Appearance:
 
     Attributes:
         colour: "rgb", or "grey" for a network trained on grey pictures.
-        detail_px: the side in pixels of the pictures it was trained on, if that is smaller than the crop: sharper crops are
-            brought down to that much detail. None leaves them as they are.
+        detail_px: the side in pixels of the pictures it was trained on, if that is smaller than the crop: sharper crops
+            are brought down to that much detail. None leaves them as they are.
 
     Raises:
         ConfigError: an unknown colour, or a side below 1 px.

@@ -33,13 +33,14 @@ _UPRIGHT = {
 def decode(source: Source, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """Read a picture.
 
-    Turned upright by its EXIF orientation; CMYK, palette and grey become RGB; transparency is laid over white; 16 bits become 8;
-    of an animation the first frame is taken.
+    Turned upright by its EXIF orientation; CMYK, palette and grey become RGB; transparency is laid over white; 16 bits
+    become 8; of an animation the first frame is taken.
 
     Args:
         source: a path, a file's bytes, a Pillow picture, or an array: uint8 or uint16, (H, W) grey, (H, W, 3) RGB or
             (H, W, 4) RGBA.
-        max_pixels: pictures with more are refused before they are decoded. Pillow refuses those above `MAX_PIXELS` in any case.
+        max_pixels: pictures with more are refused before they are decoded. Pillow refuses those above `MAX_PIXELS` in
+            any case.
 
     Returns:
         (H, W, 3) uint8 RGB, contiguous and the caller's own.
@@ -51,7 +52,7 @@ def decode(source: Source, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]
         return _from_array(source)
     name = _name(source)
     try:
-        # Pillow warns of odd metadata and large pictures: the first is of no use to a reader, the second is checked below.
+        # Pillow warns of odd metadata, which is of no use to a reader, and of large pictures, which are checked below.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if isinstance(source, Image.Image):

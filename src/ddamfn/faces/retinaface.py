@@ -24,7 +24,8 @@ _STRIDES = ((8, (16, 32)), (16, (64, 128)), (32, (256, 512)))
 _CENTRE_VARIANCE, _SIZE_VARIANCE = 0.1, 0.2
 _MAX_OVERLAP = 0.4
 _MAX_CANDIDATES = 5000
-# Below this side the smallest anchors (16 px) do not fit the face; 48-px pictures enlarged to it are found as well as large ones.
+# Below this side the smallest anchors (16 px) do not fit the face; 48-px pictures enlarged to it are found as well as
+# large ones.
 _MIN_SIDE_PX = 144
 
 
@@ -34,8 +35,8 @@ class Detection:
 
     Attributes:
         bbox: (4,) float32, (x1, y1, x2, y2) in pixels of the picture, clipped to it.
-        landmarks: (5, 2) float32, (x, y) in pixels: viewer's left eye, right eye, nose, left and right corner of the mouth. They
-            may lie outside the picture.
+        landmarks: (5, 2) float32, (x, y) in pixels: viewer's left eye, right eye, nose, left and right corner of the
+            mouth. They may lie outside the picture.
         score: the detector's, 0 to 1.
     """
 
@@ -79,8 +80,8 @@ class RetinaFace:
             image: (H, W, 3) uint8 RGB.
             min_score: faces with a lower score are left out, 0 to 1.
             max_faces: only this many, those with the highest score; None for all.
-            side_px: a picture whose longer side is larger is shrunk to it before detection. More finds smaller faces and costs
-                time in proportion to the area. Pictures whose longer side is below 144 px are enlarged to it.
+            side_px: a picture whose longer side is larger is shrunk to it before detection. More finds smaller faces
+                and costs time in proportion to the area. Pictures whose longer side is below 144 px are enlarged to it.
 
         Returns:
             The faces by falling score; an empty list if there is none.
@@ -103,7 +104,7 @@ class RetinaFace:
     def _run(
         self, image: NDArray[np.uint8], min_score: float
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        """Return boxes (N, 4), landmarks (N, 5, 2) and scores (N,) of a picture at the network's scale, by falling score."""
+        """Return boxes (N, 4), landmarks (N, 5, 2) and scores (N,) by falling score, at the given picture's scale."""
         pixels = image[:, :, ::-1].astype(np.float32) - _MEAN_BGR
         batch = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])
         offsets, confidence, points = self._session.run(("loc", "conf", "landmarks"), {"input": batch})
@@ -139,7 +140,7 @@ def _resize(image: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
 
 @lru_cache(maxsize=8)
 def _anchors(height: int, width: int) -> NDArray[np.float32]:
-    """Return the anchors of a picture, (A, 3) float32: centre x, centre y, side in pixels, in the order of the network's outputs."""
+    """Return the anchors, (A, 3) float32: centre x, centre y, side in pixels, in the order of the network's outputs."""
     levels = []
     for stride, sides in _STRIDES:
         rows, columns = -(-height // stride), -(-width // stride)

@@ -31,13 +31,13 @@ TEMPLATES: dict[str, NDArray[np.float64]] = {
     "ddamfn_frontal": _frozen(_FRONTAL),
     "ddamfn_five_pose": _frozen(_FIVE_POSE),
 }
-"""Points of a face in a crop of 112 px by template name: (5, 2), or (P, 5, 2) for a set of poses, as (x, y) pixels in the order
-viewer's left eye, right eye, nose, left and right corner of the mouth.
+"""Points of a face in a crop of 112 px by template name: (5, 2), or (P, 5, 2) for a set of poses, as (x, y) pixels in
+the order viewer's left eye, right eye, nose, left and right corner of the mouth.
 
 "arcface" leaves more room around the face (35 px from eye to eye) than the two of DDAMFN (45 px).
 
-Source: "arcface": InsightFace, ArcFace (Deng et al. 2019). "ddamfn_*": DDAMFN++ (Zhang et al. 2023), InsightFace's older five
-poses enlarged.
+Source: "arcface": InsightFace, ArcFace (Deng et al. 2019). "ddamfn_*": DDAMFN++ (Zhang et al. 2023), InsightFace's
+older five poses enlarged.
 """
 
 
@@ -47,8 +47,8 @@ class Alignment:
 
     Attributes:
         template: a key of `TEMPLATES`.
-        margin: how much more of the surroundings the crop shows than the template does: 0.1 is 10 % more on each axis, a
-            negative number less. Above -1.
+        margin: how much more of the surroundings the crop shows than the template does: 0.1 is 10 % more on each axis,
+            a negative number less. Above -1.
         side_px: the crop's side in pixels.
 
     Raises:
@@ -71,8 +71,8 @@ class Alignment:
         """Return the template's points in this crop.
 
         Returns:
-            (P, 5, 2) float64, (x, y) in pixels of the crop; P is the number of poses, 1 for most templates. A margin pulls the
-            points towards the crop's centre by 1 / (1 + margin).
+            (P, 5, 2) float64, (x, y) in pixels of the crop; P is the number of poses, 1 for most templates. A margin
+            pulls the points towards the crop's centre by 1 / (1 + margin).
         """
         relative = TEMPLATES[self.template].reshape(-1, 5, 2) / _TEMPLATE_SIDE_PX - 0.5
         return (relative / (1 + self.margin) + 0.5) * self.side_px
