@@ -1,0 +1,6 @@
+"""A data set's pictures to aligned crops on disk, the same way that prediction aligns a face. No PyTorch."""
+
+from ddamfn.preparation.prepared import Crops, Prepared, PreparedSplit, load_prepared
+from ddamfn.preparation.preparing import prepare
+
+__all__ = ["Crops", "Prepared", "PreparedSplit", "load_prepared", "prepare"]

@@ -1,0 +1,234 @@
+"""A prepared set on disk: aligned crops of every picture, and a manifest that says how each came about."""
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ddamfn.data.dataset import sample_targets
+from ddamfn.errors import ConfigError, DataError
+from ddamfn.faces import Alignment
+from ddamfn.preparation.manifest import ManifestRow, read_manifest
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+CARD_NAME = "prepared.json"
+MANIFEST_NAME = "manifest.csv"
+
+
+class Crops:
+    """The crops of chosen rows of a memory-mapped array; nothing is read before it is asked for.
+
+    It has the length, shape and indexing (number, slice, list or mask) of an array (N, S, S, 3) uint8 RGB, and `numpy.asarray`
+    reads all of it into memory.
+    """
+
+    def __init__(self, array: npt.NDArray[np.uint8], rows: npt.NDArray[np.int64]) -> None:
+        """Remember the array and which of its rows count."""
+        self._array, self._rows = array, rows
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, S, S, 3)."""
+        return (len(self._rows), *self._array.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype[np.uint8]:
+        """Always uint8."""
+        return self._array.dtype
+
+    @property
+    def nbytes(self) -> int:
+        """Size in memory when read as a whole, in bytes."""
+        return int(np.prod(self.shape))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: Any) -> npt.NDArray[np.uint8]:
+        return np.asarray(self._array[self._rows[index]])
+
+    def __iter__(self) -> Iterator[npt.NDArray[np.uint8]]:
+        return (self[i] for i in range(len(self)))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        if copy is False:
+            raise ValueError("the crops lie on disk; reading them is a copy")
+        whole = self[:]
+        return whole if dtype is None else whole.astype(dtype, copy=False)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PreparedSplit:
+    """One split under one vote rule, ready for training or scoring.
+
+    Attributes:
+        name: the split.
+        rule: the vote rule, "single label" where the set has no votes.
+        crops: (N, S, S, 3) uint8 RGB, read on demand.
+        targets: (N, K) float32, columns as in `classes`; every row sums to 1.
+        keys: N picture names inside the data set.
+        found: (N,) bool, False where no face was found and the crop is the whole picture.
+        subjects: N names of who is in the picture, None where unknown.
+        groups: N subgroups, None where unknown.
+        classes: canonical names of the K columns.
+        unreadable: how many pictures that the rule keeps are missing here because they could not be read.
+    """
+
+    name: str
+    rule: str
+    crops: Crops
+    targets: npt.NDArray[np.float32]
+    keys: list[str]
+    found: npt.NDArray[np.bool_]
+    subjects: list[str | None]
+    groups: list[str | None]
+    classes: tuple[str, ...]
+    unreadable: int
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A complete prepared set.
+
+    Attributes:
+        folder: where it lies.
+        dataset: short name of the data set, as on its card.
+        note: which copy of the data set it was.
+        classes: canonical class names in the set's own order.
+        alignment: how the faces were aligned.
+        detector: sha256 of the detector's network.
+        counts: split -> `pictures`, `found`, `given` (found, by the set's own landmarks), `resized`, `unreadable`.
+        votes: whether the set has votes, so that a rule matters.
+    """
+
+    folder: Path
+    dataset: str
+    note: str
+    classes: tuple[str, ...]
+    alignment: Alignment
+    detector: str
+    counts: Mapping[str, Mapping[str, int]]
+    votes: bool
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of its splits."""
+        return tuple(self.counts)
+
+    def manifest(self) -> Iterator[ManifestRow]:
+        """Yield every picture's row, in the data set's order.
+
+        Raises:
+            DataError: if the manifest is damaged.
+        """
+        return read_manifest(self.folder / MANIFEST_NAME)
+
+    def split(self, name: str, rule: str = "majority") -> PreparedSplit:
+        """Return one split under a vote rule.
+
+        Args:
+            name: one of `splits`.
+            rule: one of `ddamfn.data.RULES`; without meaning for sets with one label a picture.
+
+        Raises:
+            DataError: if there is no such split or its files are damaged.
+            UsageError: if the rule is unknown.
+        """
+        if name not in self.counts:
+            raise DataError(f"{self.folder} has no split {name!r}; it has {', '.join(self.splits)}")
+        rows = [row for row in self.manifest() if row.split == name]
+        if len(rows) != self.counts[name]["pictures"]:
+            raise DataError(f"{self.folder / MANIFEST_NAME} lacks rows of {name}; prepare the data set again")
+        keep, targets = sample_targets([r.label for r in rows], [r.votes for r in rows], self.classes, rule)
+        readable = np.array([not r.outcome.error for r in rows], dtype=np.bool_)
+        missing = int((keep & ~readable).sum())
+        if missing:
+            log.warning("%s: %d unreadable pictures of %s are left out", self.folder, missing, name)
+        chosen = np.flatnonzero(keep & readable)
+        picked = [rows[i] for i in chosen.tolist()]
+        return PreparedSplit(
+            name=name,
+            rule=rule if self.votes else "single label",
+            crops=Crops(_open_array(self.folder / f"{name}.npy"), np.array([r.row for r in picked], dtype=np.int64)),
+            targets=targets[chosen],
+            keys=[r.key for r in picked],
+            found=np.array([r.outcome.found for r in picked], dtype=np.bool_),
+            subjects=[r.subject for r in picked],
+            groups=[r.group for r in picked],
+            classes=self.classes,
+            unreadable=missing,
+        )
+
+
+def load_prepared(folder: str | Path) -> Prepared:
+    """Open a prepared set.
+
+    Raises:
+        DataError: if the folder holds none, or one whose preparation has not come to its end.
+    """
+    folder = Path(folder)
+    card = read_card(folder)
+    if card is None:
+        raise DataError(f"{folder} holds no prepared set; make one with: ddamfn data prepare SRC {folder}")
+    if not card.get("complete"):
+        raise DataError(f"{folder}: the preparation has not come to its end; run the same ddamfn data prepare again to go on")
+    try:
+        return Prepared(
+            folder=folder,
+            dataset=card["dataset"],
+            note=card["note"],
+            classes=tuple(card["classes"]),
+            alignment=Alignment(**card["alignment"]),
+            detector=card["detector"],
+            counts=card["counts"],
+            votes=card["votes"],
+        )
+    except (KeyError, TypeError, ConfigError) as error:
+        raise DataError(f"{folder / CARD_NAME}: not readable by this version ({error}); prepare the set again") from error
+
+
+def read_card(folder: Path) -> dict[str, Any] | None:
+    """Return the content of a folder's `prepared.json`; None if there is no such file.
+
+    Raises:
+        DataError: if it cannot be read.
+    """
+    path = folder / CARD_NAME
+    if not path.is_file():
+        return None
+    try:
+        card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); delete {folder} and prepare again") from error
+    return card
+
+
+def write_card(folder: Path, card: Mapping[str, Any]) -> None:
+    """Write `prepared.json` in one step, so that a kill leaves the old or the new one and never half of it."""
+    draft = folder / f"{CARD_NAME}.part"
+    draft.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    os.replace(draft, folder / CARD_NAME)
+
+
+def alignment_record(alignment: Alignment) -> dict[str, Any]:
+    """Return an alignment as plain values for `prepared.json`."""
+    return asdict(alignment)
+
+
+def _open_array(path: Path) -> npt.NDArray[np.uint8]:
+    try:
+        array: npt.NDArray[np.uint8] = np.load(path, mmap_mode="r")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be opened ({error}); prepare the data set again") from error
+    return array

@@ -1,0 +1,168 @@
+"""All cores on a list of pictures: processes that write crops straight into the prepared arrays.
+
+Processes are spawned, so a script that calls `prepare` with several workers must guard its entry with
+`if __name__ == "__main__":`. A picture that crashes its process (a fault in a native decoder) is found and marked; the others go on.
+"""
+
+import logging
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from itertools import islice
+from multiprocessing import connection, get_context, parent_process
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ddamfn.data.pictures import PictureSource
+from ddamfn.errors import UnreadableImage
+from ddamfn.faces import Alignment, RetinaFace
+from ddamfn.preparation.picture import Hints, Outcome, prepare_picture, unreadable
+
+log = logging.getLogger(__name__)
+
+_CHUNK = 16
+_CHUNKS_AHEAD = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One picture to prepare: its place in the arrays and where to read it."""
+
+    key: str
+    split: str
+    row: int
+    location: Any
+    hints: Hints
+
+
+@dataclass(slots=True)
+class Bench:
+    """What a process needs to prepare pictures; the detector and the arrays are opened on first use, in the process itself."""
+
+    pictures: PictureSource
+    alignment: Alignment
+    folder: Path
+    _detector: RetinaFace | None = field(default=None, init=False)
+    _arrays: dict[str, npt.NDArray[np.uint8]] = field(default_factory=dict, init=False)
+
+    def __getstate__(self) -> tuple[PictureSource, Alignment, Path]:
+        """Leave the detector and the arrays behind: each process opens its own."""
+        return self.pictures, self.alignment, self.folder
+
+    def __setstate__(self, state: tuple[PictureSource, Alignment, Path]) -> None:
+        """Start afresh from what was pickled."""
+        self.pictures, self.alignment, self.folder = state
+        self._detector, self._arrays = None, {}
+
+    def detect(self, image: npt.NDArray[np.uint8]) -> Any:
+        """Detect faces with one thread: every core already has a process of its own."""
+        if self._detector is None:
+            self._detector = RetinaFace(threads=1)
+        return self._detector.detect(image)
+
+    def work(self, task: Task) -> Outcome:
+        """Prepare one picture and write its crop; an unreadable one leaves its row black and says why."""
+        try:
+            outcome, pixels = prepare_picture(self.pictures.read(task.location), task.hints, self, self.alignment)
+        except UnreadableImage as error:
+            return unreadable(error)
+        except Exception as error:
+            # One bad file never ends the run, whichever exception a decoder invents for it.
+            log.debug("%s", task.key, exc_info=True)
+            return unreadable(error)
+        self._array(task.split)[task.row] = pixels
+        return outcome
+
+    def _array(self, split: str) -> npt.NDArray[np.uint8]:
+        if split not in self._arrays:
+            self._arrays[split] = np.load(self.folder / f"{split}.npy", mmap_mode="r+")
+        return self._arrays[split]
+
+
+def run(tasks: Iterable[Task], bench: Bench, workers: int) -> Iterator[tuple[Task, Outcome]]:
+    """Prepare pictures on several processes and yield the outcomes in the order of the tasks.
+
+    Args:
+        tasks: the pictures; consumed lazily.
+        bench: what the processes need.
+        workers: how many processes; 1 works in the calling process.
+    """
+    if workers == 1:
+        for task in tasks:
+            yield task, bench.work(task)
+        return
+    chunks = iter(lambda source=iter(tasks): list(islice(source, _CHUNK)), [])
+    waiting: deque[tuple[list[Task], Future[list[Outcome]]]] = deque()
+    pool = _pool(bench, workers)
+    try:
+        while True:
+            for chunk in islice(chunks, workers * _CHUNKS_AHEAD - len(waiting)):
+                waiting.append((chunk, pool.submit(_work_all, chunk)))
+            if not waiting:
+                return
+            chunk, future = waiting.popleft()
+            try:
+                yield from zip(chunk, future.result(), strict=True)
+            except BrokenProcessPool:
+                # It is unknown which of the waiting pictures ended a process, so all of them are done again one by one.
+                suspects = [*chunk, *(task for others, _ in waiting for task in others)]
+                waiting.clear()
+                yield from _one_by_one(suspects, bench)
+                pool.shutdown(wait=False, cancel_futures=True)
+                pool = _pool(bench, workers)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _one_by_one(tasks: Sequence[Task], bench: Bench) -> Iterator[tuple[Task, Outcome]]:
+    pool = _pool(bench, 1)
+    try:
+        for task in tasks:
+            try:
+                outcome = pool.submit(_work_all, [task]).result()[0]
+            except BrokenProcessPool:
+                log.warning("%s ended its process and is left out", task.key)
+                outcome = Outcome(False, error="the decoder crashed on this picture; replace the file")
+                pool.shutdown(wait=False)
+                pool = _pool(bench, 1)
+            yield task, outcome
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _pool(bench: Bench, workers: int) -> ProcessPoolExecutor:
+    # Spawned, never forked: ONNX Runtime's threads do not survive a fork.
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start, initargs=(bench,))
+
+
+_bench: Bench | None = None
+
+
+def _start(bench: Bench) -> None:
+    """Set up a worker process: it leaves Ctrl-C to its parent, and ends when its parent is gone."""
+    global _bench
+    _bench = bench
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    # A worker holds both ends of its own queue, so it would wait forever after its parent was killed.
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+def _work_all(tasks: Sequence[Task]) -> list[Outcome]:
+    if _bench is None:
+        raise RuntimeError("the worker process was not set up")
+    return [_bench.work(task) for task in tasks]
