@@ -1,0 +1,1 @@
+"""The parts of a drawn face; `ddamfn.data.synthetic` puts them together."""
