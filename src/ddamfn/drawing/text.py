@@ -1,0 +1,86 @@
+"""Text and rounded shapes with smooth edges."""
+
+from functools import lru_cache
+
+from PIL import Image, ImageDraw, ImageFont
+
+from ddamfn.drawing.palette import Colour
+
+_SMOOTHING = 4
+# A mask is drawn this many times larger and shrunk; beyond this many pixels edges are smooth enough at twice the size.
+_LARGE_MASK_PX = 4_000_000
+
+
+@lru_cache(maxsize=64)
+def font(size_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Return the typeface that comes inside Pillow (Aileron), so that no system font is needed.
+
+    Args:
+        size_px: height of the letters' em square.
+    """
+    return ImageFont.load_default(size_px)
+
+
+def text_width(text: str, size_px: int) -> int:
+    """Return the width of a line in pixels, rounded up."""
+    return -int(-font(size_px).getlength(text) // 1)
+
+
+def write(
+    canvas: Image.Image, place: tuple[float, float], text: str, size_px: int, colour: Colour, anchor: str = "lm"
+) -> None:
+    """Write one line.
+
+    Args:
+        canvas: RGB picture, changed in place.
+        place: (x, y) pixels of the anchor.
+        text: the line.
+        size_px: letter size.
+        colour: of the letters.
+        anchor: Pillow's two letters, horizontal l, m, r and vertical a, m, s.
+    """
+    # The middle of capital height, not of the line box: otherwise words with and without descenders sit unevenly.
+    x, y = place
+    if anchor[1] == "m":
+        y, anchor = y + 0.355 * size_px, f"{anchor[0]}s"
+    ImageDraw.Draw(canvas).text((x, y), text, fill=colour, font=font(size_px), anchor=anchor)
+
+
+def fill_rounded(canvas: Image.Image, box: tuple[int, int, int, int], radius_px: float, colour: Colour) -> None:
+    """Fill a rectangle (left, top, right, bottom) with rounded, smooth corners."""
+    _stamp(canvas, box, radius_px, colour, None)
+
+
+def outline_rounded(
+    canvas: Image.Image, box: tuple[int, int, int, int], radius_px: float, colour: Colour, line_px: int
+) -> None:
+    """Draw a rectangle's outline, `line_px` thick inwards, with rounded, smooth corners."""
+    _stamp(canvas, box, radius_px, colour, line_px)
+
+
+def clip_rounded(picture: Image.Image, radius_px: float) -> Image.Image:
+    """Return the mask (mode L) that rounds a picture's corners."""
+    return _mask(picture.size, radius_px, None)
+
+
+def _stamp(
+    canvas: Image.Image, box: tuple[int, int, int, int], radius_px: float, colour: Colour, line_px: int | None
+) -> None:
+    left, top, right, bottom = box
+    size = (right - left, bottom - top)
+    if size[0] > 0 and size[1] > 0:
+        canvas.paste(colour, (left, top), _mask(size, radius_px, line_px))
+
+
+def _mask(size: tuple[int, int], radius_px: float, line_px: int | None) -> Image.Image:
+    width, height = size
+    factor = _SMOOTHING if width * height * _SMOOTHING**2 < _LARGE_MASK_PX else 2
+    mask = Image.new("L", (width * factor, height * factor), 0)
+    ImageDraw.Draw(mask).rounded_rectangle(
+        (0, 0, width * factor - 1, height * factor - 1),
+        radius=radius_px * factor,
+        fill=None if line_px else 255,
+        outline=255,
+        width=(line_px or 1) * factor,
+    )
+    return mask.resize(size, Image.Resampling.BOX)

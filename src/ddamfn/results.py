@@ -1,0 +1,257 @@
+"""What comes out of reading a picture: frozen results that turn into dictionaries, table rows and annotated pictures.
+
+Coordinates are pixels of the upright picture, x to the right and y down, 0 at the outer edge of the first pixel.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ddamfn.drawing import FaceCard, Mark, annotate, with_cards
+
+# Written numbers are rounded: a hundredth of a pixel and a millionth of a probability are far below what the networks
+# can tell, and short numbers stay the same when a processor adds in another order.
+_PIXEL_DIGITS = 2
+_SCORE_DIGITS = 4
+_PROBABILITY_DIGITS = 6
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class BBox:
+    """A face's rectangle: left, top, right and bottom edge in pixels, x1 <= x2 and y1 <= y2."""
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+
+    @property
+    def width(self) -> float:
+        """Width in pixels."""
+        return self.x2 - self.x1
+
+    @property
+    def height(self) -> float:
+        """Height in pixels."""
+        return self.y2 - self.y1
+
+    def to_list(self) -> list[float]:
+        """Return [x1, y1, x2, y2] in pixels, rounded to hundredths."""
+        return [round(value, _PIXEL_DIGITS) for value in (self.x1, self.y1, self.x2, self.y2)]
+
+
+@dataclass(frozen=True, slots=True)
+class Landmarks:
+    """Five points of a face as (x, y) pixels; left and right are the viewer's, not the person's."""
+
+    left_eye: Point
+    right_eye: Point
+    nose: Point
+    left_mouth: Point
+    right_mouth: Point
+
+    @classmethod
+    def from_points(cls, points: NDArray[Any]) -> "Landmarks":
+        """Build from an array (5, 2) in the order of the fields.
+
+        Raises:
+            ValueError: if the array has another shape.
+        """
+        if points.shape != (5, 2):
+            raise ValueError(f"landmarks are five (x, y) points, not an array of shape {points.shape}")
+        return cls(*((float(x), float(y)) for x, y in points))
+
+    @property
+    def points(self) -> NDArray[np.float32]:
+        """The points as float32 (5, 2), in the order of the fields."""
+        return np.array([self.left_eye, self.right_eye, self.nose, self.left_mouth, self.right_mouth], dtype=np.float32)
+
+    def to_list(self) -> list[list[float]]:
+        """Return [[x, y] x 5] in pixels, rounded to hundredths."""
+        return [[round(float(x), _PIXEL_DIGITS), round(float(y), _PIXEL_DIGITS)] for x, y in self.points]
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the classifier says of one face.
+
+    Attributes:
+        expression: the most probable of the weights' expressions.
+        confidence: its probability, 0 to 1, after the calibration on the weights' card.
+        probabilities: every expression's probability in the weights' own order; they sum to 1.
+    """
+
+    expression: str
+    confidence: float
+    probabilities: Mapping[str, float]
+
+
+# Compared by identity: arrays have no single truth value to compare by.
+@dataclass(frozen=True, slots=True, eq=False)
+class Face:
+    """One face in a picture.
+
+    Attributes:
+        bbox: where it is.
+        score: the detector's confidence that it is a face, 0 to 1.
+        landmarks: eyes, nose and corners of the mouth.
+        prediction: what the classifier says.
+        matrix: float64 (2, 3), maps (x, y, 1) in the picture to the aligned crop that the classifier saw.
+        attention: float32 (A, 7, 7), one map per attention head on the aligned crop, each value 0 to 1 (the mean over
+            the head's channels); None if the network has no heads.
+        aligned: uint8 (112, 112, 3) RGB, the aligned crop itself; None unless pictures are kept.
+    """
+
+    bbox: BBox
+    score: float
+    landmarks: Landmarks
+    prediction: Prediction
+    matrix: NDArray[np.float64] = field(repr=False)
+    attention: NDArray[np.float32] | None = field(default=None, repr=False)
+    aligned: NDArray[np.uint8] | None = field(default=None, repr=False)
+
+    @property
+    def expression(self) -> str:
+        """The most probable expression."""
+        return self.prediction.expression
+
+    @property
+    def confidence(self) -> float:
+        """The most probable expression's probability, 0 to 1."""
+        return self.prediction.confidence
+
+    @property
+    def probabilities(self) -> Mapping[str, float]:
+        """Every expression's probability, in the weights' order."""
+        return self.prediction.probabilities
+
+    def to_dict(self, *, attention: bool = False) -> dict[str, Any]:
+        """Return plain numbers, strings and lists, ready for JSON.
+
+        Args:
+            attention: add the maps as "attention", a list (A, 7, 7), or None if the network has no heads.
+        """
+        plain: dict[str, Any] = {
+            "bbox": self.bbox.to_list(),
+            "score": round(self.score, _SCORE_DIGITS),
+            "landmarks": self.landmarks.to_list(),
+            "expression": self.expression,
+            "confidence": round(self.confidence, _PROBABILITY_DIGITS),
+            "probabilities": {name: round(value, _PROBABILITY_DIGITS) for name, value in self.probabilities.items()},
+        }
+        if attention:
+            plain["attention"] = (
+                None if self.attention is None else np.round(self.attention.astype(np.float64), 4).tolist()
+            )
+        return plain
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageResult:
+    """What was read from one picture.
+
+    Attributes:
+        source: the picture's path, or `<bytes>`, `<image>`, `<array>`.
+        width: of the upright picture in pixels; None if it could not be read.
+        height: of the upright picture in pixels; None if it could not be read.
+        faces: the faces, surest detection first; empty if there is none.
+        error: why the picture could not be read, one line; None if it was read.
+        classes: the weights' expressions, in their order.
+        image: uint8 (H, W, 3) RGB, the upright picture; None unless pictures are kept.
+    """
+
+    source: str
+    width: int | None
+    height: int | None
+    faces: list[Face] = field(default_factory=list)
+    error: str | None = None
+    classes: tuple[str, ...] = ()
+    image: NDArray[np.uint8] | None = field(default=None, repr=False)
+
+    def to_dict(self, *, attention: bool = False) -> dict[str, Any]:
+        """Return plain numbers, strings and lists, ready for JSON.
+
+        The key "error" exists only if the picture could not be read.
+
+        Args:
+            attention: add each face's attention maps.
+        """
+        plain: dict[str, Any] = {
+            "source": self.source,
+            "width": self.width,
+            "height": self.height,
+            "faces": [face.to_dict(attention=attention) for face in self.faces],
+        }
+        if self.error is not None:
+            plain["error"] = self.error
+        return plain
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """Return one flat row a face, with the columns of `row_columns(self.classes)`.
+
+        A picture without a face, or one that could not be read, is one row whose face columns are None: no picture is
+        lost.
+        """
+        if not self.faces:
+            empty: dict[str, Any] = dict.fromkeys(row_columns(self.classes))
+            return [empty | {"source": self.source, "error": self.error}]
+        return [self._row(index, face) for index, face in enumerate(self.faces)]
+
+    def plot(self, *, attention: bool = False, image: NDArray[np.uint8] | None = None) -> Image.Image:
+        """Draw the faces' boxes, expressions and confidences into a copy of the picture.
+
+        Args:
+            attention: stand a card for each face beside the picture: the aligned face, each head's map on it, and the
+                probabilities. Needs the kept crops.
+            image: uint8 (H, W, 3) RGB, the upright picture, if this result does not keep it.
+
+        Returns:
+            An RGB picture; a small one is enlarged so that the labels can be read.
+
+        Raises:
+            ValueError: if neither this result nor the caller has the picture, or the crops were not kept.
+        """
+        picture = self.image if image is None else image
+        if picture is None:
+            raise ValueError(
+                f"the picture of {self.source} was not kept: pass image=..., or read with predict() or "
+                "predict_many(..., keep_images=True)"
+            )
+        marks = [
+            Mark((face.bbox.x1, face.bbox.y1, face.bbox.x2, face.bbox.y2), face.expression, face.confidence)
+            for face in self.faces
+        ]
+        drawn = annotate(picture, marks)
+        return with_cards(drawn, [_card(face) for face in self.faces]) if attention else drawn
+
+    def _row(self, index: int, face: Face) -> dict[str, Any]:
+        plain = face.to_dict()
+        numbers = [*plain["bbox"], plain["score"], *(value for point in plain["landmarks"] for value in point)]
+        values = [self.source, index, *numbers, plain["expression"], plain["confidence"]]
+        values += [plain["probabilities"].get(name) for name in self.classes]
+        return dict(zip(row_columns(self.classes), [*values, self.error], strict=True))
+
+
+def row_columns(classes: tuple[str, ...]) -> list[str]:
+    """Column names of `ImageResult.to_rows`, in order.
+
+    Args:
+        classes: the weights' expressions; each becomes `p_<name>`.
+    """
+    points = [f"{name}_{axis}" for name in Landmarks.__slots__ for axis in "xy"]
+    return [
+        "source", "face", "x1", "y1", "x2", "y2", "score", *points,
+        "expression", "confidence", *(f"p_{name}" for name in classes), "error",
+    ]  # fmt: skip
+
+
+def _card(face: Face) -> FaceCard:
+    if face.aligned is None:
+        raise ValueError("the aligned faces were not kept: read with predict() or predict_many(..., keep_images=True)")
+    return FaceCard(face.aligned, face.attention, face.expression, face.confidence, face.probabilities)

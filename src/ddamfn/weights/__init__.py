@@ -1,0 +1,27 @@
+"""Weights and their cards: the bridge between training and use."""
+
+from ddamfn.weights.card import (
+    AlignmentCard,
+    AppearanceCard,
+    ArchitectureCard,
+    Card,
+    read_card,
+    sha256,
+    verify,
+    write_card,
+)
+from ddamfn.weights.store import DEFAULT_WEIGHTS, find_weights, list_weights
+
+__all__ = [
+    "DEFAULT_WEIGHTS",
+    "AlignmentCard",
+    "AppearanceCard",
+    "ArchitectureCard",
+    "Card",
+    "find_weights",
+    "list_weights",
+    "read_card",
+    "sha256",
+    "verify",
+    "write_card",
+]

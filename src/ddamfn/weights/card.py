@@ -1,0 +1,206 @@
+"""The card that travels with a network: everything a program must know to use it, and everything its user should know.
+
+A card is a JSON file beside the ONNX network. Classes stand on it by canonical name in output order, so that nothing
+ever maps an index; the preprocessing stands on it, so that a picture is prepared exactly as in training.
+"""
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, TypedDict, cast
+
+from ddamfn.errors import UnknownLabel, WeightsError
+from ddamfn.labels import canonical
+
+CARD_FORMAT = 1
+"""Version of the card's layout; a reader refuses newer ones."""
+
+
+class ArchitectureCard(TypedDict):
+    """Which network it is: name for `create_model`, its options, and its cost (parameters, 10^9 multiply-adds)."""
+
+    name: str
+    num_classes: int
+    num_heads: int
+    parameters: int
+    gmac: float
+
+
+class AppearanceCard(TypedDict):
+    """How crops look to the network: colours kept or grey, and the side in pixels whose detail is kept (None: all)."""
+
+    colour: Literal["rgb", "grey"]
+    detail_px: int | None
+
+
+class AlignmentCard(TypedDict):
+    """How faces are cut out: the template's name, the margin (0.1 = 10 % more), the side in pixels, the detector."""
+
+    template: str
+    margin: float
+    side_px: int
+    detector: str
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A weights file's card.
+
+    Attributes:
+        name: how users call the weights, such as `ddamfn-ferplus`.
+        architecture: the network and its cost.
+        labels: canonical expressions in the order of the network's outputs.
+        input_side_px: side of the square input.
+        appearance: colour and detail of the crops.
+        mean: per RGB channel, of pixels divided by 255.
+        std: per RGB channel, of pixels divided by 255.
+        alignment: how faces are cut out.
+        temperature: logits are divided by it before the softmax; fitted on validation pictures; > 0.
+        training: what the weights were trained on and how (data, rule, recipe, seed, commit, epochs, selection, ...).
+        scores: measured results, one dictionary each (split, rule, n, correct, accuracy, ci95, ...).
+        licence: SPDX identifier of the weights' licence.
+        rights: what is known of the rights in the data that they were trained on, and what follows for users.
+        file: name of the ONNX file beside the card.
+        sha256: of the ONNX file, 64 lower-case hexadecimal digits.
+        precision: in which the file stores the weights; they are computed in float32 either way.
+    """
+
+    name: str
+    architecture: ArchitectureCard
+    labels: tuple[str, ...]
+    input_side_px: int
+    appearance: AppearanceCard
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    alignment: AlignmentCard
+    temperature: float
+    training: Mapping[str, Any]
+    scores: tuple[Mapping[str, Any], ...]
+    licence: str
+    rights: str
+    file: str
+    sha256: str
+    precision: Literal["float32", "float16"] = "float32"
+
+    def __post_init__(self) -> None:
+        """Check what a program relies on.
+
+        Raises:
+            WeightsError: naming the card and the field that cannot be right.
+        """
+        problem = _problem(self)
+        if problem:
+            raise WeightsError(f"the card of {self.name!r} is not usable: {problem}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain numbers, strings, lists and dictionaries, ready for JSON."""
+        plain = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return {"format": CARD_FORMAT} | plain
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> "Card":
+        """Build from what `to_dict` returned; unknown keys are ignored, so that a card may say more.
+
+        Raises:
+            WeightsError: if a field is missing, has the wrong kind, or the layout is newer than this program.
+        """
+        name = plain.get("name", "?")
+        layout = plain.get("format")
+        if layout != CARD_FORMAT:
+            raise WeightsError(
+                f"the card of {name!r} has layout {layout!r}, this program reads {CARD_FORMAT}: update ddamfn"
+            )
+        missing = [entry.name for entry in fields(cls) if entry.name not in plain and entry.name != "precision"]
+        if missing:
+            raise WeightsError(f"the card of {name!r} lacks {', '.join(missing)}: export the weights again")
+        values = {entry.name: plain[entry.name] for entry in fields(cls) if entry.name in plain}
+        try:
+            for key in ("labels", "mean", "std", "scores"):
+                values[key] = tuple(values[key])
+            return cls(**values)
+        except (TypeError, KeyError, ValueError, AttributeError) as error:
+            raise WeightsError(f"the card of {name!r} has a field of the wrong kind: {error}") from None
+
+    def score(self, split: str = "test") -> Mapping[str, Any] | None:
+        """Return the first measured score on `split`, or None if there is none."""
+        return next((score for score in self.scores if score.get("split") == split), None)
+
+
+def read_card(path: str | os.PathLike[str]) -> Card:
+    """Read a card.
+
+    Raises:
+        WeightsError: if the file is missing, is no JSON, or is not a usable card.
+    """
+    try:
+        plain = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise WeightsError(f"cannot read the card {path}: {error.strerror or error}") from None
+    except ValueError as error:
+        raise WeightsError(f"{path} is not a weights card: {error}") from None
+    if not isinstance(plain, dict):
+        raise WeightsError(f"{path} is not a weights card: it holds no JSON object")
+    return Card.from_dict(plain)
+
+
+def write_card(card: Card, path: str | os.PathLike[str]) -> None:
+    """Write a card as readable JSON; a reader never sees half of it.
+
+    Raises:
+        WeightsError: if the file cannot be written.
+    """
+    target = Path(path)
+    partial = target.with_name(f".{target.name}.part")
+    try:
+        partial.write_text(json.dumps(card.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.replace(target)
+    except OSError as error:
+        raise WeightsError(f"cannot write the card {target}: {error.strerror or error}") from None
+
+
+def sha256(content: bytes) -> str:
+    """Return the digest as a card writes it."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def verify(card: Card, network: str | os.PathLike[str]) -> bytes:
+    """Read a network and check it against its card.
+
+    Returns:
+        The file's content, so that what was checked is what gets used.
+
+    Raises:
+        WeightsError: if the file is missing or is not the one that the card describes.
+    """
+    try:
+        content = Path(network).read_bytes()
+    except OSError as error:
+        raise WeightsError(f"cannot read the network {network}: {error.strerror or error}") from None
+    if sha256(content) != card.sha256:
+        raise WeightsError(f"{network} is damaged or not the file its card describes (sha256 differs): get it again")
+    return content
+
+
+def _problem(card: Card) -> str | None:
+    """Name the first field that cannot be right."""
+    try:
+        foreign = [label for label in card.labels if canonical(label) != label]
+    except UnknownLabel as error:
+        return str(error)
+    outputs = card.architecture["num_classes"]
+    checks = (
+        (not foreign, f"labels must be canonical names, not {', '.join(foreign)}"),
+        (len(set(card.labels)) == len(card.labels), "a label stands there twice"),
+        (len(card.labels) == outputs, f"{len(card.labels)} labels for {outputs} outputs"),
+        (len(card.mean) == 3 and len(card.std) == 3, "mean and std need three numbers each"),
+        (all(value > 0 for value in card.std), "std must be above 0"),
+        (math.isfinite(card.temperature) and card.temperature > 0, "temperature must be above 0"),
+        (card.input_side_px == card.alignment["side_px"] > 0, "input_side_px and alignment.side_px must agree"),
+        (cast(str, card.appearance["colour"]) in ("rgb", "grey"), "appearance.colour must be rgb or grey"),
+        (card.file == Path(card.file).name != "", "file must be a plain file name"),
+    )
+    return next((message for fine, message in checks if not fine), None)
