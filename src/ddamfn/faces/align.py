@@ -128,7 +128,7 @@ def _distance(points: NDArray[np.float64], matrix: NDArray[np.float64], pose: ND
 
 
 def _cut(image: NDArray[np.uint8], matrix: NDArray[np.float64], side_px: int) -> NDArray[np.uint8]:
-    """Render the crop: zoom the region that it needs to the crop's own scale, repeat the edges, then turn."""
+    """Render the crop: zoom the region that it needs to twice the crop's scale, repeat the edges, turn, and halve."""
     back = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))
     corners = back[:2] @ [[0, side_px, 0, side_px], [0, 0, side_px, side_px], [1, 1, 1, 1]]
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
@@ -153,36 +153,45 @@ def _cut(image: NDArray[np.uint8], matrix: NDArray[np.float64], side_px: int) ->
 
 @dataclass(frozen=True, slots=True)
 class _Axis:
-    """One axis of the zoomed region: the picture's pixels that it shows, and how many repeated ones lie around them."""
+    """One axis of the zoomed region.
+
+    Attributes:
+        start, stop: the picture's pixels that are needed.
+        size: how many pixels they become.
+        zoom: pixels of the zoomed region for one of the picture.
+        low, high: first and last but one pixel of the zoomed region, counted from `start`; it shows those outside
+        0..size by
+            repeating the edge.
+    """
 
     start: int
     stop: int
     size: int
-    before: int
-    after: int
+    zoom: float
+    low: int
+    high: int
 
     @classmethod
-    def plan(cls, low: float, high: float, length: int, zoom: float) -> "_Axis":
-        reach = _REACH_PX * max(1.0, 1.0 / zoom)
-        start = int(np.clip(np.floor(low - reach), 0, length - 1))
-        stop = int(np.clip(np.ceil(high + reach), start + 1, length))
+    def plan(cls, low_px: float, high_px: float, length_px: int, zoom: float) -> "_Axis":
+        reach_px = _REACH_PX * max(1.0, 1.0 / zoom)
+        start = int(np.clip(np.floor(low_px - reach_px), 0, length_px - 1))
+        stop = int(np.clip(np.ceil(high_px + reach_px), start + 1, length_px))
         size = max(1, round((stop - start) * zoom))
-        actual = size / (stop - start)
-        before = max(0, int(np.ceil((start - low) * actual)) + _REACH_PX)
-        after = max(0, int(np.ceil((high - stop) * actual)) + _REACH_PX)
-        return cls(start, stop, size, before, after)
-
-    @property
-    def zoom(self) -> float:
-        return self.size / (self.stop - self.start)
+        # What shrinks to less than a pixel still is one, but must not pull the region around it to its own scale.
+        zoom = size / (stop - start) if (stop - start) * zoom >= 1 else zoom
+        low = int(np.floor((low_px - start) * zoom)) - _REACH_PX
+        high = int(np.ceil((high_px - start) * zoom)) + _REACH_PX
+        return cls(start, stop, size, zoom, low, high)
 
     @property
     def offset(self) -> float:
-        return self.before - self.start * self.zoom
+        return -self.start * self.zoom - self.low
+
+    def with_edges(self) -> NDArray[np.intp]:
+        return np.clip(np.arange(self.low, self.high), 0, self.size - 1)
 
 
 def _zoom(image: NDArray[np.uint8], columns: _Axis, rows: _Axis) -> Image.Image:
     region = np.ascontiguousarray(image[rows.start : rows.stop, columns.start : columns.stop])
-    zoomed = Image.fromarray(region).resize((columns.size, rows.size), Image.Resampling.BICUBIC)
-    edges = ((rows.before, rows.after), (columns.before, columns.after), (0, 0))
-    return Image.fromarray(np.pad(np.array(zoomed), edges, mode="edge"))
+    zoomed = np.asarray(Image.fromarray(region).resize((columns.size, rows.size), Image.Resampling.BICUBIC))
+    return Image.fromarray(zoomed[rows.with_edges()[:, None], columns.with_edges()])
