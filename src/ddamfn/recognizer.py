@@ -1,5 +1,6 @@
 """Picture to faces to expressions: the one place where the face detector and the weights meet."""
 
+import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,8 @@ from ddamfn.errors import DdamfnError, DegenerateFace, UsageError, WeightsError
 from ddamfn.faces import Alignment, Appearance, Detection, RetinaFace, align, apply_appearance, decode, normalise
 from ddamfn.results import BBox, Face, ImageResult, Landmarks, Prediction
 from ddamfn.weights import find_weights, verify
+
+_LOGGER = logging.getLogger(__name__)
 
 Picture = str | Path | bytes | Image.Image | NDArray[np.uint8]
 """What can be read: a path, a file's bytes, a Pillow picture, or uint8 (H, W, 3) RGB."""
@@ -71,7 +74,7 @@ class Classifier:
 
         Raises:
             ValueError: `crops` is not of that shape and type.
-            WeightsError: the network gives another number of logits than its card has labels.
+            WeightsError: the network gives logits that are not finite, or more or fewer than its card has labels.
         """
         side = self.card.input_side_px
         if crops.dtype != np.uint8 or crops.shape[1:] != (side, side, 3):
@@ -82,8 +85,13 @@ class Classifier:
         chunks = [self._run(crops[start : start + _CHUNK]) for start in range(0, len(crops), _CHUNK)]
         logits, attention = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
         if logits.shape[1] != len(self.card.labels):
-            raise WeightsError(f"the network gives {logits.shape[1]} logits, its card has {len(self.card.labels)}
-            labels")
+            raise WeightsError(
+                f"the network gives {logits.shape[1]} logits, its card has {len(self.card.labels)} labels"
+            )
+        if not np.isfinite(logits).all():
+            raise WeightsError(
+                f"the network of {self.card.name} gives logits that are not finite: get the weights again"
+            )
         return logits, attention
 
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -107,8 +115,7 @@ class Classifier:
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """A picture whose faces are cut out but not classified yet: its result without faces, detections, crops,
-    matrices."""
+    """A picture whose faces are cut out but not classified yet, and its result so far."""
 
     result: ImageResult
     detections: Sequence[Detection] = ()
@@ -208,24 +215,22 @@ class Recognizer:
         try:
             return self._find_faces(picture, keep=keep)
         except (DdamfnError, MemoryError) as error:
-            reason = str(error) or "not enough memory for this picture"
-            result = ImageResult(_name(picture), None, None, error=reason, classes=self.card.labels)
-            return _Waiting(result)
+            name = _name(picture)
+            reason = str(error).removeprefix(f"{name}: ") or "not enough memory for this picture"
+            return _Waiting(ImageResult(name, None, None, error=reason, classes=self.card.labels))
 
     def _find_faces(self, picture: Picture, *, keep: bool) -> _Waiting:
         image = decode(picture)
+        name = _name(picture)
         height, width = image.shape[:2]
-        result = ImageResult(
-            _name(picture), width, height, classes=self.card.labels, image=image if keep else None
-        )
+        result = ImageResult(name, width, height, classes=self.card.labels, image=image if keep else None)
         found = []
         for detection in self._detector.detect(image, min_score=self._min_score, max_faces=self._max_faces):
             try:
                 found.append((detection, align(image, detection.landmarks, self._alignment)))
-            except DegenerateFace:
-                # Five points on one line are no face that anything could be read from; seen in noise, never in
-                # photographs.
-                continue
+            except DegenerateFace as error:
+                # Not a face that anything could be read from; seen in noise, never in photographs.
+                _LOGGER.warning("%s: a detection at score %.2f is left out: %s", name, detection.score, error)
         detections, crops = [entry for entry, _ in found], [crop for _, crop in found]
         return _Waiting(result, detections, [crop.pixels for crop in crops], [crop.matrix for crop in crops])
 
@@ -265,5 +270,5 @@ def _name(picture: Picture) -> str:
     if isinstance(picture, bytes):
         return "<bytes>"
     if isinstance(picture, Image.Image):
-        return str(getattr(picture, "filename", "") or "<image>")
+        return str(getattr(picture, "filename", "") or "<picture>")
     return "<array>" if isinstance(picture, np.ndarray) else str(picture)

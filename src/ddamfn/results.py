@@ -157,7 +157,7 @@ class ImageResult:
     """What was read from one picture.
 
     Attributes:
-        source: the picture's path, or `<bytes>`, `<image>`, `<array>`.
+        source: the picture's path, or `<bytes>`, `<picture>`, `<array>`.
         width: of the upright picture in pixels; None if it could not be read.
         height: of the upright picture in pixels; None if it could not be read.
         faces: the faces, surest detection first; empty if there is none.

@@ -1,0 +1,57 @@
+"""`ddamfn demo`: the whole path on a portrait that comes with the package."""
+
+import argparse
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+from ddamfn.cli.output import naming_the_file
+
+_PICTURE = "ddamfn-demo.png"
+_CREDIT = "portrait: NASA astronaut Eileen Collins, NASA Great Images database, public domain"
+_BAR_LETTERS = 40
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the verb to the command line."""
+    parser = subparsers.add_parser(
+        "demo",
+        help="read a bundled portrait and draw what the network saw",
+        description="Reads a bundled portrait (NASA, public domain), prints its expression, and writes the annotated "
+        "picture with the network's attention maps.",
+    )
+    parser.add_argument("--output", default=_PICTURE, metavar="FILE", help=f"the picture (default: {_PICTURE})")
+    parser.add_argument("--weights", metavar="NAME_OR_PATH", help="bundled weights or an .onnx file")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read the portrait, print the results, write the picture.
+
+    Returns:
+        0.
+
+    Raises:
+        DdamfnError: if the weights cannot be used or the picture cannot be written.
+    """
+    from dataclasses import replace
+
+    from ddamfn.cli.writers import make_writer
+    from ddamfn.recognizer import Recognizer
+
+    recognizer = Recognizer(args.weights)
+    result = recognizer.predict(files("ddamfn").joinpath("demo", "astronaut.jpg").read_bytes())
+    make_writer("table", sys.stdout.buffer, recognizer.card.labels).write(replace(result, source="astronaut.jpg"))
+    target = Path(args.output)
+    with naming_the_file(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        picture = result.plot(attention=True)
+        if target.suffix.lower() in (".jpg", ".jpeg"):
+            picture.save(target, format="JPEG", quality=95, subsampling=0)
+        else:
+            picture.save(target, format="PNG")
+    print()
+    for name, value in result.faces[0].probabilities.items() if result.faces else ():
+        print(f"{name:<12}{value:>10.1%}  {'#' * round(value * _BAR_LETTERS)}".rstrip())
+    print(f"\nannotated picture: {target}\nweights: {recognizer.card.name}\n{_CREDIT}")
+    return 0

@@ -1,0 +1,89 @@
+"""`ddamfn models`: the weights that are there and the networks that can be made, with what each costs and reaches."""
+
+import argparse
+import json
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ddamfn.cli.output import plain
+
+if TYPE_CHECKING:
+    from ddamfn.weights import Card
+
+
+class _Network(NamedTuple):
+    """A network as `create_model` makes it for seven expressions."""
+
+    parameters: int
+    gmac: float
+    paper: str
+
+
+# Written down here because asking the networks themselves needs PyTorch and takes seconds; a test holds the two
+# together.
+NETWORKS: dict[str, _Network] = {
+    "ddamfn": _Network(4_105_999, 0.540, "Zhang et al. 2023, with 2 attention heads"),
+    "mfn": _Network(4_166_063, 0.539, "Zhang et al. 2023, the trunk alone"),
+}
+_LICENCE = "MIT"
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the verb to the command line."""
+    parser = subparsers.add_parser(
+        "models",
+        help="list weights and networks",
+        description="Lists the weights that are ready to use, and the networks that can be trained.",
+    )
+    parser.add_argument("--format", choices=("table", "json"), default="table", help="of the list (default: table)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the list.
+
+    Returns:
+        0.
+
+    Raises:
+        WeightsError: if a card in the package is damaged.
+    """
+    from ddamfn.weights import find_weights, list_weights
+
+    weights = [(card, find_weights(card.name)[0].stat().st_size) for card in list_weights()]
+    if args.format == "json":
+        listed = [card.to_dict() | {"bytes": size} for card, size in weights]
+        networks = [{"name": name, "licence": _LICENCE} | entry._asdict() for name, entry in NETWORKS.items()]
+        print(json.dumps({"weights": listed, "networks": networks}, indent=2))
+        return 0
+    print("weights (ddamfn predict --weights NAME)")
+    head = ("name", "network", "parameters", "file", "accuracy", "licence")
+    _print_columns([head, *(_weights_line(card, size) for card, size in weights)])
+    print('\nnetworks (ddamfn.create_model, with pip install "ddamfn[train]")')
+    lines = [(n, f"{e.parameters:,}", f"{e.gmac:.3f}", _LICENCE, e.paper) for n, e in NETWORKS.items()]
+    _print_columns([("name", "parameters", "GMAC", "licence", "paper"), *lines])
+    return 0
+
+
+def _weights_line(card: "Card", size: int) -> tuple[str, ...]:
+    made = card.architecture
+    network = f"{made['name']}, {made['num_heads']} heads, {made['num_classes']} expressions"
+    return card.name, network, f"{made['parameters']:,}", f"{size / 1e6:.1f} MB", _accuracy(card.score()), card.licence
+
+
+def _accuracy(score: Mapping[str, Any] | None) -> str:
+    """Tell an accuracy with what it was measured on, or that it was not."""
+    if score is None:
+        return "not measured"
+    told = f"{score['accuracy']:.2%}"
+    if "n" in score:
+        told += f" of {score['n']:,}"
+    where = " ".join(str(score[key]) for key in ("dataset", "split", "rule") if key in score)
+    return f"{told} ({where})"
+
+
+def _print_columns(lines: Iterable[tuple[str, ...]]) -> None:
+    cells = [[plain(cell) for cell in line] for line in lines]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
+    for line in cells:
+        print("  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

@@ -1,0 +1,194 @@
+"""`ddamfn predict`: expressions in photographs, as a table, JSON, CSV or Parquet, and as annotated pictures."""
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ddamfn.cli.output import FORMATS, naming_the_file, open_output, plain
+from ddamfn.cli.parser import positive_integer, share
+from ddamfn.cli.progress import Reporter
+from ddamfn.cli.sources import STANDARD_INPUT, Sources
+from ddamfn.errors import UsageError
+
+if TYPE_CHECKING:
+    from ddamfn.recognizer import Recognizer
+    from ddamfn.results import ImageResult
+
+_EPILOG = """\
+A folder is searched to the bottom; "-" reads one picture from standard input. One named picture gives one JSON object,
+anything else a list ("json") or a line each ("jsonl"). A picture without a face is a result with no faces. A file that
+cannot be read is one line on standard error and has "error" in the output; the others go on, and the exit status is 1.
+"""
+# What Pillow writes without loss of colour; a picture in any other format is annotated as PNG.
+_SAVE_OPTIONS: dict[str, dict[str, Any]] = {
+    ".jpg": {"format": "JPEG", "quality": 92, "subsampling": 0},
+    ".jpeg": {"format": "JPEG", "quality": 92, "subsampling": 0},
+    ".webp": {"format": "WEBP", "quality": 92},
+    ".png": {"format": "PNG"},
+}
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the verb to the command line."""
+    parser = subparsers.add_parser(
+        "predict",
+        help="read the expressions in pictures",
+        description="Finds the faces in pictures and reads their expressions.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("sources", nargs="+", metavar="SOURCE", help="picture, folder, glob in quotes, or - for stdin")
+    parser.add_argument(
+        "--format", choices=FORMATS, help="of the results; otherwise by the ending of --output, else a table"
+    )
+    parser.add_argument("--output", metavar="FILE", help="write the results to FILE instead of standard output")
+    parser.add_argument("--annotate", metavar="DIR", help="write each picture with its faces marked into DIR")
+    parser.add_argument(
+        "--attention", action="store_true", help="add the attention maps to JSON and to the annotated pictures"
+    )
+    parser.add_argument("--min-score", type=share, default=0.5, metavar="S", help="leave out faces detected with less")
+    parser.add_argument("--max-faces", type=positive_integer, metavar="N", help="only the N surest faces of a picture")
+    parser.add_argument("--batch", type=positive_integer, default=16, metavar="N", help="faces classified together")
+    parser.add_argument("--weights", metavar="NAME_OR_PATH", help="bundled weights or an .onnx file")
+    parser.add_argument("--quiet", action="store_true", help="no progress and no summary")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read all pictures and write their results as they come.
+
+    Returns:
+        0, or 1 if a picture could not be read.
+
+    Raises:
+        DdamfnError: for arguments that make no sense, and for what ends the whole run.
+    """
+    kind = _format(args)
+    sources = Sources(args.sources, skip=args.annotate)
+    _check(args, kind, sources)
+
+    from ddamfn.recognizer import Recognizer
+
+    recognizer = Recognizer(args.weights, min_score=args.min_score, max_faces=args.max_faces, batch=args.batch)
+    with _ending_on_sigterm():
+        return _read_all(args, kind, sources, recognizer)
+
+
+def _read_all(args: argparse.Namespace, kind: str, sources: Sources, recognizer: "Recognizer") -> int:
+    from ddamfn.cli.writers import make_writer
+
+    tally = _Tally()
+    quiet = args.quiet or sources.single
+    # Counting walks the folders once more, which only a bar to be looked at is worth.
+    total = None if quiet or not sys.stderr.isatty() else sources.count()
+    with Reporter(total, quiet=quiet) as reporter, open_output(args.output) as stream:
+        writer = make_writer(kind, stream, recognizer.card.labels, single=sources.single, attention=args.attention)
+        try:
+            for result in _results(sources, recognizer, keep_images=args.annotate is not None):
+                writer.write(result)
+                tally.add(result)
+                if result.error is not None:
+                    reporter.message(f"{plain(result.source)}: {plain(result.error)}")
+                elif args.annotate is not None:
+                    _annotate(result, Path(args.annotate), sources.base, attention=args.attention)
+                reporter.advance()
+        finally:
+            writer.close()
+        if not quiet:
+            reporter.message(f"{tally} ({reporter.rate:.1f} pictures/s)")
+    return 1 if tally.unreadable else 0
+
+
+def _results(sources: Sources, recognizer: "Recognizer", *, keep_images: bool) -> Iterator["ImageResult"]:
+    """Yield the results; standard input, read as bytes, goes by the name that the user gave it."""
+    from dataclasses import replace
+
+    pictures = (sys.stdin.buffer.read() if source == STANDARD_INPUT else source for source in sources)
+    for result in recognizer.predict_many(pictures, keep_images=keep_images):
+        yield replace(result, source=STANDARD_INPUT) if result.source == "<bytes>" else result
+
+
+class _Tally:
+    """Counts what the summary tells."""
+
+    def __init__(self) -> None:
+        self.pictures = self.faces = self.faceless = self.unreadable = 0
+
+    def add(self, result: "ImageResult") -> None:
+        self.pictures += 1
+        self.faces += len(result.faces)
+        self.unreadable += result.error is not None
+        self.faceless += result.error is None and not result.faces
+
+    def __str__(self) -> str:
+        parts = [f"{self.pictures:,} pictures", f"{self.faces:,} faces"]
+        parts += [f"{self.faceless:,} without a face"] if self.faceless else []
+        parts += [f"{self.unreadable:,} unreadable"] if self.unreadable else []
+        return ", ".join(parts)
+
+
+def _format(args: argparse.Namespace) -> str:
+    """Return the asked format, or the one that the output file's ending names."""
+    ending = os.path.splitext(args.output or "")[1].lower().removeprefix(".")
+    return str(args.format or (ending if ending in FORMATS else "table"))
+
+
+def _check(args: argparse.Namespace, kind: str, sources: Sources) -> None:
+    """Refuse what cannot work before the first picture is read."""
+    if args.attention and kind not in ("json", "jsonl") and args.annotate is None:
+        raise UsageError("--attention adds the maps to --format json or jsonl, and to --annotate: name one of these")
+    if kind == "parquet" and args.output is None and sys.stdout.isatty():
+        raise UsageError("Parquet is not for a terminal: name a file with --output, or pipe it on")
+    if args.output is not None:
+        if os.path.isdir(args.output):
+            raise UsageError(f"--output must be a file, and {args.output!r} is a folder")
+        if any(os.path.exists(source) and _same(source, args.output) for source in args.sources):
+            raise UsageError(f"--output {args.output!r} is one of the pictures to read: choose another file")
+    if args.annotate is not None:
+        if os.path.exists(args.annotate) and not os.path.isdir(args.annotate):
+            raise UsageError(f"--annotate must be a folder, and {args.annotate!r} is a file")
+        if _same(args.annotate, sources.base):
+            raise UsageError(f"--annotate {args.annotate!r} holds the pictures themselves: choose another folder")
+
+
+def _same(one: str, other: str) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
+def _annotate(result: "ImageResult", folder: Path, base: str, *, attention: bool) -> None:
+    """Write a picture with its faces marked, at its own path below `base`."""
+    if result.source == STANDARD_INPUT:
+        target = folder / "stdin.png"
+    else:
+        target = folder / os.path.relpath(os.path.abspath(result.source), base)
+    if target.suffix.lower() not in _SAVE_OPTIONS:
+        target = target.with_name(f"{target.name}.png")
+    options = _SAVE_OPTIONS[target.suffix.lower()]
+    partial = target.with_name(f".{target.name}.part")
+    with naming_the_file(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        result.plot(attention=attention).save(partial, **options)
+        partial.replace(target)
+
+
+@contextlib.contextmanager
+def _ending_on_sigterm() -> Iterator[None]:
+    """Let `timeout` and service managers end a run as Ctrl-C does: with the results so far complete."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

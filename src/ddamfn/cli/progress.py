@@ -1,0 +1,79 @@
+"""How far a run has got, on standard error only: a bar on a terminal, a line now and then elsewhere."""
+
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+_SECONDS_BETWEEN_LINES = 30.0
+
+
+class Reporter:
+    """Shows progress and prints messages without breaking the bar.
+
+    Args:
+        total: how many pictures there will be; None if that is not known.
+        quiet: show no progress; messages are printed all the same.
+    """
+
+    def __init__(self, total: int | None, *, quiet: bool) -> None:
+        self._total = total
+        self._quiet = quiet
+        self._done = 0
+        self._start = self._last_line = time.monotonic()
+        self._bar: tuple[Progress, TaskID] | None = None
+
+    def __enter__(self) -> Self:
+        """Show the bar, if standard error is a terminal."""
+        if not self._quiet and sys.stderr.isatty():
+            bar = _make_bar()
+            self._bar = bar, bar.add_task("", total=self._total)
+            bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar[0].stop()
+
+    def advance(self) -> None:
+        """Count one picture."""
+        self._done += 1
+        now = time.monotonic()
+        if self._bar is not None:
+            self._bar[0].advance(self._bar[1])
+        elif not self._quiet and now - self._last_line >= _SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            self.message(f"{self._done:,} pictures, {self.rate:.1f}/s")
+
+    @property
+    def rate(self) -> float:
+        """Pictures a second so far."""
+        return self._done / max(time.monotonic() - self._start, 1e-9)
+
+    def message(self, text: str) -> None:
+        """Print one line on standard error, above the bar."""
+        if self._bar is None:
+            print(f"ddamfn: {text}", file=sys.stderr, flush=True)
+        else:
+            self._bar[0].console.print(f"ddamfn: {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _make_bar() -> "Progress":
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        """Pictures a second."""
+
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed:.1f}/s" if task.speed else "", style="progress.data.speed")
+
+    columns = (BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True)
