@@ -1,7 +1,7 @@
 """What is known about each data set: its own class order, official splits and counts, licence, paper.
 
-A card is what a folder on disk is compared with, so that a subset never passes for the official test split, and where a class
-name of the set is turned into a canonical expression: by name, never by index.
+A card is what a folder on disk is compared with, so that a subset never passes for the official test split, and where
+a class name of the set is turned into a canonical expression: by name, never by index.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,8 @@ class DatasetCard:
         own_classes: class names as the set spells them, in the set's own order.
         first_index: the number of the first class in the set's files.
         sizes: official number of pictures a split, before any vote rule; empty where nothing official exists.
-        counts: official number of pictures a split and class (canonical names); empty for sets of votes.
+        counts: official number of pictures a split and class (canonical names); by the majority rule for sets of votes.
+        variants: other official releases' numbers of an evaluation split, each by class.
         rule_sizes: for sets of votes: rule -> split -> official number of pictures that the rule keeps.
         votes: whether pictures carry annotators' votes instead of one label.
         licence: the terms, in one sentence.
@@ -37,6 +38,7 @@ class DatasetCard:
     first_index: int = 0
     sizes: Mapping[str, int] = field(default_factory=dict)
     counts: Counts = field(default_factory=dict)
+    variants: Mapping[str, tuple[Mapping[str, int], ...]] = field(default_factory=dict)
     rule_sizes: Counts = field(default_factory=dict)
     votes: bool = False
     licence: str = ""
@@ -70,26 +72,46 @@ def _by_class(classes: str, *rows: str) -> dict[str, int]:
     return dict(zip(classes.split(), (int(n) for row in rows for n in row.split()), strict=True))
 
 
+_FERPLUS_ORDER = " ".join(EXPRESSIONS)
+
 FERPLUS = DatasetCard(
     name="ferplus",
     title="FERPlus",
     own_classes=EXPRESSIONS,
     sizes={"train": 28_558, "val": 3_579, "test": 3_573},
+    counts={
+        "train": _by_class(_FERPLUS_ORDER, "8733 7284 3136 3022 2098 116 536 120"),
+        "val": _by_class(_FERPLUS_ORDER, "1180 862 411 348 289 25 60 16"),
+        "test": _by_class(_FERPLUS_ORDER, "1083 892 394 382 269 16 86 15"),
+    },
     rule_sizes={
         "majority": {"train": 25_045, "val": 3_191, "test": 3_137},
         "probability": {"train": 27_762, "val": 3_480, "test": 3_481},
         "multi_target": {"train": 27_667, "val": 3_472, "test": 3_466},
+        "argmax": {"train": 28_385, "val": 3_555, "test": 3_545},
     },
     votes=True,
     licence="labels MIT; the pictures (FER2013) were gathered by web search and their rights were never cleared",
-    paper="Barsoum et al., Training deep networks for facial expression recognition with crowd-sourced label distribution, ICMI 2016",
+    paper="Barsoum et al., Training deep networks for facial expression recognition with crowd-sourced label "
+    "distribution, ICMI 2016",
     note="votes from the label.csv files; every score must name its vote rule and N",
 )
 
 FERPLUS_NEW = replace(
     FERPLUS,
     name="ferplus-fer2013new",
-    rule_sizes={},
+    counts={
+        "train": _by_class(_FERPLUS_ORDER, "8739 7287 3149 3013 2099 119 532 119"),
+        "val": _by_class(_FERPLUS_ORDER, "1182 865 415 351 287 24 62 13"),
+        "test": _by_class(_FERPLUS_ORDER, "1089 893 396 384 273 18 83 16"),
+    },
+    # Measured on the official archives; a few pictures fewer than rows, since four names stand on two rows.
+    rule_sizes={
+        "majority": {"train": 25_057, "val": 3_199, "test": 3_152},
+        "probability": {"train": 27_772, "val": 3_476, "test": 3_480},
+        "multi_target": {"train": 27_668, "val": 3_472, "test": 3_471},
+        "argmax": {"train": 28_386, "val": 3_553, "test": 3_545},
+    },
     note="votes from fer2013new.csv; every score must name its vote rule and N",
 )
 
@@ -104,22 +126,26 @@ RAFDB = DatasetCard(
         "test": _by_class("surprise fear disgust happiness sadness anger neutral", "329 74 160 1185 478 162 680"),
     },
     licence="non-commercial research only, on request",
-    paper="Li, Deng, Du, Reliable crowdsourcing and deep locality-preserving learning for expression recognition in the wild, CVPR 2017",
+    paper="Li, Deng, Du, Reliable crowdsourcing and deep locality-preserving learning for expression recognition in "
+    "the wild, CVPR 2017",
     note="no official validation split: hold one out of train, never select on test",
 )
 
 _AFFECTNET_ORDER = "neutral happiness sadness surprise fear disgust anger contempt"
 _AFFECTNET_TRAIN = _by_class(_AFFECTNET_ORDER, "74874 134415 25459 14090 6378 3803 24882 3750")
+_AFFECTNET_VAL = dict.fromkeys(_AFFECTNET_TRAIN, 500)
+_AFFECTNET_VAL_2021 = {**_AFFECTNET_VAL, "disgust": 499}
 
 AFFECTNET = DatasetCard(
     name="affectnet",
     title="AffectNet, 8 classes",
     own_classes=("Neutral", "Happy", "Sad", "Surprise", "Fear", "Disgust", "Anger", "Contempt"),
     sizes={"train": 287_651, "val": 4_000},
-    counts={"train": _AFFECTNET_TRAIN, "val": dict.fromkeys(_AFFECTNET_TRAIN, 500)},
+    counts={"train": _AFFECTNET_TRAIN, "val": _AFFECTNET_VAL},
+    variants={"val": (_AFFECTNET_VAL_2021,)},
     licence="non-commercial research only, on request",
-    paper="Mollahosseini, Hasani, Mahoor, AffectNet: a database for facial expression, valence, and arousal computing in the wild, "
-    "IEEE TAC 2019",
+    paper="Mollahosseini, Hasani, Mahoor, AffectNet: a database for facial expression, valence, and arousal computing "
+    "in the wild, IEEE TAC 2019",
     note="no public test split, so papers report val; the 2021 release lacks one disgust picture of val (3,999)",
 )
 
@@ -129,19 +155,27 @@ AFFECTNET_7 = DatasetCard(
     own_classes=AFFECTNET.own_classes[:-1],
     sizes={"train": 283_901, "val": 3_500},
     counts={split: {k: n for k, n in row.items() if k != "contempt"} for split, row in AFFECTNET.counts.items()},
+    variants={"val": ({k: n for k, n in _AFFECTNET_VAL_2021.items() if k != "contempt"},)},
     licence=AFFECTNET.licence,
     paper=AFFECTNET.paper,
     note="AffectNet without contempt; the 2021 release lacks one disgust picture of val (3,499)",
 )
+
+_FER2013_ORDER = "anger disgust fear happiness sadness surprise neutral"
 
 FER2013 = DatasetCard(
     name="fer2013",
     title="FER2013",
     own_classes=("Angry", "Disgust", "Fear", "Happy", "Sad", "Surprise", "Neutral"),
     sizes={"train": 28_709, "val": 3_589, "test": 3_589},
-    counts={"all": _by_class("anger disgust fear happiness sadness surprise neutral", "4953 547 5121 8989 6077 4002 6198")},
+    counts={
+        "train": _by_class(_FER2013_ORDER, "3995 436 4097 7215 4830 3171 4965"),
+        "val": _by_class(_FER2013_ORDER, "467 56 496 895 653 415 607"),
+        "test": _by_class(_FER2013_ORDER, "491 55 528 879 594 416 626"),
+    },
     licence="gathered by web search for a contest; the rights to the pictures were never cleared",
-    paper="Goodfellow et al., Challenges in representation learning: a report on three machine learning contests, ICONIP 2013",
+    paper="Goodfellow et al., Challenges in representation learning: a report on three machine learning contests, "
+    "ICONIP 2013",
     note="exact and near duplicates stand across the splits; PublicTest is val and PrivateTest is test",
 )
 

@@ -135,7 +135,7 @@ def sample_targets(
         keep[voted] = kept
         target[voted] = shares[:, [EXPRESSIONS.index(name) for name in classes]]
     column = {name: i for i, name in enumerate(classes)}
-    for row in np.flatnonzero(~voted):
+    for row in np.flatnonzero(~voted).tolist():
         label = labels[row]
         if label is None:
             raise DataError(f"sample {row} has neither a label nor votes; correct the list")

@@ -1,8 +1,8 @@
 """FERPlus: the pictures of FER2013 with the votes of ten annotators.
 
-Two files carry the votes and differ a little: the `label.csv` beside the pictures of each split, and `fer2013new.csv` for all of
-them (majority keeps 3,137 test pictures by the first and 3,152 by the second). The first is the default, because it lists exactly
-the pictures that exist; the data set's note says which was used.
+Two files carry the votes and differ a little: the `label.csv` beside the pictures of each split, and `fer2013new.csv`
+for all of them (majority keeps 3,137 test pictures by the first and 3,152 by the second). The first is the default,
+because it lists exactly the pictures that exist; the data set's note says which was used.
 
 Source: Barsoum et al. 2016; layout of Microsoft's FERPlus repository.
 """
@@ -43,7 +43,8 @@ def open_ferplus(root: Path, source: str | None = None) -> Dataset:
         source: one of `SOURCES`; None takes `label.csv` where every split has one, `fer2013new.csv` otherwise.
 
     Returns:
-        Every listed picture of the splits that are there, with its votes; a name that is listed twice keeps its later row.
+        Every listed picture of the splits that are there, with its votes; a name that is listed twice keeps its later
+        row.
 
     Raises:
         DataError: if the pictures or the votes are missing or malformed.
@@ -59,7 +60,9 @@ def open_ferplus(root: Path, source: str | None = None) -> Dataset:
     if source == _NEW_CSV or (source is None and without and (root / _NEW_CSV).is_file()):
         ballots, card = _read_new_csv(root / _NEW_CSV), FERPLUS_NEW
     elif without:
-        raise DataError(f"{root}: no label.csv in {', '.join(without)}, and no {_NEW_CSV} used instead; add one of them")
+        raise DataError(
+            f"{root}: no label.csv in {', '.join(without)}, and no {_NEW_CSV} used instead; add one of them"
+        )
     else:
         ballots = {split: _read_label_csv(text or "", containers[split]) for split, text in texts.items()}
         card = FERPLUS
@@ -146,6 +149,8 @@ def _ballots(rows: Iterable[tuple[str, list[str]]], where: str) -> _Ballots:
         except ValueError:
             votes = ()
         if len(votes) != len(VOTE_COLUMNS):
-            raise DataError(f"{where}: the row of {name} needs {len(VOTE_COLUMNS)} numbers; correct it or download the file again")
+            raise DataError(
+                f"{where}: the row of {name} needs {len(VOTE_COLUMNS)} numbers; correct it or download the file again"
+            )
         ballots[name] = votes
     return ballots

@@ -1,7 +1,7 @@
 """Where a data set's pictures lie: files below a folder, members of zip archives, or rows of a csv file.
 
-A source is small and can be pickled, so that every worker process opens the data by itself; a location is whatever its source
-needs to find one picture again.
+A source is small and can be pickled, so that every worker process opens the data by itself; a location is whatever
+its source needs to find one picture again.
 """
 
 import zipfile
@@ -45,7 +45,9 @@ class FilePictures:
         try:
             return path.read_bytes()
         except OSError as error:
-            raise UnreadableImage(f"{path}: {error.strerror or error}; restore the file or take it off the list") from error
+            raise UnreadableImage(
+                f"{path}: {error.strerror or error}; restore the file or take it off the list"
+            ) from error
 
 
 class ZipPictures:
@@ -72,7 +74,15 @@ class ZipPictures:
             if archive not in self._open:
                 self._open[archive] = zipfile.ZipFile(self.root / archive)
             return self._open[archive].read(member)
-        except (OSError, KeyError, zipfile.BadZipFile, EOFError, ValueError, RuntimeError, NotImplementedError) as error:
+        except (
+            OSError,
+            KeyError,
+            zipfile.BadZipFile,
+            EOFError,
+            ValueError,
+            RuntimeError,
+            NotImplementedError,
+        ) as error:
             raise UnreadableImage(f"{self.root / archive}: {member}: {error}; download the archive again") from error
         except Exception as error:  # zlib.error has no public base but Exception
             raise UnreadableImage(f"{self.root / archive}: {member}: {error}; download the archive again") from error

@@ -1,7 +1,7 @@
 """How ten annotators' votes become one target: the four rules of FERPlus.
 
-Every accuracy on FERPlus depends on the rule, because each keeps another number of pictures (the official test split has 3,137
-pictures by majority and 3,481 by probability): print the rule and N beside every number.
+Every accuracy on FERPlus depends on the rule, because each keeps another number of pictures (the official test split
+has 3,137 pictures by majority and 3,481 by probability): print the rule and N beside every number.
 """
 
 import sys
@@ -28,12 +28,12 @@ BoolArray = npt.NDArray[np.bool_]
 def targets(votes: npt.NDArray[Any], rule: str) -> tuple[BoolArray, npt.NDArray[np.float32]]:
     """Turn votes into training or test targets.
 
-    - `majority`: single votes are taken for slips and set to zero; a picture is kept if one column holds more than half of the
-      votes left, and that column is one of the eight expressions. The target is one-hot.
-    - `probability`: after the same clean-up the strongest columns are added until they hold 75 % of the votes or three columns
-      are used; kept if they hold more than half. The target is their share of the votes.
-    - `multi_target`: after the same clean-up every column with at least 30 % of the votes counts; kept if together they hold more
-      than half. The target is their share, to be used with a loss that rewards any of them.
+    - `majority`: single votes are taken for slips and set to zero; a picture is kept if one column holds more than
+      half of the votes left, and that column is one of the eight expressions. The target is one-hot.
+    - `probability`: after the same clean-up the strongest columns are added until they hold 75 % of the votes or
+      three columns are used; kept if they hold more than half. The target is their share of the votes.
+    - `multi_target`: after the same clean-up every column with at least 30 % of the votes counts; kept if together
+      they hold more than half. The target is their share, to be used with a loss that rewards any of them.
     - `argmax`: the column with the most raw votes, the first one on a tie; kept if it is an expression. One-hot.
 
     Args:
@@ -58,7 +58,9 @@ def targets(votes: npt.NDArray[Any], rule: str) -> tuple[BoolArray, npt.NDArray[
     elif rule == "majority":
         shares = _majority(_without_single_votes(raw))
     elif rule == "probability":
-        shares = np.array([_probability_row(row) for row in _without_single_votes(raw)]).reshape(raw.shape)
+        # Ten votes fall in few ways: each way is worked out once, which makes 28,000 pictures a matter of milliseconds.
+        ways, way_of = np.unique(_without_single_votes(raw), axis=0, return_inverse=True)
+        shares = np.array([_probability_row(way) for way in ways]).reshape(ways.shape)[way_of.reshape(-1)]
     elif rule == "multi_target":
         shares = _multi_target(_without_single_votes(raw))
     else:
@@ -79,15 +81,15 @@ def _without_single_votes(raw: FloatArray) -> FloatArray:
 
 
 def _one_hot_of_winner(votes: FloatArray) -> FloatArray:
-    hot: FloatArray = np.zeros_like(votes)
+    hot: FloatArray = np.zeros(votes.shape, dtype=np.float64)
     rows = np.flatnonzero(votes.sum(axis=1) > 0)
     hot[rows, votes[rows].argmax(axis=1)] = 1.0
     return hot
 
 
 def _majority(votes: FloatArray) -> FloatArray:
-    won = votes.max(axis=1) > 0.5 * votes.sum(axis=1)
-    return _one_hot_of_winner(votes) * won[:, None]
+    won = votes.max(axis=1, keepdims=True) > 0.5 * votes.sum(axis=1, keepdims=True)
+    return np.where(won, _one_hot_of_winner(votes), 0.0)
 
 
 def _multi_target(votes: FloatArray) -> FloatArray:
@@ -99,20 +101,25 @@ def _multi_target(votes: FloatArray) -> FloatArray:
 def _probability_row(votes: FloatArray) -> FloatArray:
     """Apply the `probability` rule to one row of cleaned votes; zeros mean that the row is dropped.
 
-    Kept because the published counts need it: columns tied for the next place are taken together, so that a fourth one can slip
-    in and drop the picture, and `unknown` or `NF` ends the search, and counts only if it came first.
+    Columns tied for the next place are taken together; more than three of them drop the picture. `unknown` and `NF`
+    end the search, and get their share only if they came first.
+
+    Kept because the published counts (27,762 / 3,480 / 3,481 with label.csv) need it: `unknown` tied with the third
+    expression counts as a fourth column and drops the picture. Copies of the code that forgive it keep 27,947 / 3,508
+    / 3,507.
     """
     left, taken = votes.copy(), np.zeros_like(votes)
     total, count, open_search = votes.sum(), 0, True
     while open_search and count < 3 and taken.sum() < 0.75 * total:
         best = left.max()
         for column in np.flatnonzero(left == best):
+            count += 1
             if column >= _EMOTIONS:
                 open_search = False
                 if taken.sum() == 0:
-                    taken[column], count = best, count + 1
+                    taken[column] = best
                 break
-            taken[column], left[column], count = best, 0.0, count + 1
+            taken[column], left[column] = best, 0.0
     if taken.sum() <= 0.5 * total or count > 3:
         return np.zeros_like(votes)
     return taken

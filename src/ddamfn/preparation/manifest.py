@@ -1,4 +1,4 @@
-"""The manifest of a prepared set: one csv row a picture, written after the picture's crop, so that a row means "done"."""
+"""The manifest of a prepared set: one csv row a picture, written after its crop, so that a row means "done"."""
 
 import csv
 import io
@@ -21,7 +21,7 @@ COLUMNS: tuple[str, ...] = (
     *("m00", "m01", "m02", "m10", "m11", "m12"),
     *("label", "votes", "subject", "group", "error"),
 )
-"""Header of `manifest.csv`. Landmarks are pixels of the picture; m.. takes the picture to the crop; votes are joined by spaces."""
+"""Header of `manifest.csv`. Landmarks are pixels of the picture, `m..` takes picture to crop, votes stand in one cell."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,7 +107,9 @@ def _row(cells: list[str]) -> ManifestRow:
     key, split, row, found, score = cells[:5]
     label, votes, subject, group, error = cells[21:]
     landmarks: Landmarks | None = np.array(cells[5:15], dtype=np.float32).reshape(5, 2) if cells[5] else None
-    matrix: npt.NDArray[np.float64] | None = np.array(cells[15:21], dtype=np.float64).reshape(2, 3) if cells[15] else None
+    matrix: npt.NDArray[np.float64] | None = (
+        np.array(cells[15:21], dtype=np.float64).reshape(2, 3) if cells[15] else None
+    )
     outcome = Outcome(found == "1", float(score) if score else None, landmarks, matrix, error)
     ballot = tuple(float(v) for v in votes.split()) if votes else None
     return ManifestRow(key, split, int(row), outcome, label or None, ballot, subject or None, group or None)

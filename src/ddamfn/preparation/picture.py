@@ -12,7 +12,8 @@ from ddamfn.faces import Alignment, Crop, Detection, align, decode, plain_resize
 
 Landmarks = npt.NDArray[np.float32]
 
-# A marked face is searched in its box and half of its size around it: annotators' boxes often cut off chin and forehead.
+# A marked face is searched in its box and half of its size around it: annotators' boxes often cut off chin and
+# forehead.
 _BOX_SURROUNDINGS = 0.5
 
 
@@ -30,7 +31,8 @@ class Hints:
     Attributes:
         landmarks: five points, (5, 2) as (x, y), viewer's left eye first; None if the set has none.
         bbox: the labelled face as (x1, y1, x2, y2); None if the set marks none.
-        reused: what an earlier preparation found: its landmarks and score, or False if it found no face; None to detect.
+        reused: what an earlier preparation found: its landmarks and score, or False if it found no face; None to
+            detect.
     """
 
     landmarks: tuple[tuple[float, float], ...] | None = None
@@ -60,9 +62,9 @@ class Outcome:
 def choose_face(faces: Sequence[Detection], centre: tuple[float, float], half_diagonal: float) -> Detection:
     """Choose the face that a picture's label belongs to.
 
-    The rule: the largest product of the detector's score and nearness to the centre, where nearness falls from 1 at the centre
-    to 0 in the corner of the picture. Pictures of data sets are cut around the labelled face, so a sharp passer-by at the edge
-    must not win over it.
+    The rule: the largest product of the detector's score and nearness to the centre, where nearness falls from 1 at
+    the centre to 0 in the corner of the picture. Pictures of data sets are cut around the labelled face, so a sharp
+    passer-by at the edge must not win over it.
 
     Args:
         faces: at least one face.
@@ -78,8 +80,10 @@ def choose_face(faces: Sequence[Detection], centre: tuple[float, float], half_di
     return max(faces, key=merit)
 
 
-def find_landmarks(image: npt.NDArray[np.uint8], hints: Hints, detector: Detector) -> tuple[Landmarks, float | None] | None:
-    """Return the landmarks of the labelled face and their score: the set's own, an earlier preparation's, or detected ones.
+def find_landmarks(
+    image: npt.NDArray[np.uint8], hints: Hints, detector: Detector
+) -> tuple[Landmarks, float | None] | None:
+    """Return the labelled face's landmarks and their score: the set's own, an earlier run's, or detected ones.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -156,7 +160,7 @@ def _whole(image: npt.NDArray[np.uint8], hints: Hints, alignment: Alignment) -> 
 def _region(
     bbox: tuple[float, float, float, float] | None, width: int, height: int, surroundings: float = _BOX_SURROUNDINGS
 ) -> tuple[int, int, int, int]:
-    """Return (left, top, right, bottom) of the part to search: the grown box inside the picture, or the whole picture."""
+    """Return (left, top, right, bottom) of the part to search: the grown box within the picture, or all of it."""
     if bbox is None:
         return 0, 0, width, height
     x1, y1, x2, y2 = bbox

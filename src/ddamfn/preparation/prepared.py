@@ -26,8 +26,8 @@ MANIFEST_NAME = "manifest.csv"
 class Crops:
     """The crops of chosen rows of a memory-mapped array; nothing is read before it is asked for.
 
-    It has the length, shape and indexing (number, slice, list or mask) of an array (N, S, S, 3) uint8 RGB, and `numpy.asarray`
-    reads all of it into memory.
+    It has the length, shape and indexing (number, slice, list or mask) of an array (N, S, S, 3) uint8 RGB, and
+    `numpy.asarray` reads all of it into memory.
     """
 
     def __init__(self, array: npt.NDArray[np.uint8], rows: npt.NDArray[np.int64]) -> None:
@@ -182,7 +182,9 @@ def load_prepared(folder: str | Path) -> Prepared:
     if card is None:
         raise DataError(f"{folder} holds no prepared set; make one with: ddamfn data prepare SRC {folder}")
     if not card.get("complete"):
-        raise DataError(f"{folder}: the preparation has not come to its end; run the same ddamfn data prepare again to go on")
+        raise DataError(
+            f"{folder}: the preparation has not come to its end; run the same ddamfn data prepare again to go on"
+        )
     try:
         return Prepared(
             folder=folder,
@@ -195,7 +197,9 @@ def load_prepared(folder: str | Path) -> Prepared:
             votes=card["votes"],
         )
     except (KeyError, TypeError, ConfigError) as error:
-        raise DataError(f"{folder / CARD_NAME}: not readable by this version ({error}); prepare the set again") from error
+        raise DataError(
+            f"{folder / CARD_NAME}: not readable by this version ({error}); prepare the set again"
+        ) from error
 
 
 def read_card(folder: Path) -> dict[str, Any] | None:

@@ -39,13 +39,14 @@ def prepare(
     progress: Progress | None = None,
     landmarks_from: str | Path | None = None,
 ) -> Prepared:
-    """Write a prepared set: one aligned crop and one manifest row for every picture of a data set, whatever a vote rule says of it.
+    """Write a prepared set: one aligned crop and one manifest row for every picture, whatever a vote rule says of it.
 
-    Landmarks are the data set's own where it has them, otherwise those of the detected face with the largest product of score and
-    nearness to the picture's centre. Without a face the whole picture is resized. Nothing is dropped silently: an unreadable
-    picture leaves a black row, its manifest row says why, and it is counted.
+    Landmarks are the data set's own where it has them, otherwise those of the detected face with the largest product
+    of score and nearness to the picture's centre. Without a face the whole picture is resized. Nothing is dropped
+    silently: an unreadable picture leaves a black row, its manifest row says why, and it is counted.
 
-    With several workers the caller's script must be guarded by `if __name__ == "__main__":`, since processes are spawned.
+    With several workers the caller's script must be guarded by `if __name__ == "__main__":`, since processes are
+    spawned.
 
     Args:
         dataset: what to prepare.
@@ -53,8 +54,8 @@ def prepare(
         alignment: template, margin and side of the crops.
         workers: processes; None takes one a core. The result does not depend on it.
         progress: called with (pictures done, pictures in all), also for what an earlier run had done.
-        landmarks_from: a prepared set of the same data whose landmarks are used again, which saves the detection when only the
-            alignment differs.
+        landmarks_from: a prepared set of the same data whose landmarks are used again, which saves the detection when
+            only the alignment differs.
 
     Returns:
         The complete prepared set.
@@ -77,7 +78,9 @@ def prepare(
             write_card(folder, {**card, "complete": True, "counts": _count(folder)})
     except OSError as error:
         place = error.filename or folder
-        raise DataError(f"{place}: {error.strerror or error}; make room or choose another folder, then run again to go on") from error
+        raise DataError(
+            f"{place}: {error.strerror or error}; make room or choose another folder, then run again to go on"
+        ) from error
     return load_prepared(folder)
 
 
@@ -107,7 +110,9 @@ def _begin(dataset: Dataset, folder: Path, alignment: Alignment) -> dict[str, An
         write_card(folder, card)
     different = [name for name, value in wanted.items() if card.get(name) != value]
     if different:
-        raise DataError(f"{folder} holds another preparation (different {', '.join(different)}); choose another folder or delete it")
+        raise DataError(
+            f"{folder} holds another preparation (different {', '.join(different)}); choose another folder or delete it"
+        )
     if not card["complete"]:
         for split, pictures in Counter(s.split for s in dataset.samples).items():
             _allocate(folder / f"{split}.npy", (pictures, alignment.side_px, alignment.side_px, 3))
@@ -115,7 +120,7 @@ def _begin(dataset: Dataset, folder: Path, alignment: Alignment) -> dict[str, An
 
 
 def _fingerprint(dataset: Dataset) -> str:
-    """Hash what the manifest repeats of a data set, so that a set that changed in between is not mixed with its old self."""
+    """Hash what the manifest repeats of a data set: one that changed meanwhile must not be mixed with its old self."""
     digest = hashlib.sha256()
     for s in dataset.samples:
         digest.update(repr((s.key, s.split, s.label, s.votes, s.subject, s.group)).encode())
@@ -133,7 +138,8 @@ def _allocate(path: Path, shape: tuple[int, ...]) -> None:
         )
         size = file.tell() + int(np.prod(shape))
         file.flush()
-        # Space is taken now: with a sparse file a full disk would later end the process with a bus error and no message.
+        # Space is taken now: with a sparse file a full disk would later end the process with a bus error and no
+        # message.
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, size)
         else:
@@ -188,7 +194,9 @@ def _tasks(dataset: Dataset, done: int, reused: dict[str, _Reused]) -> Iterator[
 def _landmarks_of(earlier: Prepared, dataset: Dataset) -> dict[str, _Reused]:
     """Return what an earlier preparation found, by key; unreadable pictures are tried again."""
     if earlier.dataset != dataset.card.name or earlier.detector != NETWORK_SHA256:
-        raise DataError(f"{earlier.folder} was made from {earlier.dataset} or with another detector; leave out its landmarks")
+        raise DataError(
+            f"{earlier.folder} was made from {earlier.dataset} or with another detector; leave out its landmarks"
+        )
     found: dict[str, _Reused] = {}
     for row in earlier.manifest():
         outcome: Outcome = row.outcome

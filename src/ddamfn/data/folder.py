@@ -1,0 +1,101 @@
+"""Class folders: `train/happiness/x.jpg` and so on, or `happiness/x.jpg` without splits."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from ddamfn.data.catalog import DatasetCard
+from ddamfn.data.dataset import Dataset, Sample
+from ddamfn.data.pictures import PICTURE_SUFFIXES, FilePictures
+from ddamfn.errors import DataError, UnknownLabel
+from ddamfn.labels import EXPRESSIONS, canonical
+
+SPLIT_NAMES: dict[str, str] = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+    "all": "all",
+}
+"""Spellings of the splits -> `train`, `val`, `test`, `all`."""
+
+
+def is_folder(root: Path) -> bool:
+    """Tell whether a folder holds split folders or class folders with a name that is known."""
+    if not root.is_dir():
+        return False
+    names = [p.name for p in root.iterdir() if p.is_dir()]
+    return any(name.casefold() in SPLIT_NAMES or _label(name, None) is not None for name in names)
+
+
+def open_folder(root: Path, card: DatasetCard | None = None) -> Dataset:
+    """Open class folders.
+
+    Args:
+        root: the folder of the splits (`train`, `val` or `valid`, `test`), or directly of the classes (split `all`).
+        card: a known set whose classes the folders are; its class numbers then count as folder names too, as in the
+            copies of RAF-DB and AffectNet with folders 1 to 7 or 0 to 7. None takes names only.
+
+    Returns:
+        Every picture below the class folders, sorted by name.
+
+    Raises:
+        DataError: if there are no pictures, or a folder's name is no class.
+    """
+    splits = {p: SPLIT_NAMES[p.name.casefold()] for p in _folders(root) if p.name.casefold() in SPLIT_NAMES} or {
+        root: "all"
+    }
+    samples = tuple(
+        Sample(key=key, split=split, label=label, location=key)
+        for place, split in sorted(splits.items())
+        for label, folder in _classes(place, card)
+        for key in _pictures(root, folder)
+    )
+    if not samples:
+        raise DataError(f"{root} holds no pictures in class folders such as train/happiness/1.jpg")
+    if card is None:
+        present = {s.label for s in samples}
+        card = DatasetCard(
+            name="folder",
+            title=root.resolve().name,
+            own_classes=tuple(name for name in EXPRESSIONS if name in present),
+        )
+        return Dataset(card, samples, FilePictures(root), "class folders")
+    return Dataset(replace(card), samples, FilePictures(root), "class folders by the set's own numbers or names")
+
+
+def _folders(root: Path) -> list[Path]:
+    try:
+        return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    except OSError as error:
+        raise DataError(f"{root}: {error.strerror or error}; give a folder that exists") from error
+
+
+def _label(name: str, card: DatasetCard | None) -> str | None:
+    try:
+        if name.isdecimal():
+            return card.label(int(name)) if card is not None else None
+        return canonical(name)
+    except UnknownLabel:
+        return None
+
+
+def _classes(place: Path, card: DatasetCard | None) -> Iterator[tuple[str, Path]]:
+    for folder in _folders(place):
+        label = _label(folder.name, card)
+        if label is None:
+            numbered = (
+                "; numbered folders need --kind with the set whose numbers they are" if folder.name.isdecimal() else ""
+            )
+            raise DataError(
+                f"{folder}: {folder.name!r} is no expression; rename it to one of {', '.join(EXPRESSIONS)}{numbered}"
+            )
+        if card is not None and label not in card.classes:
+            raise DataError(
+                f"{folder}: {label} is no class of {card.title}; take the folder away or choose another --kind"
+            )
+        yield label, folder
+
+
+def _pictures(root: Path, folder: Path) -> list[str]:
+    files = (p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES and not p.name.startswith("."))
+    return sorted(path.relative_to(root).as_posix() for path in files)

@@ -1,0 +1,94 @@
+"""Open any known data set: the layout is recognised, or named."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from ddamfn.data.affectnet import is_affectnet, open_affectnet
+from ddamfn.data.catalog import AFFECTNET, AFFECTNET_7, FER2013, RAFDB, DatasetCard
+from ddamfn.data.ckplus import is_ckplus, open_ckplus
+from ddamfn.data.dataset import Dataset
+from ddamfn.data.fer2013 import is_fer2013, open_fer2013
+from ddamfn.data.ferplus import SOURCES, is_ferplus, open_ferplus
+from ddamfn.data.folder import is_folder, open_folder
+from ddamfn.data.rafdb import is_rafdb, open_rafdb
+from ddamfn.data.table import is_table, open_table
+from ddamfn.errors import DataError, UsageError
+
+Test = Callable[[Path], bool]
+Opener = Callable[[Path], Dataset]
+
+
+def _or_folders(test: Test, opener: Opener, card: DatasetCard) -> Opener:
+    """Open the official layout where it is, else class folders with the set's own numbers or names."""
+    return lambda root: opener(root) if test(root) or not is_numbered(root) else open_folder(root, card)
+
+
+def is_numbered(root: Path) -> bool:
+    """Tell whether a folder holds class folders, named or numbered, below split folders or directly."""
+    return is_folder(root) or (root.is_dir() and any(p.is_dir() and p.name.isdecimal() for p in root.iterdir()))
+
+
+# In the order in which a layout is recognised: the particular ones first, so that no class folder hides an official
+# set.
+_RECOGNISED: tuple[tuple[str, Test], ...] = (
+    ("ferplus", is_ferplus),
+    ("rafdb", is_rafdb),
+    ("affectnet", is_affectnet),
+    ("ckplus", is_ckplus),
+    ("fer2013", is_fer2013),
+    ("table", is_table),
+    ("folder", is_folder),
+)
+
+_OPENERS: dict[str, Opener] = {
+    "ferplus": open_ferplus,
+    "ferplus-fer2013new": partial(open_ferplus, source=SOURCES[1]),
+    "rafdb": _or_folders(is_rafdb, open_rafdb, RAFDB),
+    "rafdb-aligned": partial(open_rafdb, pictures="aligned"),
+    "affectnet": _or_folders(is_affectnet, open_affectnet, AFFECTNET),
+    "affectnet7": _or_folders(is_affectnet, partial(open_affectnet, classes=7), AFFECTNET_7),
+    "fer2013": _or_folders(is_fer2013, open_fer2013, FER2013),
+    "ckplus": open_ckplus,
+    "folder": open_folder,
+    "table": open_table,
+}
+
+KINDS: tuple[str, ...] = tuple(_OPENERS)
+"""Names that `open_dataset` takes as `kind`."""
+
+
+def recognise(root: str | Path) -> str | None:
+    """Return the kind of the data set below a path, or None if no layout fits."""
+    path = Path(root)
+    return next((kind for kind, fits in _RECOGNISED if fits(path)), None)
+
+
+def open_dataset(root: str | Path, kind: str | None = None) -> Dataset:
+    """Open a data set.
+
+    Args:
+        root: its folder, or its file for the csv and Parquet layouts.
+        kind: one of `KINDS`; None recognises the layout. Class folders that are numbered need a name, since numbers
+            mean another expression in every set.
+
+    Raises:
+        DataError: if nothing is there, no layout fits, or the layout's files are malformed.
+        UsageError: if the kind is unknown.
+        MissingExtra: if it is a Parquet table and pyarrow is not installed.
+    """
+    path = Path(root)
+    if kind is not None and kind not in _OPENERS:
+        raise UsageError(f"{kind!r} is no kind of data set; use one of {', '.join(KINDS)}")
+    if not path.exists():
+        raise DataError(f"{path} does not exist; give the folder or file of a data set")
+    found = kind or recognise(path)
+    if found is None:
+        raise DataError(
+            f"{path} has no layout that is known ({', '.join(k for k, _ in _RECOGNISED)}); name it with --kind, or "
+            "list its pictures in a csv with the columns path,label,split"
+        )
+    dataset = _OPENERS[found](path)
+    if not dataset.samples:
+        raise DataError(f"{path} lists no pictures; check that all of {dataset.card.title} was unpacked")
+    return dataset
