@@ -1,0 +1,243 @@
+"""The check of a data set before anything is trained or scored on it.
+
+It compares counts with the official ones, reads every picture, looks for labels in another set's order, for pictures
+that stand in two splits, and for people who do; and it says whether the test split here may be called the official one.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+
+from ddamfn.data.catalog import DatasetCard
+from ddamfn.data.dataset import Dataset
+from ddamfn.data.diagnosis import Finding, Report
+from ddamfn.data.duplicates import NEAR_CORRELATION, Twin, exact_groups, exact_twins, near_twins
+from ddamfn.data.fingerprints import Fingerprints, take_fingerprints
+from ddamfn.data.label_order import explain_order, permuted_by_counts, permuted_by_folders
+
+Counts = Mapping[str, Mapping[str, int]]
+Progress = Callable[[int, int], None]
+
+_EVALUATION_SPLITS = ("test", "val")
+
+
+def check(
+    dataset: Dataset,
+    *,
+    rule: str = "majority",
+    pictures: bool = True,
+    near: bool = True,
+    threshold: float = NEAR_CORRELATION,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Check a data set.
+
+    Args:
+        dataset: the set, all splits that are there.
+        rule: vote rule that class counts are taken by; without meaning for sets with one label a picture. Official
+            class counts of sets of votes are known for `majority` alone.
+        pictures: read every picture; without it unreadable files and duplicates are not looked for.
+        near: look for near-duplicates across splits as well.
+        threshold: correlation of 24x24 grey thumbnails above which two pictures are near-duplicates.
+        workers: threads for reading; one a core when None.
+        progress: called with the pictures read and the pictures in all.
+
+    Returns:
+        The report; its `ok` says whether nothing was found that makes scores wrong.
+
+    Raises:
+        UsageError: if the rule is unknown.
+        UnknownLabel: if a label is none of the set's classes.
+    """
+    card = dataset.card
+    sizes, counts = count_pictures(dataset, rule)
+    official = card.counts if not card.votes or rule == "majority" else {}
+    findings = [
+        *_check_counts(card, sizes, counts, official),
+        *_check_empty(counts),
+        *_check_label_order(dataset, counts, official),
+        *_check_subjects(dataset),
+    ]
+    prints = take_fingerprints(dataset, workers, progress) if pictures else None
+    twins = _find_twins(prints, dataset.splits, near, threshold) if prints is not None else ()
+    if prints is not None:
+        findings += [*_check_unreadable(prints), *_check_repeats(prints), *_check_twins(twins)]
+    broken = prints.unreadable if prints is not None else {}
+    is_official, message = judge_official_test(dataset, sizes, counts, official, broken)
+    return Report(
+        dataset=card.name,
+        title=card.title,
+        note=dataset.note,
+        rule=rule if card.votes else None,
+        classes=dataset.classes,
+        sizes=sizes,
+        counts=counts,
+        official_sizes=card.sizes,
+        official_counts=official,
+        official_test=is_official,
+        official_message=message,
+        unreadable=prints.unreadable if prints is not None else None,
+        exact_groups=len(exact_groups(prints)) if prints is not None else None,
+        twins=twins,
+        findings=tuple(findings),
+    )
+
+
+def count_pictures(dataset: Dataset, rule: str = "majority") -> tuple[dict[str, int], dict[str, dict[str, int]]]:
+    """Count a data set's pictures.
+
+    Args:
+        dataset: the set.
+        rule: the vote rule, for sets of votes.
+
+    Returns:
+        sizes: split -> pictures listed.
+        counts: split -> class -> pictures that the rule keeps, a picture under its strongest class.
+    """
+    keep, target = dataset.targets(rule)
+    winners = target.argmax(axis=1)
+    sizes = dict.fromkeys(dataset.splits, 0)
+    counts = {split: dict.fromkeys(dataset.classes, 0) for split in dataset.splits}
+    for sample, kept, winner in zip(dataset.samples, keep, winners, strict=True):
+        sizes[sample.split] += 1
+        if kept:
+            counts[sample.split][dataset.classes[winner]] += 1
+    return sizes, counts
+
+
+def judge_official_test(
+    dataset: Dataset, sizes: Mapping[str, int], counts: Counts, official: Counts, broken: Mapping[str, str]
+) -> tuple[bool, str]:
+    """Decide whether the evaluation split may be called the official one.
+
+    Args:
+        dataset: the set.
+        sizes: split -> pictures here.
+        counts: split -> class -> pictures here.
+        official: split -> class -> official pictures, where known.
+        broken: key -> why, for pictures that cannot be read.
+
+    Returns:
+        The answer, and the sentence that gives the reason.
+    """
+    card = dataset.card
+    split = next((name for name in _EVALUATION_SPLITS if name in card.sizes), None)
+    if split is None:
+        return False, f"{card.title} has no official test split; say with every score which pictures it is over"
+    if split not in sizes:
+        return False, f"this copy of {card.title} has no {split} split"
+    differences = _differences(card, split, sizes[split], counts[split], official)
+    lost = sum(sample.key in broken for sample in dataset.samples if sample.split == split)
+    if lost:
+        differences.append(f"{lost:,} unreadable")
+    if differences:
+        found = "; ".join(differences)
+        return False, f"{split} has {found}: a score on it is none on the official {split} split of {card.title}"
+    known = ", and every class has its official number" if split in official else ""
+    return True, f"{split} has the official {sizes[split]:,} pictures{known}"
+
+
+def _differences(card: DatasetCard, split: str, size: int, row: Mapping[str, int], official: Counts) -> list[str]:
+    """Name the numbers of a split that are not those of the official release that it is nearest to."""
+    releases = [(card.sizes[split], official.get(split, {}))]
+    releases += [(sum(variant.values()), variant) for variant in card.variants.get(split, ())]
+    found = []
+    for expected, classes in releases:
+        gaps = [f"{name} {row.get(name, 0):,} of {n:,}" for name, n in classes.items() if row.get(name, 0) != n]
+        found.append([f"{size:,} pictures instead of {expected:,}", *gaps] if size != expected else gaps)
+    return min(found, key=len)
+
+
+def _check_counts(card: DatasetCard, sizes: Mapping[str, int], counts: Counts, official: Counts) -> Iterable[Finding]:
+    """Compare every split's size and class counts with the official ones."""
+    for split, expected in card.sizes.items():
+        if split not in sizes:
+            yield Finding(
+                "counts", "warning", f"the official split {split} ({expected:,} pictures) is not in this copy"
+            )
+            continue
+        differences = _differences(card, split, sizes[split], counts[split], official)
+        if differences:
+            yield Finding("counts", "warning", f"{split} is not the official split: {'; '.join(differences)}")
+
+
+def _check_empty(counts: Counts) -> Iterable[Finding]:
+    """Name the classes without a picture."""
+    for split, row in counts.items():
+        empty = tuple(name for name, n in row.items() if n == 0)
+        if empty:
+            yield Finding("empty_class", "warning", f"{split} has no picture of {', '.join(empty)}", empty)
+
+
+def _check_label_order(dataset: Dataset, counts: Counts, official: Counts) -> Iterable[Finding]:
+    """Look for labels that were read in another set's order."""
+    for split, row in counts.items():
+        moved = permuted_by_counts(row, official[split]) if split in official else None
+        if moved:
+            how = explain_order(moved, dataset.classes)
+            message = f"the labels of {split} have the official counts of other classes: {how}; correct the labels"
+            yield Finding("label_order", "error", message, tuple(moved))
+    moved = permuted_by_folders(dataset.samples)
+    if moved:
+        how = explain_order(moved, dataset.classes)
+        message = f"labels contradict the names of the folders that the pictures lie in: {how}; correct the labels"
+        yield Finding("label_order", "error", message, tuple(moved))
+
+
+def _check_subjects(dataset: Dataset) -> Iterable[Finding]:
+    """Look for people who stand in two splits."""
+    splits: dict[str, set[str]] = defaultdict(set)
+    for sample in dataset.samples:
+        if sample.subject is not None:
+            splits[sample.subject].add(sample.split)
+    shared = tuple(sorted(subject for subject, found in splits.items() if len(found) > 1))
+    if shared:
+        message = f"{len(shared):,} of {len(splits):,} subjects stand in more than one split; split the set by subject"
+        yield Finding("subjects", "error", message, shared)
+
+
+def _check_unreadable(prints: Fingerprints) -> Iterable[Finding]:
+    """Name the pictures that cannot be decoded."""
+    broken = tuple(prints.unreadable)
+    if broken:
+        message = f"{len(broken):,} pictures cannot be read; restore them or take them off the list"
+        reasons = tuple(why if key in why else f"{key}: {why}" for key, why in prints.unreadable.items())
+        yield Finding("unreadable", "error", message, broken, reasons)
+
+
+def _check_repeats(prints: Fingerprints) -> Iterable[Finding]:
+    """Look for equal pictures within a split, and for equal pictures with different labels."""
+    groups = [[prints.samples[i] for i in group] for group in exact_groups(prints)]
+    conflicts = [group for group in groups if len({sample.label for sample in group}) > 1]
+    if conflicts:
+        keys = tuple(sample.key for group in conflicts for sample in group)
+        message = f"{len(conflicts):,} groups of equal pictures have different labels"
+        yield Finding("label_conflict", "warning", message, keys)
+    repeats = [group for group in groups if len({sample.split for sample in group}) < len(group)]
+    if repeats:
+        keys = tuple(sample.key for group in repeats for sample in group)
+        message = f"{len(repeats):,} groups of equal pictures have several members in one split"
+        yield Finding("repeated", "warning", message, keys)
+
+
+def _find_twins(prints: Fingerprints, splits: tuple[str, ...], near: bool, threshold: float) -> tuple[Twin, ...]:
+    """Find the pictures that stand in two splits; each pair is searched from the later split, as test in train."""
+    found: dict[tuple[str, str], Twin] = {}
+    for place, split in enumerate(splits):
+        for other in splits[:place]:
+            # Exact twins last: where a picture has both kinds, the exact one is the finding.
+            pairs = near_twins(prints, split, other, threshold) if near else []
+            for twin in [*pairs, *exact_twins(prints, split, other)]:
+                found[twin.key, other] = twin
+    return tuple(found.values())
+
+
+def _check_twins(twins: tuple[Twin, ...]) -> Iterable[Finding]:
+    """Count the twins of every pair of splits, exact and near."""
+    kinds = Counter((t.split, t.other_split, t.exact) for t in twins)
+    for (split, other, exact), count in kinds.items():
+        here = [t for t in twins if (t.split, t.other_split, t.exact) == (split, other, exact)]
+        pairs = tuple(f"{t.key} = {t.other_key}" for t in here)
+        how, kind = ("exactly", "exact_duplicates") if exact else ("nearly", "near_duplicates")
+        message = f"{count:,} pictures of {split} also stand {how} in {other}; give scores without them too"
+        yield Finding(kind, "warning", message, tuple(t.key for t in here), pairs)

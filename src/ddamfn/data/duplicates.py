@@ -1,0 +1,225 @@
+"""Pictures that stand in a data set twice, exactly or nearly, above all across its splits.
+
+A test picture that also stands in train is no test: FERPlus has 288 of them. `twins` names them, so that a score can
+be given twice, officially and without them.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ddamfn.data.dataset import Dataset
+from ddamfn.data.fingerprints import Fingerprints, take_fingerprints
+from ddamfn.errors import UsageError
+
+NEAR_CORRELATION = 0.985
+"""Two thumbnails that correlate more are taken for one photograph, saved or cropped a little differently."""
+
+KINDS = ("exact", "near")
+
+_KNOWN = {"ferplus": "ferplus_twins.txt", "ferplus-fer2013new": "ferplus_twins.txt"}
+"""Lists of twins that this package ships, by the name of a data set's card."""
+
+# Blocks of the correlation matrix: 1,024 x 8,192 float32 are 32 MB, whatever the size of the set.
+_ROWS, _COLUMNS = 1024, 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """A picture of one split that stands in another one too.
+
+    Attributes:
+        key: the picture.
+        other_key: the picture of the other split that is most like it.
+        split: where `key` stands.
+        other_split: where `other_key` stands.
+        correlation: of their thumbnails, 1 for exact twins.
+        exact: whether the files or all the pixels are equal.
+    """
+
+    key: str
+    other_key: str
+    split: str
+    other_split: str
+    correlation: float
+    exact: bool
+
+
+def exact_groups(prints: Fingerprints) -> list[list[int]]:
+    """Return the groups of pictures with equal bytes or equal pixels.
+
+    Returns:
+        Groups of at least two positions in `prints.samples`, each in ascending order, the groups by their first member.
+    """
+    by_pixels: dict[bytes, list[int]] = defaultdict(list)
+    # Equal bytes decode to equal pixels, so the pixels' digest alone joins both kinds, and a re-saved copy as well.
+    for position, digest in enumerate(prints.pixel_digests):
+        by_pixels[digest].append(position)
+    return [group for group in by_pixels.values() if len(group) > 1]
+
+
+def exact_twins(prints: Fingerprints, split: str, other_split: str) -> list[Twin]:
+    """Return the pictures of `split` that stand in `other_split` with equal bytes or pixels."""
+    others: dict[bytes, str] = {}
+    for sample, digest in zip(prints.samples, prints.pixel_digests, strict=True):
+        if sample.split == other_split:
+            others.setdefault(digest, sample.key)
+    return [
+        Twin(sample.key, others[digest], split, other_split, 1.0, exact=True)
+        for sample, digest in zip(prints.samples, prints.pixel_digests, strict=True)
+        if sample.split == split and digest in others
+    ]
+
+
+def near_twins(
+    prints: Fingerprints,
+    split: str,
+    other_split: str,
+    threshold: float = NEAR_CORRELATION,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Twin]:
+    """Return the pictures of `split` whose thumbnail correlates with one of `other_split` above a threshold.
+
+    Exact twins are among them, unless they show a single grey, which correlates with nothing. For each picture the best
+    match is named. The product is taken in blocks, so memory does not grow with the set.
+
+    Args:
+        prints: the set's fingerprints.
+        split: whose pictures are looked for.
+        other_split: where they are looked for.
+        threshold: Pearson correlation of 24x24 grey thumbnails, 0 to 1.
+        progress: called with the pictures of `split` done and those in all.
+    """
+    rows = np.array([i for i, s in enumerate(prints.samples) if s.split == split], dtype=np.intp)
+    columns = np.array([i for i, s in enumerate(prints.samples) if s.split == other_split], dtype=np.intp)
+    found = []
+    for start in range(0, len(rows), _ROWS):
+        block = rows[start : start + _ROWS]
+        best, where = _best_matches(_standardised(prints.thumbs[block]), prints.thumbs, columns)
+        for row, correlation, column in zip(block, best, where, strict=True):
+            if correlation > threshold:
+                sample, other = prints.samples[row], prints.samples[column]
+                exact = prints.pixel_digests[row] == prints.pixel_digests[column]
+                found.append(Twin(sample.key, other.key, split, other_split, float(correlation), exact))
+        if progress is not None:
+            progress(min(start + _ROWS, len(rows)), len(rows))
+    return found
+
+
+def _best_matches(
+    block: npt.NDArray[np.float32], thumbs: npt.NDArray[np.uint8], columns: npt.NDArray[np.intp]
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.intp]]:
+    """Return for each row of a block the highest correlation among the columns' pictures, and whose it is."""
+    best = np.full(len(block), -1.0, dtype=np.float32)
+    where = np.zeros(len(block), dtype=np.intp)
+    for start in range(0, len(columns), _COLUMNS):
+        part = columns[start : start + _COLUMNS]
+        product = block @ _standardised(thumbs[part]).T
+        top = product.argmax(axis=1)
+        value = product[np.arange(len(block)), top]
+        better = value > best
+        best[better], where[better] = value[better], part[top[better]]
+    # Rounding can lift a perfect match a hair above 1.
+    return np.minimum(best, 1.0), where
+
+
+def _standardised(thumbs: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Return (N, 24, 24) uint8 as (N, 576) float32 of mean 0 and length 1; zeros where a picture is a single grey."""
+    flat = thumbs.reshape(len(thumbs), -1).astype(np.float32)
+    flat -= flat.mean(axis=1, keepdims=True)
+    length = np.sqrt((flat**2).sum(axis=1, keepdims=True))
+    # Below a thousandth of a grey step a picture has no pattern, and dividing would make one out of rounding errors.
+    length[length < 1e-3] = np.inf
+    standard: npt.NDArray[np.float32] = flat / length
+    return standard
+
+
+def twins(dataset: Dataset, *, near: bool = False, workers: int | None = None) -> set[str]:
+    """Return the keys of evaluation pictures that also stand in train.
+
+    For the official FERPlus splits the answer is shipped with this package and needs neither a scan nor the train
+    split; any other set is read once.
+
+    Args:
+        dataset: all splits of it.
+        near: count near-duplicates as well.
+        workers: threads for reading; one a core when None.
+
+    Returns:
+        Keys of samples outside `train`; empty where the set has no `train` split.
+    """
+    kinds = KINDS if near else KINDS[:1]
+    evaluated = [split for split in dataset.splits if split != "train"]
+    unknown = [split for split in evaluated if not _is_listed(dataset, split)]
+    present = {sample.key for sample in dataset.samples if sample.split not in ("train", *unknown)}
+    found = present & known_twins(dataset.card.name, kinds)
+    if unknown and "train" in dataset.splits:
+        prints = take_fingerprints(_only(dataset, ("train", *unknown)), workers)
+        for split in unknown:
+            pairs = exact_twins(prints, split, "train") + (near_twins(prints, split, "train") if near else [])
+            found |= {pair.key for pair in pairs}
+    return found
+
+
+def _is_listed(dataset: Dataset, split: str) -> bool:
+    """Tell whether the shipped list covers a split: it has the official number of pictures, so it is the listed one."""
+    count = sum(sample.split == split for sample in dataset.samples)
+    return dataset.card.name in _KNOWN and count == dataset.card.sizes.get(split)
+
+
+def _only(dataset: Dataset, splits: Iterable[str]) -> Dataset:
+    """Return the data set with some of its splits."""
+    wanted = set(splits)
+    samples = tuple(s for s in dataset.samples if s.split in wanted)
+    return Dataset(dataset.card, samples, dataset.pictures, dataset.note)
+
+
+def known_twins(name: str, kinds: Iterable[str] = ("exact",)) -> set[str]:
+    """Return the shipped keys of evaluation pictures that also stand in train.
+
+    Args:
+        name: name of a data set's card; a set without a list has none.
+        kinds: `exact`, `near` (near but not exact), or both.
+
+    Raises:
+        UsageError: if a kind is neither.
+    """
+    wanted = set(kinds)
+    if not wanted <= set(KINDS):
+        raise UsageError(f"twins are {' or '.join(KINDS)}, not {', '.join(sorted(wanted - set(KINDS)))}")
+    if name not in _KNOWN:
+        return set()
+    text = resources.files("ddamfn.data").joinpath(_KNOWN[name]).read_text(encoding="utf-8")
+    rows = (line.split() for line in text.splitlines() if line and not line.startswith("#"))
+    return {key for key, kind in rows if kind in wanted}
+
+
+def write_twins(dataset: Dataset, path: Path, workers: int | None = None) -> int:
+    """Write the list that this package ships: one evaluation picture a line, its key and `exact` or `near`.
+
+    The FERPlus list is `write_twins(open_dataset(root, "ferplus"), Path("src/ddamfn/data/ferplus_twins.txt"))`. It
+    holds names only.
+
+    Args:
+        dataset: the official data set, all splits.
+        path: file to write.
+        workers: threads for reading; one a core when None.
+
+    Returns:
+        The number of lines.
+    """
+    prints = take_fingerprints(dataset, workers)
+    kinds: dict[str, str] = {}
+    for split in dataset.splits:
+        if split != "train":
+            kinds |= {twin.key: "near" for twin in near_twins(prints, split, "train")}
+            kinds |= {twin.key: "exact" for twin in exact_twins(prints, split, "train")}
+    head = f"# {dataset.card.title}: evaluation pictures that also stand in train, exactly or nearly "
+    head += f"(24x24 grey correlation above {NEAR_CORRELATION}).\n"
+    path.write_text(head + "".join(f"{key} {kind}\n" for key, kind in sorted(kinds.items())), encoding="utf-8")
+    return len(kinds)
