@@ -21,7 +21,7 @@ COLUMNS: tuple[str, ...] = (
     *("m00", "m01", "m02", "m10", "m11", "m12"),
     *("label", "votes", "subject", "group", "error"),
 )
-"""Header of `manifest.csv`. Landmarks are pixels of the picture, `m..` takes picture to crop, votes stand in one cell."""
+"""Header of `manifest.csv`. Landmarks are pixels of the picture, `m..` takes picture to crop, votes share a cell."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

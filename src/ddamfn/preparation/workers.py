@@ -1,7 +1,8 @@
 """All cores on a list of pictures: processes that write crops straight into the prepared arrays.
 
 Processes are spawned, so a script that calls `prepare` with several workers must guard its entry with
-`if __name__ == "__main__":`. A picture that crashes its process (a fault in a native decoder) is found and marked; the others go on.
+`if __name__ == "__main__":`. A picture that crashes its process (a fault in a native decoder) is found and marked, and
+the others go on.
 """
 
 import logging
@@ -22,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ddamfn.data.pictures import PictureSource
-from ddamfn.errors import UnreadableImage
+from ddamfn.errors import UnreadableImage, UsageError
 from ddamfn.faces import Alignment, RetinaFace
 from ddamfn.preparation.picture import Hints, Outcome, prepare_picture, unreadable
 
@@ -45,7 +46,7 @@ class Task:
 
 @dataclass(slots=True)
 class Bench:
-    """What a process needs to prepare pictures; the detector and the arrays are opened on first use, in the process itself."""
+    """What a process needs to prepare pictures; detector and arrays are opened on first use, in the process itself."""
 
     pictures: PictureSource
     alignment: Alignment
@@ -62,24 +63,31 @@ class Bench:
         self.pictures, self.alignment, self.folder = state
         self._detector, self._arrays = None, {}
 
-    def detect(self, image: npt.NDArray[np.uint8]) -> Any:
-        """Detect faces with one thread: every core already has a process of its own."""
-        if self._detector is None:
-            self._detector = RetinaFace(threads=1)
-        return self._detector.detect(image)
-
     def work(self, task: Task) -> Outcome:
-        """Prepare one picture and write its crop; an unreadable one leaves its row black and says why."""
+        """Prepare one picture and write its crop; an unreadable one leaves its row black and says why.
+
+        Raises:
+            WeightsError: if the detector's network is missing or damaged.
+            OSError: if the array cannot be opened.
+        """
+        # Outside the `try`: what is wrong here is wrong for every picture, and must stop the run.
+        array, detector = self._array(task.split), self._get_detector()
         try:
-            outcome, pixels = prepare_picture(self.pictures.read(task.location), task.hints, self, self.alignment)
+            outcome, pixels = prepare_picture(self.pictures.read(task.location), task.hints, detector, self.alignment)
         except UnreadableImage as error:
             return unreadable(error)
         except Exception as error:
             # One bad file never ends the run, whichever exception a decoder invents for it.
             log.debug("%s", task.key, exc_info=True)
             return unreadable(error)
-        self._array(task.split)[task.row] = pixels
+        array[task.row] = pixels
         return outcome
+
+    def _get_detector(self) -> RetinaFace:
+        if self._detector is None:
+            # One thread: every core already has a process of its own.
+            self._detector = RetinaFace(threads=1)
+        return self._detector
 
     def _array(self, split: str) -> npt.NDArray[np.uint8]:
         if split not in self._arrays:
@@ -94,18 +102,23 @@ def run(tasks: Iterable[Task], bench: Bench, workers: int) -> Iterator[tuple[Tas
         tasks: the pictures; consumed lazily.
         bench: what the processes need.
         workers: how many processes; 1 works in the calling process.
+
+    Raises:
+        UsageError: if worker processes cannot start.
+        WeightsError: if the detector's network is missing or damaged.
     """
     if workers == 1:
         for task in tasks:
             yield task, bench.work(task)
         return
-    chunks = iter(lambda source=iter(tasks): list(islice(source, _CHUNK)), [])
+    source = iter(tasks)
+    chunks = iter(lambda: list(islice(source, _CHUNK)), [])
     waiting: deque[tuple[list[Task], Future[list[Outcome]]]] = deque()
     pool = _pool(bench, workers)
     try:
         while True:
             for chunk in islice(chunks, workers * _CHUNKS_AHEAD - len(waiting)):
-                waiting.append((chunk, pool.submit(_work_all, chunk)))
+                waiting.append((chunk, _submit(pool, chunk)))
             if not waiting:
                 return
             chunk, future = waiting.popleft()
@@ -122,20 +135,44 @@ def run(tasks: Iterable[Task], bench: Bench, workers: int) -> Iterator[tuple[Tas
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+def _submit(pool: ProcessPoolExecutor, chunk: Sequence[Task]) -> Future[list[Outcome]]:
+    """Submit a chunk; a pool that has just broken answers with a future that says so, like one that breaks later."""
+    try:
+        return pool.submit(_work_all, chunk)
+    except BrokenProcessPool as error:
+        future: Future[list[Outcome]] = Future()
+        future.set_exception(error)
+        return future
+
+
 def _one_by_one(tasks: Sequence[Task], bench: Bench) -> Iterator[tuple[Task, Outcome]]:
-    pool = _pool(bench, 1)
+    """Prepare pictures one at a time in a process of their own, and mark those that end it."""
+    pool = _proven_pool(bench)
     try:
         for task in tasks:
             try:
                 outcome = pool.submit(_work_all, [task]).result()[0]
             except BrokenProcessPool:
-                log.warning("%s ended its process and is left out", task.key)
+                log.warning("%s ended its process and is marked unreadable", task.key)
                 outcome = Outcome(False, error="the decoder crashed on this picture; replace the file")
                 pool.shutdown(wait=False)
-                pool = _pool(bench, 1)
+                pool = _proven_pool(bench)
             yield task, outcome
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _proven_pool(bench: Bench) -> ProcessPoolExecutor:
+    """Start one process and make sure that it works at all: otherwise every picture would be called a crash."""
+    pool = _pool(bench, 1)
+    try:
+        pool.submit(_work_all, []).result()
+    except BrokenProcessPool as error:
+        pool.shutdown(wait=False)
+        raise UsageError(
+            "worker processes cannot start: guard the script with if __name__ == '__main__', or use one worker"
+        ) from error
+    return pool
 
 
 def _pool(bench: Bench, workers: int) -> ProcessPoolExecutor:
