@@ -6,6 +6,7 @@ handed in, so the same seed draws the same pictures. A network that reads drawin
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,9 +38,11 @@ __all__ = [
 
 LAYOUTS: dict[str, Callable[[Path, int, np.random.Generator], Path]] = {
     "affectnet": write_drawn_affectnet,
+    "affectnet-manual": partial(write_drawn_affectnet, layout="manual"),
     "ckplus": write_drawn_ckplus,
     "fer2013": write_drawn_fer2013,
     "ferplus": write_drawn_ferplus,
+    "ferplus-zip": partial(write_drawn_ferplus, zipped=True),
     "folder": write_drawn_folder,
     "rafdb": write_drawn_rafdb,
     "table": write_drawn_table,

@@ -47,7 +47,7 @@ def drawn_face(
     pose = sample_pose(generator)
     height = float(generator.uniform(0.62, 0.85)) if head is None else head
     # Drawn larger and shrunk, which smooths every edge; small pictures more so, for their strokes are the thinnest.
-    factor = max(2, math.ceil(240 / side_px))
+    factor = max(2, math.ceil(220 / side_px))
     matrix = placement(side_px * factor, height, float(generator.normal(0.0, 0.09)), generator.normal(0.0, 0.02, 2))
     canvas = Canvas(background(side_px * factor, generator), matrix)
     points = _paint(canvas, person, pose, shape, light=float(generator.uniform(-1, 1)))
