@@ -75,7 +75,7 @@ def _read_weights(module: Path) -> bytes:
     """Return the bytes literal assigned to `WEIGHTS`, without running the module."""
     for statement in ast.parse(module.read_bytes()).body:
         if isinstance(statement, ast.Assign) and [ast.unparse(name) for name in statement.targets] == ["WEIGHTS"]:
-            value = ast.literal_eval(statement.value)
+            value = statement.value.value if isinstance(statement.value, ast.Constant) else None
             if isinstance(value, bytes):
                 return value
     raise RuntimeError(f"{module} assigns no bytes to WEIGHTS")

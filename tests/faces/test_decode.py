@@ -1,0 +1,302 @@
+import io
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from ddamfn.errors import UnreadableImage
+from ddamfn.faces import decode
+
+RED, BLUE, GREEN, WHITE = (200, 30, 30), (30, 30, 200), (30, 160, 30), (250, 250, 250)
+
+
+def _four_corners() -> Image.Image:
+    """A picture of 48 x 32 px whose quarters tell how it is turned: red, blue / green, white."""
+    image = Image.new("RGB", (48, 32))
+    for colour, corner in ((RED, (0, 0)), (BLUE, (24, 0)), (GREEN, (0, 16)), (WHITE, (24, 16))):
+        image.paste(colour, (*corner, corner[0] + 24, corner[1] + 16))
+    return image
+
+
+def _saved(image: Image.Image, kind: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def _png(width: int, height: int, bits: int, compressed: bytes) -> bytes:
+    """Put together an RGB PNG that Pillow would not write."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, bits, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", compressed) + chunk(b"IEND", b"")
+
+
+def _assert_corners(pixels: NDArray[np.uint8], tolerance: int = 12) -> None:
+    assert pixels.dtype == np.uint8
+    assert pixels.shape == (32, 48, 3)
+    for colour, (y, x) in ((RED, (8, 12)), (BLUE, (8, 36)), (GREEN, (24, 12)), (WHITE, (24, 36))):
+        assert np.abs(pixels[y, x].astype(int) - colour).max() <= tolerance
+
+
+# ---------------------------------------------------------------- sources
+
+
+def test_path_bytes_picture_and_array_agree(tmp_path: Path) -> None:
+    content = _saved(_four_corners(), "PNG")
+    path = tmp_path / "corners.png"
+    path.write_bytes(content)
+    expected = np.asarray(_four_corners())
+    with Image.open(path) as lazy:
+        for source in (path, str(path), content, _four_corners(), lazy, expected):
+            found = decode(source)
+            np.testing.assert_array_equal(found, expected)
+            assert found.flags.c_contiguous
+            assert found.flags.writeable
+
+
+def test_the_result_is_the_callers_own() -> None:
+    array = np.zeros((4, 4, 3), dtype=np.uint8)
+    decode(array)[:] = 9
+    assert (array == 0).all()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "JPEG2000", "TGA"])
+def test_common_formats_are_read(kind: str) -> None:
+    _assert_corners(decode(_saved(_four_corners(), kind)))
+
+
+def test_a_format_that_starts_another_program_is_not_read() -> None:
+    with pytest.raises(UnreadableImage, match="<bytes>: not a picture"):
+        decode(_saved(_four_corners(), "EPS"))
+
+
+# ---------------------------------------------------------------- orientation
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_every_exif_orientation_comes_out_upright(orientation: int, kind: str) -> None:
+    # The inverse of what a viewer has to do with each orientation.
+    stored = {
+        1: None,
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }[orientation]
+    image = _four_corners() if stored is None else _four_corners().transpose(stored)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = _saved(image, kind, exif=exif.tobytes())
+    _assert_corners(decode(content))
+    with Image.open(io.BytesIO(content)) as lazy:
+        _assert_corners(decode(lazy))
+
+
+@pytest.mark.parametrize(
+    "exif", [b"Exif\0\0garbage", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff"]
+)
+def test_damaged_metadata_does_not_cost_the_picture(exif: bytes) -> None:
+    _assert_corners(decode(_saved(_four_corners(), "JPEG", quality=95, exif=exif)))
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_an_unknown_orientation_is_upright(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    _assert_corners(decode(_saved(_four_corners(), "JPEG", quality=95, exif=exif.tobytes())))
+
+
+# ---------------------------------------------------------------- colour
+
+
+def test_cmyk_becomes_rgb() -> None:
+    content = _saved(_four_corners().convert("CMYK"), "JPEG", quality=95)
+    with Image.open(io.BytesIO(content)) as image:
+        assert image.mode == "CMYK"
+    _assert_corners(decode(content))
+
+
+def test_a_palette_becomes_rgb() -> None:
+    content = _saved(_four_corners().quantize(8), "PNG")
+    with Image.open(io.BytesIO(content)) as image:
+        assert image.mode == "P"
+    _assert_corners(decode(content))
+
+
+@pytest.mark.parametrize("mode", ["L", "1"])
+def test_grey_is_repeated(mode: str) -> None:
+    grey = Image.fromarray(np.tile(np.array([0, 255], dtype=np.uint8), (6, 4))).convert(mode)
+    pixels = decode(_saved(grey, "PNG"))
+    assert pixels.shape == (6, 8, 3)
+    assert (pixels[:, ::2] == 0).all()
+    assert (pixels[:, 1::2] == 255).all()
+
+
+def test_transparency_is_laid_over_white() -> None:
+    rgba = np.zeros((2, 3, 4), dtype=np.uint8)
+    rgba[..., 3] = [0, 128, 255]
+    for source in (_saved(Image.fromarray(rgba), "PNG"), Image.fromarray(rgba), rgba):
+        np.testing.assert_allclose(decode(source)[0, :, 0], [255, 127, 0], atol=1)
+
+
+def test_transparent_grey_palette_and_key_colour_are_laid_over_white() -> None:
+    grey = Image.new("LA", (4, 4), (0, 0))
+    palette = Image.new("P", (4, 4), 0)
+    palette.putpalette([10, 20, 30, 40, 50, 60])
+    key = Image.new("RGB", (4, 4), (1, 2, 3))
+    contents = (
+        _saved(grey, "PNG"),
+        _saved(palette, "PNG", transparency=0),
+        _saved(palette, "PNG", transparency=b"\x00\xff"),
+        _saved(key, "PNG", transparency=(1, 2, 3)),
+    )
+    for content in contents:
+        assert (decode(content) == 255).all()
+
+
+def test_premultiplied_alpha_is_understood() -> None:
+    for mode in ("RGBa", "La"):
+        image = Image.new("RGBA" if mode == "RGBa" else "LA", (2, 2), (0, 0, 0, 128) if mode == "RGBa" else (0, 128))
+        np.testing.assert_allclose(decode(image.convert(mode)), 127, atol=1)
+
+
+def test_sixteen_bits_become_eight() -> None:
+    values = np.array([[0, 257, 32896, 65535]], dtype=np.uint16)
+    png = _saved(Image.fromarray(values), "PNG")
+    tiff = _saved(Image.fromarray(values), "TIFF")
+    for source in (png, tiff, values, Image.fromarray(values.astype(np.int32))):
+        np.testing.assert_array_equal(decode(source)[0, :, 1], [0, 1, 128, 255])
+
+
+def test_sixteen_bit_colour_becomes_eight() -> None:
+    row = b"\0" + struct.pack(">6H", 0, 32896, 65535, 65535, 257, 0)
+    np.testing.assert_array_equal(decode(_png(2, 1, 16, zlib.compress(row))), [[[0, 128, 255], [255, 1, 0]]])
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"), [([0.0, 0.5, 1.0], [0, 128, 255]), ([0.0, 99.6, 300.0], [0, 100, 255])]
+)
+def test_floating_point_is_scaled(values: list[float], expected: list[int]) -> None:
+    content = _saved(Image.fromarray(np.array([values], dtype=np.float32)), "TIFF")
+    np.testing.assert_array_equal(decode(content)[0, :, 0], expected)
+
+
+def test_integers_of_eight_bits_stay() -> None:
+    image = Image.fromarray(np.array([[0, 100, 255]], dtype=np.int32))
+    np.testing.assert_array_equal(decode(image)[0, :, 0], [0, 100, 255])
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP"])
+def test_of_an_animation_the_first_frame_is_taken(kind: str) -> None:
+    frames = [Image.new("RGB", (16, 16), colour) for colour in (RED, BLUE, GREEN)]
+    content = _saved(frames[0], kind, save_all=True, append_images=frames[1:], duration=50)
+    with Image.open(io.BytesIO(content)) as image:
+        assert getattr(image, "n_frames", 1) == 3
+    assert np.abs(decode(content).astype(int) - RED).max() < 12
+
+
+# ---------------------------------------------------------------- arrays
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (4, 5, 1), (4, 5, 3), (4, 5, 4)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_arrays_of_grey_rgb_and_rgba_are_taken(shape: tuple[int, ...], dtype: type[np.unsignedinteger]) -> None:
+    array = np.full(shape, np.iinfo(dtype).max, dtype=dtype)
+    np.testing.assert_array_equal(decode(array), np.full((4, 5, 3), 255))
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((4, 4, 3), np.float32), "<array>: expected dtype uint8, not float32"),
+        (np.zeros((4, 4, 3), np.int64), "<array>: expected dtype uint8, not int64"),
+        (np.zeros((4, 4, 2), np.uint8), r"<array>: expected shape \(H, W, 3\), not \(4, 4, 2\)"),
+        (np.zeros(4, np.uint8), r"<array>: expected shape \(H, W, 3\), not \(4,\)"),
+        (np.zeros((2, 4, 4, 3), np.uint8), r"<array>: expected shape \(H, W, 3\), not \(2, 4, 4, 3\)"),
+        (np.zeros((0, 4, 3), np.uint8), "<array>: no pixels"),
+    ],
+)
+def test_other_arrays_are_refused(array: NDArray[np.generic], message: str) -> None:
+    with pytest.raises(UnreadableImage, match=message):
+        decode(array)
+
+
+# ---------------------------------------------------------------- files that cannot be read
+
+
+def _bomb() -> bytes:
+    return _png(60_000, 60_000, 8, zlib.compress(bytes(1000)))
+
+
+def _large() -> bytes:
+    return _saved(Image.new("1", (10_000, 9_500)), "PNG")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (lambda: b"", "empty, 0 bytes"),
+        (lambda: b"Dear diary, this is no picture.\n" * 20, "not a picture"),
+        (lambda: _saved(_four_corners(), "JPEG")[:400], "damaged or truncated picture"),
+        (lambda: _saved(_four_corners(), "PNG")[:90], "damaged or truncated picture"),
+        (lambda: _saved(_four_corners(), "WEBP")[:60], "damaged or truncated|not a picture"),
+        (lambda: b"\xff\xd8\xff", "not a picture|damaged or truncated"),
+        (lambda: b"\x89PNG\r\n\x1a\n", "not a picture|damaged or truncated"),
+        (_bomb, "too large"),
+    ],
+)
+def test_a_bad_file_is_one_clear_line(content: Callable[[], bytes], message: str, tmp_path: Path) -> None:
+    path = tmp_path / "bad.jpg"
+    path.write_bytes(content())
+    for source, name in ((path, str(path)), (content(), "<bytes>")):
+        with pytest.raises(UnreadableImage, match=message) as caught:
+            decode(source)
+        assert str(caught.value).startswith(f"{name}: ")
+        assert "\n" not in str(caught.value)
+
+
+def test_a_picture_is_weighed_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = _saved(_four_corners(), "PNG")
+    decode(content, max_pixels=48 * 32)
+    with Image.open(io.BytesIO(content)) as lazy:
+        monkeypatch.setattr(type(lazy), "load", lambda self: pytest.fail("decoded before its size was checked"))
+        with pytest.raises(UnreadableImage, match="48 x 32 is more than 1,535 pixels"):
+            decode(content, max_pixels=48 * 32 - 1)
+
+
+def test_a_large_picture_below_the_limit_warns_nobody() -> None:
+    assert decode(_large()).shape == (9_500, 10_000, 3)
+
+
+def test_what_is_not_there_or_not_a_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableImage, match=r"nowhere\.png: no such file"):
+        decode(tmp_path / "nowhere.png")
+    with pytest.raises(UnreadableImage, match=r"cannot be read \(Is a directory\)"):
+        decode(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "JPEG2000"])
+def test_flipped_bytes_never_raise_anything_else(kind: str, rng: np.random.Generator) -> None:
+    content = np.frombuffer(_saved(_four_corners(), kind), dtype=np.uint8)
+    messages = []
+    for _ in range(60):
+        damaged = content.copy()
+        damaged[rng.integers(0, len(content), 8)] = rng.integers(0, 256, 8)
+        try:
+            assert decode(damaged.tobytes(), max_pixels=1_000_000).ndim == 3
+        except UnreadableImage as error:
+            messages.append(str(error))
+    assert messages
+    assert not any("\n" in message for message in messages)
