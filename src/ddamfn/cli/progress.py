@@ -64,6 +64,43 @@ class Reporter:
             self._bar[0].console.print(f"ddamfn: {text}", markup=False, highlight=False, soft_wrap=True)
 
 
+class Bar:
+    """A progress callback `(done, total)` that shows a `Reporter` from its first call on.
+
+    Args:
+        quiet: show no progress.
+        resumes: what is done at the first call was done by an earlier run, and does not count for rate and remaining
+            time.
+    """
+
+    def __init__(self, *, quiet: bool, resumes: bool = False) -> None:
+        self._quiet, self._resumes = quiet, resumes
+        self._reporter: Reporter | None = None
+        self._done = 0
+
+    def __call__(self, done: int, total: int) -> None:
+        """Show that `done` of `total` pictures are done."""
+        if self._reporter is None:
+            self._done = done if self._resumes else 0
+            self._reporter = Reporter(total - self._done, quiet=self._quiet).__enter__()
+            if self._done and not self._quiet:
+                self._reporter.message(f"going on after {done:,} of {total:,} pictures")
+        for _ in range(done - self._done):
+            self._reporter.advance()
+        self._done = done
+
+    def __enter__(self) -> Self:
+        """Nothing is shown before the first call."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take the bar away."""
+        if self._reporter is not None:
+            self._reporter.__exit__(kind, error, trace)
+
+
 def _make_bar() -> "Progress":
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn

@@ -1,0 +1,122 @@
+"""`ddamfn eval`: score weights on a split of a data set."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ddamfn.cli.parser import positive_integer
+
+if TYPE_CHECKING:
+    from ddamfn.cli.progress import Bar
+    from ddamfn.data import Dataset
+    from ddamfn.evaluate.logit_table import LogitTable
+    from ddamfn.evaluate.report import Report
+    from ddamfn.recognizer import Classifier
+
+_RULES = ("majority", "probability", "multi_target", "argmax")
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the verb to the command line."""
+    parser = subparsers.add_parser(
+        "eval",
+        help="score weights on a data set",
+        description="Scores weights on a split of a data set: accuracy with n, N and the rule, per class, calibration.",
+    )
+    parser.add_argument("--weights", metavar="NAME_OR_PATH", help="bundled name or .onnx file (default: the best)")
+    parser.add_argument("--data", metavar="ROOT", required=True, help="a data set in its own layout, or prepared")
+    parser.add_argument("--split", default="test", help="split to score (default: test)")
+    parser.add_argument(
+        "--rule", choices=_RULES, default="majority", help="how votes become a label (default: majority)"
+    )
+    parser.add_argument("--kind", help="name the data set's layout where it is not recognised, such as rafdb")
+    parser.add_argument(
+        "--duplicate-free",
+        action="store_true",
+        help="score also without pictures that stand in train, exactly or nearly (always done for FERPlus)",
+    )
+    parser.add_argument("--format", choices=("table", "json"), default="table", help="of the report (default: table)")
+    parser.add_argument("--output", metavar="DIR", help="write scores.json, predictions.csv and plots there")
+    parser.add_argument(
+        "--workers", type=positive_integer, metavar="N", help="threads that detect (default: all cores)"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Score, print, write.
+
+    Returns:
+        0, or 1 if pictures could not be read and are therefore missing from the score.
+
+    Raises:
+        DdamfnError: if the weights, the data set or the output cannot be used.
+    """
+    from ddamfn.cli.progress import Bar
+    from ddamfn.evaluate.report import Report
+    from ddamfn.recognizer import Classifier
+
+    classifier = Classifier(args.weights)
+    with Bar(quiet=args.quiet) as bar:
+        table, dataset = _predict(classifier, args, bar)
+    cleaned = _without_twins(table, dataset, args)
+    report = Report(classifier.card.name, table, cleaned)
+    print(json.dumps(report.to_dict(), indent=2) if args.format == "json" else report.text(), end="")
+    if args.format == "json":
+        print()
+    if args.output is not None:
+        _write(report, Path(args.output))
+    return 1 if table.unreadable else 0
+
+
+def _predict(classifier: "Classifier", args: argparse.Namespace, bar: "Bar") -> "tuple[LogitTable, Dataset | None]":
+    """Fill the table; also return the data set if its pictures are at hand, for a search of twins."""
+    from ddamfn.data.opening import open_dataset
+    from ddamfn.evaluate.predict import predict_prepared, predict_split
+    from ddamfn.preparation import load_prepared
+    from ddamfn.preparation.prepared import CARD_NAME
+
+    if (Path(args.data) / CARD_NAME).is_file():
+        return predict_prepared(classifier, load_prepared(args.data), args.split, args.rule, progress=bar), None
+    dataset = open_dataset(args.data, args.kind)
+    table = predict_split(classifier, dataset, args.split, args.rule, workers=args.workers, progress=bar)
+    return table, dataset
+
+
+def _without_twins(table: "LogitTable", dataset: "Dataset | None", args: argparse.Namespace) -> "LogitTable | None":
+    """Leave out pictures that stand in train: by the shipped list, or by a search if asked for."""
+    from ddamfn.data.duplicates import KINDS, known_twins, twins
+    from ddamfn.errors import UsageError
+
+    listed = known_twins(table.dataset, KINDS)
+    if listed:
+        return table.without(listed)
+    if not args.duplicate_free:
+        return None
+    if dataset is None:
+        raise UsageError("--duplicate-free compares the pictures themselves: give the data set, not a prepared one")
+    return table.without(twins(dataset, near=True, workers=args.workers))
+
+
+def _write(report: "Report", folder: Path) -> None:
+    """Write scores, answers and, where matplotlib is installed, plots."""
+    from ddamfn.cli.output import naming_the_file
+    from ddamfn.errors import MissingExtra
+    from ddamfn.evaluate.plots import plot_confusion, plot_reliability
+    from ddamfn.evaluate.report import confidence_and_correct, predictions_csv
+
+    with naming_the_file(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "scores.json").write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
+        answers = predictions_csv(report.table, report.duplicate_free)
+        (folder / "predictions.csv").write_text(answers, encoding="utf-8")
+    table = report.table
+    title = f"{report.weights}, {table.title} {table.split}, {report.rule}, N = {len(table):,}"
+    try:
+        plot_confusion(table.scores(), folder / "confusion.png", title=title)
+        plot_reliability(*confidence_and_correct(table), folder / "reliability.png", title=title)
+    except MissingExtra as error:
+        print(f"ddamfn: no plots: {error}", file=sys.stderr)

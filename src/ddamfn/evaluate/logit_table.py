@@ -1,0 +1,106 @@
+"""The one table that every score is made from: what a network says of each picture of a split, and what is true."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddamfn.errors import UsageError
+from ddamfn.evaluate.scores import Scores, score
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LogitTable:
+    """What a network says of every picture of a split that the rule keeps and that could be read.
+
+    Attributes:
+        dataset: short name of the data set, as on its card.
+        title: the data set's name for people.
+        note: which copy of it.
+        split: the split.
+        rule: the vote rule, None for sets with one label a picture.
+        classes: canonical names in the set's own order: the K columns.
+        keys: N picture names inside the set.
+        logits: (N, K) float32 before the temperature; minus infinity in the column of a class the network lacks.
+        targets: (N, K) float32; rows sum to 1.
+        found: (N,) bool, False where no face was found and the picture was resized as a whole.
+        temperature: from the weights' card; logits are divided by it before they become probabilities.
+        unreadable: key -> reason, for pictures that the rule keeps and that are missing here.
+        unanswerable: classes of the set that the network does not know; their pictures count as wrong.
+        unasked: labels of the network that the set does not have; they are left out before an answer is chosen.
+        official: whether this is the whole official evaluation split.
+        official_message: why it is or is not.
+    """
+
+    dataset: str
+    title: str
+    note: str
+    split: str
+    rule: str | None
+    classes: tuple[str, ...]
+    keys: tuple[str, ...]
+    logits: NDArray[np.float32]
+    targets: NDArray[np.float32]
+    found: NDArray[np.bool_]
+    temperature: float
+    unreadable: Mapping[str, str]
+    unanswerable: tuple[str, ...]
+    unasked: tuple[str, ...]
+    official: bool
+    official_message: str
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def scores(self) -> Scores:
+        """Score the table.
+
+        Raises:
+            DataError: if it is empty.
+        """
+        return score(
+            self.logits, self.targets, self.classes, rule=self.rule or "majority", temperature=self.temperature
+        )
+
+    def without(self, keys: Collection[str]) -> "LogitTable":
+        """The same table without these pictures; it is no official split any more, unless none of them is in it."""
+        gone = set(keys)
+        rows = np.array([i for i, key in enumerate(self.keys) if key not in gone], dtype=np.int64)
+        if len(rows) == len(self):
+            return self
+        return replace(
+            self,
+            keys=tuple(self.keys[i] for i in rows),
+            logits=self.logits[rows],
+            targets=self.targets[rows],
+            found=self.found[rows],
+            official=False,
+            official_message=f"{self.split} without {len(self) - len(rows):,} pictures that also stand in train",
+        )
+
+
+def to_classes(logits: NDArray[np.float32], labels: Sequence[str], classes: Sequence[str]) -> NDArray[np.float32]:
+    """Reorder a network's outputs into a data set's columns, by name.
+
+    A class that the network lacks gets minus infinity: it is never answered. A label that the set lacks is left out:
+    the network answers with the best of the set's own classes.
+
+    Args:
+        logits: (N, L) in the order of `labels`.
+        labels: L canonical names.
+        classes: K canonical names.
+
+    Returns:
+        (N, K) float32.
+
+    Raises:
+        UsageError: if no class has a label.
+    """
+    shared = [name for name in classes if name in labels]
+    if not shared:
+        raise UsageError(f"the network answers {', '.join(labels)}, none of which is among {', '.join(classes)}")
+    table = np.full((len(logits), len(classes)), -np.inf, dtype=np.float32)
+    for name in shared:
+        table[:, classes.index(name)] = logits[:, labels.index(name)]
+    return table

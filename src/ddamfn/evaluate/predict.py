@@ -1,0 +1,226 @@
+"""A split of a data set becomes a table of logits, by the path that a photograph takes: detect, align, classify."""
+
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddamfn.data.catalog import CARDS, DatasetCard
+from ddamfn.data.dataset import Dataset, Sample
+from ddamfn.data.doctor import count_pictures, judge_official_test
+from ddamfn.data.pictures import FilePictures
+from ddamfn.errors import UnreadableImage, UsageError
+from ddamfn.evaluate.logit_table import LogitTable, to_classes
+from ddamfn.faces import NETWORK_SHA256, Alignment, RetinaFace
+from ddamfn.preparation import Prepared
+from ddamfn.preparation.picture import Hints, Outcome, prepare_picture, unreadable
+from ddamfn.recognizer import Classifier
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+"""Called with the pictures done and those in all."""
+
+_CHUNK = 64
+_CHUNKS_AHEAD = 2
+
+_Prepared = tuple[Outcome, NDArray[np.uint8] | None]
+
+
+def predict_split(
+    classifier: Classifier,
+    dataset: Dataset,
+    split: str,
+    rule: str = "majority",
+    *,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> LogitTable:
+    """Read, detect, align and classify a split of a data set in its own layout.
+
+    Args:
+        classifier: the weights; faces are aligned as their card says.
+        dataset: the set.
+        split: name of the split.
+        rule: one of `ddamfn.data.RULES`; without meaning for sets with one label a picture.
+        workers: threads that decode and detect; one a core when None.
+        progress: called after every chunk of pictures.
+
+    Raises:
+        DataError: if there is no such split.
+        UsageError: if the rule is unknown, or the network knows none of the set's classes.
+    """
+    part = dataset.select(split)
+    keep, targets = part.targets(rule)
+    chosen = [sample for sample, kept in zip(part.samples, keep, strict=True) if kept]
+    alignment = _alignment(classifier)
+    logits: list[NDArray[np.float32]] = []
+    outcomes: list[Outcome] = []
+    for chunk in _prepare(part, chosen, alignment, workers or os.cpu_count() or 1):
+        crops = [pixels for _, pixels in chunk if pixels is not None]
+        if crops:
+            logits.append(classifier.classify(np.stack(crops))[0])
+        outcomes += [outcome for outcome, _ in chunk]
+        if progress is not None:
+            progress(len(outcomes), len(chosen))
+    readable = np.array([not outcome.error for outcome in outcomes], dtype=np.bool_)
+    broken = {s.key: o.error for s, o in zip(chosen, outcomes, strict=True) if o.error}
+    return _table(
+        classifier,
+        dataset,
+        split,
+        rule,
+        broken,
+        keys=tuple(s.key for s, fine in zip(chosen, readable, strict=True) if fine),
+        logits=np.concatenate(logits) if logits else np.zeros((0, len(classifier.card.labels)), np.float32),
+        targets=targets[keep][readable],
+        found=np.array([o.found for o in outcomes if not o.error], dtype=np.bool_),
+    )
+
+
+def predict_prepared(
+    classifier: Classifier,
+    prepared: Prepared,
+    split: str,
+    rule: str = "majority",
+    *,
+    progress: Progress | None = None,
+) -> LogitTable:
+    """Classify the crops of a prepared set.
+
+    Args:
+        classifier: the weights.
+        prepared: crops that were aligned as the weights' card says.
+        split: name of the split.
+        rule: as in `predict_split`.
+        progress: called after every chunk of pictures.
+
+    Raises:
+        DataError: if there is no such split or its files are damaged.
+        UsageError: if the crops were aligned in another way, the rule is unknown, or the network knows none of the
+        classes.
+    """
+    wanted, detector = _alignment(classifier), classifier.card.alignment["detector"]
+    if prepared.alignment != wanted or prepared.detector != NETWORK_SHA256:
+        raise UsageError(
+            f"{prepared.folder} was prepared with {_named(prepared.alignment)}, and {classifier.card.name} needs "
+            f"{_named(wanted)} by {detector}: prepare the data set again, or give the data set itself"
+        )
+    part = prepared.split(split, rule)
+    logits = []
+    for start in range(0, len(part), _CHUNK):
+        logits.append(classifier.classify(part.crops[start : start + _CHUNK])[0])
+        if progress is not None:
+            progress(min(start + _CHUNK, len(part)), len(part))
+    broken = {row.key: row.outcome.error for row in prepared.manifest() if row.split == split and row.outcome.error}
+    return _table(
+        classifier,
+        prepared_samples(prepared),
+        split,
+        rule,
+        broken,
+        keys=tuple(part.keys),
+        logits=np.concatenate(logits) if logits else np.zeros((0, len(classifier.card.labels)), np.float32),
+        targets=part.targets,
+        found=part.found,
+    )
+
+
+def prepared_samples(prepared: Prepared) -> Dataset:
+    """The data set that a prepared set was made from, as far as its manifest tells: samples without their pictures."""
+    card = CARDS.get(prepared.dataset)
+    if card is None or card.classes != prepared.classes:
+        card = DatasetCard(
+            prepared.dataset, prepared.dataset, prepared.classes, votes=prepared.votes, note=prepared.note
+        )
+    samples = tuple(
+        Sample(row.key, row.split, row.label, row.votes, row.subject, row.group) for row in prepared.manifest()
+    )
+    return Dataset(card, samples, FilePictures(prepared.folder), prepared.note)
+
+
+def _table(
+    classifier: Classifier,
+    dataset: Dataset,
+    split: str,
+    rule: str,
+    broken: Mapping[str, str],
+    *,
+    keys: tuple[str, ...],
+    logits: NDArray[np.float32],
+    targets: NDArray[np.float32],
+    found: NDArray[np.bool_],
+) -> LogitTable:
+    """Put a table together: columns by name, and whether it is the official split. `broken` is key -> reason."""
+    labels, classes = classifier.card.labels, dataset.classes
+    official, message = _judge(dataset, split, rule, broken)
+    part = dataset.select(split)
+    kept = {sample.key for sample, keep in zip(part.samples, part.targets(rule)[0], strict=True) if keep}
+    return LogitTable(
+        dataset=dataset.card.name,
+        title=dataset.card.title,
+        note=dataset.note,
+        split=split,
+        rule=rule if dataset.card.votes else None,
+        classes=classes,
+        keys=keys,
+        logits=to_classes(logits, labels, classes),
+        targets=targets,
+        found=found,
+        temperature=classifier.card.temperature,
+        unreadable={key: reason for key, reason in broken.items() if key in kept},
+        unanswerable=tuple(name for name in classes if name not in labels),
+        unasked=tuple(name for name in labels if name not in classes),
+        official=official,
+        official_message=message,
+    )
+
+
+def _judge(dataset: Dataset, split: str, rule: str, broken: Mapping[str, str]) -> tuple[bool, str]:
+    """Decide whether a score on this split may be called official, and say why."""
+    card = dataset.card
+    scored_on = next((name for name in ("test", "val") if name in card.sizes), None)
+    if scored_on is not None and split != scored_on:
+        return False, f"{split} is not the split that {card.title} is scored on"
+    sizes, counts = count_pictures(dataset, rule)
+    # Class counts of sets of votes are written down for the majority rule alone.
+    official = card.counts if not card.votes or rule == "majority" else {}
+    return judge_official_test(dataset, sizes, counts, official, broken)
+
+
+def _alignment(classifier: Classifier) -> Alignment:
+    entry = classifier.card.alignment
+    return Alignment(entry["template"], entry["margin"], entry["side_px"])
+
+
+def _named(alignment: Alignment) -> str:
+    return f"the template {alignment.template}, margin {alignment.margin:g}, {alignment.side_px} px"
+
+
+def _prepare(
+    dataset: Dataset, samples: Sequence[Sample], alignment: Alignment, workers: int
+) -> Iterator[list[_Prepared]]:
+    """Yield chunks of outcomes and crops in the order of the samples, working ahead of the caller."""
+    # One thread a detection and a thread a core: pictures are independent, and small ones gain nothing from two cores.
+    detector = RetinaFace(threads=1)
+
+    def work(sample: Sample) -> _Prepared:
+        try:
+            hints = Hints(sample.landmarks, sample.bbox)
+            return prepare_picture(dataset.read(sample), hints, detector, alignment)
+        except UnreadableImage as error:
+            log.warning("%s cannot be read and is not scored: %s", sample.key, error)
+            return unreadable(error), None
+
+    waiting: deque[list[Future[_Prepared]]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        for start in range(0, len(samples), _CHUNK):
+            waiting.append([pool.submit(work, sample) for sample in samples[start : start + _CHUNK]])
+            if len(waiting) > _CHUNKS_AHEAD:
+                yield [future.result() for future in waiting.popleft()]
+        while waiting:
+            yield [future.result() for future in waiting.popleft()]

@@ -1,0 +1,179 @@
+"""What is printed and written about a score: always with the rule, n and N, and never "official" for a subset."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddamfn.evaluate.logit_table import LogitTable
+from ddamfn.evaluate.metrics import Floats, softmax
+from ddamfn.evaluate.scores import Scores, resolve_targets
+
+SINGLE_LABEL = "single label"
+"""What stands in place of the vote rule for sets with one label a picture."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Report:
+    """The scores of one network on one split, as it is and without the pictures that also stand in train.
+
+    Attributes:
+        weights: name of the weights.
+        table: the logits of all pictures that were scored.
+        duplicate_free: the table without twins of train pictures; None if nobody looked for them.
+    """
+
+    weights: str
+    table: LogitTable
+    duplicate_free: LogitTable | None = None
+
+    @property
+    def rule(self) -> str:
+        """Name of the rule that made the targets."""
+        return self.table.rule or SINGLE_LABEL
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain values for JSON; the scores of the whole split stand at the top level.
+
+        Raises:
+            DataError: if no picture was scored.
+        """
+        cleaned = self.duplicate_free
+        return {
+            "weights": self.weights,
+            "dataset": self.table.dataset,
+            "note": self.table.note,
+            "official": self.table.official,
+            "official_message": self.table.official_message,
+            **self._scores_dict(self.table),
+            "unreadable": dict(self.table.unreadable),
+            "unanswerable_classes": list(self.table.unanswerable),
+            "unasked_labels": list(self.table.unasked),
+            "temperature": self.table.temperature,
+            "duplicate_free": None
+            if cleaned is None
+            else {"removed": len(self.table) - len(cleaned), **self._scores_dict(cleaned)},
+        }
+
+    def _scores_dict(self, table: LogitTable) -> dict[str, Any]:
+        found = int(table.found.sum())
+        return {
+            "split": table.split,
+            "rule": self.rule,
+            **table.scores().to_dict(),
+            "faces_found": found,
+            "fallbacks": len(table) - found,
+        }
+
+    def text(self) -> str:
+        """The report as a text of several lines, at most 100 columns wide.
+
+        Raises:
+            DataError: if no picture was scored.
+        """
+        tables = [self.table] if self.duplicate_free is None else [self.table, self.duplicate_free]
+        scored = [table.scores() for table in tables]
+        lines = [*self._head(), "", *_columns(_score_rows(scored, self._titles())), "", *_matrix(scored[0])]
+        return "\n".join(lines) + "\n"
+
+    def _titles(self) -> list[str]:
+        first = "official" if self.table.official else "all scored"
+        return [first] if self.duplicate_free is None else [first, "without train twins"]
+
+    def _head(self) -> list[str]:
+        table = self.table
+        found, kind = int(table.found.sum()), "official" if table.official else "NOT official"
+        copy = f" ({table.note.split(';')[0]})" if table.note else ""
+        lines = [
+            f"{self.weights} on {table.title}{copy}",
+            f"split {table.split}, rule {self.rule}, N = {len(table):,}",
+            f"{kind}: {table.official_message}",
+            f"faces found in {found:,} pictures; {len(table) - found:,} resized as a whole",
+        ]
+        if table.unreadable:
+            lines.append(f"NOT SCORED: {len(table.unreadable):,} unreadable, first {next(iter(table.unreadable))}")
+        if table.unanswerable:
+            lines.append(f"the network cannot answer {', '.join(table.unanswerable)}: those pictures count as wrong")
+        if table.unasked:
+            lines.append(f"the network also knows {', '.join(table.unasked)}, which the set lacks: not asked for")
+        return lines
+
+
+def predictions_csv(table: LogitTable, twins: LogitTable | None = None) -> str:
+    """One csv line a picture: key, face found, true and answered class, correct, confidence, probability of each class.
+
+    Args:
+        table: the logits.
+        twins: the table without twins of train pictures; if given, a column says which pictures it lacks.
+    """
+    probabilities = softmax(table.logits, table.temperature)
+    said = table.logits.argmax(axis=1)
+    true = resolve_targets(table.targets, said, table.rule or "majority")
+    kept = None if twins is None else set(twins.keys)
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    extra = [] if kept is None else ["train_twin"]
+    writer.writerow(["key", "found", "true", "predicted", "correct", "confidence", *extra, *table.classes])
+    for row, key in enumerate(table.keys):
+        flags = [] if kept is None else [int(key not in kept)]
+        shares = [f"{p:.6f}" for p in probabilities[row]]
+        names = [table.classes[true[row]], table.classes[said[row]]]
+        answer = [int(true[row] == said[row]), shares[int(said[row])]]
+        writer.writerow([key, int(table.found[row]), *names, *answer, *flags, *shares])
+    return buffer.getvalue()
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.2f} %"
+
+
+def _score_rows(scored: Sequence[Scores], titles: Sequence[str]) -> list[list[str]]:
+    """Rows of cells: a name, then two cells a table (the figure, and the counts behind it)."""
+
+    def row(name: str, cells: Sequence[tuple[str, str]]) -> list[str]:
+        return [name, *(part for cell in cells for part in cell)]
+
+    rows = [
+        row("", [("", title) for title in titles]),
+        row("accuracy", [(_percent(s.accuracy), f"{s.correct:,}/{s.n:,}") for s in scored]),
+        row("  95 % interval", [("", " - ".join(f"{100 * end:.2f}" for end in s.ci95)) for s in scored]),
+        row("mean class accuracy", [(_percent(s.mean_class_accuracy), "") for s in scored]),
+        row("macro-F1", [(_percent(s.macro_f1), "") for s in scored]),
+        row("calibration error", [(_percent(s.ece), "15 bins") for s in scored]),
+        row("negative log-likelihood", [(f"{s.nll:.4f}", "nats") for s in scored]),
+        row("recall of", [("", "") for _ in scored]),
+    ]
+    for index, name in enumerate(scored[0].classes):
+        cells = [(s.confusion_matrix[index][index], s.support[name], s.per_class_recall[name]) for s in scored]
+        rows.append(row(f"  {name}", [(_percent(share), f"{hits:,}/{n:,}") for hits, n, share in cells]))
+    return rows
+
+
+def _matrix(scores: Scores) -> list[str]:
+    """The confusion matrix in counts, columns named by the first letters of the classes."""
+    short = [name[:5] for name in scores.classes]
+    rows = [["true \\ answered", *short]]
+    rows += [
+        [name, *(f"{count:,}" if count else "." for count in counts)]
+        for name, counts in zip(scores.classes, scores.confusion_matrix, strict=True)
+    ]
+    return _columns(rows)
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]).rstrip()
+        for row in rows
+    ]
+
+
+def confidence_and_correct(table: LogitTable) -> tuple[Floats, NDArray[np.bool_]]:
+    """Confidence float64 (N,) of each answer and whether it is correct, bool (N,): what a reliability diagram draws."""
+    probabilities = softmax(table.logits, table.temperature)
+    said = probabilities.argmax(axis=1)
+    return probabilities.max(axis=1), said == resolve_targets(table.targets, said, table.rule or "majority")

@@ -1,0 +1,125 @@
+"""From a table of logits to everything that is reported about it: `score` computes, `Scores` holds."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ddamfn.errors import DataError
+from ddamfn.evaluate import metrics
+from ddamfn.evaluate.metrics import Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What one table of logits scores; K classes in the order of `classes`.
+
+    Attributes:
+        classes: canonical names, the order of every list and matrix here.
+        n: pictures scored.
+        correct: pictures answered correctly.
+        accuracy: correct / n, 0..1.
+        ci95: Wilson interval of the accuracy, (low, high), 0..1.
+        mean_class_accuracy: mean recall over the classes that occur.
+        macro_f1: mean F1 over the classes that occur.
+        per_class_recall: recall of each class, 0..1; None for a class that no picture has.
+        support: pictures of each class.
+        confusion_matrix: counts; a row is the true class, a column the prediction.
+        ece: expected calibration error over 15 slices, 0..1.
+        nll: mean negative log-likelihood in nats, probabilities floored at 1e-12.
+    """
+
+    classes: tuple[str, ...]
+    n: int
+    correct: int
+    accuracy: float
+    ci95: tuple[float, float]
+    mean_class_accuracy: float
+    macro_f1: float
+    per_class_recall: dict[str, float | None]
+    support: dict[str, int]
+    confusion_matrix: tuple[tuple[int, ...], ...]
+    ece: float
+    nll: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain lists, numbers and dictionaries, ready for `json.dumps`."""
+        return {
+            "accuracy": self.accuracy,
+            "correct": self.correct,
+            "n": self.n,
+            "ci95": list(self.ci95),
+            "mean_class_accuracy": self.mean_class_accuracy,
+            "macro_f1": self.macro_f1,
+            "per_class_recall": dict(self.per_class_recall),
+            "support": dict(self.support),
+            "confusion_matrix": [list(row) for row in self.confusion_matrix],
+            "classes": list(self.classes),
+            "ece": self.ece,
+            "nll": self.nll,
+        }
+
+
+def resolve_targets(targets: ArrayLike, predictions: ArrayLike, rule: str = "majority") -> Ints:
+    """One true class for each picture, int64 (N,), from targets with weights on several classes.
+
+    Under `multi_target` an answer is correct if it is among the targets: such a picture counts for the class that was
+    answered, and otherwise for its heaviest target. Under every other rule the heaviest target is the true class (the
+    first one on a tie).
+
+    Args:
+        targets: (N, K) non-negative weights: one-hot, a distribution over classes, or one entry above zero for each
+            accepted class.
+        predictions: int (N,).
+        rule: name of the labelling rule.
+    """
+    weights, said = np.asarray(targets, dtype=np.float64), np.asarray(predictions, dtype=np.int64)
+    heaviest: Ints = weights.argmax(axis=1).astype(np.int64)
+    if rule != "multi_target":
+        return heaviest
+    accepted = weights[np.arange(len(said)), said] > 0
+    heaviest[accepted] = said[accepted]
+    return heaviest
+
+
+def score(
+    logits: ArrayLike, targets: ArrayLike, classes: tuple[str, ...], *, rule: str = "majority", temperature: float = 1.0
+) -> Scores:
+    """Score a table of logits.
+
+    Args:
+        logits: (N, K); minus infinity where the network cannot answer a class.
+        targets: (N, K) non-negative weights, see `resolve_targets`.
+        classes: the K names in the order of the columns.
+        rule: name of the labelling rule that made the targets.
+        temperature: divides the logits before ECE and NLL; the answers do not depend on it.
+
+    Raises:
+        DataError: if the shapes disagree, no picture is given, or a logit is NaN (a network that diverged).
+    """
+    table, weights = np.asarray(logits, dtype=np.float64), np.asarray(targets, dtype=np.float64)
+    if table.ndim != 2 or table.shape != weights.shape or table.shape[1] != len(classes):
+        raise DataError(f"logits {table.shape}, targets {weights.shape} and {len(classes)} classes do not fit together")
+    if np.isnan(table).any():
+        raise DataError(f"{int(np.isnan(table).any(axis=1).sum())} pictures have logits that are not numbers")
+    said = table.argmax(axis=1).astype(np.int64)
+    true = resolve_targets(weights, said, rule)
+    matrix = metrics.confusion_matrix(true, said, len(classes))
+    correct, n = int(np.trace(matrix)), int(matrix.sum())
+    recall = metrics.per_class_recall(true, said, len(classes))
+    probabilities = metrics.softmax(table, temperature)
+    return Scores(
+        classes=tuple(classes),
+        n=n,
+        correct=correct,
+        accuracy=correct / n,
+        ci95=metrics.wilson_interval(correct, n),
+        mean_class_accuracy=metrics.mean_class_accuracy(true, said, len(classes)),
+        macro_f1=metrics.macro_f1(true, said, len(classes)),
+        per_class_recall={c: None if np.isnan(r) else float(r) for c, r in zip(classes, recall, strict=True)},
+        support={c: int(row.sum()) for c, row in zip(classes, matrix, strict=True)},
+        confusion_matrix=tuple(tuple(int(v) for v in row) for row in matrix),
+        ece=metrics.ece(probabilities, true),
+        nll=metrics.negative_log_likelihood(probabilities, true),
+    )

@@ -1,0 +1,158 @@
+"""A trained network as an ONNX file that needs no PyTorch: one input, logits and attention maps out."""
+
+import contextlib
+import io
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from torch import Tensor, nn
+
+from ddamfn.errors import ConfigError, WeightsError
+from ddamfn.export.lean import SMALLEST_ROUNDED, Precision, lean
+from ddamfn.models import ModelOutput
+
+log = logging.getLogger(__name__)
+
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+INPUT_NAME, OUTPUT_NAMES = "input", ("logits", "attention")
+OPSET = 18
+
+
+class _Outputs(nn.Module):
+    """What leaves the exported network: logits (N, K), and the attention maps as their channel means (N, A, H, W)."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        output = self.network(images)
+        assert isinstance(output, ModelOutput)
+        return output.logits, output.attention.mean(dim=2)
+
+
+def exported_outputs(network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    """What the exported file must give for `images` (N, 3, H, W), computed by the network itself in evaluation mode."""
+    with torch.inference_mode():
+        logits, attention = _Outputs(network).eval()(images)
+    return logits, attention
+
+
+def export_onnx(
+    network: nn.Module, path: str | os.PathLike[str], *, precision: Precision = "float32", side_px: int = 112
+) -> Path:
+    """Write a network as ONNX; whether it says the same is for `parity.check_parity` to find out.
+
+    The file has the input `input` float32 (N, 3, side, side), normalised RGB, with any N, and the outputs `logits` (N,
+    K) and `attention` (N, A, 7, 7). It holds nothing else: no source paths, no traces, so equal weights give equal
+    bytes.
+
+    Args:
+        network: trained; it is not changed.
+        path: the file to write; its folder must exist.
+        precision: how weights are stored. `float16` halves the file; they are cast to float32 when a session opens it,
+            so inference computes in float32 either way.
+        side_px: side of the square input.
+
+    Raises:
+        ConfigError: if the precision is unknown.
+        WeightsError: if a weight is not finite or too large for float16, or if the file cannot be written.
+    """
+    import onnx
+
+    if precision not in PRECISIONS:
+        raise ConfigError(f"unknown precision {precision!r}: use one of {', '.join(PRECISIONS)}")
+    bad = [name for name, value in network.state_dict().items() if not torch.isfinite(value).all()]
+    if bad:
+        raise WeightsError(f"{bad[0]} has values that are not finite: this network diverged, export another checkpoint")
+    small = lean(network, precision)
+    if not all(bool(torch.isfinite(value).all()) for value in small.parameters()):
+        raise WeightsError("a folded weight is too large for float16: export with float32")
+    module = _Outputs(small).eval()
+    # Two pictures: torch takes a batch of one for a constant.
+    example = torch.zeros(2, 3, side_px, side_px)
+    with _quiet():
+        program = torch.onnx.export(
+            module,
+            (example,),
+            dynamo=True,
+            input_names=[INPUT_NAME],
+            output_names=list(OUTPUT_NAMES),
+            dynamic_shapes=({0: "batch"},),
+            opset_version=OPSET,
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    _strip(model)
+    if precision == "float16":
+        _store_float16(model)
+    onnx.checker.check_model(model, full_check=True)
+    target = Path(path)
+    try:
+        # One file, written aside and moved: a reader never sees half a network.
+        partial = target.with_name(f".{target.name}.part")
+        partial.write_bytes(model.SerializeToString(deterministic=True))
+        partial.replace(target)
+    except OSError as error:
+        raise WeightsError(f"cannot write {target}: {error.strerror or error}") from None
+    return target
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the exporter: it prints progress, warns of its own insides, and logs that torchvision is missing."""
+    exporter = logging.getLogger("torch.onnx")
+    level = exporter.level
+    exporter.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        exporter.setLevel(level)
+
+
+def _strip(model: Any) -> None:
+    """Remove what the exporter says about the machine and the source it ran on.
+
+    The inferred shapes of inner values stay. Kept because the runtime cannot infer them past an upsampling with any N,
+    and without them it takes two equal shapes for different ones and leaves its fast layout at every product.
+    """
+    graph = model.graph
+    for item in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info):
+        item.ClearField("doc_string")
+        if hasattr(item, "metadata_props"):
+            del item.metadata_props[:]
+    graph.name = "ddamfn"
+    model.producer_name, model.producer_version = "ddamfn", ""
+
+
+def _store_float16(model: Any) -> None:
+    """Store rounded float32 initialisers as float16, each behind a Cast that the runtime folds away at loading.
+
+    `lean` has rounded them, so nothing is lost here: the file and the rounded network hold the same numbers.
+    """
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper
+
+    casts = []
+    for tensor in model.graph.initializer:
+        if tensor.data_type != TensorProto.FLOAT or int(np.prod(tensor.dims)) < SMALLEST_ROUNDED:
+            continue
+        values = numpy_helper.to_array(tensor)
+        short = values.astype(np.float16)
+        if not np.array_equal(short.astype(np.float32), values):
+            continue
+        name = tensor.name
+        tensor.CopyFrom(numpy_helper.from_array(short, f"{name}.float16"))
+        casts.append(helper.make_node("Cast", [f"{name}.float16"], [name], to=TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
