@@ -18,6 +18,8 @@ SPLIT_NAMES: dict[str, str] = {
 }
 """Spellings of the splits -> `train`, `val`, `test`, `all`."""
 
+_ORDER = ("train", "val", "test", "all")
+
 
 def is_folder(root: Path) -> bool:
     """Tell whether a folder holds split folders or class folders with a name that is known."""
@@ -46,7 +48,7 @@ def open_folder(root: Path, card: DatasetCard | None = None) -> Dataset:
     }
     samples = tuple(
         Sample(key=key, split=split, label=label, location=key)
-        for place, split in sorted(splits.items())
+        for place, split in sorted(splits.items(), key=lambda item: (_ORDER.index(item[1]), item[0]))
         for label, folder in _classes(place, card)
         for key in _pictures(root, folder)
     )
