@@ -23,7 +23,7 @@ def one(votes: Sequence[float], rule: str) -> dict[str, float] | None:
 
 
 def test_columns_begin_with_the_expressions() -> None:
-    assert VOTE_COLUMNS == (*EXPRESSIONS, "unknown", "NF")
+    assert (*EXPRESSIONS, "unknown", "NF") == VOTE_COLUMNS
 
 
 @pytest.mark.parametrize(
@@ -156,6 +156,12 @@ def test_pictures_of_fer2013new(ferplus_root: Path) -> None:
         assert kept == dataset.card.rule_sizes[rule]
     classes = dataset.select("test").targets("majority")[1].sum(axis=0)
     assert dict(zip(dataset.classes, classes.astype(int).tolist(), strict=True)) == {
-        **{"neutral": 1089, "happiness": 893, "surprise": 396, "sadness": 384},
-        **{"anger": 273, "disgust": 18, "fear": 83, "contempt": 16},
+        "neutral": 1089,
+        "happiness": 893,
+        "surprise": 396,
+        "sadness": 384,
+        "anger": 273,
+        "disgust": 18,
+        "fear": 83,
+        "contempt": 16,
     }

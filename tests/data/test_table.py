@@ -1,0 +1,95 @@
+"""Tables of pictures: csv and Parquet say the same."""
+
+import csv
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ddamfn.data.synthetic import write_drawn_table
+from ddamfn.data.table import open_table
+from ddamfn.errors import DataError, MissingExtra
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return write_drawn_table(tmp_path / "set", 1, np.random.default_rng(1))
+
+
+def write(path: Path, *lines: str) -> Path:
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_every_column(root: Path) -> None:
+    dataset = open_table(root)
+    with (root / "table.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(s.key, s.label, s.split, s.subject, s.group) for s in dataset.samples] == [
+        (r["path"], r["label"], r["split"], r["subject"], r["group"]) for r in rows
+    ]
+    assert dataset.read(dataset.samples[0]) == (root / rows[0]["path"]).read_bytes()
+    assert open_table(root / "table.csv").samples == dataset.samples
+
+
+def test_path_and_label_are_enough(tmp_path: Path) -> None:
+    path = write(tmp_path / "mine.csv", "label,path,age", "Happy,a.png,3", f"sad,{tmp_path / 'b.png'},4")
+    (tmp_path / "b.png").write_bytes(b"pixels")
+    dataset = open_table(path)
+    assert [(s.label, s.split, s.subject, s.group) for s in dataset.samples] == [
+        ("happiness", "all", None, None),
+        ("sadness", "all", None, None),
+    ]
+    assert dataset.classes == ("happiness", "sadness")
+    assert dataset.read(dataset.samples[1]) == b"pixels"
+
+
+def test_parquet_says_the_same(root: Path, tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow", reason="the extra parquet is not installed")
+    from pyarrow import parquet
+
+    with (root / "table.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    parquet.write_table(pyarrow.Table.from_pylist(rows), root / "table.parquet")
+    assert open_table(root / "table.parquet").samples == open_table(root / "table.csv").samples
+    with pytest.raises(DataError, match="nor a folder with one"):
+        open_table(root)  # two tables: which one is meant?
+    parquet.write_table(pyarrow.table({"path": ["a.png"]}), tmp_path / "half.parquet")
+    with pytest.raises(DataError, match="the column label is missing"):
+        open_table(tmp_path / "half.parquet")
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(DataError, match=r"bad\.parquet: cannot be read"):
+        open_table(tmp_path / "bad.parquet")
+
+
+def test_parquet_needs_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    (tmp_path / "a.parquet").write_bytes(b"")
+    with pytest.raises(MissingExtra, match=r'pip install "ddamfn\[parquet\]"'):
+        open_table(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize(
+    ("row", "match"),
+    [
+        ("a.png,confused,train", "row 2: 'confused' is no known expression"),
+        ("a.png,fear,holiday", "row 2 has the split 'holiday'; use one of"),
+        (",fear,train", "row 2: the path is empty"),
+        ("x.png,fear,train", r"lists x\.png twice"),
+        ("a.png", "row 2: 'None' is no known expression"),
+    ],
+)
+def test_rows_that_are_wrong(tmp_path: Path, row: str, match: str) -> None:
+    with pytest.raises(DataError, match=match):
+        open_table(write(tmp_path / "t.csv", "path,label,split", "x.png,fear,train", row))
+
+
+def test_tables_that_are_none(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no rows"):
+        open_table(write(tmp_path / "t.csv", "path,label"))
+    with pytest.raises(DataError, match="is no table"):
+        open_table(write(tmp_path / "u.csv", "file,label", "a.png,fear"))
+    (tmp_path / "v.csv").write_bytes(b"path,label\n\xff\xfe.png,fear\n")
+    with pytest.raises(DataError, match=r"v\.csv: cannot be read"):
+        open_table(tmp_path / "v.csv")
