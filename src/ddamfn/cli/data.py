@@ -1,0 +1,182 @@
+"""`ddamfn data prepare` and `ddamfn data check`: aligned crops of a data set, and what is wrong with it."""
+
+import argparse
+import json
+from typing import TYPE_CHECKING
+
+from ddamfn.cli import data_draw
+from ddamfn.cli.output import plain
+from ddamfn.cli.parser import positive_integer
+from ddamfn.cli.progress import Reporter
+from ddamfn.errors import UsageError
+
+if TYPE_CHECKING:
+    from ddamfn.preparation import Prepared
+
+# Written down here because asking the packages for them imports NumPy and ONNX Runtime before `--help` can answer; a
+# test holds the two together.
+TEMPLATES = ("ddamfn_frontal", "ddamfn_five_pose", "arcface")
+KINDS = (
+    *("ferplus", "ferplus-fer2013new", "rafdb", "rafdb-aligned", "affectnet", "affectnet7", "fer2013", "ckplus"),
+    *("folder", "table"),
+)
+RULES = ("majority", "probability", "multi_target", "argmax")
+
+
+class _Bar:
+    """Progress of work whose beginning an earlier run may have done."""
+
+    def __init__(self, quiet: bool, resumes: bool) -> None:
+        self._quiet = quiet
+        self._resumes = resumes
+        self._reporter: Reporter | None = None
+        self._done = 0
+
+    def __call__(self, done: int, total: int) -> None:
+        if self._reporter is None:
+            # Only what is left is counted, so that rate and remaining time are those of this run.
+            self._done = done if self._resumes else 0
+            self._reporter = Reporter(total - self._done, quiet=self._quiet).__enter__()
+            if self._done and not self._quiet:
+                self._reporter.message(f"going on after {done:,} of {total:,} pictures")
+        for _ in range(done - self._done):
+            self._reporter.advance()
+        self._done = done
+
+    def close(self) -> None:
+        if self._reporter is not None:
+            self._reporter.__exit__(None, None, None)
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the verb to the command line."""
+    parser = subparsers.add_parser(
+        "data",
+        help="check a data set, or prepare it for training",
+        description="Works on data sets: FERPlus, RAF-DB, AffectNet, FER2013, CK+, class folders, and tables.",
+    )
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_prepare(verbs)
+    _add_check(verbs)
+    data_draw.add_parser(verbs)
+
+
+def _add_prepare(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = verbs.add_parser(
+        "prepare",
+        help="align every face once",
+        description="Finds, aligns and stores the face of every picture. A run that was stopped goes on when it is "
+        "started again. Nothing is dropped: without a face the whole picture is resized, and DST/manifest.csv says so.",
+    )
+    parser.add_argument("source", metavar="SRC", help="folder or file of the data set")
+    parser.add_argument("destination", metavar="DST", help="folder to make")
+    _add_kind(parser)
+    parser.add_argument(
+        "--template", choices=TEMPLATES, default=TEMPLATES[0], help=f"where the landmarks go (default: {TEMPLATES[0]})"
+    )
+    parser.add_argument("--margin", type=float, default=0.0, metavar="M", help="0.1 shows 10%% more around the face")
+    parser.add_argument("--workers", type=positive_integer, metavar="N", help="processes (default: one a core)")
+    parser.add_argument(
+        "--landmarks-from", metavar="PREPARED", help="use the landmarks of another prepared set of the same pictures"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.set_defaults(run=run_prepare)
+
+
+def _add_check(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = verbs.add_parser(
+        "check",
+        help="compare counts, find unreadable pictures and duplicates",
+        description="Compares a data set with the official one, reads every picture, and looks for wrong label orders, "
+        "duplicates across splits, and people in two splits. Exit status 1 if something makes scores wrong.",
+    )
+    parser.add_argument("root", metavar="ROOT", help="folder or file of the data set")
+    _add_kind(parser)
+    parser.add_argument("--rule", choices=RULES, default=RULES[0], help=f"vote rule of counts (default: {RULES[0]})")
+    parser.add_argument("--counts-only", action="store_true", help="do not read the pictures")
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="of the report (default: text)")
+    parser.add_argument("--workers", type=positive_integer, metavar="N", help="threads (default: one a core)")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.set_defaults(run=run_check)
+
+
+def _add_kind(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--kind", choices=KINDS, help="layout of the data set (default: recognised)")
+
+
+def run_prepare(args: argparse.Namespace) -> int:
+    """Prepare a data set and print what was found.
+
+    Returns:
+        0; unreadable pictures are counted, not an error.
+
+    Raises:
+        DdamfnError: if the data set or the destination is not usable.
+    """
+    from ddamfn.data import open_dataset
+    from ddamfn.errors import ConfigError
+    from ddamfn.faces import Alignment
+    from ddamfn.preparation import prepare
+
+    try:
+        alignment = Alignment(args.template, args.margin)
+    except ConfigError as error:
+        raise UsageError(f"--margin: {error}") from error
+    bar = _Bar(args.quiet, resumes=True)
+    try:
+        prepared = prepare(
+            open_dataset(args.source, args.kind),
+            args.destination,
+            alignment,
+            workers=args.workers,
+            progress=bar,
+            landmarks_from=args.landmarks_from,
+        )
+    finally:
+        bar.close()
+    _print_prepared(prepared)
+    return 0
+
+
+def run_check(args: argparse.Namespace) -> int:
+    """Check a data set and print the report.
+
+    Returns:
+        0, or 1 if something was found that makes scores wrong.
+
+    Raises:
+        DdamfnError: if the data set cannot be opened.
+    """
+    from ddamfn.data import open_dataset
+    from ddamfn.data.doctor import check
+
+    bar = _Bar(args.quiet, resumes=False)
+    try:
+        report = check(
+            open_dataset(args.root, args.kind),
+            rule=args.rule,
+            pictures=not args.counts_only,
+            workers=args.workers,
+            progress=bar,
+        )
+    finally:
+        bar.close()
+    if args.format == "json":
+        print(json.dumps(report.to_dict(), indent=2))
+    else:
+        print("\n".join(plain(line) for line in report.lines()))
+    return 0 if report.ok else 1
+
+
+def _print_prepared(prepared: "Prepared") -> None:
+    alignment = prepared.alignment
+    print(f"{prepared.folder}: {prepared.dataset}, {plain(prepared.note)}")
+    print(f"aligned to {alignment.template}, margin {alignment.margin:g}, {alignment.side_px} px")
+    for split, row in prepared.counts.items():
+        given = f" ({row['given']:,} by the set's own landmarks)" if row["given"] else ""
+        print(
+            f"  {split:<5} {row['pictures']:>9,} pictures: {row['found']:,} aligned{given}, "
+            f"{row['resized']:,} without a face and resized, {row['unreadable']:,} unreadable"
+        )
+    if any(row["unreadable"] for row in prepared.counts.values()):
+        print("unreadable pictures are named in manifest.csv, in the column error")
