@@ -40,3 +40,62 @@ def ferplus_root() -> Path:
     if missing:
         pytest.skip(f"needs FERPlus, and {root} lacks {', '.join(missing)}; name its folder in DDAMFN_FERPLUS")
     return root
+
+
+@pytest.fixture(scope="session")
+def stand_in_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the path of a tiny network with random weights and of a card: the shipped weights' inputs and outputs.
+
+    It pools the face to 7 x 7 and mixes colours and places by chance: its answers mean nothing, but depend on every
+    part of the picture, so what is tested of the program around a network can be tested with it.
+    """
+    onnx = pytest.importorskip("onnx", reason="needs onnx to build a network")
+    from onnx import TensorProto, helper, numpy_helper
+
+    from ddamfn.labels import EXPRESSIONS
+    from ddamfn.weights import Card, sha256, write_card
+
+    generator = np.random.default_rng(7)
+    shapes = {"mix": (2, 3, 1, 1), "dense": (147, 8), "bias": (8,)}
+    scales = {"mix": 1.0, "dense": 0.3, "bias": 0.5}
+    values = [
+        numpy_helper.from_array(generator.normal(0, scales[name], shape).astype(np.float32), name)
+        for name, shape in shapes.items()
+    ]
+    nodes = [
+        helper.make_node("AveragePool", ["input"], ["pooled"], kernel_shape=[16, 16], strides=[16, 16]),
+        helper.make_node("Conv", ["pooled", "mix"], ["mixed"]),
+        helper.make_node("Sigmoid", ["mixed"], ["attention"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "dense", "bias"], ["logits"]),
+    ]
+    entry = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", 3, 112, 112])
+    outputs = [
+        helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 8]),
+        helper.make_tensor_value_info("attention", TensorProto.FLOAT, ["N", 2, 7, 7]),
+    ]
+    graph = helper.make_graph(nodes, "stand-in", [entry], outputs, values)
+    network = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.checker.check_model(network)
+    folder = tmp_path_factory.mktemp("weights")
+    content = network.SerializeToString()
+    (folder / "stand-in.onnx").write_bytes(content)
+    card = Card(
+        name="stand-in",
+        architecture={"name": "pooling", "num_classes": 8, "num_heads": 2, "parameters": 1190, "gmac": 0.0},
+        labels=EXPRESSIONS,
+        input_side_px=112,
+        appearance={"colour": "grey", "detail_px": 48},
+        mean=(0.5, 0.5, 0.5),
+        std=(0.25, 0.25, 0.25),
+        alignment={"template": "arcface", "margin": 0.0, "side_px": 112, "detector": "retinaface"},
+        temperature=1.5,
+        training={},
+        scores=(),
+        licence="MIT",
+        rights="random numbers",
+        file="stand-in.onnx",
+        sha256=sha256(content),
+    )
+    write_card(card, folder / "stand-in.json")
+    return folder / "stand-in.onnx"

@@ -199,7 +199,12 @@ class Recognizer:
 
         Yields:
             One result a picture.
+
+        Raises:
+            UsageError: `pictures` is a single picture.
         """
+        if isinstance(pictures, (str, bytes, Path, Image.Image)):
+            raise UsageError("predict_many() takes several pictures: put this one into a list, or call predict()")
         waiting: list[_Waiting] = []
         for picture in pictures:
             waiting.append(self._try_to_find_faces(picture, keep=keep_images))

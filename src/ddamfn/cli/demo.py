@@ -5,6 +5,7 @@ import sys
 from importlib.resources import files
 from pathlib import Path
 
+from ddamfn.cli.models import accuracy
 from ddamfn.cli.output import naming_the_file
 
 _PICTURE = "ddamfn-demo.png"
@@ -53,5 +54,7 @@ def run(args: argparse.Namespace) -> int:
     print()
     for name, value in result.faces[0].probabilities.items() if result.faces else ():
         print(f"{name:<12}{value:>10.1%}  {'#' * round(value * _BAR_LETTERS)}".rstrip())
-    print(f"\nannotated picture: {target}\nweights: {recognizer.card.name}\n{_CREDIT}")
+    print(f"\nannotated picture: {target}")
+    print(f"weights: {recognizer.card.name}, accuracy {accuracy(recognizer.card)}")
+    print(_CREDIT)
     return 0

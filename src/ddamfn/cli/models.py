@@ -2,8 +2,8 @@
 
 import argparse
 import json
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
 
 from ddamfn.cli.output import plain
 
@@ -68,11 +68,12 @@ def run(args: argparse.Namespace) -> int:
 def _weights_line(card: "Card", size: int) -> tuple[str, ...]:
     made = card.architecture
     network = f"{made['name']}, {made['num_heads']} heads, {made['num_classes']} expressions"
-    return card.name, network, f"{made['parameters']:,}", f"{size / 1e6:.1f} MB", _accuracy(card.score()), card.licence
+    return card.name, network, f"{made['parameters']:,}", f"{size / 1e6:.1f} MB", accuracy(card), card.licence
 
 
-def _accuracy(score: Mapping[str, Any] | None) -> str:
-    """Tell an accuracy with what it was measured on, or that it was not."""
+def accuracy(card: "Card") -> str:
+    """Tell weights' accuracy on their test split, with the number of pictures and the rule, if it was measured."""
+    score = card.score()
     if score is None:
         return "not measured"
     told = f"{score['accuracy']:.2%}"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ddamfn.cli.output import FORMATS, naming_the_file, open_output, plain
 from ddamfn.cli.parser import positive_integer, share
 from ddamfn.cli.progress import Reporter
-from ddamfn.cli.sources import STANDARD_INPUT, Sources
+from ddamfn.cli.sources import STANDARD_INPUT, Sources, base_folder
 from ddamfn.errors import UsageError
 
 if TYPE_CHECKING:
@@ -70,8 +70,8 @@ def run(args: argparse.Namespace) -> int:
         DdamfnError: for arguments that make no sense, and for what ends the whole run.
     """
     kind = _format(args)
+    _check(args, kind)
     sources = Sources(args.sources, skip=args.annotate)
-    _check(args, kind, sources)
 
     from ddamfn.recognizer import Recognizer
 
@@ -96,7 +96,7 @@ def _read_all(args: argparse.Namespace, kind: str, sources: Sources, recognizer:
                 if result.error is not None:
                     reporter.message(f"{plain(result.source)}: {plain(result.error)}")
                 elif args.annotate is not None:
-                    _annotate(result, Path(args.annotate), sources.base, attention=args.attention)
+                    _annotate(result, Path(args.annotate), base_folder(args.sources), attention=args.attention)
                 reporter.advance()
         finally:
             writer.close()
@@ -127,10 +127,14 @@ class _Tally:
         self.faceless += result.error is None and not result.faces
 
     def __str__(self) -> str:
-        parts = [f"{self.pictures:,} pictures", f"{self.faces:,} faces"]
+        parts = [_number(self.pictures, "picture"), _number(self.faces, "face")]
         parts += [f"{self.faceless:,} without a face"] if self.faceless else []
         parts += [f"{self.unreadable:,} unreadable"] if self.unreadable else []
         return ", ".join(parts)
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def _format(args: argparse.Namespace) -> str:
@@ -139,7 +143,7 @@ def _format(args: argparse.Namespace) -> str:
     return str(args.format or (ending if ending in FORMATS else "table"))
 
 
-def _check(args: argparse.Namespace, kind: str, sources: Sources) -> None:
+def _check(args: argparse.Namespace, kind: str) -> None:
     """Refuse what cannot work before the first picture is read."""
     if args.attention and kind not in ("json", "jsonl") and args.annotate is None:
         raise UsageError("--attention adds the maps to --format json or jsonl, and to --annotate: name one of these")
@@ -153,7 +157,7 @@ def _check(args: argparse.Namespace, kind: str, sources: Sources) -> None:
     if args.annotate is not None:
         if os.path.exists(args.annotate) and not os.path.isdir(args.annotate):
             raise UsageError(f"--annotate must be a folder, and {args.annotate!r} is a file")
-        if _same(args.annotate, sources.base):
+        if _same(args.annotate, base_folder(args.sources)):
             raise UsageError(f"--annotate {args.annotate!r} holds the pictures themselves: choose another folder")
 
 

@@ -46,12 +46,6 @@ class Sources:
         """Whether the user named exactly one picture, rather than a folder, a glob or a list."""
         return len(self._arguments) == 1 and not _is_glob(self._arguments[0]) and not os.path.isdir(self._arguments[0])
 
-    @property
-    def base(self) -> str:
-        """The deepest folder that holds all named pictures, absolute; results mirror the paths below it."""
-        folders = [_folder(argument) for argument in self._arguments if argument != STANDARD_INPUT]
-        return os.path.commonpath(folders) if folders else os.getcwd()
-
     def __iter__(self) -> Iterator[str]:
         """Yield each picture's path as the user would write it, `-` for standard input."""
         for argument in self._arguments:
@@ -97,6 +91,12 @@ class Sources:
         if _is_glob(argument):
             return f"no file matches {argument!r}: check the pattern, or name a folder"
         return f"no pictures in the folder {argument!r}: looked for .jpg, .png, .webp and the like, also in its folders"
+
+
+def base_folder(arguments: Sequence[str]) -> str:
+    """Return the deepest folder that holds all named pictures, absolute; results mirror the paths below it."""
+    folders = [_folder(argument) for argument in arguments if argument != STANDARD_INPUT]
+    return os.path.commonpath(folders) if folders else os.getcwd()
 
 
 def _is_glob(argument: str) -> bool:

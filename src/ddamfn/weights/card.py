@@ -201,6 +201,7 @@ def _problem(card: Card) -> str | None:
         (math.isfinite(card.temperature) and card.temperature > 0, "temperature must be above 0"),
         (card.input_side_px == card.alignment["side_px"] > 0, "input_side_px and alignment.side_px must agree"),
         (cast(str, card.appearance["colour"]) in ("rgb", "grey"), "appearance.colour must be rgb or grey"),
+        (all({"split", "accuracy"} <= set(score) for score in card.scores), "a score lacks its split or accuracy"),
         (card.file == Path(card.file).name != "", "file must be a plain file name"),
     )
     return next((message for fine, message in checks if not fine), None)

@@ -1,0 +1,316 @@
+"""`ddamfn predict`: what it writes in each format, what it does with files that are no pictures, its exit status."""
+
+import csv
+import io
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ddamfn.cli import main
+from ddamfn.labels import EXPRESSIONS
+
+_PORTRAIT = files("ddamfn").joinpath("demo", "astronaut.jpg").read_bytes()
+
+
+def _bomb() -> bytes:
+    """Return a PNG of 100 bytes that claims 2.5 thousand million pixels."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    head = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a folder with a face, a landscape, and everything that goes wrong, below the working folder."""
+    y, x = np.mgrid[:240, :320]
+    hills = np.where((y > 150 + 30 * np.sin(x / 40))[..., None], (60, 120, 50), (140, 180, 230)).astype(np.uint8)
+    folder = tmp_path / "photos"
+    (folder / "sub dir").mkdir(parents=True)
+    (folder / "face.jpg").write_bytes(_PORTRAIT)
+    Image.fromarray(hills).save(folder / "sub dir" / "hügel ☕.png")
+    (folder / "broken.jpg").write_bytes(_PORTRAIT[: len(_PORTRAIT) // 2])
+    (folder / "empty.jpg").touch()
+    (folder / "text.jpg").write_text("not a picture\n")
+    (folder / "bomb.png").write_bytes(_bomb())
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+@pytest.fixture
+def predict(stand_in_weights: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> Any:
+    """Run the verb and return exit status, standard output and the lines on standard error."""
+
+    def call(*arguments: str) -> tuple[int, bytes, list[str]]:
+        try:
+            status = main(["predict", *arguments, "--weights", str(stand_in_weights)])
+        except SystemExit as leaving:
+            status = int(leaving.code or 0)
+        out, err = capsysbinary.readouterr()
+        return status, out, err.decode().splitlines()
+
+    return call
+
+
+_ORDER = ["bomb.png", "broken.jpg", "empty.jpg", "face.jpg", "sub dir/hügel ☕.png", "text.jpg"]
+_BAD = {"photos/bomb.png", "photos/broken.jpg", "photos/empty.jpg", "photos/text.jpg"}
+
+
+def test_one_picture_is_one_json_object(photos: Path, predict: Any) -> None:
+    status, out, err = predict("photos/face.jpg", "--format", "json")
+    result = json.loads(out)
+    assert (status, err) == (0, [])
+    assert list(result) == ["source", "width", "height", "faces"]
+    assert (result["source"], result["width"], result["height"]) == ("photos/face.jpg", 512, 512)
+    (face,) = result["faces"]
+    assert list(face) == ["bbox", "score", "landmarks", "expression", "confidence", "probabilities"]
+    assert len(face["bbox"]) == 4
+    assert [len(point) for point in face["landmarks"]] == [2] * 5
+    assert list(face["probabilities"]) == list(EXPRESSIONS)
+    assert sum(face["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_folder_goes_on_past_bad_files_and_ends_with_one(photos: Path, predict: Any) -> None:
+    status, out, err = predict("photos", "--format", "json", "--quiet")
+    results = json.loads(out)
+    assert status == 1
+    assert [result["source"] for result in results] == [f"photos/{name}" for name in _ORDER]
+    assert {result["source"] for result in results if "error" in result} == _BAD
+    assert all(result["faces"] == [] and result["width"] is None for result in results if "error" in result)
+    assert len(results[3]["faces"]) == 1
+    assert (results[4]["faces"], results[4]["width"]) == ([], 320)
+    # One line for each bad file, naming it.
+    assert len(err) == len(_BAD)
+    assert all(any(source in line for line in err) for source in _BAD)
+
+
+def test_json_lines_hold_the_same_as_json(photos: Path, predict: Any) -> None:
+    listed = json.loads(predict("photos", "--format", "json")[1])
+    lines = predict("photos", "--format", "jsonl")[1].splitlines()
+    assert [json.loads(line) for line in lines] == listed
+
+
+def test_csv_and_parquet_hold_the_same_rows(photos: Path, predict: Any) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    status, out, _ = predict("photos", "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(out.decode())))
+    assert status == 1
+    assert [row["source"] for row in rows] == [f"photos/{name}" for name in _ORDER]
+    assert {row["source"] for row in rows if row["error"]} == _BAD
+    face = rows[3]
+    assert face["face"] == "0"
+    assert face["expression"] in EXPRESSIONS
+    assert float(face["confidence"]) == max(float(face[f"p_{name}"]) for name in EXPRESSIONS)
+    assert rows[4]["face"] == rows[4]["expression"] == rows[4]["error"] == ""
+
+    assert predict("photos", "--output", "out.parquet")[0] == 1
+    table = parquet.read_table("out.parquet").to_pylist()
+    assert [list(row) for row in table] == [list(row) for row in rows]
+    for typed, text in zip(table, rows, strict=True):
+        assert {name: "" if value is None else str(value) for name, value in typed.items()} == text
+
+
+def test_the_table_has_a_line_for_each_picture(photos: Path, predict: Any) -> None:
+    lines = predict("photos")[1].decode().splitlines()
+    assert lines[0].split()[:3] == ["expression", "confidence", "face"]
+    assert len(lines) == 1 + len(_ORDER)
+    assert sum(line.startswith("error") for line in lines) == len(_BAD)
+    assert lines[5].startswith("no face")
+    assert lines[5].endswith("photos/sub dir/hügel ☕.png")
+
+
+def test_a_summary_stands_on_standard_error_unless_quiet(photos: Path, predict: Any) -> None:
+    assert "6 pictures, 1 face, 1 without a face, 4 unreadable" in predict("photos")[2][-1]
+    assert len(predict("photos", "--quiet")[2]) == len(_BAD)
+
+
+def test_the_same_picture_gives_the_same_bytes(photos: Path, predict: Any) -> None:
+    alone = predict("photos/face.jpg", "--format", "jsonl", "--attention")[1]
+    assert predict("photos/face.jpg", "--format", "jsonl", "--attention")[1] == alone
+    assert alone in predict("photos", "--format", "jsonl", "--attention", "--batch", "1")[1]
+    assert json.loads(alone)["faces"][0]["attention"][1][6][6] > 0
+
+
+def test_standard_input_is_a_picture(photos: Path, predict: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for content, status in ((_PORTRAIT, 0), (b"", 1)):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+        found, out, err = predict("-", "--format", "json")
+        assert found == status
+        assert json.loads(out)["source"] == "-"
+        assert len(err) == status
+
+
+def test_a_file_without_permission_is_an_error_of_its_own(
+    photos: Path, predict: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_bytes = Path.read_bytes
+
+    # Taking the right to read away would not stop root, as whom tests often run.
+    def refuse(path: Path) -> bytes:
+        if path.name == "face.jpg":
+            raise PermissionError(13, "Permission denied")
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    status, out, err = predict("photos/face.jpg", "photos/sub dir", "--format", "jsonl", "--quiet")
+    first, second = (json.loads(line) for line in out.splitlines())
+    assert status == 1
+    assert "Permission denied" in first["error"]
+    assert "error" not in second
+    assert len(err) == 1
+
+
+def test_a_missing_file_is_an_error_of_its_own(photos: Path, predict: Any) -> None:
+    status, out, err = predict("gone.jpg", "photos/face.jpg", "--format", "json", "--quiet")
+    assert status == 1
+    assert [result.get("error") for result in json.loads(out)] == ["no such file", None]
+    assert err == ["ddamfn: gone.jpg: no such file"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["*.nothing"], "*.nothing"),
+        (["photos", "--min-score", "0"], "--min-score"),
+        (["photos", "--max-faces", "none"], "--max-faces"),
+        (["photos", "--batch", "0"], "--batch"),
+        (["photos", "--format", "xml"], "--format"),
+        (["photos", "--attention"], "--attention"),
+        (["photos", "--output", "photos"], "--output"),
+        (["photos/face.jpg", "--output", "photos/../photos/face.jpg"], "--output"),
+        (["photos", "--annotate", "photos"], "--annotate"),
+        (["photos", "--annotate", "photos/face.jpg"], "--annotate"),
+        (["photos", "--nonsense"], "--nonsense"),
+        ([], "SOURCE"),
+    ],
+)
+def test_bad_arguments_are_one_line_and_status_two(
+    photos: Path, predict: Any, arguments: list[str], named: str
+) -> None:
+    status, out, err = predict(*arguments)
+    assert status == 2
+    assert out == b""
+    assert len(err) == 1
+    assert named in err[0]
+    assert (photos / "face.jpg").read_bytes() == _PORTRAIT
+
+
+def test_unknown_weights_are_one_line_and_leave_an_older_output(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("out.csv").write_text("older")
+    assert main(["predict", "photos", "--weights", "nothing", "--output", "out.csv"]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert Path("out.csv").read_text() == "older"
+
+
+def test_the_output_file_replaces_an_older_one_and_leaves_nothing_else(photos: Path, predict: Any) -> None:
+    Path("out.json").write_text("older")
+    Path("link.json").symlink_to("out.json")
+    status, out, _ = predict("photos/face.jpg", "--output", "link.json")
+    assert (status, out) == (0, b"")
+    assert json.loads(Path("out.json").read_text())["width"] == 512
+    assert Path("link.json").is_symlink()
+    assert predict("photos/face.jpg", "--output", "new folder/out.csv")[0] == 0
+    assert sorted(path.name for path in Path("new folder").iterdir()) == ["out.csv"]
+    assert not list(Path().glob(".*.part"))
+
+
+def test_a_full_disk_is_one_line(photos: Path, predict: Any) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    status, _, err = predict("photos/face.jpg", "--output", "/dev/full")
+    assert status == 1
+    assert err == ["ddamfn: error: cannot write /dev/full: No space left on device"]
+
+
+def test_parquet_without_its_package_says_what_to_install(
+    photos: Path, predict: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    status, _, err = predict("photos/face.jpg", "--output", "out.parquet")
+    assert status == 1
+    assert err == ['ddamfn: error: Parquet needs pyarrow: pip install "ddamfn[parquet]"']
+    assert not list(Path().glob("*out.parquet*"))
+
+
+def test_annotated_pictures_mirror_the_folder(photos: Path, predict: Any) -> None:
+    Image.open(io.BytesIO(_PORTRAIT)).save(photos / "sub dir" / "face.bmp")
+    assert predict("photos", "--annotate", "photos/marked", "--attention")[0] == 1
+    marked = photos / "marked"
+    written = sorted(str(path.relative_to(marked)) for path in marked.rglob("*") if path.is_file())
+    assert written == ["face.jpg", "sub dir/face.bmp.png", "sub dir/hügel ☕.png"]
+    with Image.open(marked / "face.jpg") as picture:
+        assert picture.format == "JPEG"
+        assert picture.width > 512
+    with Image.open(marked / "sub dir" / "hügel ☕.png") as picture:
+        assert picture.width % 320 == 0
+    # A second run does not take the first one's pictures for sources.
+    assert len(json.loads(predict("photos", "--format", "json", "--annotate", "photos/marked")[1])) == 7
+
+
+def test_names_that_would_break_a_line_are_escaped(photos: Path, predict: Any) -> None:
+    name = b"photos/two\nlines\x1b[31m\xff.jpg"
+    with open(name, "wb") as file:
+        file.write(b"text")
+    status, out, err = predict(os.fsdecode(name))
+    assert status == 1
+    assert len(out.splitlines()) == 2
+    assert len(err) == 1
+    assert "\x1b" not in err[0]
+    result = json.loads(predict(os.fsdecode(name), "--format", "json")[1])
+    assert result["source"] == os.fsdecode(name)
+
+
+@pytest.mark.parametrize("ending", ["json", "jsonl", "csv", "parquet"])
+def test_an_interrupted_run_leaves_readable_results(photos: Path, stand_in_weights: Path, ending: str) -> None:
+    many = photos.parent / "many"
+    many.mkdir()
+    # A pipe that nobody writes to holds the run up, so that it is surely interrupted in the middle.
+    for index in range(3):
+        (many / f"{index}.jpg").write_bytes(_PORTRAIT)
+    os.mkfifo(many / "3.jpg")
+    command = [sys.executable, "-c", "import sys; from ddamfn.cli import main; sys.exit(main())", "predict", "many"]
+    options = ["--weights", str(stand_in_weights), "--batch", "1", "--output", f"out.{ending}"]
+    process = subprocess.Popen([*command, *options], cwd=photos.parent, stderr=subprocess.PIPE)
+    pipe = _when_read(many / "3.jpg")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    os.close(pipe)
+    assert process.returncode == 130
+    assert b"Traceback" not in err
+    assert len(_read(photos.parent / f"out.{ending}")) == 3
+
+
+def _when_read(pipe: Path) -> int:
+    """Wait until somebody reads from the pipe, and return its writing end."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:
+            assert time.monotonic() < deadline, "the run never came to the pipe"
+            time.sleep(0.02)
+
+
+def _read(path: Path) -> list[Any]:
+    if path.suffix == ".parquet":
+        return list(pytest.importorskip("pyarrow.parquet").read_table(path).to_pylist())
+    if path.suffix == ".csv":
+        return list(csv.DictReader(io.StringIO(path.read_text())))
+    text = path.read_text()
+    return list(json.loads(text)) if path.suffix == ".json" else [json.loads(line) for line in text.splitlines()]

@@ -1,0 +1,269 @@
+"""From pictures to results: what a face's answer may depend on, and what many pictures may cost."""
+
+import io
+import itertools
+import tracemalloc
+import weakref
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from ddamfn.errors import UnreadableImage, UsageError, WeightsError
+from ddamfn.faces import Appearance, apply_appearance, normalise
+from ddamfn.labels import EXPRESSIONS
+from ddamfn.recognizer import Classifier, Recognizer
+from ddamfn.weights import read_card, sha256, write_card
+
+_PORTRAIT = files("ddamfn").joinpath("demo", "astronaut.jpg").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def recognizer(stand_in_weights: Path) -> Recognizer:
+    return Recognizer(stand_in_weights, threads=1)
+
+
+@pytest.fixture(scope="module")
+def classifier(stand_in_weights: Path) -> Classifier:
+    return Classifier(stand_in_weights, threads=1)
+
+
+@pytest.fixture(scope="module")
+def portrait() -> NDArray[np.uint8]:
+    return np.asarray(Image.open(io.BytesIO(_PORTRAIT)).convert("RGB"))
+
+
+@pytest.fixture
+def scenery(rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Draw hills under a sky: (240, 320, 3) uint8, no face."""
+    y, x = np.mgrid[:240, :320]
+    hill = y > 150 + 30 * np.sin(x / 40)
+    picture = np.where(hill[..., None], (60, 120, 50), (140, 180, 230)) + rng.integers(-9, 9, size=(240, 320, 1))
+    return picture.astype(np.uint8)
+
+
+def test_every_kind_of_input_gives_the_same_faces(
+    recognizer: Recognizer, portrait: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    path = tmp_path / "portrait é.png"
+    Image.fromarray(portrait).save(path)
+    results = [recognizer.predict(source) for source in (path, str(path), path.read_bytes(), portrait)]
+    results.append(recognizer.predict(Image.fromarray(portrait)))
+    plain = [result.to_dict(attention=True) for result in results]
+    assert [entry.pop("source") for entry in plain] == [str(path), str(path), "<bytes>", "<array>", "<picture>"]
+    assert all(entry == plain[0] for entry in plain)
+    assert len(plain[0]["faces"]) == 1
+
+
+def test_a_face_carries_all_that_was_promised(recognizer: Recognizer) -> None:
+    result = recognizer.predict(_PORTRAIT)
+    (face,) = result.faces
+    assert (result.width, result.height) == (512, 512)
+    assert 160 < face.bbox.x1 < face.bbox.x2 < 290
+    assert 40 < face.bbox.y1 < face.bbox.y2 < 200
+    assert list(face.probabilities) == list(EXPRESSIONS)
+    assert sum(face.probabilities.values()) == pytest.approx(1, abs=1e-12)
+    assert face.confidence == face.probabilities[face.expression] == max(face.probabilities.values())
+    assert face.attention is not None
+    assert face.attention.shape == (2, 7, 7)
+    assert face.attention.dtype == np.float32
+    # The matrix carries the picture's eyes to where the template has them.
+    eyes = np.array([face.landmarks.left_eye, face.landmarks.right_eye]) @ face.matrix[:, :2].T + face.matrix[:, 2]
+    assert np.abs(eyes - [[38.3, 51.7], [73.5, 51.5]]).max() < 6
+
+
+def test_the_temperature_on_the_card_softens_the_probabilities(classifier: Classifier) -> None:
+    logits = np.array([[3.0, 0, 0, 0, 0, 0, 0, 0]], dtype=np.float32)
+    expected = np.exp(3 / 1.5) / (np.exp(3 / 1.5) + 7)
+    assert classifier.card.temperature == 1.5
+    assert classifier.probabilities(logits)[0, 0] == pytest.approx(expected, rel=1e-12)
+    assert np.isfinite(classifier.probabilities(logits * 1e4)).all()
+
+
+def test_the_card_decides_how_crops_look_to_the_network(
+    classifier: Classifier, stand_in_weights: Path, rng: np.random.Generator
+) -> None:
+    import onnxruntime
+
+    crops = rng.integers(0, 256, size=(3, 112, 112, 3), dtype=np.uint8)
+    pixels = normalise(apply_appearance(crops, Appearance("grey", 48)), (0.5,) * 3, (0.25,) * 3)
+    session = onnxruntime.InferenceSession(stand_in_weights.read_bytes(), providers=["CPUExecutionProvider"])
+    expected = session.run(("logits", "attention"), {"input": pixels})
+    for value, reference in zip(classifier.classify(crops), expected, strict=True):
+        np.testing.assert_allclose(value, reference, atol=1e-6)
+
+
+def test_a_face_does_not_depend_on_its_batch(classifier: Classifier, rng: np.random.Generator) -> None:
+    crops = rng.integers(0, 256, size=(37, 112, 112, 3), dtype=np.uint8)
+    together = classifier.classify(crops)
+    for size in (1, 5, 16):
+        parts = [classifier.classify(crops[start : start + size]) for start in range(0, 37, size)]
+        for value, pieces in zip(together, zip(*parts, strict=True), strict=True):
+            assert np.abs(value - np.concatenate(pieces)).max() <= 1e-5
+
+
+def test_no_crops_give_no_rows(classifier: Classifier) -> None:
+    logits, attention = classifier.classify(np.zeros((0, 112, 112, 3), dtype=np.uint8))
+    assert logits.shape == (0, 8)
+    assert attention.shape == (0, 2, 7, 7)
+
+
+@pytest.mark.parametrize("shape", [(112, 112, 3), (1, 96, 96, 3), (1, 3, 112, 112)])
+def test_crops_of_another_shape_are_refused(classifier: Classifier, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="expected crops"):
+        classifier.classify(np.zeros(shape, dtype=np.uint8))
+
+
+def test_a_face_does_not_depend_on_its_neighbours(
+    recognizer: Recognizer, portrait: NDArray[np.uint8], scenery: NDArray[np.uint8]
+) -> None:
+    mirrored = np.ascontiguousarray(portrait[:, ::-1])
+    pictures = [portrait, scenery, mirrored, np.concatenate([portrait, mirrored], axis=1), portrait]
+    alone = [recognizer.predict(picture).to_dict(attention=True) for picture in pictures]
+    together = [result.to_dict(attention=True) for result in recognizer.predict_many(pictures)]
+    assert together == alone
+    assert [len(entry["faces"]) for entry in together] == [1, 0, 1, 2, 1]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 16])
+def test_bad_pictures_become_results_in_their_place(
+    stand_in_weights: Path, scenery: NDArray[np.uint8], batch: int, tmp_path: Path
+) -> None:
+    recognizer = Recognizer(stand_in_weights, batch=batch, threads=1)
+    sources = [_PORTRAIT, b"", b"text", _PORTRAIT[:9000], scenery, tmp_path / "gone.jpg", _PORTRAIT]
+    results = list(recognizer.predict_many(sources))
+    assert [len(result.faces) for result in results] == [1, 0, 0, 0, 0, 0, 1]
+    assert [result.error is not None for result in results] == [False, True, True, True, False, True, False]
+    assert results[5].source == str(tmp_path / "gone.jpg")
+    assert results[5].error == "no such file"
+    with pytest.raises(UnreadableImage):
+        recognizer.predict(b"text")
+
+
+def test_running_out_of_memory_in_one_picture_does_not_end_the_run(
+    recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decode(source: object) -> NDArray[np.uint8]:
+        if source == b"huge":
+            raise MemoryError
+        return np.zeros((20, 20, 3), dtype=np.uint8)
+
+    monkeypatch.setattr("ddamfn.recognizer.decode", decode)
+    errors = [result.error for result in recognizer.predict_many([b"huge", b"small"])]
+    assert errors == ["not enough memory for this picture", None]
+
+
+def test_detection_limits_are_kept(stand_in_weights: Path, portrait: NDArray[np.uint8]) -> None:
+    pair = np.concatenate([portrait, portrait[:, ::-1]], axis=1)
+    assert len(Recognizer(stand_in_weights, threads=1).predict(pair).faces) == 2
+    assert len(Recognizer(stand_in_weights, max_faces=1, threads=1).predict(pair).faces) == 1
+    assert Recognizer(stand_in_weights, min_score=1.0, threads=1).predict(pair).faces == []
+
+
+def test_many_pictures_are_read_lazily_and_let_go(recognizer: Recognizer, portrait: NDArray[np.uint8]) -> None:
+    living = read = 0
+    most = 0
+
+    def forget() -> None:
+        nonlocal living
+        living -= 1
+
+    def pictures() -> Iterator[NDArray[np.uint8]]:
+        nonlocal living, read, most
+        for _ in range(60):
+            picture = portrait.copy()
+            weakref.finalize(picture, forget)
+            living += 1
+            read += 1
+            most = max(most, living)
+            yield picture
+
+    results = recognizer.predict_many(pictures())
+    assert read == 0
+    for count, result in enumerate(results, start=1):
+        assert read - count < 16
+        assert result.image is None
+        assert result.faces[0].aligned is None
+    assert read == 60
+    # The one being read, and the one that its generator still holds.
+    assert most <= 2
+
+
+def test_scenery_does_not_wait_for_a_batch(recognizer: Recognizer, scenery: NDArray[np.uint8]) -> None:
+    assert next(recognizer.predict_many(itertools.repeat(scenery))).faces == []
+
+
+def test_one_path_is_not_taken_for_many(recognizer: Recognizer) -> None:
+    with pytest.raises(UsageError, match=r"predict\(\)"):
+        next(recognizer.predict_many("photo.jpg"))
+
+
+def test_memory_does_not_grow_with_the_number_of_pictures(recognizer: Recognizer, portrait: NDArray[np.uint8]) -> None:
+    def peak(count: int) -> int:
+        tracemalloc.start()
+        for _ in recognizer.predict_many((portrait for _ in range(count)), keep_images=True):
+            pass
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    peak(20)
+    assert peak(80) < 1.2 * peak(20)
+
+
+def test_kept_pictures_are_bounded_by_bytes(
+    recognizer: Recognizer, portrait: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ddamfn.recognizer._MOST_WAITING_BYTES", 2 * portrait.nbytes)
+    read = 0
+
+    def pictures() -> Iterator[NDArray[np.uint8]]:
+        nonlocal read
+        while True:
+            read += 1
+            yield portrait
+
+    result = next(recognizer.predict_many(pictures(), keep_images=True))
+    assert read == 3
+    assert result.image is not None
+    assert result.plot(attention=True).width > 512
+
+
+@pytest.mark.parametrize("argument", [{"min_score": 0}, {"min_score": 1.5}, {"max_faces": 0}, {"batch": 0}])
+def test_arguments_out_of_range_are_named(stand_in_weights: Path, argument: dict[str, float]) -> None:
+    with pytest.raises(UsageError, match=next(iter(argument))):
+        Recognizer(stand_in_weights, **argument)  # type: ignore[arg-type]
+
+
+def test_weights_that_do_not_fit_are_refused(stand_in_weights: Path, tmp_path: Path) -> None:
+    card = read_card(stand_in_weights.with_suffix(".json"))
+    path = tmp_path / "odd.json"
+    network = tmp_path / card.file
+
+    network.write_bytes(stand_in_weights.read_bytes()[:-1])
+    write_card(card, path)
+    with pytest.raises(WeightsError, match="damaged"):
+        Classifier(path)
+
+    network.write_bytes(b"no network")
+    plain = card.to_dict()
+    write_card(card.from_dict(plain | {"sha256": sha256(b"no network")}), path)
+    with pytest.raises(WeightsError, match="no network that ONNX Runtime can run"):
+        Classifier(path)
+
+    network.write_bytes(stand_in_weights.read_bytes())
+    fewer = {"labels": ["neutral", "fear"], "architecture": plain["architecture"] | {"num_classes": 2}}
+    write_card(card.from_dict(plain | fewer), path)
+    with pytest.raises(WeightsError, match="8 logits"):
+        Classifier(path).classify(np.zeros((1, 112, 112, 3), dtype=np.uint8))
+
+
+def test_logits_that_are_not_finite_are_refused(classifier: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = (np.full((1, 8), np.nan, dtype=np.float32), np.zeros((1, 2, 7, 7), dtype=np.float32))
+    monkeypatch.setattr(classifier, "_run", lambda crops: broken)
+    with pytest.raises(WeightsError, match="not finite"):
+        classifier.classify(np.zeros((1, 112, 112, 3), dtype=np.uint8))

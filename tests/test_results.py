@@ -1,0 +1,97 @@
+"""Results as dictionaries, rows and pictures: the names and shapes that programs rely on."""
+
+import json
+from dataclasses import FrozenInstanceError, replace
+
+import numpy as np
+import pytest
+
+from ddamfn.results import BBox, Face, ImageResult, Landmarks, Prediction, row_columns
+
+_CLASSES = ("neutral", "happiness")
+_POINTS = np.array([[10, 20], [30, 20], [20, 30], [12, 40], [28, 40.126]], dtype=np.float32)
+
+
+@pytest.fixture
+def face(rng: np.random.Generator) -> Face:
+    return Face(
+        bbox=BBox(1.004, 2, 50.5, 60),
+        score=0.99956,
+        landmarks=Landmarks.from_points(_POINTS),
+        prediction=Prediction("happiness", 0.7, {"neutral": 0.3, "happiness": 0.7}),
+        matrix=np.eye(2, 3),
+        attention=rng.uniform(size=(2, 7, 7)).astype(np.float32),
+        aligned=np.zeros((112, 112, 3), dtype=np.uint8),
+    )
+
+
+@pytest.fixture
+def result(face: Face) -> ImageResult:
+    return ImageResult("a.jpg", 80, 70, [face], classes=_CLASSES, image=np.zeros((70, 80, 3), dtype=np.uint8))
+
+
+def test_the_dictionary_has_the_promised_keys(result: ImageResult) -> None:
+    assert json.loads(json.dumps(result.to_dict())) == {
+        "source": "a.jpg",
+        "width": 80,
+        "height": 70,
+        "faces": [
+            {
+                "bbox": [1.0, 2.0, 50.5, 60.0],
+                "score": 0.9996,
+                "landmarks": [[10.0, 20.0], [30.0, 20.0], [20.0, 30.0], [12.0, 40.0], [28.0, 40.13]],
+                "expression": "happiness",
+                "confidence": 0.7,
+                "probabilities": {"neutral": 0.3, "happiness": 0.7},
+            }
+        ],
+    }
+
+
+def test_attention_is_added_on_request(result: ImageResult, face: Face) -> None:
+    plain = result.to_dict(attention=True)["faces"][0]["attention"]
+    assert np.allclose(plain, face.attention, atol=1e-4)
+    assert replace(face, attention=None).to_dict(attention=True)["attention"] is None
+
+
+def test_an_unreadable_picture_says_why(result: ImageResult) -> None:
+    failed = ImageResult("b.jpg", None, None, error="empty, 0 bytes", classes=_CLASSES)
+    assert failed.to_dict() == {
+        "source": "b.jpg", "width": None, "height": None, "faces": [], "error": "empty, 0 bytes"
+    }  # fmt: skip
+    (row,) = failed.to_rows()
+    assert row["source"] == "b.jpg"
+    assert row["error"] == "empty, 0 bytes"
+    assert row["face"] is row["p_neutral"] is None
+
+
+def test_rows_have_the_same_columns_with_and_without_faces(result: ImageResult, face: Face) -> None:
+    rows = replace(result, faces=[face, face]).to_rows() + replace(result, faces=[]).to_rows()
+    assert [row["face"] for row in rows] == [0, 1, None]
+    assert all(list(row) == row_columns(_CLASSES) for row in rows)
+    assert rows[0]["p_happiness"] == rows[0]["confidence"] == 0.7
+    assert (rows[0]["x1"], rows[0]["right_mouth_y"]) == (1.0, 40.13)
+    columns = row_columns(_CLASSES)
+    assert columns[:7] == ["source", "face", "x1", "y1", "x2", "y2", "score"]
+    assert columns[-5:] == ["expression", "confidence", "p_neutral", "p_happiness", "error"]
+
+
+def test_results_are_frozen_and_landmarks_keep_their_order(result: ImageResult, face: Face) -> None:
+    with pytest.raises(FrozenInstanceError):
+        result.source = "b.jpg"  # type: ignore[misc]
+    assert face.expression == "happiness"
+    assert (face.landmarks.points == _POINTS).all()
+    assert face.landmarks.nose == (20, 30)
+    with pytest.raises(ValueError, match=r"\(4, 2\)"):
+        Landmarks.from_points(_POINTS[:4])
+
+
+def test_plots_need_the_picture_and_the_crops(result: ImageResult, face: Face) -> None:
+    plain, cards = result.plot(), result.plot(attention=True)
+    assert plain.mode == "RGB"
+    assert cards.width > plain.width
+    assert np.array_equal(np.asarray(plain), np.asarray(replace(result, image=None).plot(image=result.image)))
+    with pytest.raises(ValueError, match="keep_images"):
+        replace(result, image=None).plot()
+    with pytest.raises(ValueError, match="keep_images"):
+        replace(result, faces=[replace(face, aligned=None)]).plot(attention=True)

@@ -1,0 +1,91 @@
+"""Cards: what is written comes back, and what cannot be right is refused with the field's name."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ddamfn.errors import WeightsError
+from ddamfn.weights import Card, read_card, sha256, verify, write_card
+
+
+@pytest.fixture
+def card(stand_in_weights: Path) -> Card:
+    return read_card(stand_in_weights.with_suffix(".json"))
+
+
+def test_a_card_comes_back_as_it_was_written(card: Card, tmp_path: Path) -> None:
+    write_card(card, tmp_path / "card.json")
+    assert read_card(tmp_path / "card.json") == card
+    assert [path.name for path in tmp_path.iterdir()] == ["card.json"]
+
+
+def test_unknown_keys_are_ignored_and_precision_has_a_default(card: Card) -> None:
+    plain = card.to_dict() | {"later": 1}
+    del plain["precision"]
+    assert Card.from_dict(plain) == card
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"labels": ["happy"] * 8}, "canonical"),
+        ({"labels": ["neutral"] * 8}, "twice"),
+        ({"labels": ["neutral", "fear"]}, "2 labels for 8 outputs"),
+        ({"labels": ["blue"] * 8}, "'blue'"),
+        ({"mean": [0.5]}, "three numbers"),
+        ({"std": [0.2, 0.0, 0.2]}, "std"),
+        ({"temperature": 0.0}, "temperature"),
+        ({"temperature": float("nan")}, "temperature"),
+        ({"temperature": "warm"}, "wrong kind"),
+        ({"input_side_px": 96}, "side_px"),
+        ({"appearance": {"colour": "sepia", "detail_px": None}}, "colour"),
+        ({"appearance": {}}, "wrong kind"),
+        ({"architecture": None}, "wrong kind"),
+        ({"file": "../network.onnx"}, "file name"),
+        ({"scores": [{"split": "test"}]}, "accuracy"),
+        ({"format": 2}, "layout 2"),
+    ],
+)
+def test_a_field_that_cannot_be_right_is_named(card: Card, change: dict[str, Any], named: str) -> None:
+    with pytest.raises(WeightsError, match=named):
+        Card.from_dict(card.to_dict() | change)
+
+
+def test_a_missing_field_is_named(card: Card) -> None:
+    plain = card.to_dict()
+    del plain["temperature"]
+    with pytest.raises(WeightsError, match="lacks temperature"):
+        Card.from_dict(plain)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1, 2]", "\x80"])
+def test_a_file_that_is_no_card_is_named(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "odd.json"
+    path.write_bytes(content.encode("latin-1"))
+    with pytest.raises(WeightsError, match=r"odd\.json"):
+        read_card(path)
+    with pytest.raises(WeightsError, match=r"gone\.json"):
+        read_card(tmp_path / "gone.json")
+
+
+def test_verify_returns_the_bytes_and_refuses_others(card: Card, stand_in_weights: Path, tmp_path: Path) -> None:
+    content = verify(card, stand_in_weights)
+    assert sha256(content) == card.sha256
+    other = tmp_path / "other.onnx"
+    other.write_bytes(content[:-1] + b"!")
+    with pytest.raises(WeightsError, match=r"other\.onnx is damaged"):
+        verify(card, other)
+    with pytest.raises(WeightsError, match=r"gone\.onnx"):
+        verify(card, tmp_path / "gone.onnx")
+
+
+def test_the_score_of_a_split_is_found_by_name(card: Card) -> None:
+    scores = ({"split": "validation", "accuracy": 0.5}, {"split": "test", "accuracy": 0.25})
+    with_scores = Card.from_dict(card.to_dict() | {"scores": scores})
+    score = with_scores.score("test")
+    assert score is not None
+    assert score["accuracy"] == 0.25
+    assert card.score("test") is None
+    assert json.dumps(with_scores.to_dict())
