@@ -1,7 +1,9 @@
 import io
 import struct
+import warnings
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -279,6 +281,14 @@ def test_a_large_picture_below_the_limit_warns_nobody(monkeypatch: pytest.Monkey
     with pytest.warns(Image.DecompressionBombWarning), Image.open(io.BytesIO(content)):
         pass
     _assert_corners(decode(content))
+
+
+def test_threads_leave_the_programs_warnings_as_they_were() -> None:
+    content = _saved(_four_corners().resize((600, 400)), "PNG")
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(decode, [content] * 200))
+    assert list(warnings.filters) == before
 
 
 def test_what_is_not_there_or_not_a_file_is_named(tmp_path: Path) -> None:

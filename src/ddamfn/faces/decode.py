@@ -1,6 +1,7 @@
 """Any picture to upright RGB pixels, or one clear line that says why not."""
 
 import io
+import threading
 import warnings
 from pathlib import Path
 
@@ -30,6 +31,36 @@ _UPRIGHT = {
 }
 
 
+class _Quiet:
+    """Silences warnings while any thread is inside.
+
+    `warnings.catch_warnings` alone would not do: two threads that leave in another order than they came in would leave
+    the whole program silent.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._caught = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._caught = warnings.catch_warnings()
+                self._caught.__enter__()
+                warnings.simplefilter("ignore")
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._caught.__exit__(None, None, None)
+
+
+_QUIET = _Quiet()
+
+
 def decode(source: Source, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """Read a picture.
 
@@ -53,8 +84,7 @@ def decode(source: Source, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]
     name = _name(source)
     try:
         # Pillow warns of odd metadata, which is of no use to a reader, and of large pictures, which are checked below.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _QUIET:
             if isinstance(source, Image.Image):
                 return _from_pillow(source, name, max_pixels)
             with Image.open(_opened(source, name), formats=_formats()) as image:
