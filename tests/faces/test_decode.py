@@ -1,5 +1,6 @@
 import io
 import struct
+import threading
 import warnings
 import zlib
 from collections.abc import Callable
@@ -283,11 +284,20 @@ def test_a_large_picture_below_the_limit_warns_nobody(monkeypatch: pytest.Monkey
     _assert_corners(decode(content))
 
 
-def test_threads_leave_the_programs_warnings_as_they_were() -> None:
-    content = _saved(_four_corners().resize((600, 400)), "PNG")
+def test_threads_leave_the_programs_warnings_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first thread enters first and leaves first, while the second is still inside."""
+    first, second = Image.new("RGB", (4, 4)), Image.new("RGB", (4, 4))
+    first_is_in, second_is_in, first_is_out = threading.Event(), threading.Event(), threading.Event()
+    monkeypatch.setattr(first, "load", lambda: (first_is_in.set(), second_is_in.wait(20)))
+    monkeypatch.setattr(second, "load", lambda: (second_is_in.set(), first_is_out.wait(20)))
     before = list(warnings.filters)
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(decode, [content] * 200))
+    with ThreadPoolExecutor(2) as pool:
+        one = pool.submit(decode, first)
+        assert first_is_in.wait(20)
+        two = pool.submit(decode, second)
+        one.result()
+        first_is_out.set()
+        two.result()
     assert list(warnings.filters) == before
 
 
