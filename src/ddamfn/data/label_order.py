@@ -97,13 +97,13 @@ def explain_order(moved: Mapping[str, str], classes: Sequence[str]) -> str:
         classes: canonical names in the order of the set's own numbers.
 
     Returns:
-        A clause such as `FER2013's order was read as this set's`, or the single moves.
+        A clause such as `it looks as if the order of FER2013 had been read as this set's`, or the single moves.
     """
     truth = tuple(moved.get(name, name) for name in classes)
-    orders = {card.title: card.classes for card in CARDS.values()}
-    orders |= {"the alphabetical": tuple(sorted(EXPRESSIONS)), "the canonical": EXPRESSIONS}
+    # A title's remark after the comma (", 8 classes") says nothing about the order.
+    orders = {f"the order of {card.title.partition(',')[0]}": card.classes for card in CARDS.values()}
+    orders |= {"the alphabetical order": tuple(sorted(EXPRESSIONS)), "the canonical order": EXPRESSIONS}
     for title, order in orders.items():
         if tuple(name for name in order if name in set(classes)) == truth:
-            owner = title if title.startswith("the ") else f"{title}'s"
-            return f"it looks as if {owner} order had been read as this set's"
+            return f"it looks as if {title} had been read as this set's"
     return "; ".join(f"{label!r} seems to be {name}" for label, name in moved.items())

@@ -52,7 +52,7 @@ def write_drawn_affectnet(root: Path, per_class: int, generator: np.random.Gener
     if layout not in ("2021", "manual"):
         raise ValueError(f"AffectNet has the layouts 2021 and manual, not {layout!r}")
     for split, count in (("train", per_class), ("val", held_out(per_class))):
-        series = drawings(_AFFECTNET, count, generator, 224, head=0.78)
+        series = drawings(_AFFECTNET, count, generator, 160, head=0.78)
         if layout == "2021":
             _write_affectnet_arrays(root / f"{split}_set", series)
         else:
