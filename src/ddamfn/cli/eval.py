@@ -25,7 +25,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="score weights on a data set",
         description="Scores weights on a split of a data set: accuracy with n, N and the rule, per class, calibration.",
     )
-    parser.add_argument("--weights", metavar="NAME_OR_PATH", help="bundled name or .onnx file (default: the best)")
+    parser.add_argument("--weights", metavar="NAME_OR_PATH", help="bundled weights or an .onnx file")
     parser.add_argument("--data", metavar="ROOT", required=True, help="a data set in its own layout, or prepared")
     parser.add_argument("--split", default="test", help="split to score (default: test)")
     parser.add_argument(
@@ -91,7 +91,8 @@ def _without_twins(table: "LogitTable", dataset: "Dataset | None", args: argpars
     from ddamfn.data.duplicates import KINDS, known_twins, twins
     from ddamfn.errors import UsageError
 
-    listed = known_twins(table.dataset, KINDS)
+    # The list names pictures of the official split; another copy may use the same names for other pictures.
+    listed = known_twins(table.dataset, KINDS) if table.official else set()
     if listed:
         return table.without(listed)
     if not args.duplicate_free:

@@ -58,10 +58,13 @@ def fit_temperature(logits: ArrayLike, targets: ArrayLike) -> float:
     # Weight 0 times minus infinity would be NaN; there any finite number gives the 0 that is meant.
     finite = np.where(np.isneginf(shifted), 0.0, shifted)
     expected = (weights * finite).sum(axis=1)
+    # The largest logit gives exactly 1 to the normaliser; log1p of the rest stays above 0 where log would round to it.
+    others = shifted.copy()
+    others[np.arange(len(others)), table.argmax(axis=1)] = -np.inf
 
     def loss(log_temperature: float) -> float:
         temperature = math.exp(log_temperature)
-        normaliser = np.log(np.exp(shifted / temperature).sum(axis=1))
+        normaliser = np.log1p(np.exp(others / temperature).sum(axis=1))
         return float((normaliser - expected / temperature).mean())
 
     return math.exp(golden_section(loss, math.log(LOWEST_TEMPERATURE), math.log(HIGHEST_TEMPERATURE)))

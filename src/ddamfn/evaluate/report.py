@@ -2,6 +2,7 @@
 
 import csv
 import io
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,8 @@ from ddamfn.evaluate.scores import Scores, resolve_targets
 
 SINGLE_LABEL = "single label"
 """What stands in place of the vote rule for sets with one label a picture."""
+
+_WIDTH = 100
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,7 +103,7 @@ class Report:
             lines.append(f"the network cannot answer {', '.join(table.unanswerable)}: those pictures count as wrong")
         if table.unasked:
             lines.append(f"the network also knows {', '.join(table.unasked)}, which the set lacks: not asked for")
-        return lines
+        return [part for line in lines for part in textwrap.wrap(line, _WIDTH, subsequent_indent="  ")]
 
 
 def predictions_csv(table: LogitTable, twins: LogitTable | None = None) -> str:
@@ -154,9 +157,8 @@ def _score_rows(scored: Sequence[Scores], titles: Sequence[str]) -> list[list[st
 
 
 def _matrix(scores: Scores) -> list[str]:
-    """The confusion matrix in counts, columns named by the first letters of the classes."""
-    short = [name[:5] for name in scores.classes]
-    rows = [["true \\ answered", *short]]
+    """The confusion matrix in counts; a dot is a zero."""
+    rows = [["true \\ answered", *scores.classes]]
     rows += [
         [name, *(f"{count:,}" if count else "." for count in counts)]
         for name, counts in zip(scores.classes, scores.confusion_matrix, strict=True)
