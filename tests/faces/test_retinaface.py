@@ -106,6 +106,29 @@ def test_coordinates_are_the_pictures_own_at_any_size(
     assert np.linalg.norm(found.landmarks - true, axis=1).mean() < 0.2 * between_eyes
 
 
+@pytest.mark.parametrize("margin", [1.0, 1.1, 1.3])
+def test_a_face_that_fills_the_picture_is_found_once(
+    detector: RetinaFace, portrait: NDArray[np.uint8], margin: float
+) -> None:
+    half = 60 * margin
+    corner = np.array([225 - half, max(0, 117 - half)])
+    crop = (
+        Image.fromarray(portrait).crop((*corner, 225 + half, 117 + half)).resize((960, 960), Image.Resampling.BICUBIC)
+    )
+    (face,) = detector.detect(np.asarray(crop))
+    true = (POINTS - corner) * [960 / (2 * half), 960 / (117 + half - corner[1])]
+    assert np.linalg.norm(face.landmarks - true, axis=1).mean() < 0.2 * np.linalg.norm(true[1] - true[0])
+
+
+def test_small_faces_beside_one_that_is_too_large_are_kept(detector: RetinaFace, portrait: NDArray[np.uint8]) -> None:
+    scene = Image.new("RGB", (960, 960), (90, 110, 100))
+    scene.paste(Image.fromarray(portrait[40:190, 150:300]).resize((760, 760), Image.Resampling.BICUBIC), (200, 200))
+    scene.paste(Image.fromarray(portrait).resize((160, 160), Image.Resampling.BICUBIC), (10, 10))
+    sides = sorted(float(face.bbox[3] - face.bbox[1]) for face in detector.detect(np.asarray(scene)))
+    assert len(sides) == 2
+    assert sides[0] < 60 < 500 < sides[1]
+
+
 def test_a_larger_side_finds_smaller_faces(detector: RetinaFace, portrait: NDArray[np.uint8]) -> None:
     wide = Image.new("RGB", (1600, 1200), (90, 110, 100))
     wide.paste(Image.fromarray(portrait).resize((112, 112), Image.Resampling.BICUBIC), (700, 500))

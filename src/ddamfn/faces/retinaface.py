@@ -24,6 +24,11 @@ _STRIDES = ((8, (16, 32)), (16, (64, 128)), (32, (256, 512)))
 _CENTRE_VARIANCE, _SIZE_VARIANCE = 0.1, 0.2
 _MAX_OVERLAP = 0.4
 _MAX_CANDIDATES = 5000
+_LARGEST_ANCHOR_PX = _STRIDES[-1][1][-1]
+# The side at which faces above the largest anchor are looked for again; no face can exceed the anchor there.
+_COARSE_SIDE_PX = 480
+_Found = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
+
 # Below this side the smallest anchors (16 px) do not fit the face; 48-px pictures enlarged to it are found as well as
 # large ones.
 _MIN_SIDE_PX = 144
@@ -92,18 +97,26 @@ class RetinaFace:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
             raise ValueError(f"expected a picture (H, W, 3) of uint8, not {image.shape} of {image.dtype}")
         height, width = image.shape[:2]
-        scaled = _resize(image, side_px)
-        boxes, landmarks, scores = self._run(scaled, min_score)
-        ratio = np.array([width / scaled.shape[1], height / scaled.shape[0]], dtype=np.float32)
-        boxes = np.clip(boxes.reshape(-1, 2, 2) * ratio, 0, (width, height)).reshape(-1, 4).astype(np.float32)
-        landmarks = landmarks * ratio
+        found = self._look(image, min_score, side_px)
+        # A face larger than the largest anchor is seen as several parts of one; in a smaller picture it is seen whole.
+        too_large = _LARGEST_ANCHOR_PX * max(1.0, max(height, width) / side_px)
+        if (_longer_sides(found[0]) > too_large).any():
+            found = _merge(found, self._look(image, min_score, _COARSE_SIDE_PX), too_large)
+        boxes, landmarks, scores = found
+        boxes = np.clip(boxes.reshape(-1, 2, 2), 0, (width, height)).reshape(-1, 4).astype(np.float32)
         visible = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         rows = np.flatnonzero(visible)[:max_faces]
         return [Detection(boxes[row], landmarks[row], float(scores[row])) for row in rows]
 
-    def _run(
-        self, image: NDArray[np.uint8], min_score: float
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    def _look(self, image: NDArray[np.uint8], min_score: float, side_px: int) -> _Found:
+        """Detect at one scale and return boxes, landmarks and scores in the picture's own pixels, boxes not clipped."""
+        scaled = _resize(image, side_px)
+        boxes, landmarks, scores = self._run(scaled, min_score)
+        (height, width), (rows, columns) = image.shape[:2], scaled.shape[:2]
+        ratio = np.array([width / columns, height / rows], dtype=np.float32)
+        return boxes * np.tile(ratio, 2), landmarks * ratio, scores
+
+    def _run(self, image: NDArray[np.uint8], min_score: float) -> _Found:
         """Return boxes (N, 4), landmarks (N, 5, 2) and scores (N,) by falling score, at the given picture's scale."""
         pixels = image[:, :, ::-1].astype(np.float32) - _MEAN_BGR
         batch = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])
@@ -159,6 +172,27 @@ def _decode_boxes(offsets: NDArray[np.float32], anchors: NDArray[np.float32]) ->
 
 def _decode_landmarks(points: NDArray[np.float32], anchors: NDArray[np.float32]) -> NDArray[np.float32]:
     return anchors[:, None, :2] + points.reshape(-1, 5, 2) * _CENTRE_VARIANCE * anchors[:, None, 2:]
+
+
+def _longer_sides(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+    sizes = boxes[:, 2:] - boxes[:, :2]
+    return sizes.max(axis=1, initial=0.0).astype(np.float32)
+
+
+def _merge(fine: _Found, coarse: _Found, too_large: float) -> _Found:
+    """Take the coarse look's large faces, and the fine look's others that are neither too large nor part of one."""
+    # A little below the limit, so that no face falls between the two because they measure it differently.
+    large = _longer_sides(coarse[0]) > 0.75 * too_large
+    if not large.any():
+        return fine
+    low = np.maximum(fine[0][:, None, :2], coarse[0][None, large, :2])
+    high = np.minimum(fine[0][:, None, 2:], coarse[0][None, large, 2:])
+    shared = np.prod(np.clip(high - low, 0, None), axis=2).max(axis=1)
+    areas = np.prod(fine[0][:, 2:] - fine[0][:, :2], axis=1)
+    small = (_longer_sides(fine[0]) <= too_large) & (shared <= _MAX_OVERLAP * areas)
+    boxes, landmarks, scores = (np.concatenate([c[large], f[small]]) for c, f in zip(coarse, fine, strict=True))
+    order = np.argsort(-scores, kind="stable")
+    return boxes[order], landmarks[order], scores[order]
 
 
 def _suppress(boxes: NDArray[np.float32]) -> list[int]:
