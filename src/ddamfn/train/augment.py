@@ -1,0 +1,71 @@
+"""Augmentation, a batch at a time on the training device (kornia), and the step from bytes to the network's input.
+
+Source: the order flip, geometry, photometry, erasing follows the authors' recipes; random erasing: Zhong et al.,
+AAAI 2020.
+"""
+
+import kornia.augmentation as K
+import torch
+from torch import Tensor, nn
+
+from ddamfn.train.config import Augment
+
+
+class Augmenter(nn.Module):
+    """Random changes to pictures in 0..1, (B, C, S, S) float -> same shape.
+
+    It draws from torch's global generator, which `seed_step` sets before every batch.
+    """
+
+    def __init__(self, config: Augment, side_px: int) -> None:
+        super().__init__()
+        self.changes = K.AugmentationSequential(*_changes(config, side_px), data_keys=["input"])
+        self.empty = not _changes(config, side_px)
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.empty:
+            return images
+        changed: Tensor = self.changes(images)
+        return changed.clamp(0, 1)
+
+
+def _changes(config: Augment, side_px: int) -> list[nn.Module]:
+    changes: list[nn.Module] = []
+    if config.flip:
+        changes.append(K.RandomHorizontalFlip(p=config.flip))
+    if config.affine:
+        # Border pixels are repeated outside the picture, as in alignment: no black corners that photographs lack.
+        changes.append(
+            K.RandomAffine(
+                degrees=config.rotate_deg,
+                translate=(config.shift, config.shift),
+                scale=config.scale,
+                padding_mode="border",
+                p=config.affine,
+            )
+        )
+    if config.brightness:
+        # Kornia's "contrast" multiplies the pixels; its "brightness" adds, which turns faces white.
+        changes.append(K.RandomContrast((1 - config.brightness, 1 + config.brightness), p=1.0))
+    if config.gamma:
+        changes.append(K.RandomGamma((1 - config.gamma, 1 + config.gamma), p=1.0))
+    if config.blur:
+        kernel = max(3, round(side_px * 0.06) | 1)
+        changes.append(K.RandomGaussianBlur((kernel, kernel), (0.3, max(0.4, side_px * 0.02)), p=config.blur))
+    if config.noise:
+        changes.append(K.RandomGaussianNoise(std=6 / 255, p=config.noise))
+    if config.erase:
+        changes.append(K.RandomErasing(scale=config.erase_area, value=0.5, p=config.erase))
+    return changes
+
+
+def to_input(images: Tensor, mean: tuple[float, float, float], std: tuple[float, float, float]) -> Tensor:
+    """(B, 1 or 3, S, S) float in 0..1 to the network's normalised RGB input (B, 3, S, S), channels last in memory."""
+    means = torch.tensor(mean, device=images.device).view(1, 3, 1, 1)
+    stds = torch.tensor(std, device=images.device).view(1, 3, 1, 1)
+    return ((images - means) / stds).contiguous(memory_format=torch.channels_last)
+
+
+def seed_step(seed: int, epoch: int, step: int) -> None:
+    """Seed torch from the place in the run alone, so that a resumed run draws what the uninterrupted one drew."""
+    torch.manual_seed((seed * 1_000_003 + epoch) * 1_000_003 + step)

@@ -1,0 +1,230 @@
+"""A training run as frozen dataclasses: all that decides its result, checked when it is made, written beside it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from types import MappingProxyType
+from typing import Any, Literal, get_args
+
+from ddamfn.errors import ConfigError
+from ddamfn.faces import Alignment, Appearance
+from ddamfn.objectives import DDAMFNObjective
+
+
+OptimiserName = Literal["sgd", "adam", "adamw"]
+ScheduleName = Literal["constant", "step", "exponential", "cosine"]
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """Which network, and its switches (see `ddamfn.models.create_model`)."""
+
+    name: str = "ddamfn"
+    options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """How pictures become tensors."""
+
+    rule: str = "majority"
+    """How votes become targets in the training split, for data sets that have votes."""
+    validation_rule: str = "majority"
+    classes: tuple[str, ...] | None = None
+    """Canonical names to learn, in this order; None takes the data set's own."""
+    validation: str | None = None
+    """Split to select on; None takes the set's own "valid", or holds out `holdout` of "train". Never the test split."""
+    holdout: float = 0.1
+    balanced: bool = False
+    """Draw every class equally often, with replacement."""
+    alignment: Alignment = Alignment("ddamfn_frontal")
+    appearance: Appearance = Appearance("rgb", None)
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    def __post_init__(self) -> None:
+        _require(0 < self.holdout < 1, f"holdout must lie between 0 and 1, not {self.holdout}")
+        _require(self.validation != "test", "the test split is for `ddamfn eval` alone; select on another one")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augment:
+    """Random changes to a training picture, in the order of the fields. Lengths are parts of the picture's side.
+
+    A probability of 0 or a range of nothing switches a change off.
+    """
+
+    flip: float = 0.5
+    affine: float = 0.0
+    """Probability of one random similarity transform: rotation, shift, scale."""
+    rotate_deg: float = 0.0
+    shift: float = 0.0
+    scale: tuple[float, float] = (1.0, 1.0)
+    brightness: float = 0.0
+    """Pixels are multiplied by a factor drawn from 1 - b to 1 + b."""
+    gamma: float = 0.0
+    """Pixels are raised to a power drawn from 1 - g to 1 + g."""
+    blur: float = 0.0
+    """Probability of a Gaussian blur, sigma up to 2 % of the side."""
+    noise: float = 0.0
+    """Probability of Gaussian noise, deviation 6 grey levels of 255."""
+    erase: float = 0.0
+    """Probability of random erasing."""
+    erase_area: tuple[float, float] = (0.02, 0.25)
+
+    def __post_init__(self) -> None:
+        for name in ("flip", "affine", "blur", "noise", "erase"):
+            value = getattr(self, name)
+            _require(0 <= value <= 1, f"{name} is a probability from 0 to 1, not {value}")
+        for name in ("brightness", "gamma", "shift"):
+            value = getattr(self, name)
+            _require(0 <= value < 1, f"{name} must be at least 0 and below 1, not {value}")
+        for name in ("scale", "erase_area"):
+            low, high = getattr(self, name)
+            _require(0 < low <= high, f"{name} must be two rising numbers above 0, not {(low, high)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimiser:
+    """The rule of the weights' update."""
+
+    name: OptimiserName = "sgd"
+    lr: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    sam_rho: float | None = None
+    """Neighbourhood of sharpness-aware minimisation (Foret et al., ICLR 2021); None is the plain optimiser."""
+    clip_norm: float | None = None
+    """Largest norm of the gradient; None leaves it."""
+
+    def __post_init__(self) -> None:
+        _require(self.name in get_args(OptimiserName), f"no optimiser named {self.name!r}")
+        _require(self.lr > 0, f"lr must be above 0, not {self.lr}")
+        _require(self.sam_rho is None or self.sam_rho > 0, f"sam_rho must be above 0 or None, not {self.sam_rho}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """The learning rate over time, as a factor of the optimiser's own."""
+
+    name: ScheduleName = "step"
+    step_epochs: int = 10
+    gamma: float = 0.1
+    """Factor a step ("step") or an epoch ("exponential")."""
+    warmup_epochs: float = 0.0
+    """A straight rise from 0 at the beginning, counted in epochs."""
+    final: float = 0.0
+    """Where "cosine" ends."""
+
+    def __post_init__(self) -> None:
+        _require(self.name in get_args(ScheduleName), f"no schedule named {self.name!r}")
+        _require(self.step_epochs > 0, f"step_epochs must be above 0, not {self.step_epochs}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """Some epochs at one picture size: small pictures first make training several times cheaper."""
+
+    epochs: int
+    side_px: int = 112
+    batch_size: int = 256
+    lr_factor: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require(self.epochs > 0, f"a phase needs at least one epoch, not {self.epochs}")
+        _require(self.batch_size > 1, f"batch_size must be at least 2, not {self.batch_size}")
+        _require(self.side_px >= 32, f"side_px must be at least 32, not {self.side_px}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One training run. Equal runs on equal data and machine give equal weights."""
+
+    recipe: str
+    model: Model = Model()
+    data: Data = Data()
+    augment: Augment = Augment()
+    objective: DDAMFNObjective = DDAMFNObjective()
+    optimiser: Optimiser = Optimiser()
+    schedule: Schedule = Schedule()
+    phases: tuple[Phase, ...] = (Phase(epochs=40),)
+    ema: float | None = None
+    """Decay a step of the weights' moving average, which is then what is validated and kept; None keeps the weights."""
+    seed: int = 0
+    checkpoint_steps: int = 100
+    """Steps between checkpoints inside an epoch; the end of an epoch is always one."""
+
+    def __post_init__(self) -> None:
+        _require(len(self.phases) > 0, "a run needs at least one phase")
+        _require(self.ema is None or 0 < self.ema < 1, f"ema must lie between 0 and 1, not {self.ema}")
+        _require(self.checkpoint_steps > 0, f"checkpoint_steps must be above 0, not {self.checkpoint_steps}")
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of all phases together."""
+        return sum(phase.epochs for phase in self.phases)
+
+    def phase_of(self, epoch: int) -> Phase:
+        """Phase that an epoch, counted from 0, belongs to."""
+        for phase in self.phases:
+            if epoch < phase.epochs:
+                return phase
+            epoch -= phase.epochs
+        raise IndexError("past the last epoch")
+
+
+def to_dict(config: Any) -> Any:
+    """Plain JSON values of a configuration, field by field."""
+    if is_dataclass(config):
+        return {f.name: to_dict(getattr(config, f.name)) for f in fields(config)}
+    if isinstance(config, Mapping):
+        return {str(key): to_dict(value) for key, value in config.items()}
+    if isinstance(config, tuple | list):
+        return [to_dict(value) for value in config]
+    return config
+
+
+def override(run: Run, assignments: Mapping[str, Any]) -> Run:
+    """Change fields by dotted name, such as `{"optimiser.lr": 0.1, "phases": [{"epochs": 5}]}`.
+
+    Raises:
+        ConfigError: if there is no such field or the value does not fit.
+    """
+    for name, value in assignments.items():
+        run = _set(run, name.split("."), value, name)
+    return run
+
+
+def _set(config: Any, path: list[str], value: Any, whole: str) -> Any:
+    head, rest = path[0], path[1:]
+    if isinstance(config, Mapping):
+        return MappingProxyType({**config, ".".join(path): value})
+    if isinstance(config, tuple) and head.isdigit() and int(head) < len(config):
+        items = list(config)
+        items[int(head)] = _set(items[int(head)], rest, value, whole) if rest else _fit(items[int(head)], value, whole)
+        return tuple(items)
+    known = [f.name for f in fields(config)] if is_dataclass(config) else []
+    if head not in known:
+        raise ConfigError(f"{whole}: no field {head!r}; there is {', '.join(known) or 'nothing'}")
+    old = getattr(config, head)
+    new = _set(old, rest, value, whole) if rest else _fit(old, value, whole)
+    return replace(config, **{head: new})  # type: ignore[type-var]
+
+
+def _fit(old: Any, value: Any, whole: str) -> Any:
+    """The value in the old one's type, so that a command line's `1` may stand for `1.0` and a list for a tuple."""
+    if isinstance(old, tuple) and old and isinstance(old[0], Phase) and isinstance(value, list):
+        return tuple(Phase(**item) for item in value)
+    if isinstance(value, list):
+        return tuple(value)
+    if isinstance(old, bool) != isinstance(value, bool) and old is not None:
+        raise ConfigError(f"{whole} takes {type(old).__name__}, not {value!r}")
+    if isinstance(old, float) and isinstance(value, int):
+        return float(value)
+    if old is None or value is None or isinstance(value, type(old)):
+        return value
+    raise ConfigError(f"{whole} takes {type(old).__name__}, not {value!r}")

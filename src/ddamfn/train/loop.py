@@ -1,0 +1,233 @@
+"""The training loop: epochs of steps, validation, checkpoints; every step reproducible from its number alone."""
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ddamfn.errors import TrainingError
+from ddamfn.evaluate import score
+from ddamfn.models import create_model
+from ddamfn.train.augment import Augmenter, seed_step, to_input
+from ddamfn.train.checkpoint import load_state, save_network, save_state
+from ddamfn.train.config import Phase, Run
+from ddamfn.train.optim import build_optimiser, learning_rate, load_optimiser_state, optimiser_state, set_learning_rate
+from ddamfn.train.record import RunFolder, write_json
+from ddamfn.train.sampling import epoch_batches
+from ddamfn.train.step import answer, train_step
+from ddamfn.train.tensorset import TensorSplit
+
+log = logging.getLogger(__name__)
+
+_CHECK_STEPS = 50
+"""How often the loss is read from the device to see that it is finite: each reading waits for the device."""
+
+
+class Reporter(Protocol):
+    """Who is told how a run goes on; the command line draws a progress bar from it."""
+
+    def epoch_started(self, epoch: int, epochs: int, pictures: int, side_px: int) -> None:
+        """Begin an epoch, counted from 1, of so many pictures."""
+
+    def step_done(self, pictures: int, loss: float | None, accuracy: float | None) -> None:
+        """Count pictures; loss and accuracy are the epoch's so far, None where reading them would wait for a GPU."""
+
+    def epoch_done(self, row: dict[str, Any]) -> None:
+        """Take the row that goes into metrics.jsonl."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished run reached on validation.
+
+    Attributes:
+        folder: the run's folder.
+        last: the last epoch's row of metrics.jsonl.
+        best: the row of the epoch with the highest validation accuracy in the last phase.
+    """
+
+    folder: Path
+    last: dict[str, Any]
+    best: dict[str, Any]
+
+
+class Trainer:
+    """One run's moving parts, and where in the run they stand."""
+
+    def __init__(self, run: Run, train: TensorSplit, valid: TensorSplit, folder: RunFolder) -> None:
+        torch.manual_seed(run.seed)
+        self.run, self.folder, self.device = run, folder, train.images.device
+        self.train_split, self.valid_split = train, valid
+        self.network = create_model(run.model.name, num_classes=len(train.classes), **run.model.options)
+        self.network.to(device=self.device, memory_format=torch.channels_last)
+        self.optimiser = build_optimiser(run.optimiser, self.network)
+        self.average: AveragedModel | None = None
+        if run.ema is not None:
+            self.average = AveragedModel(
+                self.network, multi_avg_fn=get_ema_multi_avg_fn(run.ema), use_buffers=True
+            )
+        self.epoch, self.step, self.seconds = 0, 0, 0.0
+        self.sums = torch.zeros(5, device=self.device)
+        self.best: dict[str, Any] | None = None
+        self.last: dict[str, Any] | None = None
+
+    @property
+    def kept(self) -> nn.Module:
+        """The network that is validated and kept: the moving average if there is one."""
+        if self.average is None:
+            return self.network
+        module: nn.Module = self.average.module
+        return module
+
+    def fit(self, reporter: Reporter) -> Outcome:
+        """Train from where the run stands to its end."""
+        while self.epoch < self.run.epochs:
+            phase = self.run.phase_of(self.epoch)
+            train, valid = self.train_split.resized(phase.side_px), self.valid_split.resized(phase.side_px)
+            while self.epoch < self.run.epochs and self.run.phase_of(self.epoch) is phase:
+                self._epoch(train, valid, phase, reporter)
+        if self.last is None or self.best is None:
+            raise TrainingError(f"{self.folder.path}: the run has no epoch left to train and none on record")
+        outcome = Outcome(self.folder.path, self.last, self.best)
+        write_json({"last": self.last, "best": self.best}, self.folder.result)
+        return outcome
+
+    def _epoch(self, train: TensorSplit, valid: TensorSplit, phase: Phase, reporter: Reporter) -> None:
+        generator = torch.Generator().manual_seed(self.run.seed * 1_000_003 + self.epoch)
+        batches = epoch_batches(train, phase.batch_size, balanced=self.run.data.balanced, generator=generator)
+        augment = Augmenter(self.run.augment, phase.side_px)
+        reporter.epoch_started(self.epoch + 1, self.run.epochs, sum(map(len, batches)), phase.side_px)
+        reporter.step_done(sum(map(len, batches[: self.step])), None, None)
+        self.network.train()
+        start = time.perf_counter()
+        while self.step < len(batches):
+            self._step(train, batches[self.step], augment, self.step / len(batches))
+            self.step += 1
+            reporter.step_done(len(batches[self.step - 1]), *self._running())
+            if self.step % _CHECK_STEPS == 0 or self.step == len(batches):
+                self._require_finite()
+            if self.step % self.run.checkpoint_steps == 0 and self.step < len(batches):
+                self.seconds += time.perf_counter() - start
+                start = time.perf_counter()
+                self._save()
+        self.seconds += time.perf_counter() - start
+        self._close_epoch(valid, phase, reporter)
+
+    def _step(self, train: TensorSplit, rows: Tensor, augment: Augmenter, part: float) -> None:
+        seed_step(self.run.seed, self.epoch, self.step)
+        set_learning_rate(self.optimiser, learning_rate(self.run, self.epoch, part))
+        rows = rows.to(self.device)
+        images = augment(train.images[rows].float() / 255)
+        inputs = to_input(images, self.run.data.mean, self.run.data.std)
+        self.sums += train_step(
+            self.network, self.run.objective, self.optimiser, inputs, train.targets[rows], self.run.optimiser.clip_norm
+        )
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+
+    def _running(self) -> tuple[float | None, float | None]:
+        if self.device.type == "cuda":
+            return None, None
+        return float(self.sums[0] / self.sums[4]), float(self.sums[3] / self.sums[4])
+
+    def _require_finite(self) -> None:
+        if not bool(torch.isfinite(self.sums).all()):
+            raise TrainingError(
+                f"{self.folder.path}: the loss is not finite in epoch {self.epoch + 1} before step {self.step + 1}; "
+                "the checkpoint from before is intact; lower --set optimiser.lr"
+            )
+
+    def _close_epoch(self, valid: TensorSplit, phase: Phase, reporter: Reporter) -> None:
+        answers = answer(self.kept, valid, self.run.data, phase.batch_size)
+        if not bool(torch.isfinite(answers.logits).all()):
+            raise TrainingError(f"{self.folder.path}: the network answers no numbers after epoch {self.epoch + 1}")
+        scores = score(answers.logits.numpy(), valid.targets.cpu().numpy(), valid.classes)
+        loss, cross_entropy, attention, right, n = (self.sums / self.sums[4]).tolist()[:4] + [float(self.sums[4])]
+        row = {
+            "epoch": self.epoch + 1,
+            "side_px": phase.side_px,
+            "lr": learning_rate(self.run, self.epoch, 1.0 - 1e-9),
+            "train": {"loss": loss, "cross_entropy": cross_entropy, "attention_loss": attention,
+                      "accuracy": right, "n": int(n)},
+            "valid": scores.to_dict(),
+            "head_means": answers.head_means,
+            "head_difference": answers.head_difference,
+            "seconds": self.seconds,
+            "pictures_per_second": n / self.seconds,
+        }  # fmt: skip
+        self._keep(row, phase)
+        self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
+        self.sums.zero_()
+        self._save()
+        self.folder.append(row)
+        reporter.epoch_done(row)
+
+    def _keep(self, row: dict[str, Any], phase: Phase) -> None:
+        """Write the weights; only epochs of the last phase, at the size that prediction uses, can be the best."""
+        self.last = row
+        if phase is self.run.phases[-1]:
+            save_network(self.kept.state_dict(), self.folder.last)
+            if self.best is None or row["valid"]["accuracy"] > self.best["valid"]["accuracy"]:
+                self.best = row
+                save_network(self.kept.state_dict(), self.folder.best)
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def _save(self) -> None:
+        average = None if self.average is None else self.average.state_dict()
+        save_state(
+            {
+                "network": self.network.state_dict(), "average": average, "optimiser": optimiser_state(self.optimiser),
+                "epoch": self.epoch, "step": self.step, "seconds": self.seconds, "sums": self.sums,
+                "best": self.best, "last": self.last,
+            },
+            self.folder.state,
+        )  # fmt: skip
+
+    def resume(self) -> None:
+        """Go back to the last checkpoint, if there is one."""
+        if not self.folder.state.exists():
+            return
+        state = load_state(self.folder.state)
+        self.network.load_state_dict(state["network"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        load_optimiser_state(self.optimiser, state["optimiser"])
+        self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
+        self.sums.copy_(state["sums"])
+        self.best, self.last = state["best"], state["last"]
+        self.folder.forget_after(self.epoch)
+        rows = self.folder.rows() if self.folder.metrics.exists() else []
+        if self.last is not None and (not rows or rows[-1]["epoch"] < self.epoch):
+            self.folder.append(self.last)  # the kill fell between the checkpoint and the row
+        log.info("resumed %s at epoch %d, step %d", self.folder.path, self.epoch + 1, self.step)
+
+
+def fit(
+    run: Run, train: TensorSplit, valid: TensorSplit, folder: Path, reporter: Reporter, *, resume: bool = False
+) -> Outcome:
+    """Train one run into a folder.
+
+    Args:
+        run: what to do.
+        train: training pictures, at the side of `run.data.alignment`.
+        valid: pictures to select on; never the test split.
+        folder: where everything is written.
+        reporter: who is told.
+        resume: go on in a folder that holds the same run.
+
+    Raises:
+        ConfigError: if the folder holds another run.
+        TrainingError: for an empty class, a loss that is not finite, or a disk that refuses.
+    """
+    train.require_every_class(str(folder))
+    place = RunFolder(folder)
+    place.begin(run, resume=resume, device=train.images.device)
+    trainer = Trainer(run, train, valid, place)
+    trainer.resume()
+    return trainer.fit(reporter)

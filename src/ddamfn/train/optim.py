@@ -1,0 +1,71 @@
+"""Optimisers and the learning rate's course."""
+
+import math
+
+import torch
+from torch import nn
+
+from ddamfn.train.config import Optimiser, Run
+
+
+def build_optimiser(config: Optimiser, network: nn.Module) -> torch.optim.Optimizer:
+    """Optimiser of all parameters of a network; sharpness-aware where `sam_rho` is given.
+
+    Source: Foret et al., ICLR 2021, for SAM (pytorch-optimizer's, which equals the authors').
+    """
+    if config.name == "sgd":
+        cls: type[torch.optim.Optimizer] = torch.optim.SGD
+        options = {"momentum": config.momentum}
+    else:
+        cls = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
+        options = {}
+    options |= {"lr": config.lr, "weight_decay": config.weight_decay}
+    if config.sam_rho is None:
+        return cls(network.parameters(), **options)  # type: ignore[arg-type]
+    from pytorch_optimizer import SAM
+
+    sam: torch.optim.Optimizer = SAM(network.parameters(), cls, rho=config.sam_rho, **options)
+    return sam
+
+
+def learning_rate(run: Run, epoch: int, part: float) -> float:
+    """Learning rate at `epoch` + `part` (0..1) epochs into the run.
+
+    "step" and "exponential" change between epochs, as published; "cosine" and the warm-up at every step.
+    """
+    schedule, time = run.schedule, epoch + part
+    factor = run.phase_of(epoch).lr_factor
+    if schedule.name == "step":
+        factor *= schedule.gamma ** (epoch // schedule.step_epochs)
+    elif schedule.name == "exponential":
+        factor *= schedule.gamma**epoch
+    elif schedule.name == "cosine":
+        done = max(0.0, time - schedule.warmup_epochs) / max(1e-9, run.epochs - schedule.warmup_epochs)
+        factor *= schedule.final + (1 - schedule.final) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    if time < schedule.warmup_epochs:
+        factor *= time / schedule.warmup_epochs
+    return run.optimiser.lr * factor
+
+
+def set_learning_rate(optimiser: torch.optim.Optimizer, lr: float) -> None:
+    """Give every parameter group the same learning rate."""
+    for group in optimiser.param_groups:
+        group["lr"] = lr
+
+
+def optimiser_state(optimiser: torch.optim.Optimizer) -> dict[str, object]:
+    """Everything of an optimiser that a checkpoint needs.
+
+    SAM's own state is where the weights stood before its first step, which nothing needs between two steps; the moments
+    are those of the optimiser inside it.
+    """
+    state: dict[str, object] = getattr(optimiser, "base_optimizer", optimiser).state_dict()
+    return state
+
+
+def load_optimiser_state(optimiser: torch.optim.Optimizer, state: dict[str, object]) -> None:
+    """Put back what `optimiser_state` gave."""
+    inner = getattr(optimiser, "base_optimizer", optimiser)
+    inner.load_state_dict(state)
+    # Loading makes new parameter groups; SAM must hold the same ones, or a new learning rate would not reach both.
+    optimiser.param_groups = inner.param_groups
