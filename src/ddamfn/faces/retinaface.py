@@ -175,8 +175,8 @@ def _decode_landmarks(points: NDArray[np.float32], anchors: NDArray[np.float32])
 
 
 def _longer_sides(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-    sizes = boxes[:, 2:] - boxes[:, :2]
-    return sizes.max(axis=1, initial=0.0).astype(np.float32)
+    sides: NDArray[np.float32] = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
+    return sides
 
 
 def _merge(fine: _Found, coarse: _Found, too_large: float) -> _Found:
