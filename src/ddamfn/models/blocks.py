@@ -65,6 +65,7 @@ class MixedDepthwiseConv(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Convolve x (B, C, H, W); H and W are divided by the stride."""
         parts = torch.split(x, self.splits, dim=1)
         return torch.cat([conv(part) for conv, part in zip(self.convs, parts, strict=True)], dim=1)
 
@@ -101,5 +102,6 @@ class MixBottleneck(nn.Module):
         self.residual = spec.stride == 1 and spec.in_channels == spec.out_channels
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, in, H, W) to (B, out, H / stride, W / stride)."""
         y: Tensor = self.project(self.attend(self.mix(self.expand(x))))
         return x + y if self.residual else y

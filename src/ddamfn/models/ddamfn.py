@@ -30,9 +30,7 @@ class DDAMFN(nn.Module):
         super().__init__()
         self.num_classes = num_classes
         self.trunk = MFNTrunk(mixed_kernels=mixed_kernels, coordinate_attention=coordinate_attention)
-        self.ddan = DDAN(
-            channels=FEATURE_CHANNELS, side=FEATURE_SIDE, num_classes=num_classes, num_heads=num_heads
-        )
+        self.ddan = DDAN(channels=FEATURE_CHANNELS, side=FEATURE_SIDE, num_classes=num_classes, num_heads=num_heads)
 
     def forward(self, images: Tensor) -> ModelOutput:
         """Classify normalised RGB pictures (B, 3, 112, 112) float."""

@@ -24,8 +24,10 @@ class DualDirectionAttention(nn.Module):
         self.gates = DirectionalGates(channels, hidden=channels // 32)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the map of x (B, C, S, S)."""
         gate_h, gate_w = self.gates(self.rows(x), self.columns(x))
-        return gate_w * gate_h
+        attention: Tensor = gate_w * gate_h
+        return attention
 
 
 class DDAN(nn.Module):

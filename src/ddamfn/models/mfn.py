@@ -49,8 +49,8 @@ class MFNTrunk(nn.Sequential):
 def fit_to_head(features: Tensor) -> Tensor:
     """Resample a map to 7x7, (B, C, H, W) -> (B, C, 7, 7), if the picture was not 112 px wide.
 
-    Pictures of 48 or 64 px make the first epochs several times cheaper (progressive resizing), but GDConv has one weight
-    a position of a 7x7 map. At 112 px this does nothing.
+    Pictures of 48 or 64 px make the first epochs several times cheaper (progressive resizing), but GDConv has one
+    weight a position of a 7x7 map. At 112 px this does nothing.
     """
     if features.shape[-2:] == (FEATURE_SIDE, FEATURE_SIDE):
         return features

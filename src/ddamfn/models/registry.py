@@ -1,5 +1,6 @@
 """Networks by name, for recipes and the command line; in Python the classes may as well be called directly."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar, cast
 
@@ -14,7 +15,8 @@ class Network(Protocol):
     num_classes: int
     input_size: tuple[int, int]
 
-    def __call__(self, images: Tensor) -> ModelOutput: ...
+    def __call__(self, images: Tensor) -> ModelOutput:
+        """Run on pictures (B, 3, H, W)."""
 
 
 Builder = TypeVar("Builder", bound=Callable[..., nn.Module])
@@ -55,7 +57,11 @@ def create_model(name: str, *, num_classes: int, **options: Any) -> nn.Module:
         raise ValueError(f"no network named {name!r}; there are: {', '.join(list_models())}")
     if num_classes < 2:
         raise ValueError(f"num_classes must be at least 2, not {num_classes}")
-    return _BUILDERS[name](num_classes=num_classes, **options)
+    builder = _BUILDERS[name]
+    known = [option for option in inspect.signature(builder).parameters if option != "num_classes"]
+    if unknown := sorted(set(options) - set(known)):
+        raise ValueError(f"{name} has no option {', '.join(unknown)}; it has: {', '.join(known) or 'none'}")
+    return builder(num_classes=num_classes, **options)
 
 
 def as_network(module: nn.Module) -> Network:

@@ -1,0 +1,90 @@
+"""The authors' names and shapes, and weights for them that anyone can make again."""
+
+import json
+import math
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+
+AuthorsState = Callable[..., dict[str, Tensor]]
+
+
+def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, list[int]]]:
+    """Yield name and shape; a branch named `block0..3` stands for four equal ones."""
+    for key, value in tree.items():
+        run = re.fullmatch(r"(.*?)(\d+)\.\.(\d+)", key)
+        names = [f"{run[1]}{n}" for n in range(int(run[2]), int(run[3]) + 1)] if run else [key]
+        for name in names:
+            if isinstance(value, dict):
+                yield from _leaves(value, f"{prefix}{name}.")
+            else:
+                yield f"{prefix}{name}", value
+
+
+def authors_shapes(network: str, heads: int = 2, num_classes: int = 7) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every entry of the authors' DDAMNet or MixedFeatureNet, dead ones included."""
+    tree = json.loads((GOLDEN / "authors_state_dict.json").read_text())[network]
+    if network == "ddamfn":
+        tree[f"cat_head0..{heads - 1}"] = tree.pop("cat_head0..1")
+        tree["fc"] = {"weight": [num_classes, 512], "bias": [num_classes]}
+        tree["bn"] = {name: [num_classes] if shape else [] for name, shape in tree["bn"].items()}
+    return {name: tuple(shape) for name, shape in _leaves(tree)}
+
+
+def _fill(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
+    if name.endswith("num_batches_tracked"):
+        return np.array(0)
+    # The old generator is frozen: its numbers will be the same in every version of NumPy.
+    generator = np.random.RandomState((zlib.crc32(name.encode()) + seed) % 2**32)
+    numbers = generator.standard_normal(math.prod(shape)).reshape(shape)
+    if name.endswith("running_var"):
+        return 1 + 0.1 * abs(numbers)
+    if len(shape) >= 2:
+        gain = 4 if ".conv2." in name or ".conv3." in name else 1
+        return gain * numbers / math.sqrt(math.prod(shape[1:]))
+    if name.endswith(("running_mean", "bias")):
+        return 0.1 * numbers
+    return 0.05 * numbers + (0.25 if ".prelu." in "." + name else 1)
+
+
+def fill(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, Tensor]:
+    """Weights that depend on name, shape and seed alone."""
+    state = {name: torch.from_numpy(_fill(name, shape, seed)) for name, shape in shapes.items()}
+    return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+
+
+@pytest.fixture(scope="session")
+def authors_state() -> AuthorsState:
+    """Return a function that makes the state dictionary of one of the authors' networks."""
+
+    def make(network: str = "ddamfn", *, heads: int = 2, num_classes: int = 7, seed: int = 0) -> dict[str, Tensor]:
+        return fill(authors_shapes(network, heads, num_classes), seed)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def golden_outputs() -> dict[str, Any]:
+    """Return what the authors' networks answered with those weights."""
+    outputs: dict[str, Any] = json.loads((GOLDEN / "ddamfn_outputs.json").read_text())
+    return outputs
+
+
+@pytest.fixture(scope="session")
+def golden_pictures() -> Callable[[int], Tensor]:
+    """Return a function that makes the two pictures of a seed."""
+
+    def make(seed: int) -> Tensor:
+        numbers = np.random.RandomState(seed).standard_normal((2, 3, 112, 112))
+        return torch.from_numpy(numbers.astype("float32"))
+
+    return make
