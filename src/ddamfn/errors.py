@@ -1,7 +1,7 @@
 """The exceptions of this package: one small family, each message saying what to do next.
 
-The command line turns every `DdamfnError` into one line on standard error, so a message is a single sentence or two, names the
-file or the argument, and never needs a traceback to be understood.
+The command line turns every `DdamfnError` into one line on standard error, so a message is a single sentence or two,
+names the file or the argument, and never needs a traceback to be understood.
 """
 
 

@@ -1,7 +1,8 @@
 """The one vocabulary of expressions, and the way from any data set's own class names to it.
 
-Data sets number the same expressions differently (RAF-DB's 1 is surprise, AffectNet's 1 is happiness), so classes are matched
-by name and never by index. A network's output order stands on its weights' card; this order is only the canonical one.
+Data sets number the same expressions differently (RAF-DB's 1 is surprise, AffectNet's 1 is happiness), so classes are
+matched by name and never by index. A network's output order stands on its weights' card; this order is only the
+canonical one.
 """
 
 from ddamfn.errors import UnknownLabel
@@ -28,7 +29,8 @@ _ALIASES: dict[str, tuple[str, ...]] = {
     "fear": ("fearful", "afraid", "scared", "fe"),
     "contempt": ("contemptuous", "scorn", "co"),
 }
-# Misspellings and two-letter codes stand here because published folders carry them ("suprise" in FER2013 copies, AN/DI/FE in JAFFE).
+# Misspellings and two-letter codes stand here because published folders carry them: "suprise" in copies of FER2013,
+# AN, DI, FE in JAFFE.
 
 _CANONICAL: dict[str, str] = {alias: name for name in EXPRESSIONS for alias in (name, *_ALIASES[name])}
 
