@@ -4,6 +4,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def plot_confusion(scores: Scores, path: str | os.PathLike[str], *, title: str =
     counts = np.array(scores.confusion_matrix, dtype=np.float64)
     support = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, support, out=np.zeros_like(counts), where=support > 0)
-    image = axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
+    image = axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto")
     places = range(len(scores.classes))
     axes.set_xticks(places, scores.classes, rotation=40, ha="right", rotation_mode="anchor")
     axes.set_yticks(places, [f"{name} ({scores.support[name]:,})" for name in scores.classes])
@@ -60,7 +61,8 @@ def plot_confusion(scores: Scores, path: str | os.PathLike[str], *, title: str =
     bar = figure.colorbar(image, ax=axes, fraction=0.046, pad=0.03)
     bar.set_label("share of the true class")
     bar.outline.set_visible(False)
-    return _save(figure, axes, title, path)
+    _title(axes, title)
+    return _write(figure, path)
 
 
 def plot_reliability(
@@ -88,65 +90,121 @@ def plot_reliability(
     axes.plot(sure[filled], right[filled], "o", color=ORANGE, markersize=4, label="mean confidence of the slice")
     axes.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy", xticklabels=[])
     axes.legend(frameon=False, loc="upper left", fontsize=9)
-    axes.text(0.98, 0.04, f"calibration error {100 * gap:.2f} %", ha="right", transform=axes.transAxes)
+    axes.text(0.025, 0.79, f"calibration error {100 * gap:.2f} %", va="top", transform=axes.transAxes, fontsize=9)
     below.bar(edges, count / max(1, count.sum()), width, align="edge", color=GREY, edgecolor="white")
     below.set(xlim=(0, 1), xlabel="confidence", ylabel="share of answers")
-    return _save(figure, axes, title, path)
+    _title(axes, title)
+    return _write(figure, path)
 
 
-def plot_curves(
-    records: Sequence[Mapping[str, Any]] | str | os.PathLike[str],
-    path: str | os.PathLike[str],
-    *,
-    panels: Mapping[str, Sequence[str]] | None = None,
-    title: str = "",
-) -> Path:
-    """Draw the numbers of a training run against the epoch.
+def plot_training_curves(metrics: str | os.PathLike[str], path: str | os.PathLike[str], *, title: str = "") -> Path:
+    """Draw a training run: accuracy, cross-entropy, attention loss, heads and learning rate against the epoch.
 
     Args:
-        records: one mapping an epoch with the key `epoch`, or the path of a file with one JSON object a line.
+        metrics: the run's `metrics.jsonl`, one JSON object an epoch; what a panel needs and a run lacks is left out.
         path: the PNG file to write.
-        panels: heading of each panel -> the keys that it draws; None draws what ends in `loss`, then what ends in
-            `accuracy`, then `lr`.
         title: one line above.
 
     Raises:
-        DataError: if there is no record with a number.
+        DataError: if the record cannot be read or holds no number yet.
         MissingExtra: if matplotlib is not installed.
     """
-    rows = _read_records(records) if isinstance(records, str | os.PathLike) else list(records)
-    chosen = {name: keys for name, keys in (panels or _default_panels(rows)).items() if _any_number(rows, keys)}
+    rows = [_flat(row) for row in _read_records(metrics)]
+    chosen = {name: drawn for name, lines in _panels(rows).items() if (drawn := _with_points(rows, lines))}
     if not chosen:
-        raise DataError("the training record holds no numbers to draw yet")
-    figure, all_axes = _figure(7.2, 1.0 + 2.5 * len(chosen), rows=(1,) * len(chosen))
-    for axes, (name, keys) in zip(np.atleast_1d(np.array(all_axes, dtype=object)), chosen.items(), strict=True):
-        for number, key in enumerate(keys):
-            points = [(row["epoch"], row[key]) for row in rows if _is_number(row.get(key))]
-            if points:
-                marker = "o" if len(points) == 1 else None
-                axes.plot(
-                    *zip(*points, strict=True), label=key.replace("_", " "), color=_COLOURS[number % 6], marker=marker
-                )
-        axes.set_ylabel(name)
-        axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.legend(frameon=False, fontsize=9, ncols=2)
-    first, last = np.atleast_1d(np.array(all_axes, dtype=object))[[0, -1]]
-    last.set_xlabel("epoch")
-    last.xaxis.get_major_locator().set_params(integer=True)
-    return _save(figure, first, title, path)
+        raise DataError(f"{os.fspath(metrics)}: holds no number to draw yet")
+    figure, panels = _figure(
+        9.0, 1.0 + 2.6 * math.ceil(len(chosen) / 2), rows=(1,) * math.ceil(len(chosen) / 2), columns=2
+    )
+    panels = np.atleast_1d(panels).ravel()
+    for axes in panels[len(chosen) :]:
+        axes.remove()
+    for axes, (name, lines) in zip(panels, chosen.items(), strict=False):
+        _draw_panel(axes, name, lines)
+        _mark_sizes(axes, rows)
+    figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
+    return _write(figure, path)
+
+
+Points = list[tuple[float, float]]
+
+
+def _panels(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    """Heading of each panel -> name of each line -> key of a flattened row."""
+    heads = sorted({key for row in rows for key in row if key.startswith("head_means.")})
+    return {
+        "accuracy": {
+            "train": "train.accuracy",
+            "validation": "valid.accuracy",
+            "validation, mean of classes": "valid.mean_class_accuracy",
+        },
+        "cross-entropy": {"train": "train.cross_entropy", "validation": "valid.nll"},
+        "attention loss": {"train": "train.attention_loss"},
+        "mean of a head's map": {f"head {number + 1}": key for number, key in enumerate(heads)},
+        "learning rate": {"at the end of the epoch": "lr"},
+    }
+
+
+def _with_points(rows: Sequence[Mapping[str, Any]], lines: Mapping[str, str]) -> dict[str, Points]:
+    """The lines that have a point, each as (epoch, value)."""
+    found = {
+        name: [(row["epoch"], row[key]) for row in rows if _is_number(row.get(key))] for name, key in lines.items()
+    }
+    return {name: points for name, points in found.items() if points}
+
+
+def _draw_panel(axes: Any, name: str, lines: Mapping[str, Points]) -> None:
+    for number, (label, points) in enumerate(lines.items()):
+        style = {"marker": "o", "markersize": 3} if len(points) < 12 else {}
+        axes.plot(*zip(*points, strict=True), label=label, color=_COLOURS[number % len(_COLOURS)], **style)
+    _title(axes, name)
+    axes.set_xlabel("epoch")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+    axes.set_axisbelow(True)
+    values = [value for points in lines.values() for _, value in points]
+    if name == "accuracy":
+        # Three lines start near chance; the end is what is looked at.
+        axes.set_ylim(max(0.0, min(values) - 0.03), min(1.0, max(values) + 0.03))
+    elif min(values) > 0 and max(values) > 30 * min(values):
+        axes.set_yscale("log")
+    if len(lines) > 1:
+        axes.legend(frameon=False, fontsize=8)
+
+
+def _mark_sizes(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+    """A thin line where the pictures' size changes: the curves jump there, and not because of learning."""
+    for before, after in pairwise(rows):
+        if before.get("side_px") != after.get("side_px"):
+            place = (before["epoch"] + after["epoch"]) / 2
+            axes.axvline(place, color=GREY, linewidth=0.8, linestyle=":")
+            axes.annotate(
+                f"{after['side_px']} px",
+                (place, 0.5),
+                xycoords=("data", "axes fraction"),
+                xytext=(2, 0),
+                textcoords="offset points",
+                rotation=90,
+                va="center",
+                fontsize=7,
+                color=GREY,
+            )
 
 
 _COLOURS = (BLUE, ORANGE, "#3c8d5a", "#a04a7f", "#6b5fb5", GREY)
 
 
-def _default_panels(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
-    keys = list(dict.fromkeys(key for row in rows for key in row))
-    return {
-        "loss": [key for key in keys if key.endswith("loss")],
-        "accuracy": [key for key in keys if key.endswith("accuracy")],
-        "learning rate": [key for key in keys if key == "lr"],
-    }
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    """One level of keys: `{"train": {"loss": 1}, "heads": [2]}` becomes `{"train.loss": 1, "heads.0": 2}`."""
+    flat: dict[str, Any] = {}
+    for key, value in row.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{key}.{name}": inner for name, inner in value.items()}
+        elif isinstance(value, list):
+            flat |= {f"{key}.{number}": inner for number, inner in enumerate(value)}
+        else:
+            flat[key] = value
+    return flat
 
 
 def _read_records(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -169,12 +227,8 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _any_number(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> bool:
-    return any(_is_number(row.get(key)) for row in rows for key in keys)
-
-
-def _figure(width: float, height: float, rows: tuple[int, ...] = (1,)) -> tuple[Any, Any]:
-    """A figure on the file-only canvas with one panel a row, heights in proportion to `rows`; inches."""
+def _figure(width: float, height: float, rows: tuple[int, ...] = (1,), columns: int = 1) -> tuple[Any, Any]:
+    """A figure of so many inches on the file-only canvas, row heights in proportion to `rows`; and its panels."""
     try:
         import matplotlib
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -185,15 +239,18 @@ def _figure(width: float, height: float, rows: tuple[int, ...] = (1,)) -> tuple[
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
-        axes = figure.subplots(len(rows), 1, height_ratios=rows)
-    return figure, axes
+        panels = figure.subplots(len(rows), columns, height_ratios=rows)
+    return figure, panels
 
 
-def _save(figure: Any, axes: Any, title: str, path: str | os.PathLike[str]) -> Path:
-    axes.set_title(title, fontsize=10, loc="left", pad=10)
+def _title(axes: Any, text: str) -> None:
+    axes.set_title(text, loc="left", fontsize=10, pad=8)
+
+
+def _write(figure: Any, path: str | os.PathLike[str]) -> Path:
     target = Path(path)
     try:
-        figure.savefig(target, dpi=150, metadata={"Software": None})
+        figure.savefig(target, format="png", dpi=150, metadata={"Software": None})
     except OSError as error:
         raise DataError(f"cannot write {target}: {error.strerror or error}") from error
     return target

@@ -1,0 +1,110 @@
+"""The card of exported weights, written from what the run recorded; nothing on it is typed by hand."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from ddamfn.data.catalog import CARDS
+from ddamfn.export.finished import FinishedRun
+from ddamfn.export.lean import Precision
+from ddamfn.faces import NETWORK_SHA256
+from ddamfn.models.complexity import count_macs, count_parameters
+from ddamfn.preparation import Prepared
+from ddamfn.weights import Card
+
+DETECTOR = f"retinaface-mobilenet0.25 (sha256 {NETWORK_SHA256[:12]})"
+
+_CODE_LICENCE = "MIT"
+
+
+def build_card(
+    run: FinishedRun,
+    name: str,
+    *,
+    file: str,
+    sha256: str,
+    precision: Precision,
+    temperature: float = 1.0,
+    trained_on: Prepared | None = None,
+    notes: Mapping[str, Any] | None = None,
+) -> Card:
+    """Write a card; `scores` are added to it later, by measuring.
+
+    Args:
+        run: the run and the checkpoint that was exported.
+        name: how users call the weights.
+        file: name of the ONNX file.
+        sha256: of the ONNX file.
+        precision: how the file stores its weights.
+        temperature: fitted on validation pictures.
+        trained_on: the prepared set of the run, for its name and rights; None if it is not at hand.
+        notes: more for the card's `training`, such as the figures of the parity gate.
+
+    Raises:
+        WeightsError: if the card would not be usable.
+    """
+    side = run.data.alignment.side_px
+    known = None if trained_on is None else CARDS.get(trained_on.dataset)
+    title = trained_on.dataset if known is None and trained_on is not None else known.title if known else "not recorded"
+    return Card(
+        name=name,
+        architecture={
+            "name": run.config["model"]["name"],
+            "num_classes": len(run.classes),
+            "num_heads": len(run.row["head_means"]),
+            "parameters": count_parameters(run.network),
+            "gmac": round(count_macs(run.network, (side, side)) / 1e9, 4),
+        },
+        labels=run.classes,
+        input_side_px=side,
+        appearance={"colour": run.data.appearance.colour, "detail_px": run.data.appearance.detail_px},
+        mean=run.data.mean,
+        std=run.data.std,
+        alignment={
+            "template": run.data.alignment.template,
+            "margin": run.data.alignment.margin,
+            "side_px": side,
+            "detector": DETECTOR,
+        },
+        temperature=temperature,
+        training={"data": title, **_training(run), **(notes or {})},
+        scores=(),
+        licence=_CODE_LICENCE,
+        rights=_rights(title, known.licence if known else ""),
+        file=file,
+        sha256=sha256,
+        precision=precision,
+    )
+
+
+def add_score(card: Card, score: Mapping[str, Any]) -> Card:
+    """The card with one more measured score, in place of an older one of the same data set, split and rule."""
+    same = ("dataset", "split", "rule")
+    others = [old for old in card.scores if any(old.get(key) != score.get(key) for key in same)]
+    return replace(card, scores=(*others, dict(score)))
+
+
+def _training(run: FinishedRun) -> dict[str, Any]:
+    valid = run.row["valid"]
+    how = "highest validation accuracy" if run.checkpoint == "best" else "last epoch"
+    return {
+        "rule": run.data.rule,
+        "recipe": run.config["recipe"],
+        "seed": run.config["seed"],
+        "commit": run.environment.get("commit"),
+        "epochs": sum(phase["epochs"] for phase in run.config["phases"]),
+        "selection": f"{how}, epoch {run.row['epoch']}; the test split was not looked at",
+        "validation": {
+            "rule": run.data.validation_rule,
+            **{key: valid[key] for key in ("n", "correct", "accuracy", "ci95", "mean_class_accuracy", "macro_f1")},
+        },
+        "environment": {key: run.environment.get(key) for key in ("ddamfn", "torch", "python", "device")},
+    }
+
+
+def _rights(title: str, licence: str) -> str:
+    terms = f" ({licence})" if licence else ""
+    return (
+        f"The weights' own licence is that of this package. They were trained on {title}{terms}; they hold no picture "
+        "of it. Whether that data's terms bind a use of these weights is for the user to decide."
+    )

@@ -1,0 +1,136 @@
+"""A run's checkpoint to a weights file and its card: export, gate, calibrate, describe."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ddamfn.data.synthetic import drawn_face
+from ddamfn.errors import WeightsError
+from ddamfn.evaluate import fit_temperature
+from ddamfn.export.card import build_card
+from ddamfn.export.finished import FinishedRun
+from ddamfn.export.lean import Precision
+from ddamfn.export.onnx import export_onnx
+from ddamfn.export.parity import LEAST_FACES, Parity, check_parity
+from ddamfn.faces import apply_appearance, normalise
+from ddamfn.preparation import Prepared
+from ddamfn.train import load_splits
+from ddamfn.train.augment import to_input
+from ddamfn.train.step import answer
+from ddamfn.train.tensorset import TensorSplit
+from ddamfn.weights import Card, sha256, write_card
+
+log = logging.getLogger(__name__)
+
+_BATCH = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What an export wrote.
+
+    Attributes:
+        path: the ONNX file; the card lies beside it.
+        card: its card.
+        parity: the figures of its gate.
+        faces: what the gate was measured on, in words.
+    """
+
+    path: Path
+    card: Card
+    parity: Parity
+    faces: str
+
+
+def export_run(
+    run: FinishedRun,
+    name: str,
+    folder: str | Path,
+    *,
+    precision: Precision = "float32",
+    prepared: Prepared | None = None,
+    least_faces: int = LEAST_FACES,
+) -> Exported:
+    """Export a checkpoint; nothing is left behind if the file does not pass its gate.
+
+    Args:
+        run: the run and its checkpoint.
+        name: of the weights and their files.
+        folder: where to write; made if need be.
+        precision: how weights are stored.
+        prepared: the run's prepared data set. The gate is then measured on its validation faces (and on training faces
+            if those are fewer than `least_faces`), and the temperature is fitted on validation. Without it the gate is
+            measured on drawn faces and the temperature is 1. The test split is never opened.
+        least_faces: how many faces the gate needs.
+
+    Raises:
+        WeightsError: if the gate fails or a file cannot be written.
+        DataError: if the prepared set is another data set's.
+    """
+    place = Path(folder)
+    temperature, fitted_on = 1.0, "not fitted: no data given"
+    if prepared is None:
+        inputs, faces = _drawn_inputs(run, least_faces), f"{least_faces:,} drawn faces"
+    else:
+        train, valid = load_splits(prepared, run.settings, torch.device("cpu"))
+        inputs, faces = _data_inputs(run, train, valid, least_faces)
+        logits = answer(run.network, valid, run.data, _BATCH).logits
+        temperature = fit_temperature(logits.numpy(), valid.targets.numpy())
+        fitted_on = f"{len(valid):,} validation pictures, rule {run.data.validation_rule}"
+    path, draft = place / f"{name}.onnx", place / f".{name}.ungated.onnx"
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        export_onnx(run.network, draft, precision=precision, side_px=run.data.alignment.side_px)
+        parity = check_parity(run.network, draft, inputs, precision, least_faces=least_faces)
+        content = draft.read_bytes()
+        draft.replace(path)
+    except OSError as error:
+        raise WeightsError(f"cannot write {place}: {error.strerror or error}") from error
+    finally:
+        draft.unlink(missing_ok=True)
+    notes: dict[str, Any] = {"temperature": fitted_on, "parity": {"faces": faces, **parity.to_dict()}}
+    card = build_card(
+        run,
+        name,
+        file=path.name,
+        sha256=sha256(content),
+        precision=precision,
+        temperature=temperature,
+        trained_on=prepared,
+        notes=notes,
+    )
+    write_card(card, path.with_suffix(".json"))
+    log.info("exported %s, %d bytes, gate: %s", path, len(content), parity)
+    return Exported(path, card, parity, faces)
+
+
+def _data_inputs(
+    run: FinishedRun, train: TensorSplit, valid: TensorSplit, count: int
+) -> tuple[NDArray[np.float32], str]:
+    """Normalised faces spread evenly over validation, and over train where validation has too few."""
+    chosen = _spread(valid, count)
+    words = f"{len(chosen):,} validation faces"
+    if len(chosen) < count:
+        more = _spread(train, count - len(chosen))
+        chosen, words = torch.cat([chosen, more]), f"{words} and {len(more):,} training faces"
+    inputs = to_input(chosen.float() / 255, run.data.mean, run.data.std)
+    return inputs.contiguous().numpy(), words
+
+
+def _spread(split: TensorSplit, count: int) -> Tensor:
+    rows = torch.linspace(0, len(split) - 1, min(count, len(split))).round().long()
+    return split.images[rows]
+
+
+def _drawn_inputs(run: FinishedRun, count: int) -> NDArray[np.float32]:
+    """Normalised drawn faces of all the network's classes."""
+    generator, side = np.random.default_rng(0), run.data.alignment.side_px
+    labels = [run.classes[i % len(run.classes)] for i in range(count)]
+    crops = np.stack([drawn_face(label, generator, side)[0] for label in labels])
+    return normalise(apply_appearance(crops, run.data.appearance), run.data.mean, run.data.std)
