@@ -3,6 +3,9 @@
 import json
 import math
 import re
+import sys
+import types
+import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 
@@ -88,3 +91,56 @@ def golden_pictures() -> Callable[[int], Tensor]:
         return torch.from_numpy(numbers.astype("float32"))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def ddamfn_state(authors_state: AuthorsState) -> dict[str, Tensor]:
+    """Return weights under the authors' names: two heads, seven classes."""
+    return authors_state(seed=1)
+
+
+@pytest.fixture(scope="session")
+def mfn_state(authors_state: AuthorsState) -> dict[str, Tensor]:
+    """Return weights of MFN under the authors' names."""
+    return authors_state("mfn", seed=1)
+
+
+class ForeignLibrary:
+    """Classes that exist only until a test has written its file, as the authors' exist only in their own checkout."""
+
+    def __init__(self) -> None:
+        self.package, self.module = types.ModuleType("networks"), types.ModuleType("networks.MixedFeatureNet")
+        for name in ("MixedFeatureNet", "Layer"):
+            setattr(self.module, name, type(name, (nn.Module,), {"__module__": self.module.__name__}))
+
+    def look_alike(self, state: dict[str, Tensor]) -> nn.Module:
+        """Make a module of these classes whose `state_dict()` has the given names."""
+        root: nn.Module = self.module.MixedFeatureNet()
+        for name, value in state.items():
+            *path, leaf = name.split(".")
+            owner = root
+            for part in path:
+                if part not in owner._modules:
+                    owner.add_module(part, self.module.Layer())
+                owner = owner.get_submodule(part)
+            if "running" in leaf or "tracked" in leaf:
+                owner.register_buffer(leaf, value)
+            else:
+                owner.register_parameter(leaf, nn.Parameter(value))
+        return root
+
+    def save(self, module: nn.Module, path: Path, *, zipped: bool) -> Path:
+        """Pickle the whole module; after that nobody can import its classes."""
+        with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+            # The older layout also stores source text, which a class without a file has not.
+            warnings.filterwarnings("ignore", "Couldn't retrieve source code")
+            for library in (self.package, self.module):
+                patch.setitem(sys.modules, library.__name__, library)
+            torch.save(module, path, _use_new_zipfile_serialization=zipped)
+        return path
+
+
+@pytest.fixture
+def foreign() -> ForeignLibrary:
+    """Return a library with which whole modules are pickled."""
+    return ForeignLibrary()
