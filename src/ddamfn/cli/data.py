@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ddamfn.cli import data_draw
 from ddamfn.cli.output import plain
 from ddamfn.cli.parser import positive_integer
-from ddamfn.cli.progress import Reporter
+from ddamfn.cli.progress import Bar
 from ddamfn.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,31 +21,6 @@ KINDS = (
     *("folder", "table"),
 )
 RULES = ("majority", "probability", "multi_target", "argmax")
-
-
-class _Bar:
-    """Progress of work whose beginning an earlier run may have done."""
-
-    def __init__(self, quiet: bool, resumes: bool) -> None:
-        self._quiet = quiet
-        self._resumes = resumes
-        self._reporter: Reporter | None = None
-        self._done = 0
-
-    def __call__(self, done: int, total: int) -> None:
-        if self._reporter is None:
-            # Only what is left is counted, so that rate and remaining time are those of this run.
-            self._done = done if self._resumes else 0
-            self._reporter = Reporter(total - self._done, quiet=self._quiet).__enter__()
-            if self._done and not self._quiet:
-                self._reporter.message(f"going on after {done:,} of {total:,} pictures")
-        for _ in range(done - self._done):
-            self._reporter.advance()
-        self._done = done
-
-    def close(self) -> None:
-        if self._reporter is not None:
-            self._reporter.__exit__(None, None, None)
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -122,8 +97,7 @@ def run_prepare(args: argparse.Namespace) -> int:
         alignment = Alignment(args.template, args.margin)
     except ConfigError as error:
         raise UsageError(f"--margin: {error}") from error
-    bar = _Bar(args.quiet, resumes=True)
-    try:
+    with Bar(quiet=args.quiet, resumes=True) as bar:
         prepared = prepare(
             open_dataset(args.source, args.kind),
             args.destination,
@@ -132,8 +106,6 @@ def run_prepare(args: argparse.Namespace) -> int:
             progress=bar,
             landmarks_from=args.landmarks_from,
         )
-    finally:
-        bar.close()
     _print_prepared(prepared)
     return 0
 
@@ -150,8 +122,7 @@ def run_check(args: argparse.Namespace) -> int:
     from ddamfn.data import open_dataset
     from ddamfn.data.doctor import check
 
-    bar = _Bar(args.quiet, resumes=False)
-    try:
+    with Bar(quiet=args.quiet) as bar:
         report = check(
             open_dataset(args.root, args.kind),
             rule=args.rule,
@@ -159,8 +130,6 @@ def run_check(args: argparse.Namespace) -> int:
             workers=args.workers,
             progress=bar,
         )
-    finally:
-        bar.close()
     if args.format == "json":
         print(json.dumps(report.to_dict(), indent=2))
     else:

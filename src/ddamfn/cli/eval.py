@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ddamfn.cli.data import KINDS, RULES
 from ddamfn.cli.parser import positive_integer
 
 if TYPE_CHECKING:
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from ddamfn.evaluate.logit_table import LogitTable
     from ddamfn.evaluate.report import Report
     from ddamfn.recognizer import Classifier
-
-_RULES = ("majority", "probability", "multi_target", "argmax")
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -29,9 +28,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--data", metavar="ROOT", required=True, help="a data set in its own layout, or prepared")
     parser.add_argument("--split", default="test", help="split to score (default: test)")
     parser.add_argument(
-        "--rule", choices=_RULES, default="majority", help="how votes become a label (default: majority)"
+        "--rule", choices=RULES, default="majority", help="how votes become a label (default: majority)"
     )
-    parser.add_argument("--kind", help="name the data set's layout where it is not recognised, such as rafdb")
+    parser.add_argument("--kind", choices=KINDS, help="the data set's layout, where it is not recognised")
     parser.add_argument(
         "--duplicate-free",
         action="store_true",
@@ -39,6 +38,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     parser.add_argument("--format", choices=("table", "json"), default="table", help="of the report (default: table)")
     parser.add_argument("--output", metavar="DIR", help="write scores.json, predictions.csv and plots there")
+    parser.add_argument("--record", action="store_true", help="also write the scores into the weights' card")
     parser.add_argument(
         "--workers", type=positive_integer, metavar="N", help="threads that detect (default: all cores)"
     )
@@ -69,6 +69,8 @@ def run(args: argparse.Namespace) -> int:
         print()
     if args.output is not None:
         _write(report, Path(args.output))
+    if args.record:
+        _record(report, args.weights)
     return 1 if table.unreadable else 0
 
 
@@ -100,6 +102,21 @@ def _without_twins(table: "LogitTable", dataset: "Dataset | None", args: argpars
     if dataset is None:
         raise UsageError("--duplicate-free compares the pictures themselves: give the data set, not a prepared one")
     return table.without(twins(dataset, near=True, workers=args.workers))
+
+
+def _record(report: "Report", weights: str | None) -> None:
+    """Put the scores on the weights' card, in place of older ones of the same data set, split and rule."""
+    from datetime import UTC, datetime
+
+    from ddamfn.weights import find_weights, write_card
+
+    network, card = find_weights(weights)
+    score = {"date": datetime.now(UTC).date().isoformat(), **report.to_dict()}
+    # What the card itself says elsewhere, or what is empty, is left out.
+    for name in ("weights", "temperature", "unanswerable_classes", "unasked_labels", "unreadable"):
+        if not score[name] or name in ("weights", "temperature"):
+            del score[name]
+    write_card(card.with_score(score), network.with_name(f"{network.stem}.json"))
 
 
 def _write(report: "Report", folder: Path) -> None:

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     prepared = None
     if args.data is not None:
         with Bar(quiet=args.quiet, resumes=True) as bar:
-            prepared = open_prepared(Path(args.data), finished.data.alignment, bar)
+            prepared = open_prepared(Path(args.data), finished.run.data.alignment, bar)
     done = export_run(finished, args.name, args.output, precision=args.precision, prepared=prepared)
     parity, size = done.parity, done.path.stat().st_size
     print(f"{done.path}  {size / 1e6:.2f} MB, {parity.precision}, temperature {done.card.temperature:.3f}")

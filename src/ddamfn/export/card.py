@@ -1,7 +1,6 @@
 """The card of exported weights, written from what the run recorded; nothing on it is typed by hand."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from ddamfn.data.catalog import CARDS
@@ -18,7 +17,7 @@ _CODE_LICENCE = "MIT"
 
 
 def build_card(
-    run: FinishedRun,
+    finished: FinishedRun,
     name: str,
     *,
     file: str,
@@ -31,7 +30,7 @@ def build_card(
     """Write a card; `scores` are added to it later, by measuring.
 
     Args:
-        run: the run and the checkpoint that was exported.
+        finished: the run and the checkpoint that was exported.
         name: how users call the weights.
         file: name of the ONNX file.
         sha256: of the ONNX file.
@@ -43,31 +42,31 @@ def build_card(
     Raises:
         WeightsError: if the card would not be usable.
     """
-    side = run.data.alignment.side_px
+    side = finished.run.data.alignment.side_px
     known = None if trained_on is None else CARDS.get(trained_on.dataset)
     title = trained_on.dataset if known is None and trained_on is not None else known.title if known else "not recorded"
     return Card(
         name=name,
         architecture={
-            "name": run.config["model"]["name"],
-            "num_classes": len(run.classes),
-            "num_heads": len(run.row["head_means"]),
-            "parameters": count_parameters(run.network),
-            "gmac": round(count_macs(run.network, (side, side)) / 1e9, 4),
+            "name": finished.run.model.name,
+            "num_classes": len(finished.classes),
+            "num_heads": len(finished.row["head_means"]),
+            "parameters": count_parameters(finished.network),
+            "gmac": round(count_macs(finished.network, (side, side)) / 1e9, 4),
         },
-        labels=run.classes,
+        labels=finished.classes,
         input_side_px=side,
-        appearance={"colour": run.data.appearance.colour, "detail_px": run.data.appearance.detail_px},
-        mean=run.data.mean,
-        std=run.data.std,
+        appearance={"colour": finished.run.data.appearance.colour, "detail_px": finished.run.data.appearance.detail_px},
+        mean=finished.run.data.mean,
+        std=finished.run.data.std,
         alignment={
-            "template": run.data.alignment.template,
-            "margin": run.data.alignment.margin,
+            "template": finished.run.data.alignment.template,
+            "margin": finished.run.data.alignment.margin,
             "side_px": side,
             "detector": DETECTOR,
         },
         temperature=temperature,
-        training={"data": title, **_training(run), **(notes or {})},
+        training={"data": title, **_training(finished), **(notes or {})},
         scores=(),
         licence=_CODE_LICENCE,
         rights=_rights(title, known.licence if known else ""),
@@ -77,28 +76,21 @@ def build_card(
     )
 
 
-def add_score(card: Card, score: Mapping[str, Any]) -> Card:
-    """The card with one more measured score, in place of an older one of the same data set, split and rule."""
-    same = ("dataset", "split", "rule")
-    others = [old for old in card.scores if any(old.get(key) != score.get(key) for key in same)]
-    return replace(card, scores=(*others, dict(score)))
-
-
-def _training(run: FinishedRun) -> dict[str, Any]:
-    valid = run.row["valid"]
-    how = "highest validation accuracy" if run.checkpoint == "best" else "last epoch"
+def _training(finished: FinishedRun) -> dict[str, Any]:
+    valid = finished.row["valid"]
+    how = "highest validation accuracy" if finished.checkpoint == "best" else "last epoch"
     return {
-        "rule": run.data.rule,
-        "recipe": run.config["recipe"],
-        "seed": run.config["seed"],
-        "commit": run.environment.get("commit"),
-        "epochs": sum(phase["epochs"] for phase in run.config["phases"]),
-        "selection": f"{how}, epoch {run.row['epoch']}; the test split was not looked at",
+        "rule": finished.run.data.rule,
+        "recipe": finished.run.recipe,
+        "seed": finished.run.seed,
+        "commit": finished.environment.get("commit"),
+        "epochs": finished.run.epochs,
+        "selection": f"{how}, epoch {finished.row['epoch']}; the test split was not looked at",
         "validation": {
-            "rule": run.data.validation_rule,
+            "rule": finished.run.data.validation_rule,
             **{key: valid[key] for key in ("n", "correct", "accuracy", "ci95", "mean_class_accuracy", "macro_f1")},
         },
-        "environment": {key: run.environment.get(key) for key in ("ddamfn", "torch", "python", "device")},
+        "environment": {key: finished.environment.get(key) for key in ("ddamfn", "torch", "python", "device")},
     }
 
 

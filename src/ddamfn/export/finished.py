@@ -9,10 +9,10 @@ from typing import Any, Literal, get_args
 from torch import nn
 
 from ddamfn.errors import ConfigError, TrainingError, UsageError
-from ddamfn.faces import Alignment, Appearance
 from ddamfn.models import create_model
 from ddamfn.train.checkpoint import load_network
-from ddamfn.train.config import Data, Run
+from ddamfn.train.config import Run
+from ddamfn.train.settings import run_from_dict
 
 Checkpoint = Literal["best", "last"]
 
@@ -26,8 +26,7 @@ class FinishedRun:
         checkpoint: which checkpoint.
         network: with the checkpoint's weights, in evaluation mode, on the CPU.
         classes: canonical names in the order of the network's outputs.
-        data: how pictures became tensors.
-        config: the run's config.json.
+        run: what the run was asked to do.
         environment: the run's environment.json.
         row: the line of metrics.jsonl that the checkpoint was kept at.
     """
@@ -36,15 +35,9 @@ class FinishedRun:
     checkpoint: Checkpoint
     network: nn.Module
     classes: tuple[str, ...]
-    data: Data
-    config: Mapping[str, Any]
+    run: Run
     environment: Mapping[str, Any]
     row: Mapping[str, Any]
-
-    @property
-    def settings(self) -> Run:
-        """What the splits of the run depend on: its data settings and its seed."""
-        return Run(recipe=self.config["recipe"], data=self.data, seed=self.config["seed"])
 
 
 def read_run(folder: str | Path, checkpoint: Checkpoint = "best") -> FinishedRun:
@@ -64,27 +57,27 @@ def read_run(folder: str | Path, checkpoint: Checkpoint = "best") -> FinishedRun
     if checkpoint not in get_args(Checkpoint):
         raise UsageError(f"a run has the checkpoints {' and '.join(get_args(Checkpoint))}, not {checkpoint!r}")
     place = Path(folder)
-    config, environment = _read_json(place / "config.json"), _read_json(place / "environment.json")
-    row = _row_of(place, config, checkpoint)
-    data = _data_settings(config["data"])
-    if row["side_px"] != data.alignment.side_px:
+    run, environment = run_from_dict(_read_json(place / "config.json")), _read_json(place / "environment.json")
+    row = _row_of(place, run, checkpoint)
+    side_px = run.data.alignment.side_px
+    if row["side_px"] != side_px:
         raise ConfigError(
-            f"{place} was last trained at {row['side_px']} px, and its crops have {data.alignment.side_px} px: such a "
+            f"{place} was last trained at {row['side_px']} px, and its crops have {side_px} px: such a "
             "network would be used at a size it has not seen; end the run with a phase at the crops' size"
         )
     classes = tuple(row["valid"]["classes"])
-    network = create_model(config["model"]["name"], num_classes=len(classes), **config["model"]["options"])
+    network = create_model(run.model.name, num_classes=len(classes), **run.model.options)
     weights = load_network(place / "checkpoints" / f"{checkpoint}.safetensors")
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
         raise TrainingError(f"{place}: the checkpoint does not fit the network of config.json: {error}") from error
-    return FinishedRun(place, checkpoint, network.eval(), classes, data, config, environment, row)
+    return FinishedRun(place, checkpoint, network.eval(), classes, run, environment, row)
 
 
-def _row_of(place: Path, config: Mapping[str, Any], checkpoint: Checkpoint) -> dict[str, Any]:
+def _row_of(place: Path, run: Run, checkpoint: Checkpoint) -> dict[str, Any]:
     """Find the line of metrics.jsonl that belongs to a checkpoint, by the rule that the training keeps it by."""
-    before = sum(phase["epochs"] for phase in config["phases"][:-1])
+    before = sum(phase.epochs for phase in run.phases[:-1])
     rows = [row for row in _read_rows(place / "metrics.jsonl") if row["epoch"] > before]
     if not rows:
         raise TrainingError(f"{place}: the run's last phase has no epoch yet; go on with ddamfn train --resume")
@@ -108,14 +101,3 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(plain, dict):
         raise TrainingError(f"{path}: holds no JSON object; name a folder below runs/")
     return plain
-
-
-def _data_settings(plain: Mapping[str, Any]) -> Data:
-    """Build the run's data settings from config.json."""
-    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
-    values["alignment"] = Alignment(**plain["alignment"])
-    values["appearance"] = Appearance(**plain["appearance"])
-    try:
-        return Data(**values)
-    except TypeError as error:
-        raise TrainingError(f"config.json has data settings that this version does not know: {error}") from error

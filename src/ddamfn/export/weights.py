@@ -49,7 +49,7 @@ class Exported:
 
 
 def export_run(
-    run: FinishedRun,
+    finished: FinishedRun,
     name: str,
     folder: str | Path,
     *,
@@ -60,7 +60,7 @@ def export_run(
     """Export a checkpoint; nothing is left behind if the file does not pass its gate.
 
     Args:
-        run: the run and its checkpoint.
+        finished: the run and its checkpoint.
         name: of the weights and their files.
         folder: where to write; made if need be.
         precision: how weights are stored.
@@ -76,18 +76,18 @@ def export_run(
     place = Path(folder)
     temperature, fitted_on = 1.0, "not fitted: no data given"
     if prepared is None:
-        inputs, faces = _drawn_inputs(run, least_faces), f"{least_faces:,} drawn faces"
+        inputs, faces = _drawn_inputs(finished, least_faces), f"{least_faces:,} drawn faces"
     else:
-        train, valid = load_splits(prepared, run.settings, torch.device("cpu"))
-        inputs, faces = _data_inputs(run, train, valid, least_faces)
-        logits = answer(run.network, valid, run.data, _BATCH).logits
+        train, valid = load_splits(prepared, finished.run, torch.device("cpu"))
+        inputs, faces = _data_inputs(finished, train, valid, least_faces)
+        logits = answer(finished.network, valid, finished.run.data, _BATCH).logits
         temperature = fit_temperature(logits.numpy(), valid.targets.numpy())
-        fitted_on = f"{len(valid):,} validation pictures, rule {run.data.validation_rule}"
+        fitted_on = f"{len(valid):,} validation pictures, rule {finished.run.data.validation_rule}"
     path, draft = place / f"{name}.onnx", place / f".{name}.ungated.onnx"
     try:
         place.mkdir(parents=True, exist_ok=True)
-        export_onnx(run.network, draft, precision=precision, side_px=run.data.alignment.side_px)
-        parity = check_parity(run.network, draft, inputs, precision, least_faces=least_faces)
+        export_onnx(finished.network, draft, precision=precision, side_px=finished.run.data.alignment.side_px)
+        parity = check_parity(finished.network, draft, inputs, precision, least_faces=least_faces)
         content = draft.read_bytes()
         draft.replace(path)
     except OSError as error:
@@ -96,7 +96,7 @@ def export_run(
         draft.unlink(missing_ok=True)
     notes: dict[str, Any] = {"temperature": fitted_on, "parity": {"faces": faces, **parity.to_dict()}}
     card = build_card(
-        run,
+        finished,
         name,
         file=path.name,
         sha256=sha256(content),
@@ -111,7 +111,7 @@ def export_run(
 
 
 def _data_inputs(
-    run: FinishedRun, train: TensorSplit, valid: TensorSplit, count: int
+    finished: FinishedRun, train: TensorSplit, valid: TensorSplit, count: int
 ) -> tuple[NDArray[np.float32], str]:
     """Normalised faces spread evenly over validation, and over train where validation has too few."""
     chosen = _spread(valid, count)
@@ -119,7 +119,7 @@ def _data_inputs(
     if len(chosen) < count:
         more = _spread(train, count - len(chosen))
         chosen, words = torch.cat([chosen, more]), f"{words} and {len(more):,} training faces"
-    inputs = to_input(chosen.float() / 255, run.data.mean, run.data.std)
+    inputs = to_input(chosen.float() / 255, finished.run.data.mean, finished.run.data.std)
     return inputs.contiguous().numpy(), words
 
 
@@ -128,9 +128,11 @@ def _spread(split: TensorSplit, count: int) -> Tensor:
     return split.images[rows]
 
 
-def _drawn_inputs(run: FinishedRun, count: int) -> NDArray[np.float32]:
+def _drawn_inputs(finished: FinishedRun, count: int) -> NDArray[np.float32]:
     """Normalised drawn faces of all the network's classes."""
-    generator, side = np.random.default_rng(0), run.data.alignment.side_px
-    labels = [run.classes[i % len(run.classes)] for i in range(count)]
+    generator, side = np.random.default_rng(0), finished.run.data.alignment.side_px
+    labels = [finished.classes[i % len(finished.classes)] for i in range(count)]
     crops = np.stack([drawn_face(label, generator, side)[0] for label in labels])
-    return normalise(apply_appearance(crops, run.data.appearance), run.data.mean, run.data.std)
+    return normalise(
+        apply_appearance(crops, finished.run.data.appearance), finished.run.data.mean, finished.run.data.std
+    )

@@ -8,13 +8,15 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypedDict, cast
 
 from ddamfn.errors import UnknownLabel, WeightsError
 from ddamfn.labels import canonical
+from ddamfn.weights.calibration import CalibrationCard, calibration_problem
 
 CARD_FORMAT = 1
 """Version of the card's layout; a reader refuses newer ones."""
@@ -67,6 +69,8 @@ class Card:
         file: name of the ONNX file beside the card.
         sha256: of the ONNX file, 64 lower-case hexadecimal digits.
         precision: in which the file stores the weights; they are computed in float32 either way.
+        calibration: how honest the confidence is on validation, and from where on answers keep which precision; None
+            if it was not measured.
     """
 
     name: str
@@ -85,6 +89,7 @@ class Card:
     file: str
     sha256: str
     precision: Literal["float32", "float16"] = "float32"
+    calibration: CalibrationCard | None = None
 
     def __post_init__(self) -> None:
         """Check what a program relies on.
@@ -114,7 +119,7 @@ class Card:
             raise WeightsError(
                 f"the card of {name!r} has layout {layout!r}, this program reads {CARD_FORMAT}: update ddamfn"
             )
-        missing = [entry.name for entry in fields(cls) if entry.name not in plain and entry.name != "precision"]
+        missing = [entry.name for entry in fields(cls) if entry.name not in plain and entry.default is MISSING]
         if missing:
             raise WeightsError(f"the card of {name!r} lacks {', '.join(missing)}: export the weights again")
         values = {entry.name: plain[entry.name] for entry in fields(cls) if entry.name in plain}
@@ -128,6 +133,12 @@ class Card:
     def score(self, split: str = "test") -> Mapping[str, Any] | None:
         """Return the first measured score on `split`, or None if there is none."""
         return next((score for score in self.scores if score.get("split") == split), None)
+
+    def with_score(self, score: Mapping[str, Any]) -> "Card":
+        """Return the card with one more measured score, in place of one of the same data set, split and rule."""
+        same = ("dataset", "split", "rule")
+        others = [old for old in self.scores if any(old.get(key) != score.get(key) for key in same)]
+        return replace(self, scores=(*others, dict(score)))
 
 
 def read_card(path: str | os.PathLike[str]) -> Card:
@@ -156,7 +167,7 @@ def write_card(card: Card, path: str | os.PathLike[str]) -> None:
     target = Path(path)
     partial = target.with_name(f".{target.name}.part")
     try:
-        partial.write_text(json.dumps(card.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.write_text(_readable(card.to_dict()), encoding="utf-8")
         partial.replace(target)
     except OSError as error:
         raise WeightsError(f"cannot write the card {target}: {error.strerror or error}") from None
@@ -185,6 +196,14 @@ def verify(card: Card, network: str | os.PathLike[str]) -> bytes:
     return content
 
 
+def _readable(plain: Mapping[str, Any]) -> str:
+    """Return indented JSON in which a list of numbers or names takes one line, not one an entry."""
+    text = json.dumps(plain, indent=2, ensure_ascii=False)
+    # A line break never stands inside a JSON string, so brackets that follow or precede one are brackets of lists.
+    flat = re.compile(r"\[\n([^\[\]{}]*)\n *\]")
+    return flat.sub(lambda found: f"[{' '.join(found.group(1).split())}]", text) + "\n"
+
+
 def _problem(card: Card) -> str | None:
     """Name the first field that cannot be right."""
     try:
@@ -204,4 +223,5 @@ def _problem(card: Card) -> str | None:
         (all({"split", "accuracy"} <= set(score) for score in card.scores), "a score lacks its split or accuracy"),
         (card.file == Path(card.file).name != "", "file must be a plain file name"),
     )
-    return next((message for fine, message in checks if not fine), None)
+    wrong = next((message for fine, message in checks if not fine), None)
+    return wrong or (None if card.calibration is None else calibration_problem(card.calibration))
