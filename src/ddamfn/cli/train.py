@@ -5,42 +5,64 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
+from ddamfn.cli.data import KINDS
+from ddamfn.cli.output import plain
 from ddamfn.cli.parser import positive_integer
-from ddamfn.errors import MissingExtra, UsageError
+from ddamfn.errors import ConfigError, DdamfnError, MissingExtra, UsageError
 
 if TYPE_CHECKING:
     import torch
-    from rich.progress import Progress, TaskID
+
+    from ddamfn.preparation import Prepared
+    from ddamfn.train import Outcome, Run
+
+_MOST_NAMES = 5
+"""Unreadable pictures that are named; the others are in the manifest."""
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[Any]") -> None:
-    """Add the verb."""
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the verb to the command line."""
     parser = subparsers.add_parser(
         "train",
         help="train a network from a recipe",
-        description="Train a network. Everything goes into RUNS/NAME: settings, curves, checkpoints; --resume goes on after a kill. "
-        "Selection is on validation pictures; the test split is for `ddamfn eval` alone.",
+        description="Trains a network. Everything goes into RUNS/NAME: settings, curves, checkpoints; --resume goes on "
+        "after a stop or a kill. Selection is on validation pictures; the test split is for ddamfn eval alone.",
     )
     parser.add_argument("recipe", metavar="RECIPE", help="name of a recipe; `ddamfn train list` shows them all")
     parser.add_argument(
         "--data", type=Path, metavar="ROOT", help="a data set in its official layout, or a prepared set"
     )
-    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", dest="assignments",
-                        help="change a setting, such as optimiser.lr=0.02 or seed=1 (values are JSON); may be repeated")  # fmt: skip
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs (default: runs)")
+    parser.add_argument("--kind", choices=KINDS, help="the data set's layout, where it is not recognised")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        dest="assignments",
+        help="change a setting, such as optimiser.lr=0.02, phases.0.epochs=5 or seed=1 (JSON); may be repeated",
+    )
+    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder of all runs (runs)")
     parser.add_argument("--name", help="name of this run (default: recipe and seed)")
     parser.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
     parser.add_argument("--device", help="cpu, cuda or cuda:N (default: cuda where there is one)")
-    parser.add_argument("--threads", type=positive_integer, help="CPU threads (default: torch's choice)")
+    parser.add_argument("--threads", type=positive_integer, metavar="N", help="CPU threads (default: PyTorch's choice)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar, one line an epoch")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Carry out `ddamfn train`."""
+    """Train, and print what was reached on validation.
+
+    Returns:
+        0.
+
+    Raises:
+        MissingExtra: if PyTorch or another package of the extra "train" is not installed.
+        UsageError: if recipe, settings, name and data do not make a run.
+        DdamfnError: if the data cannot be used or the run cannot go on.
+    """
     try:
         import torch
 
@@ -51,27 +73,44 @@ def run(args: argparse.Namespace) -> int:
         for name, make in train.RECIPES.items():
             print(f"{name:22} {(make.__doc__ or '').splitlines()[0]}")
         return 0
-    settings = train.override(train.recipe(args.recipe), assignments(args.assignments))
-    if args.data is None:
-        raise UsageError("ddamfn train needs --data ROOT, a data set or a prepared set")
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    folder = args.runs / (args.name or f"{args.recipe}-seed{settings.seed}")
+    try:
+        settings = train.override(train.recipe(args.recipe), assignments(args.assignments))
+        folder = args.runs / run_name(args.name, settings)
+        if args.data is None:
+            raise UsageError("ddamfn train needs --data ROOT, a data set or a prepared set")
+        if args.threads:
+            torch.set_num_threads(args.threads)
+        outcome = _train(args, settings, folder)
+    except ConfigError as error:
+        raise UsageError(str(error)) from error
+    except KeyboardInterrupt:
+        print("\nddamfn: stopped; the same command with --resume goes on", file=sys.stderr)
+        raise
+    _print_outcome(outcome)
+    return 0
+
+
+def _train(args: argparse.Namespace, settings: "Run", folder: Path) -> "Outcome":
+    """Prepare the data, train, draw the curves."""
+    from ddamfn import train
+    from ddamfn.cli.epochs import EpochBars
+    from ddamfn.cli.progress import Bar
+
     device = choose_device(args.device)
-    with EpochBars(quiet=args.quiet) as bars:
-        prepared = train.open_prepared(args.data, settings.data.alignment, bars.prepared)
-        splits = train.load_splits(prepared, settings, device)
+    with Bar(quiet=args.quiet, resumes=True) as bar:
+        prepared = train.open_prepared(args.data, settings.data.alignment, bar, kind=args.kind)
+    _report_prepared(prepared)
+    splits = train.load_splits(prepared, settings, device)
+    if not args.quiet:
+        print(
+            f"ddamfn: {len(splits[0]):,} pictures to train on, {len(splits[1]):,} to select on "
+            f"({splits[1].origin}); {len(splits[0].classes)} classes, on {device}",
+            file=sys.stderr,
+        )
+    with EpochBars(quiet=args.quiet, draw=lambda: draw_curves(folder)) as bars:
         outcome = train.fit(settings, *splits, folder, bars, resume=args.resume)
     draw_curves(folder)
-    for name, row in (("last", outcome.last), ("best", outcome.best)):
-        scores = row["valid"]
-        print(
-            f"{name}: epoch {row['epoch']}, validation {scores['correct']}/{scores['n']} = {scores['accuracy']:.4f} "
-            f"(95 %: {scores['ci95'][0]:.4f} to {scores['ci95'][1]:.4f}), "
-            f"mean class accuracy {scores['mean_class_accuracy']:.4f}"
-        )
-    print(f"weights: {folder / 'checkpoints' / 'best.safetensors'}")
-    return 0
+    return outcome
 
 
 def assignments(texts: Sequence[str]) -> dict[str, Any]:
@@ -90,6 +129,19 @@ def assignments(texts: Sequence[str]) -> dict[str, Any]:
         except ValueError:
             values[name] = value
     return values
+
+
+def run_name(name: str | None, settings: "Run") -> str:
+    """Name of the run's folder: as asked, or made of recipe and seed.
+
+    Raises:
+        UsageError: if it is no name of a folder inside another.
+    """
+    if name is None:
+        return f"{settings.recipe}-seed{settings.seed}"
+    if not name.strip(". ") or Path(name).name != name:
+        raise UsageError(f"--name {name!r} is no folder's name; --runs says where it lies")
+    return name
 
 
 def choose_device(name: str | None) -> "torch.device":
@@ -111,82 +163,37 @@ def choose_device(name: str | None) -> "torch.device":
 
 
 def draw_curves(folder: Path) -> None:
-    """Draw curves.png from a run's metrics.jsonl."""
-    from ddamfn.evaluate.plots import plot_training_curves
+    """Draw curves.png from a run's metrics.jsonl; a run is not lost because that fails."""
+    try:
+        from ddamfn.evaluate.plots import plot_training_curves
 
-    plot_training_curves(folder / "metrics.jsonl", folder / "curves.png")
+        plot_training_curves(folder / "metrics.jsonl", folder / "curves.png", title=folder.name)
+    except (DdamfnError, OSError) as error:
+        print(f"ddamfn: curves.png is not drawn: {error}", file=sys.stderr)
 
 
-class EpochBars:
-    """A progress bar an epoch on a terminal's standard error, and one line an epoch everywhere."""
+def _report_prepared(prepared: "Prepared") -> None:
+    """Say on standard error how many pictures have no face or cannot be read, and name some of the latter."""
+    total, resized, unreadable = (
+        sum(counts[what] for counts in prepared.counts.values()) for what in ("pictures", "resized", "unreadable")
+    )
+    if resized:
+        print(f"ddamfn: no face found in {resized:,} of {total:,} pictures; they are used whole", file=sys.stderr)
+    if unreadable:
+        print(f"ddamfn: {unreadable:,} of {total:,} pictures cannot be read and are left out:", file=sys.stderr)
+        bad = [row for row in prepared.manifest() if row.outcome.error]
+        for row in bad[:_MOST_NAMES]:
+            print(f"ddamfn:   {plain(f'{row.key}: {row.outcome.error}')}", file=sys.stderr)
+        if len(bad) > _MOST_NAMES:
+            print(f"ddamfn:   and more; see {prepared.folder / 'manifest.csv'}", file=sys.stderr)
 
-    def __init__(self, *, quiet: bool) -> None:
-        self._live = not quiet and sys.stderr.isatty()
-        self._bar: tuple[Progress, TaskID] | None = None
 
-    def __enter__(self) -> Self:
-        """Nothing is shown before the first epoch."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Take the bar away."""
-        self._close()
-
-    def prepared(self, done: int, total: int) -> None:
-        """Show how many pictures are detected and aligned."""
-        if done < total and self._bar is None:
-            self._open("aligning faces", total)
-        self._update(done)
-        if done == total:
-            self._close()
-
-    def epoch_started(self, epoch: int, epochs: int, pictures: int, side_px: int) -> None:
-        """Open an epoch's bar."""
-        self._open(f"epoch {epoch}/{epochs}, {side_px} px", pictures)
-        self._done = 0
-
-    def step_done(self, pictures: int, loss: float | None, accuracy: float | None) -> None:
-        """Move the bar."""
-        self._done += pictures
-        text = "" if loss is None or accuracy is None else f"loss {loss:.3f}  accuracy {accuracy:.3f}"
-        self._update(self._done, text)
-
-    def epoch_done(self, row: dict[str, Any]) -> None:
-        """Print the epoch's line."""
-        self._close()
-        heads = " ".join(f"{mean:.2f}" for mean in row["head_means"])
+def _print_outcome(outcome: "Outcome") -> None:
+    for name, row in (("last", outcome.last), ("best", outcome.best)):
+        scores = row["valid"]
         print(
-            f"epoch {row['epoch']:3d}  {row['side_px']} px  lr {row['lr']:.2e}  loss {row['train']['loss']:.3f}  "
-            f"train {row['train']['accuracy']:.4f}  valid {row['valid']['accuracy']:.4f}  heads {heads}  "
-            f"{row['pictures_per_second']:.0f}/s",
-            file=sys.stderr,
-            flush=True,
+            f"{name}: epoch {row['epoch']}, validation {scores['correct']}/{scores['n']} = {scores['accuracy']:.4f} "
+            f"(95 %: {scores['ci95'][0]:.4f} to {scores['ci95'][1]:.4f}), "
+            f"mean class accuracy {scores['mean_class_accuracy']:.4f}"
         )
-
-    def _open(self, title: str, total: int) -> None:
-        self._close()
-        if not self._live:
-            return
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
-        )  # fmt: skip
-        bar = Progress(*columns, console=Console(stderr=True), transient=True)
-        self._bar = bar, bar.add_task(title, total=total, note="", rate="")
-        bar.start()
-
-    def _update(self, done: int, note: str = "") -> None:
-        if self._bar is not None:
-            bar, task = self._bar
-            speed = bar.tasks[0].speed
-            bar.update(task, completed=done, note=note, rate=f"{speed:.0f}/s" if speed else "")
-
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar[0].stop()
-            self._bar = None
+    print(f"weights: {outcome.folder / 'checkpoints' / 'best.safetensors'}")

@@ -13,7 +13,7 @@ from ddamfn.errors import ConfigError
 AttentionLossForm = Literal["mean_pair", "slide_sum"]
 
 FLOOR = 1e-6
-"""Smallest mean pairwise difference that counts. Equal maps then give a loss of 1e6 instead of infinity, and no gradient.
+"""Smallest mean pairwise difference that counts: equal maps give a loss of 1e6 instead of infinity, and no gradient.
 
 Two untrained heads stand at about 8e-3, so the floor is out of the way of any real training.
 """

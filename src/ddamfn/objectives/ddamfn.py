@@ -4,7 +4,7 @@ Source: Zhang et al. 2023, Eq. 10: L = L_cls + 0.1 L_att.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from torch import Tensor
 
@@ -42,6 +42,10 @@ class DDAMFNObjective:
     def __post_init__(self) -> None:
         if self.attention_weight < 0:
             raise ConfigError(f"attention_weight must be 0 or more, not {self.attention_weight}")
+        if self.attention_form not in get_args(AttentionLossForm):
+            raise ConfigError(
+                f"attention_form is one of {', '.join(get_args(AttentionLossForm))}, not {self.attention_form!r}"
+            )
         if not 0 <= self.label_smoothing < 1:
             raise ConfigError(f"label_smoothing must be at least 0 and below 1, not {self.label_smoothing}")
 

@@ -1,11 +1,12 @@
 """Training: typed recipes, one loop, runs that survive a kill. Needs PyTorch (`pip install "ddamfn[train]"`)."""
 
-from ddamfn.train.config import Augment, Data, Model, Optimiser, Phase, Run, Schedule, override
+from ddamfn.train.config import Augment, Data, Model, Optimiser, Phase, Run, Schedule
 from ddamfn.train.loop import Outcome, Reporter, fit
 from ddamfn.train.recipes import RECIPES, recipe
+from ddamfn.train.settings import override, run_from_dict
 from ddamfn.train.sources import load_splits, open_prepared
 
 __all__ = [
     "RECIPES", "Augment", "Data", "Model", "Optimiser", "Outcome", "Phase", "Reporter", "Run", "Schedule", "fit",
-    "load_splits", "open_prepared", "override", "recipe",
+    "load_splits", "open_prepared", "override", "recipe", "run_from_dict",
 ]  # fmt: skip

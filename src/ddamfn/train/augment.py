@@ -4,6 +4,8 @@ Source: the order flip, geometry, photometry, erasing follows the authors' recip
 AAAI 2020.
 """
 
+from typing import Any
+
 import kornia.augmentation as K
 import torch
 from torch import Tensor, nn
@@ -19,18 +21,20 @@ class Augmenter(nn.Module):
 
     def __init__(self, config: Augment, side_px: int) -> None:
         super().__init__()
-        self.changes = K.AugmentationSequential(*_changes(config, side_px), data_keys=["input"])
-        self.empty = not _changes(config, side_px)
+        changes = _changes(config, side_px)
+        self.changes = K.AugmentationSequential(*changes, data_keys=["input"])
+        self.empty = not changes
 
     def forward(self, images: Tensor) -> Tensor:
+        """Change pictures, each in its own way; the result stays in 0..1."""
         if self.empty:
             return images
         changed: Tensor = self.changes(images)
         return changed.clamp(0, 1)
 
 
-def _changes(config: Augment, side_px: int) -> list[nn.Module]:
-    changes: list[nn.Module] = []
+def _changes(config: Augment, side_px: int) -> list[Any]:
+    changes: list[Any] = []
     if config.flip:
         changes.append(K.RandomHorizontalFlip(p=config.flip))
     if config.affine:
@@ -60,10 +64,19 @@ def _changes(config: Augment, side_px: int) -> list[nn.Module]:
 
 
 def to_input(images: Tensor, mean: tuple[float, float, float], std: tuple[float, float, float]) -> Tensor:
-    """(B, 1 or 3, S, S) float in 0..1 to the network's normalised RGB input (B, 3, S, S), channels last in memory."""
-    means = torch.tensor(mean, device=images.device).view(1, 3, 1, 1)
-    stds = torch.tensor(std, device=images.device).view(1, 3, 1, 1)
-    return ((images - means) / stds).contiguous(memory_format=torch.channels_last)
+    """Make pictures the network's normalised RGB input.
+
+    Args:
+        images: (B, 1 or 3, S, S) float, 0..1; a grey channel stands for all three.
+        mean: of pixels in 0..1, RGB.
+        std: of pixels in 0..1, RGB.
+
+    Returns:
+        (B, 3, S, S) float32, channels last in memory.
+    """
+    means = images.new_tensor(mean).view(1, 3, 1, 1)
+    stds = images.new_tensor(std).view(1, 3, 1, 1)
+    return ((images - means) / stds).float().contiguous(memory_format=torch.channels_last)
 
 
 def seed_step(seed: int, epoch: int, step: int) -> None:

@@ -1,12 +1,13 @@
 """Checkpoints that survive a kill at any moment: written beside, flushed, then renamed over the old one."""
 
+import io
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ddamfn.errors import TrainingError
@@ -18,7 +19,10 @@ def save_state(state: Mapping[str, Any], path: Path) -> None:
     Raises:
         TrainingError: if the disk refuses; the checkpoint before is then still whole.
     """
-    _replace(path, lambda draft: torch.save(dict(state), draft))
+    # Made in memory, since torch turns a full disk into an error about its archive that names neither disk nor file.
+    content = io.BytesIO()
+    torch.save(dict(state), content)
+    replace_file(path, content.getbuffer())
 
 
 def load_state(path: Path) -> dict[str, Any]:
@@ -42,7 +46,7 @@ def save_network(weights: Mapping[str, Tensor], path: Path) -> None:
     """
     # Cloned: safetensors refuses tensors that share memory and takes row-major order alone.
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
-    _replace(path, lambda draft: save_file(plain, draft))
+    replace_file(path, safetensors.torch.save(plain))
 
 
 def load_network(path: Path) -> dict[str, Tensor]:
@@ -52,20 +56,28 @@ def load_network(path: Path) -> dict[str, Tensor]:
         TrainingError: if the file is missing or damaged.
     """
     try:
-        return load_file(path)
+        return safetensors.torch.load_file(path)
     except Exception as error:  # safetensors raises its own kinds
         raise TrainingError(f"{path}: no readable weights ({error})") from error
 
 
-def _replace(path: Path, write: Callable[[Path], None]) -> None:
+def replace_file(path: Path, content: bytes | memoryview) -> None:
+    """Write a file in one step, so that a kill, or a full disk, leaves the old one or the new one.
+
+    Raises:
+        TrainingError: if the disk refuses.
+    """
     draft = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(draft)
-        with open(draft, "rb+") as file:
+        with draft.open("wb") as file:
+            file.write(content)
+            file.flush()
             os.fsync(file.fileno())
         os.replace(draft, path)
-    except Exception as error:  # torch and safetensors wrap a full disk in errors of their own
+    except OSError as error:
         draft.unlink(missing_ok=True)
         kept = "the one before is whole" if path.exists() else "there was none before"
-        raise TrainingError(f"{path}: cannot be written ({error}); {kept}; make room and resume") from error
+        raise TrainingError(
+            f"{path}: cannot be written ({error.strerror or error}); {kept}; make room, then resume the run"
+        ) from error

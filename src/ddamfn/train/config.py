@@ -1,17 +1,25 @@
 """A training run as frozen dataclasses: all that decides its result, checked when it is made, written beside it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
+from ddamfn.data import RULES
 from ddamfn.errors import ConfigError
 from ddamfn.faces import Alignment, Appearance
+from ddamfn.labels import EXPRESSIONS
 from ddamfn.objectives import DDAMFNObjective
-
 
 OptimiserName = Literal["sgd", "adam", "adamw"]
 ScheduleName = Literal["constant", "step", "exponential", "cosine"]
+
+_FRONTAL = Alignment("ddamfn_frontal")
+_AS_IT_IS = Appearance("rgb", None)
+_DEFAULT_OBJECTIVE = DDAMFNObjective()
+
+MAX_SEED = 2**24
+"""Every step's own seed, made from this one, must fit into torch's 64 bits."""
 
 
 def _require(condition: bool, message: str) -> None:
@@ -37,18 +45,27 @@ class Data:
     classes: tuple[str, ...] | None = None
     """Canonical names to learn, in this order; None takes the data set's own."""
     validation: str | None = None
-    """Split to select on; None takes the set's own "valid", or holds out `holdout` of "train". Never the test split."""
+    """Split to select on; None takes the set's own, or holds out a part of "train". Never the test split."""
     holdout: float = 0.1
+    """Share of "train" that is held out, for a set without a validation split."""
     balanced: bool = False
     """Draw every class equally often, with replacement."""
-    alignment: Alignment = Alignment("ddamfn_frontal")
-    appearance: Appearance = Appearance("rgb", None)
+    alignment: Alignment = _FRONTAL
+    appearance: Appearance = _AS_IT_IS
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
     def __post_init__(self) -> None:
+        for rule in (self.rule, self.validation_rule):
+            _require(rule in RULES, f"no rule named {rule!r}; there are: {', '.join(RULES)}")
+        if self.classes is not None:
+            unknown = [name for name in self.classes if name not in EXPRESSIONS]
+            _require(not unknown, f"no expression named {', '.join(unknown)}; there are: {', '.join(EXPRESSIONS)}")
+            _require(len(set(self.classes)) == len(self.classes), f"a class stands twice in {list(self.classes)}")
+            _require(len(self.classes) > 1, "a network needs at least two classes")
         _require(0 < self.holdout < 1, f"holdout must lie between 0 and 1, not {self.holdout}")
         _require(self.validation != "test", "the test split is for `ddamfn eval` alone; select on another one")
+        _require(all(deviation > 0 for deviation in self.std), f"std must be above 0, not {self.std}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +103,8 @@ class Augment:
         for name in ("scale", "erase_area"):
             low, high = getattr(self, name)
             _require(0 < low <= high, f"{name} must be two rising numbers above 0, not {(low, high)}")
+        _require(self.erase_area[1] <= 1, f"erase_area is a share of the picture, at most 1, not {self.erase_area}")
+        _require(0 <= self.rotate_deg <= 180, f"rotate_deg must be 0 to 180, not {self.rotate_deg}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +123,9 @@ class Optimiser:
     def __post_init__(self) -> None:
         _require(self.name in get_args(OptimiserName), f"no optimiser named {self.name!r}")
         _require(self.lr > 0, f"lr must be above 0, not {self.lr}")
+        _require(0 <= self.momentum < 1, f"momentum must be at least 0 and below 1, not {self.momentum}")
+        _require(self.weight_decay >= 0, f"weight_decay must be 0 or more, not {self.weight_decay}")
+        _require(self.clip_norm is None or self.clip_norm > 0, f"clip_norm must be above 0 or None: {self.clip_norm}")
         _require(self.sam_rho is None or self.sam_rho > 0, f"sam_rho must be above 0 or None, not {self.sam_rho}")
 
 
@@ -123,6 +145,9 @@ class Schedule:
     def __post_init__(self) -> None:
         _require(self.name in get_args(ScheduleName), f"no schedule named {self.name!r}")
         _require(self.step_epochs > 0, f"step_epochs must be above 0, not {self.step_epochs}")
+        _require(self.gamma > 0, f"gamma must be above 0, not {self.gamma}")
+        _require(self.warmup_epochs >= 0, f"warmup_epochs must be 0 or more, not {self.warmup_epochs}")
+        _require(0 <= self.final <= 1, f"final is a factor from 0 to 1, not {self.final}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +163,7 @@ class Phase:
         _require(self.epochs > 0, f"a phase needs at least one epoch, not {self.epochs}")
         _require(self.batch_size > 1, f"batch_size must be at least 2, not {self.batch_size}")
         _require(self.side_px >= 32, f"side_px must be at least 32, not {self.side_px}")
+        _require(self.lr_factor > 0, f"lr_factor must be above 0, not {self.lr_factor}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +174,7 @@ class Run:
     model: Model = Model()
     data: Data = Data()
     augment: Augment = Augment()
-    objective: DDAMFNObjective = DDAMFNObjective()
+    objective: DDAMFNObjective = _DEFAULT_OBJECTIVE
     optimiser: Optimiser = Optimiser()
     schedule: Schedule = Schedule()
     phases: tuple[Phase, ...] = (Phase(epochs=40),)
@@ -162,6 +188,13 @@ class Run:
         _require(len(self.phases) > 0, "a run needs at least one phase")
         _require(self.ema is None or 0 < self.ema < 1, f"ema must lie between 0 and 1, not {self.ema}")
         _require(self.checkpoint_steps > 0, f"checkpoint_steps must be above 0, not {self.checkpoint_steps}")
+        _require(0 <= self.seed < MAX_SEED, f"seed must be 0 to {MAX_SEED - 1}, not {self.seed}")
+        largest, side_px = max(phase.side_px for phase in self.phases), self.data.alignment.side_px
+        _require(
+            largest <= side_px,
+            f"a phase asks for pictures of {largest} px, and the crops have {side_px} px; lower the phase's side_px or "
+            "raise data.alignment.side_px",
+        )
 
     @property
     def epochs(self) -> int:
@@ -186,45 +219,3 @@ def to_dict(config: Any) -> Any:
     if isinstance(config, tuple | list):
         return [to_dict(value) for value in config]
     return config
-
-
-def override(run: Run, assignments: Mapping[str, Any]) -> Run:
-    """Change fields by dotted name, such as `{"optimiser.lr": 0.1, "phases": [{"epochs": 5}]}`.
-
-    Raises:
-        ConfigError: if there is no such field or the value does not fit.
-    """
-    for name, value in assignments.items():
-        run = _set(run, name.split("."), value, name)
-    return run
-
-
-def _set(config: Any, path: list[str], value: Any, whole: str) -> Any:
-    head, rest = path[0], path[1:]
-    if isinstance(config, Mapping):
-        return MappingProxyType({**config, ".".join(path): value})
-    if isinstance(config, tuple) and head.isdigit() and int(head) < len(config):
-        items = list(config)
-        items[int(head)] = _set(items[int(head)], rest, value, whole) if rest else _fit(items[int(head)], value, whole)
-        return tuple(items)
-    known = [f.name for f in fields(config)] if is_dataclass(config) else []
-    if head not in known:
-        raise ConfigError(f"{whole}: no field {head!r}; there is {', '.join(known) or 'nothing'}")
-    old = getattr(config, head)
-    new = _set(old, rest, value, whole) if rest else _fit(old, value, whole)
-    return replace(config, **{head: new})  # type: ignore[type-var]
-
-
-def _fit(old: Any, value: Any, whole: str) -> Any:
-    """The value in the old one's type, so that a command line's `1` may stand for `1.0` and a list for a tuple."""
-    if isinstance(old, tuple) and old and isinstance(old[0], Phase) and isinstance(value, list):
-        return tuple(Phase(**item) for item in value)
-    if isinstance(value, list):
-        return tuple(value)
-    if isinstance(old, bool) != isinstance(value, bool) and old is not None:
-        raise ConfigError(f"{whole} takes {type(old).__name__}, not {value!r}")
-    if isinstance(old, float) and isinstance(value, int):
-        return float(value)
-    if old is None or value is None or isinstance(value, type(old)):
-        return value
-    raise ConfigError(f"{whole} takes {type(old).__name__}, not {value!r}")

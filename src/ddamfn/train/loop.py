@@ -17,7 +17,7 @@ from ddamfn.train.augment import Augmenter, seed_step, to_input
 from ddamfn.train.checkpoint import load_state, save_network, save_state
 from ddamfn.train.config import Phase, Run
 from ddamfn.train.optim import build_optimiser, learning_rate, load_optimiser_state, optimiser_state, set_learning_rate
-from ddamfn.train.record import RunFolder, write_json
+from ddamfn.train.record import RunFolder, environment, write_json
 from ddamfn.train.sampling import epoch_batches
 from ddamfn.train.step import answer, train_step
 from ddamfn.train.tensorset import TensorSplit
@@ -25,14 +25,16 @@ from ddamfn.train.tensorset import TensorSplit
 log = logging.getLogger(__name__)
 
 _CHECK_STEPS = 50
-"""How often the loss is read from the device to see that it is finite: each reading waits for the device."""
+"""How often the numbers are looked at to see that they are finite: each look waits for the device."""
+_SHOW_STEPS = 10
+"""How often the reporter is told the loss where reading it waits for the device."""
 
 
 class Reporter(Protocol):
     """Who is told how a run goes on; the command line draws a progress bar from it."""
 
-    def epoch_started(self, epoch: int, epochs: int, pictures: int, side_px: int) -> None:
-        """Begin an epoch, counted from 1, of so many pictures."""
+    def epoch_started(self, epoch: int, epochs: int, pictures: int, done: int, side_px: int) -> None:
+        """Begin an epoch, counted from 1, of so many pictures, some of which are done when a run resumes."""
 
     def step_done(self, pictures: int, loss: float | None, accuracy: float | None) -> None:
         """Count pictures; loss and accuracy are the epoch's so far, None where reading them would wait for a GPU."""
@@ -64,13 +66,11 @@ class Trainer:
         self.run, self.folder, self.device = run, folder, train.images.device
         self.train_split, self.valid_split = train, valid
         self.network = create_model(run.model.name, num_classes=len(train.classes), **run.model.options)
-        self.network.to(device=self.device, memory_format=torch.channels_last)
+        self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimiser = build_optimiser(run.optimiser, self.network)
         self.average: AveragedModel | None = None
         if run.ema is not None:
-            self.average = AveragedModel(
-                self.network, multi_avg_fn=get_ema_multi_avg_fn(run.ema), use_buffers=True
-            )
+            self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(run.ema), use_buffers=True)
         self.epoch, self.step, self.seconds = 0, 0, 0.0
         self.sums = torch.zeros(5, device=self.device)
         self.best: dict[str, Any] | None = None
@@ -91,8 +91,8 @@ class Trainer:
             train, valid = self.train_split.resized(phase.side_px), self.valid_split.resized(phase.side_px)
             while self.epoch < self.run.epochs and self.run.phase_of(self.epoch) is phase:
                 self._epoch(train, valid, phase, reporter)
-        if self.last is None or self.best is None:
-            raise TrainingError(f"{self.folder.path}: the run has no epoch left to train and none on record")
+        assert self.last is not None  # a run has an epoch, trained just now or on record
+        assert self.best is not None
         outcome = Outcome(self.folder.path, self.last, self.best)
         write_json({"last": self.last, "best": self.best}, self.folder.result)
         return outcome
@@ -100,18 +100,19 @@ class Trainer:
     def _epoch(self, train: TensorSplit, valid: TensorSplit, phase: Phase, reporter: Reporter) -> None:
         generator = torch.Generator().manual_seed(self.run.seed * 1_000_003 + self.epoch)
         batches = epoch_batches(train, phase.batch_size, balanced=self.run.data.balanced, generator=generator)
+        sizes = [len(batch) for batch in batches]
         augment = Augmenter(self.run.augment, phase.side_px)
-        reporter.epoch_started(self.epoch + 1, self.run.epochs, sum(map(len, batches)), phase.side_px)
-        reporter.step_done(sum(map(len, batches[: self.step])), None, None)
+        reporter.epoch_started(self.epoch + 1, self.run.epochs, sum(sizes), sum(sizes[: self.step]), phase.side_px)
         self.network.train()
         start = time.perf_counter()
         while self.step < len(batches):
             self._step(train, batches[self.step], augment, self.step / len(batches))
             self.step += 1
-            reporter.step_done(len(batches[self.step - 1]), *self._running())
-            if self.step % _CHECK_STEPS == 0 or self.step == len(batches):
+            reporter.step_done(sizes[self.step - 1], *self._running())
+            save = self.step % self.run.checkpoint_steps == 0 and self.step < len(batches)
+            if save or self.step % _CHECK_STEPS == 0 or self.step == len(batches):
                 self._require_finite()
-            if self.step % self.run.checkpoint_steps == 0 and self.step < len(batches):
+            if save:
                 self.seconds += time.perf_counter() - start
                 start = time.perf_counter()
                 self._save()
@@ -131,46 +132,48 @@ class Trainer:
             self.average.update_parameters(self.network)
 
     def _running(self) -> tuple[float | None, float | None]:
-        if self.device.type == "cuda":
+        if self.device.type == "cuda" and self.step % _SHOW_STEPS:
             return None, None
         return float(self.sums[0] / self.sums[4]), float(self.sums[3] / self.sums[4])
 
     def _require_finite(self) -> None:
-        if not bool(torch.isfinite(self.sums).all()):
+        """Look at the loss and at the weights: no checkpoint may hold what is not a number."""
+        numbers = [self.sums, *self.network.state_dict().values()]
+        if not bool(torch.stack([torch.isfinite(tensor).all() for tensor in numbers]).all()):
+            kept = self.folder.state
             raise TrainingError(
-                f"{self.folder.path}: the loss is not finite in epoch {self.epoch + 1} before step {self.step + 1}; "
-                "the checkpoint from before is intact; lower --set optimiser.lr"
+                f"{self.folder.path}: loss or weights are not finite in epoch {self.epoch + 1}, step {self.step}; "
+                + (f"{kept} is from before and intact; " if kept.exists() else "no checkpoint was written yet; ")
+                + "begin a run of another --name with a lower --set optimiser.lr"
             )
 
     def _close_epoch(self, valid: TensorSplit, phase: Phase, reporter: Reporter) -> None:
         answers = answer(self.kept, valid, self.run.data, phase.batch_size)
-        if not bool(torch.isfinite(answers.logits).all()):
-            raise TrainingError(f"{self.folder.path}: the network answers no numbers after epoch {self.epoch + 1}")
         scores = score(answers.logits.numpy(), valid.targets.cpu().numpy(), valid.classes)
-        loss, cross_entropy, attention, right, n = (self.sums / self.sums[4]).tolist()[:4] + [float(self.sums[4])]
+        loss, cross_entropy, attention, right, n = self.sums.tolist()
         row = {
             "epoch": self.epoch + 1,
             "side_px": phase.side_px,
             "lr": learning_rate(self.run, self.epoch, 1.0 - 1e-9),
-            "train": {"loss": loss, "cross_entropy": cross_entropy, "attention_loss": attention,
-                      "accuracy": right, "n": int(n)},
+            "train": {"loss": loss / n, "cross_entropy": cross_entropy / n, "attention_loss": attention / n,
+                      "accuracy": right / n, "n": int(n)},
             "valid": scores.to_dict(),
             "head_means": answers.head_means,
             "head_difference": answers.head_difference,
             "seconds": self.seconds,
             "pictures_per_second": n / self.seconds,
         }  # fmt: skip
-        self._keep(row, phase)
+        self._keep(row)
         self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
         self.sums.zero_()
         self._save()
         self.folder.append(row)
         reporter.epoch_done(row)
 
-    def _keep(self, row: dict[str, Any], phase: Phase) -> None:
+    def _keep(self, row: dict[str, Any]) -> None:
         """Write the weights; only epochs of the last phase, at the size that prediction uses, can be the best."""
         self.last = row
-        if phase is self.run.phases[-1]:
+        if self.epoch >= self.run.epochs - self.run.phases[-1].epochs:
             save_network(self.kept.state_dict(), self.folder.last)
             if self.best is None or row["valid"]["accuracy"] > self.best["valid"]["accuracy"]:
                 self.best = row
@@ -202,7 +205,7 @@ class Trainer:
         self.sums.copy_(state["sums"])
         self.best, self.last = state["best"], state["last"]
         self.folder.forget_after(self.epoch)
-        rows = self.folder.rows() if self.folder.metrics.exists() else []
+        rows = self.folder.rows()
         if self.last is not None and (not rows or rows[-1]["epoch"] < self.epoch):
             self.folder.append(self.last)  # the kill fell between the checkpoint and the row
         log.info("resumed %s at epoch %d, step %d", self.folder.path, self.epoch + 1, self.step)
@@ -222,12 +225,23 @@ def fit(
         resume: go on in a folder that holds the same run.
 
     Raises:
-        ConfigError: if the folder holds another run.
-        TrainingError: for an empty class, a loss that is not finite, or a disk that refuses.
+        ConfigError: if the folder holds another run, or another process trains in it.
+        DataError: if a class has no training picture.
+        TrainingError: for a loss that is not finite, a disk that refuses, or a device without memory.
     """
-    train.require_every_class(str(folder))
+    train.require_every_class()
     place = RunFolder(folder)
-    place.begin(run, resume=resume, device=train.images.device)
-    trainer = Trainer(run, train, valid, place)
-    trainer.resume()
-    return trainer.fit(reporter)
+    data = {
+        name: {"n": len(split), "sha256": split.fingerprint()} for name, split in (("train", train), ("valid", valid))
+    }
+    with place.lock():
+        place.begin(run, environment(train.images.device, data), resume=resume)
+        trainer = Trainer(run, train, valid, place)
+        trainer.resume()
+        try:
+            return trainer.fit(reporter)
+        except torch.OutOfMemoryError as error:
+            raise TrainingError(
+                f"{folder}: the device has too little memory; begin a run of another --name with smaller batches, such "
+                f"as --set phases.0.batch_size={run.phases[0].batch_size // 2}"
+            ) from error

@@ -1,6 +1,7 @@
 """Optimisers and the learning rate's course."""
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,15 +14,14 @@ def build_optimiser(config: Optimiser, network: nn.Module) -> torch.optim.Optimi
 
     Source: Foret et al., ICLR 2021, for SAM (pytorch-optimizer's, which equals the authors').
     """
+    options: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
     if config.name == "sgd":
         cls: type[torch.optim.Optimizer] = torch.optim.SGD
-        options = {"momentum": config.momentum}
+        options["momentum"] = config.momentum
     else:
         cls = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
-        options = {}
-    options |= {"lr": config.lr, "weight_decay": config.weight_decay}
     if config.sam_rho is None:
-        return cls(network.parameters(), **options)  # type: ignore[arg-type]
+        return cls(network.parameters(), **options)
     from pytorch_optimizer import SAM
 
     sam: torch.optim.Optimizer = SAM(network.parameters(), cls, rho=config.sam_rho, **options)

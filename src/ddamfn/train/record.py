@@ -1,10 +1,13 @@
 """The folder of a run: what it was asked, where it ran, what came of every epoch."""
 
 import json
+import logging
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -12,61 +15,108 @@ import torch
 
 import ddamfn
 from ddamfn.errors import ConfigError, TrainingError
+from ddamfn.train.checkpoint import replace_file
 from ddamfn.train.config import Run, to_dict
+
+log = logging.getLogger(__name__)
+
+_LIBRARIES = ("torch", "kornia", "numpy", "pytorch_optimizer")
 
 
 class RunFolder:
-    """`runs/<name>/`: config.json, environment.json, metrics.jsonl, result.json and checkpoints/."""
+    """`runs/<name>/`: config.json, environment.json, metrics.jsonl, result.json, curves.png and checkpoints/."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.config = path / "config.json"
+        self.environment = path / "environment.json"
         self.metrics = path / "metrics.jsonl"
+        self.result = path / "result.json"
         self.state = path / "checkpoints" / "state.pt"
         self.last = path / "checkpoints" / "last.safetensors"
         self.best = path / "checkpoints" / "best.safetensors"
-        self.result = path / "result.json"
 
-    def begin(self, run: Run, *, resume: bool, device: torch.device) -> None:
-        """Make the folder, or check that the one there belongs to the same run.
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep a second process out of the folder; the lock ends with the process, however that ends.
 
         Raises:
-            ConfigError: if it holds another run, or this one without `resume`.
+            ConfigError: if another process trains in it.
             TrainingError: if it cannot be written.
         """
-        config = json.loads(json.dumps(to_dict(run)))
-        if (self.path / "config.json").exists():
-            if not resume:
-                raise ConfigError(f"{self.path} holds a run already; add --resume to go on, or choose another --name")
-            if json.loads((self.path / "config.json").read_text()) != config:
-                raise ConfigError(f"{self.path}/config.json is another run than asked; resume with the same settings")
+        try:
+            import fcntl
+        except ImportError:  # Windows, where nothing keeps a second process out
+            yield
             return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            write_json(environment(device), self.path / "environment.json")
-            write_json(config, self.path / "config.json")
+            file = (self.path / ".lock").open("w")
         except OSError as error:
-            raise TrainingError(f"{self.path}: cannot be written ({error})") from error
+            raise TrainingError(f"{self.path}: cannot be written ({error.strerror or error})") from error
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ConfigError(f"{self.path}: another process is training there; choose another --name") from error
+            except OSError:  # a file system without locks
+                log.debug("%s cannot be locked", self.path)
+            yield
+
+    def begin(self, run: Run, environment: Mapping[str, Any], *, resume: bool) -> None:
+        """Make the folder's files, or check that those there belong to the same run.
+
+        Raises:
+            ConfigError: if it holds another run, the same one on other pictures, or this one without `resume`.
+            TrainingError: if it cannot be written or read.
+        """
+        if not self.config.exists():
+            # The configuration comes last: a folder that has one has all.
+            write_json(environment, self.environment)
+            write_json(to_dict(run), self.config)
+            return
+        if not resume:
+            raise ConfigError(f"{self.path} holds a run already; add --resume to go on, or choose another --name")
+        wanted = json.loads(json.dumps(to_dict(run)))
+        different = sorted(_differences(_read_json(self.config), wanted))
+        if different:
+            raise ConfigError(
+                f"{self.path} holds another run than the one asked, different in {', '.join(different)}; resume with "
+                "the settings of its config.json, or choose another --name"
+            )
+        self._compare(_read_json(self.environment), environment)
+
+    def _compare(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+        if before.get("data", now.get("data")) != now.get("data"):
+            raise ConfigError(f"{self.path} was trained on other pictures; resume with the same --data")
+        changed = [name for name, value in now.items() if before.get(name, value) != value]
+        if changed:
+            log.warning("%s: another %s than before; the result may differ", self.path, ", ".join(changed))
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Add one epoch to metrics.jsonl."""
+        """Add one line to metrics.jsonl.
+
+        Raises:
+            TrainingError: if it cannot be written.
+        """
         try:
-            with open(self.metrics, "a", encoding="utf-8") as file:
+            with self.metrics.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
         except OSError as error:
-            raise TrainingError(f"{self.metrics}: cannot be written ({error}); make room and resume") from error
+            raise TrainingError(
+                f"{self.metrics}: cannot be written ({error.strerror or error}); make room, then resume the run"
+            ) from error
 
     def forget_after(self, epochs: int) -> None:
         """Drop the rows of epochs that the checkpoint does not know (a kill can fall between the two files)."""
+        kept = [row for row in self.rows() if row["epoch"] <= epochs]
         if self.metrics.exists():
-            kept = [row for row in self.rows() if row["epoch"] <= epochs]
-            draft = self.metrics.with_suffix(".part")
-            draft.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-            os.replace(draft, self.metrics)
+            replace_file(self.metrics, "".join(json.dumps(row) + "\n" for row in kept).encode())
 
     def rows(self) -> list[dict[str, Any]]:
         """All whole rows of metrics.jsonl; a torn last line is left out."""
         rows = []
-        for line in self.metrics.read_text(encoding="utf-8").splitlines():
+        for line in self.metrics.read_text(encoding="utf-8").splitlines() if self.metrics.exists() else []:
             try:
                 rows.append(json.loads(line))
             except ValueError:
@@ -74,37 +124,77 @@ class RunFolder:
         return rows
 
 
-def environment(device: torch.device) -> dict[str, Any]:
-    """Machine and versions that a run's numbers depend on."""
+def environment(device: torch.device, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Machine, versions and pictures that a run's numbers depend on.
+
+    Args:
+        device: where the network is trained.
+        data: what is to be known of the pictures; a run resumes on the same alone.
+    """
     return {
         "ddamfn": ddamfn.__version__,
         "commit": commit(),
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        **{name: _version(name) for name in _LIBRARIES},
         "platform": platform.platform(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+        "cuda": torch.version.cuda if device.type == "cuda" else None,
         "threads": torch.get_num_threads(),
+        "data": dict(data),
     }
 
 
 def commit() -> str | None:
     """Commit of the source tree that this package runs from, with "+changes" if it differs; None outside of one."""
-    here = Path(__file__).parent
     try:
-        head = subprocess.run(
-            ["git", "rev-parse", "--short=12", "HEAD"], cwd=here, capture_output=True, text=True, check=True
-        )
-        changes = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no", "--", "."],
-            cwd=here, capture_output=True, text=True, check=True,
-        )  # fmt: skip
+        # An installed package may lie inside somebody's repository without being part of it.
+        _git("ls-files", "--error-unmatch", Path(__file__).name)
+        head, changes = _git("rev-parse", "--short=12", "HEAD"), _git("status", "--porcelain", "-uno", "--", "..")
     except (OSError, subprocess.CalledProcessError):
         return None
-    return head.stdout.strip() + ("+changes" if changes.stdout.strip() else "")
+    return head + ("+changes" if changes else "")
 
 
 def write_json(value: Any, path: Path) -> None:
-    """Write JSON in one step, so that a kill leaves the old file or the new one."""
-    draft = path.with_name(path.name + ".part")
-    draft.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    os.replace(draft, path)
+    """Write JSON in one step, so that a kill leaves the old file or the new one.
+
+    Raises:
+        TrainingError: if the disk refuses.
+    """
+    replace_file(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        plain: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{path}: cannot be read ({error}); choose another --name") from error
+    return plain
+
+
+def _differences(one: Any, other: Any, name: str = "") -> Iterator[str]:
+    """Dotted names of the fields in which two configurations differ."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in {**one, **other}:
+            yield from _differences(one.get(key), other.get(key), f"{name}.{key}" if name else key)
+    elif one != other:
+        yield name
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=True, env=_git_free()
+    )
+    return done.stdout.strip()
+
+
+def _git_free() -> dict[str, str]:
+    """The environment without what a git hook may have set: it names a repository that is not this package's."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}

@@ -1,5 +1,7 @@
 """Which pictures an epoch sees, and in what order."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -25,15 +27,42 @@ def epoch_batches(split: TensorSplit, batch_size: int, *, balanced: bool, genera
     return [batch for batch in order.split(batch_size) if len(batch) > 1]
 
 
-def hold_out(split: TensorSplit, share: float, generator: torch.Generator) -> tuple[TensorSplit, TensorSplit]:
-    """Part a split into (train, validation), class by class, at least one picture of each class in both if it has two."""
+def hold_out(
+    split: TensorSplit, share: float, generator: torch.Generator, subjects: Sequence[str | None] | None = None
+) -> tuple[TensorSplit, TensorSplit]:
+    """Part a split into (train, validation).
+
+    Where the subject of every picture is known, whole subjects are held out: with the same face on both sides a
+    network is chosen for knowing who it is. Otherwise the split is parted class by class; a class of two pictures or
+    more is in both parts.
+
+    Args:
+        split: what to part.
+        share: how much to hold out, 0 to 1.
+        generator: where chance comes from.
+        subjects: who is in each picture, None where unknown.
+    """
+    if subjects and all(subjects) and len(set(subjects)) > 1:
+        held = _whole_subjects([str(subject) for subject in subjects], share, generator)
+    else:
+        held = _of_every_class(split, share, generator)
+    mask = torch.ones(len(split), dtype=torch.bool)
+    mask[held] = False
+    return split.subset(torch.nonzero(mask).flatten()), split.subset(held.sort().values)
+
+
+def _whole_subjects(subjects: list[str], share: float, generator: torch.Generator) -> Tensor:
+    people = sorted(set(subjects))
+    order = torch.randperm(len(people), generator=generator).tolist()
+    chosen = {people[i] for i in order[: min(len(people) - 1, max(1, round(len(people) * share)))]}
+    return torch.tensor([row for row, subject in enumerate(subjects) if subject in chosen])
+
+
+def _of_every_class(split: TensorSplit, share: float, generator: torch.Generator) -> Tensor:
     labels = split.targets.argmax(dim=1).cpu()
     chosen = []
     for k in range(len(split.classes)):
         rows = torch.nonzero(labels == k).flatten()
         count = min(len(rows) - 1, max(1, round(len(rows) * share))) if len(rows) > 1 else 0
         chosen.append(rows[torch.randperm(len(rows), generator=generator)[:count]])
-    held = torch.cat(chosen).sort().values
-    mask = torch.ones(len(split), dtype=torch.bool)
-    mask[held] = False
-    return split.subset(torch.nonzero(mask).flatten()), split.subset(held)
+    return torch.cat(chosen)

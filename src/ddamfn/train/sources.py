@@ -1,6 +1,7 @@
 """From a folder of pictures to the tensors of a run, prepared once and kept."""
 
 import hashlib
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import torch
 
 from ddamfn.data import open_dataset
+from ddamfn.data.catalog import CARDS
 from ddamfn.errors import ConfigError, DataError
 from ddamfn.faces import Alignment
 from ddamfn.preparation import Prepared, load_prepared, prepare
@@ -15,11 +17,25 @@ from ddamfn.train.config import Run
 from ddamfn.train.sampling import hold_out
 from ddamfn.train.tensorset import TensorSplit, to_tensors
 
+log = logging.getLogger(__name__)
+
 Progress = Callable[[int, int], None]
 
+_VALIDATION = ("valid", "val")
+_WHOLE = "all"
+"""The split of sets that have none, such as CK+ or class folders alone."""
 
-def open_prepared(root: Path, alignment: Alignment, progress: Progress | None = None) -> Prepared:
+
+def open_prepared(
+    root: Path, alignment: Alignment, progress: Progress | None = None, *, kind: str | None = None
+) -> Prepared:
     """Prepared set of a data set in any known layout, or the prepared set that `root` itself is.
+
+    Args:
+        root: a data set, prepared once into `cache_folder()`, or a prepared set.
+        alignment: how faces are to be aligned.
+        progress: called with (pictures done, pictures in all) while a data set is being prepared.
+        kind: the layout, where it is not recognised; see `ddamfn.data.KINDS`.
 
     Raises:
         ConfigError: if `root` was prepared with another alignment.
@@ -33,9 +49,9 @@ def open_prepared(root: Path, alignment: Alignment, progress: Progress | None = 
                 "with the run's alignment, or change --set data.alignment.template, .margin and .side_px"
             )
         return prepared
-    name = f"{root.resolve()}|{alignment}"
+    name = "|".join(str(part) for part in (root.resolve(), alignment, kind) if part is not None)
     folder = cache_folder() / f"{root.resolve().name}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
-    return prepare(open_dataset(root), folder, alignment, progress=progress)
+    return prepare(open_dataset(root, kind), folder, alignment, progress=progress)
 
 
 def cache_folder() -> Path:
@@ -48,15 +64,42 @@ def load_splits(prepared: Prepared, run: Run, device: torch.device) -> tuple[Ten
     """Training and validation tensors of a run; the test split is never opened.
 
     Raises:
-        DataError: if a split is missing, or a class is unknown to the set.
+        DataError: if a split is missing, a class is unknown to the set or without a training picture, or nothing is
+            left to validate on.
     """
     data = run.data
     classes = data.classes or prepared.classes
     unknown = [name for name in classes if name not in prepared.classes]
     if unknown:
         raise DataError(f"{prepared.folder} has no class {', '.join(unknown)}; it has {', '.join(prepared.classes)}")
-    train = to_tensors(prepared.split("train", data.rule), data.appearance, classes, device)
-    validation = data.validation or next((name for name in ("valid", "val") if name in prepared.splits), None)
+
+    def read(name: str, rule: str) -> tuple[TensorSplit, dict[str, str | None]]:
+        split = prepared.split(name, rule)
+        origin = f"{name} of {prepared.folder}"
+        tensors = to_tensors(split, data.appearance, classes, device, origin)
+        return tensors, dict(zip(split.keys, split.subjects, strict=True))
+
+    training = "train" if _WHOLE not in prepared.splits else _WHOLE
+    train, subjects = read(training, data.rule)
+    validation = data.validation or own_validation(prepared)
     if validation is None:
-        return hold_out(train, data.holdout, torch.Generator().manual_seed(run.seed))
-    return train, to_tensors(prepared.split(validation, data.validation_rule), data.appearance, classes, device)
+        generator = torch.Generator().manual_seed(run.seed)
+        train, valid = hold_out(train, data.holdout, generator, [subjects[key] for key in train.keys])
+        log.info("%d pictures of %s are held out to select on", len(valid), train.origin)
+    else:
+        valid, _ = read(validation, data.validation_rule)
+    train.require_every_class()
+    if not len(valid):
+        raise DataError(f"{valid.origin}: no picture is left to validate on; add some, or change --set data.holdout")
+    return train, valid
+
+
+def own_validation(prepared: Prepared) -> str | None:
+    """The set's own split to select on, None if it has none.
+
+    AffectNet's "val" is none: it has no public test split, so its scores are reported on "val".
+    """
+    card = CARDS.get(prepared.dataset)
+    if card is not None and "test" not in card.splits:
+        return None
+    return next((name for name in _VALIDATION if name in prepared.splits), None)

@@ -16,8 +16,8 @@ from ddamfn.train.tensorset import TensorSplit
 def mixed_precision(device: torch.device) -> AbstractContextManager[None]:
     """bfloat16 where the matrix units make it faster (CUDA); float32 elsewhere.
 
-    Measured on two CPU cores: bfloat16 is slower there than float32 in channels-last order (88 against 112 pictures/s at
-    48 px), because the depthwise convolutions gain nothing and the casts cost.
+    Measured on two CPU cores: bfloat16 is slower there than float32 in channels-last order (88 against 112 pictures/s
+    at 48 px), because the depthwise convolutions gain nothing and the casts cost.
     """
     return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
 
@@ -38,7 +38,7 @@ def train_step(
         optimiser: plain, or SAM, which passes forward and backward twice.
         images: (B, 3, S, S) float, normalised.
         targets: (B, K) float, rows of which sum to 1.
-        clip_norm: largest norm of the gradient, None for no limit.
+        clip_norm: largest norm of the gradient that updates the weights, None for no limit.
 
     Returns:
         (5,) float32 on the device: loss, cross-entropy and attention loss times B, pictures answered right, B. Nothing
@@ -46,11 +46,14 @@ def train_step(
     """
     optimiser.zero_grad(set_to_none=True)
     output, loss = _backward(network, objective, images, targets)
-    if clip_norm is not None:
-        nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
-    if hasattr(optimiser, "first_step"):
-        optimiser.first_step(zero_grad=True)
+    sharpness_aware = hasattr(optimiser, "first_step")
+    if sharpness_aware:
+        optimiser.first_step(zero_grad=True)  # type: ignore[attr-defined]
         _backward(network, objective, images, targets)
+    if clip_norm is not None:
+        # SAM's first step has a length of its own, whatever the gradient's; only the second needs a limit.
+        nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
+    if sharpness_aware:
         optimiser.second_step(zero_grad=True)  # type: ignore[attr-defined]
     else:
         optimiser.step()
@@ -62,7 +65,9 @@ def train_step(
     )
 
 
-def _backward(network: nn.Module, objective: DDAMFNObjective, images: Tensor, targets: Tensor) -> tuple[ModelOutput, Loss]:
+def _backward(
+    network: nn.Module, objective: DDAMFNObjective, images: Tensor, targets: Tensor
+) -> tuple[ModelOutput, Loss]:
     with mixed_precision(images.device):
         output: ModelOutput = network(images)
     loss = objective(output, targets)
@@ -87,12 +92,16 @@ class Answers:
 
 @torch.no_grad()
 def answer(network: nn.Module, split: TensorSplit, data: Data, batch_size: int) -> Answers:
-    """Run a network in evaluation mode over a split, without augmentation."""
+    """Run a network in evaluation mode over a split, without augmentation.
+
+    Its input is, bit for bit, what prediction makes of the same crops.
+    """
     network.eval()
     logits, means, differences, sizes = [], [], [], []
     for images in split.images.split(batch_size):
         with mixed_precision(images.device):
-            output: ModelOutput = network(to_input(images.float() / 255, data.mean, data.std))
+            # float64, as in prediction's table of grey levels, so that both round once and alike.
+            output: ModelOutput = network(to_input(images.double() / 255, data.mean, data.std))
         logits.append(output.logits.float())
         means.append(head_means(output.attention))
         heads = output.attention.float()

@@ -1,6 +1,7 @@
 """A split as one uint8 tensor on the device: batches are slices, so no worker process is needed."""
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -8,7 +9,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ddamfn.errors import TrainingError
+from ddamfn.errors import DataError
 from ddamfn.faces import Appearance, apply_appearance
 from ddamfn.preparation import PreparedSplit
 
@@ -24,12 +25,14 @@ class TensorSplit:
         targets: (N, K) float32, rows of which sum to 1.
         keys: the pictures' names.
         classes: canonical names of the K columns.
+        origin: where the pictures come from, for messages.
     """
 
     images: Tensor
     targets: Tensor
     keys: tuple[str, ...]
     classes: tuple[str, ...]
+    origin: str = "the training pictures"
 
     def __len__(self) -> int:
         return len(self.images)
@@ -38,7 +41,7 @@ class TensorSplit:
         """Only these rows, (M,) int64."""
         chosen = rows.to(self.images.device)
         keys = tuple(self.keys[i] for i in rows.tolist())
-        return TensorSplit(self.images[chosen], self.targets[chosen], keys, self.classes)
+        return replace(self, images=self.images[chosen], targets=self.targets[chosen], keys=keys)
 
     def resized(self, side_px: int) -> "TensorSplit":
         """The same split with smaller pictures, antialiased; itself if they have that side."""
@@ -51,25 +54,42 @@ class TensorSplit:
             .byte()
             for chunk in self.images.split(_CHUNK)
         ]
-        return TensorSplit(torch.cat(parts), self.targets, self.keys, self.classes)
+        return replace(self, images=torch.cat(parts))
 
-    def require_every_class(self, origin: str) -> None:
-        """Raise TrainingError if a class has no picture: no network can learn it."""
+    def fingerprint(self) -> str:
+        """Hash of the pictures' names and targets: two splits with the same one are the same."""
+        digest = hashlib.sha256("\n".join((*self.classes, *self.keys)).encode(errors="surrogateescape"))
+        digest.update(self.targets.cpu().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def require_every_class(self) -> None:
+        """Make sure that there is something to learn of every class.
+
+        Raises:
+            DataError: if a class has no picture.
+        """
         counts = torch.bincount(self.targets.argmax(dim=1), minlength=len(self.classes))
         missing = [name for name, n in zip(self.classes, counts.tolist(), strict=True) if n == 0]
         if missing:
-            raise TrainingError(
-                f"{origin}: no training picture of {', '.join(missing)}; add some, or train on the other classes "
-                "with --set data.classes=[...]"
+            others = ",".join(f'"{name}"' for name in self.classes if name not in missing)
+            raise DataError(
+                f"{self.origin}: no picture of {', '.join(missing)}; add some, or train without it: --set "
+                f"data.classes='[{others}]'"
             )
 
 
 def to_tensors(
-    split: PreparedSplit, appearance: Appearance, classes: tuple[str, ...], device: torch.device
+    split: PreparedSplit, appearance: Appearance, classes: tuple[str, ...], device: torch.device, origin: str
 ) -> TensorSplit:
     """Read a prepared split's crops into memory, in the appearance that prediction gives them, bit for bit.
 
-    Pictures of other classes than `classes` are left out; targets are rearranged by name.
+    Args:
+        split: what to read.
+        appearance: colour and detail.
+        classes: canonical names of the wanted columns, in this order. Pictures whose targets lie mostly on other
+            classes are left out; the targets of the others are scaled to a sum of 1.
+        device: where the tensors shall live.
+        origin: where the pictures come from, for messages.
     """
     columns = [split.classes.index(name) for name in classes]
     targets = np.asarray(split.targets)[:, columns]
@@ -87,4 +107,5 @@ def to_tensors(
         torch.from_numpy(targets.astype(np.float32)).to(device),
         tuple(split.keys[i] for i in kept.tolist()),
         classes,
+        origin,
     )

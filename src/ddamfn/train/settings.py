@@ -1,0 +1,140 @@
+"""From plain values to a `Run`: the command line's `--set`, and a run's config.json read back.
+
+Every value is fitted to its field's type, so that a typing error ends in one line that names the field.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from types import MappingProxyType, NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import torch
+
+from ddamfn.errors import ConfigError
+from ddamfn.models import create_model
+from ddamfn.train.config import Model, Run, to_dict
+
+
+def override(run: Run, assignments: Mapping[str, Any]) -> Run:
+    """Change fields by dotted name, such as `{"optimiser.lr": 0.1, "phases.0.epochs": 5}`.
+
+    All are changed before any is checked, so that their order does not matter.
+
+    Args:
+        run: what to begin with.
+        assignments: dotted name -> value as JSON has it; a list or an object replaces the whole field.
+
+    Raises:
+        ConfigError: if there is no such field, a value does not fit, or no network is built that way.
+    """
+    plain: Any = to_dict(run)
+    for name, value in assignments.items():
+        _assign(plain, name, value)
+    changed = run_from_dict(plain)
+    _require_network(changed.model)
+    return changed
+
+
+def run_from_dict(plain: Mapping[str, Any]) -> Run:
+    """Make a run of what `to_dict` made of it, such as the content of config.json.
+
+    Raises:
+        ConfigError: if a field is unknown, missing or does not fit.
+    """
+    run: Run = _dataclass(Run, plain, "")
+    return run
+
+
+def _require_network(model: Model) -> None:
+    """Build the network without memory, so that a wrong option is known before any picture is read."""
+    try:
+        with torch.device("meta"):
+            create_model(model.name, num_classes=2, **model.options)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"model: {error}") from error
+
+
+def _assign(plain: Any, name: str, value: Any) -> None:
+    """Put a value into nested dictionaries and lists."""
+    *path, last = name.split(".")
+    place = plain
+    for step in path:
+        place = _item(place, step, name)
+    _item(place, last, name)
+    place[int(last) if isinstance(place, list) else last] = value
+
+
+def _item(place: Any, step: str, name: str) -> Any:
+    if isinstance(place, dict):
+        # An unknown name is complained about later, where it is known which ones there are.
+        return place.setdefault(step, {})
+    if isinstance(place, list):
+        if step.isdecimal() and int(step) < len(place):
+            return place[int(step)]
+        raise ConfigError(f"{name}: {step!r} is no place in a list of {len(place)}, counted from 0")
+    raise ConfigError(f"{name}: there is nothing below that has the name {step!r}; set the whole field")
+
+
+def _fit(hint: Any, value: Any, name: str) -> Any:
+    """A plain value as the type that a field has."""
+    if get_origin(hint) in (Union, UnionType):
+        if value is None and NoneType in get_args(hint):
+            return None
+        return _fit(next(arm for arm in get_args(hint) if arm is not NoneType), value, name)
+    if is_dataclass(hint):
+        return _dataclass(hint, value, name)
+    if get_origin(hint) is tuple:
+        return _tuple(get_args(hint), value, name)
+    if get_origin(hint) is Literal:
+        if value not in get_args(hint):
+            raise ConfigError(f"{name} is one of {', '.join(map(str, get_args(hint)))}, not {value!r}")
+        return value
+    if get_origin(hint) is Mapping:
+        if not isinstance(value, Mapping):
+            raise _wrong(name, "an object of names and values", value)
+        return MappingProxyType(dict(value))
+    return _scalar(hint, value, name)
+
+
+def _scalar(hint: Any, value: Any, name: str) -> Any:
+    words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is float and number and math.isfinite(value):
+        # A command line's 1 may stand for 1.0.
+        return float(value)
+    if hint is not float and isinstance(value, hint) and (hint is not int or number):
+        return value
+    raise _wrong(name, words[hint], value)
+
+
+def _tuple(hints: tuple[Any, ...], value: Any, name: str) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise _wrong(name, "a list in square brackets", value)
+    if hints[-1] is Ellipsis:
+        hints = (hints[0],) * len(value)
+    if len(value) != len(hints):
+        raise _wrong(name, f"a list of {len(hints)}", value)
+    return tuple(_fit(hint, item, f"{name}.{i}") for i, (hint, item) in enumerate(zip(hints, value, strict=True)))
+
+
+def _dataclass(cls: Any, value: Any, name: str) -> Any:
+    if not isinstance(value, Mapping):
+        raise _wrong(name, "an object of names and values", value)
+    known, prefix = [field.name for field in fields(cls)], f"{name}." if name else ""
+    for key in value:
+        if key not in known:
+            raise ConfigError(f"no setting {prefix}{key}; {name or 'a run'} has {', '.join(known)}")
+    for field in fields(cls):
+        if field.name not in value and field.default is MISSING and field.default_factory is MISSING:
+            raise ConfigError(f"{name or 'the run'} needs {field.name}")
+    hints = get_type_hints(cls)
+    fitted = {key: _fit(hints[key], item, f"{prefix}{key}") for key, item in value.items()}
+    try:
+        return cls(**fitted)
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}" if name else str(error)) from error
+
+
+def _wrong(name: str, wanted: str, value: Any) -> ConfigError:
+    return ConfigError(f"{name} takes {wanted}, not {value!r}")
