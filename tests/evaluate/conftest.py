@@ -1,0 +1,21 @@
+"""A drawn FERPlus and the stand-in weights' classifier, shared by the tests of evaluation."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ddamfn.data.synthetic import write_drawn_ferplus
+from ddamfn.recognizer import Classifier
+
+
+@pytest.fixture(scope="session")
+def drawn_ferplus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four drawings of each expression in test and val, eight in train."""
+    return write_drawn_ferplus(tmp_path_factory.mktemp("drawn") / "ferplus", 8, np.random.default_rng(5))
+
+
+@pytest.fixture(scope="session")
+def classifier(stand_in_weights: Path) -> Classifier:
+    """The stand-in weights, opened once."""
+    return Classifier(stand_in_weights, threads=1)
