@@ -14,8 +14,8 @@ from PIL import Image
 
 from ddamfn.errors import DdamfnError, DegenerateFace, UsageError, WeightsError
 from ddamfn.faces import Alignment, Appearance, Detection, RetinaFace, align, apply_appearance, decode, normalise
-from ddamfn.results import BBox, Face, ImageResult, Landmarks, Prediction
-from ddamfn.weights import find_weights, verify
+from ddamfn.results import UNCERTAIN, BBox, Face, ImageResult, Landmarks, Prediction
+from ddamfn.weights import Card, find_weights, threshold_for, verify
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -143,13 +143,17 @@ class Recognizer:
         max_faces: only this many of each picture, those with the highest score; None for all.
         batch: faces that `predict_many` collects before it classifies them together.
         threads: how many threads detector and classifier may use; None leaves it to ONNX Runtime (one a core).
+        abstain: the share of answers that shall be right, above 0 to 1: faces below the confidence that keeps it on
+            the weights' validation pictures (see `ddamfn.weights.threshold_for`) are answered "uncertain" and keep
+            their probabilities. None answers always.
 
     Attributes:
         card: the weights' card.
+        threshold: the confidence below which a face is answered "uncertain", 0 to 1; 0 without `abstain`.
 
     Raises:
         WeightsError: there are no such weights, or they are damaged.
-        UsageError: an argument is out of range.
+        UsageError: an argument is out of range, or the weights cannot keep the precision that `abstain` asks for.
     """
 
     def __init__(
@@ -160,6 +164,7 @@ class Recognizer:
         max_faces: int | None = None,
         batch: int = 16,
         threads: int | None = None,
+        abstain: float | None = None,
     ) -> None:
         if not 0 < min_score <= 1:
             raise UsageError(f"min_score must be above 0 and at most 1, not {min_score}")
@@ -169,6 +174,7 @@ class Recognizer:
         self._classifier = Classifier(weights, threads)
         self._detector = RetinaFace(threads)
         self.card = self._classifier.card
+        self.threshold = 0.0 if abstain is None else _threshold(self.card, abstain)
         entry = self.card.alignment
         self._alignment = Alignment(entry["template"], entry["margin"], entry["side_px"])
         self._min_score, self._max_faces, self._batch = min_score, max_faces, batch
@@ -268,7 +274,17 @@ class Recognizer:
     def _prediction(self, probabilities: NDArray[np.float64]) -> Prediction:
         best = int(probabilities.argmax())
         named = dict(zip(self.card.labels, probabilities.tolist(), strict=True))
-        return Prediction(self.card.labels[best], named[self.card.labels[best]], named)
+        confidence = named[self.card.labels[best]]
+        return Prediction(self.card.labels[best] if confidence >= self.threshold else UNCERTAIN, confidence, named)
+
+
+def _threshold(card: Card, precision: float) -> float:
+    if card.calibration is None:
+        raise UsageError(
+            f"{card.name} cannot abstain: its card has no precision measured on validation pictures; export the "
+            "weights again with their data, or ask for an answer to every face"
+        )
+    return threshold_for(card.calibration, precision)
 
 
 def _name(picture: Picture) -> str:

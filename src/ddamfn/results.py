@@ -19,6 +19,9 @@ _PIXEL_DIGITS = 2
 _SCORE_DIGITS = 4
 _PROBABILITY_DIGITS = 6
 
+UNCERTAIN = "uncertain"
+"""What is answered in place of an expression where abstaining is asked for and the confidence is too low."""
+
 Point = tuple[float, float]
 
 
@@ -82,14 +85,20 @@ class Prediction:
     """What the classifier says of one face.
 
     Attributes:
-        expression: the most probable of the weights' expressions.
-        confidence: its probability, 0 to 1, after the calibration on the weights' card.
+        expression: the likeliest of the weights' expressions; `UNCERTAIN` where abstaining is asked for and the
+            confidence is too low.
+        confidence: the likeliest expression's probability, 0 to 1, after the calibration on the weights' card.
         probabilities: every expression's probability in the weights' own order; they sum to 1.
     """
 
     expression: str
     confidence: float
     probabilities: Mapping[str, float]
+
+    @property
+    def likeliest(self) -> str:
+        """The expression with the highest probability, also where the answer is `UNCERTAIN`."""
+        return max(self.probabilities, key=lambda name: self.probabilities[name])
 
 
 # Compared by identity: arrays have no single truth value to compare by.
@@ -118,12 +127,12 @@ class Face:
 
     @property
     def expression(self) -> str:
-        """The most probable expression."""
+        """The likeliest expression, or `UNCERTAIN`."""
         return self.prediction.expression
 
     @property
     def confidence(self) -> float:
-        """The most probable expression's probability, 0 to 1."""
+        """The likeliest expression's probability, 0 to 1."""
         return self.prediction.confidence
 
     @property
@@ -224,7 +233,7 @@ class ImageResult:
                 "predict_many(..., keep_images=True)"
             )
         marks = [
-            Mark((face.bbox.x1, face.bbox.y1, face.bbox.x2, face.bbox.y2), face.expression, face.confidence)
+            Mark((face.bbox.x1, face.bbox.y1, face.bbox.x2, face.bbox.y2), face.expression, _shown_confidence(face))
             for face in self.faces
         ]
         drawn = annotate(picture, marks)
@@ -251,7 +260,12 @@ def row_columns(classes: tuple[str, ...]) -> list[str]:
     ]  # fmt: skip
 
 
+def _shown_confidence(face: Face) -> float | None:
+    # "uncertain 43 %" would read as the confidence of not knowing.
+    return None if face.expression == UNCERTAIN else face.confidence
+
+
 def _card(face: Face) -> FaceCard:
     if face.aligned is None:
         raise ValueError("the aligned faces were not kept: read with predict() or predict_many(..., keep_images=True)")
-    return FaceCard(face.aligned, face.attention, face.expression, face.confidence, face.probabilities)
+    return FaceCard(face.aligned, face.attention, face.expression, _shown_confidence(face), face.probabilities)

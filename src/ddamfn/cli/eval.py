@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     with Bar(quiet=args.quiet) as bar:
         table, dataset = _predict(classifier, args, bar)
     cleaned = _without_twins(table, dataset, args)
-    report = Report(classifier.card.name, table, cleaned)
+    report = Report(classifier.card.name, table, cleaned, classifier.card)
     print(json.dumps(report.to_dict(), indent=2) if args.format == "json" else report.text(), end="")
     if args.format == "json":
         print()
@@ -135,6 +135,7 @@ def _write(report: "Report", folder: Path) -> None:
     title = f"{report.weights}, {table.title} {table.split}, {report.rule}, N = {len(table):,}"
     try:
         plot_confusion(table.scores(), folder / "confusion.png", title=title)
-        plot_reliability(*confidence_and_correct(table), folder / "reliability.png", title=title)
+        before, _ = confidence_and_correct(table, temperature=1.0)
+        plot_reliability(*confidence_and_correct(table), folder / "reliability.png", before=before, title=title)
     except MissingExtra as error:
         print(f"ddamfn: no plots: {error}", file=sys.stderr)

@@ -61,5 +61,11 @@ def run(args: argparse.Namespace) -> int:
         f"gate passed on {done.faces}: same answers; largest difference of a logit {parity.logit_difference:.1e}, of "
         f"attention {parity.attention_difference:.1e}, from PyTorch with the stored weights {parity.exactness:.1e}"
     )
+    calibration = done.card.calibration
+    if calibration is not None:
+        print(
+            f"calibration error on {calibration['n']:,} validation pictures {calibration['ece_before']:.2%} before the "
+            f"temperature, {calibration['ece_after']:.2%} with it"
+        )
     print(f"score it with: ddamfn eval --weights {done.path} --data ROOT --split test --record")
     return 0

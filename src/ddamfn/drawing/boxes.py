@@ -22,11 +22,17 @@ Rectangle = tuple[int, int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """One face to mark: its box (x1, y1, x2, y2) in the picture's pixels, what it shows, how sure that is (0 to 1)."""
+    """One face to mark.
+
+    Attributes:
+        box: (x1, y1, x2, y2) in the picture's pixels.
+        name: what it shows.
+        confidence: how sure that is, 0 to 1; None to write the name alone.
+    """
 
     box: tuple[float, float, float, float]
     name: str
-    confidence: float
+    confidence: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +124,8 @@ def _find_label(
     largest = max(17, round(max(size) * 0.032))
     smallest = max(13, round(max(size) * 0.012))
     letters = min(max(round((box[2] - box[0]) * 0.17), smallest), largest)
-    texts = ((f"{mark.name}  {mark.confidence:.0%}", letters), (mark.name, letters), (mark.name, smallest))
+    full = mark.name if mark.confidence is None else f"{mark.name}  {mark.confidence:.0%}"
+    texts = ((full, letters), (mark.name, letters), (mark.name, smallest))
     for text, size_px in texts:
         extent = (text_width(text, size_px) + round(0.9 * size_px), round(1.55 * size_px))
         places = list(_places(box, extent, size))

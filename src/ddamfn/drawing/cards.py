@@ -28,15 +28,15 @@ class FaceCard:
     Attributes:
         crop: uint8 (S, S, 3) RGB, the aligned face.
         attention: (A, h, w), one map a head, over the whole crop; None if there are no heads.
-        name: the most probable expression.
-        confidence: its probability, 0 to 1.
+        name: the answer, as a rule the likeliest expression.
+        confidence: its probability, 0 to 1; None to write the name alone.
         probabilities: every expression's probability, in the order to show.
     """
 
     crop: NDArray[np.uint8]
     attention: NDArray[np.floating] | None
     name: str
-    confidence: float
+    confidence: float | None
     probabilities: Mapping[str, float]
 
 
@@ -85,7 +85,8 @@ def draw_card(card: FaceCard, scale: float = 1.0) -> Image.Image:
     y = _MARGIN + _TITLE // 2
     write(canvas, pen(_MARGIN, y), card.name, pen.px(_TITLE), INK)
     right = canvas.width - pen.px(_MARGIN)
-    write(canvas, (right, pen.px(y)), f"{card.confidence:.1%}", pen.px(_TITLE), MUTED, "rm")
+    if card.confidence is not None:
+        write(canvas, (right, pen.px(y)), f"{card.confidence:.1%}", pen.px(_TITLE), MUTED, "rm")
     y += _TITLE // 2 + _GAP
     side = pen.px(_TILE)
     for index, (tile, caption) in enumerate(_tiles(card, side)):

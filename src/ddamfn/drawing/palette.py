@@ -19,6 +19,7 @@ _EXPRESSIONS: dict[str, Colour] = {
     "disgust": (104, 190, 92),
     "fear": (150, 98, 240),
     "contempt": (36, 186, 178),
+    "uncertain": (112, 120, 130),
 }
 _OTHER: Colour = (214, 120, 190)
 
@@ -34,7 +35,7 @@ _STOPS = np.array(
 
 
 def expression_colour(name: str) -> Colour:
-    """Return the colour of an expression; names outside the eight share one."""
+    """Return the colour of an expression, or of "uncertain"; other names share one."""
     return _EXPRESSIONS.get(name, _OTHER)
 
 

@@ -11,21 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ddamfn.errors import DataError, MissingExtra
-from ddamfn.evaluate.metrics import reliability_bins
+from ddamfn.errors import DataError
+from ddamfn.evaluate.figures import BLUE, COLOURS, GREY, ORANGE, new_figure, set_title, write_figure
+from ddamfn.evaluate.metrics import Floats, Ints, reliability_bins
 from ddamfn.evaluate.scores import Scores
-
-BLUE, ORANGE, GREY = "#2f6db3", "#d9822b", "#8a8a8a"
-_STYLE: Any = {
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "figure.dpi": 100,
-    "savefig.dpi": 150,
-}
 
 
 def plot_confusion(scores: Scores, path: str | os.PathLike[str], *, title: str = "") -> Path:
@@ -39,7 +28,7 @@ def plot_confusion(scores: Scores, path: str | os.PathLike[str], *, title: str =
     Raises:
         MissingExtra: if matplotlib is not installed.
     """
-    figure, axes = _figure(7.6, 6.6)
+    figure, axes = new_figure(7.6, 6.6)
     counts = np.array(scores.confusion_matrix, dtype=np.float64)
     support = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, support, out=np.zeros_like(counts), where=support > 0)
@@ -61,12 +50,18 @@ def plot_confusion(scores: Scores, path: str | os.PathLike[str], *, title: str =
     bar = figure.colorbar(image, ax=axes, fraction=0.046, pad=0.03)
     bar.set_label("share of the true class")
     bar.outline.set_visible(False)
-    _title(axes, title)
-    return _write(figure, path)
+    set_title(axes, title)
+    return write_figure(figure, path)
 
 
 def plot_reliability(
-    confidence: ArrayLike, correct: ArrayLike, path: str | os.PathLike[str], *, bins: int = 15, title: str = ""
+    confidence: ArrayLike,
+    correct: ArrayLike,
+    path: str | os.PathLike[str],
+    *,
+    before: ArrayLike | None = None,
+    bins: int = 15,
+    title: str = "",
 ) -> Path:
     """Draw how often answers of each confidence are right, and how many there are.
 
@@ -74,6 +69,7 @@ def plot_reliability(
         confidence: (N,) in 0..1.
         correct: bool (N,).
         path: the PNG file to write.
+        before: (N,) the same answers' confidence without the temperature, to draw beside; None leaves it out.
         bins: slices of 0..1.
         title: one line above.
 
@@ -81,20 +77,29 @@ def plot_reliability(
         MissingExtra: if matplotlib is not installed.
     """
     count, sure, right = reliability_bins(confidence, correct, bins)
-    gap = float(np.nansum(np.abs(sure - right) * count) / max(1, count.sum()))
-    figure, (axes, below) = _figure(6.0, 6.4, rows=(3, 1))
+    error = f"calibration error {_calibration_error(count, sure, right):.2%}"
+    figure, (axes, below) = new_figure(6.0, 6.4, rows=(3, 1))
     edges, width = np.arange(bins) / bins, 1.0 / bins
     filled = count > 0
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)), label="perfectly calibrated")
     axes.bar(edges[filled], right[filled], width, align="edge", color=BLUE, edgecolor="white", label="accuracy")
     axes.plot(sure[filled], right[filled], "o", color=ORANGE, markersize=4, label="mean confidence of the slice")
+    if before is not None:
+        raw_count, raw_sure, raw_right = reliability_bins(before, correct, bins)
+        error += f", {_calibration_error(raw_count, raw_sure, raw_right):.2%} without temperature"
+        there = raw_count > 0
+        line = {"color": "#a04a7f", "linewidth": 1, "marker": "o", "markersize": 4, "markerfacecolor": "none"}
+        axes.plot(raw_sure[there], raw_right[there], label="without temperature", **line)
     axes.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy", xticklabels=[])
-    axes.legend(frameon=False, loc="upper left", fontsize=9)
-    axes.text(0.025, 0.79, f"calibration error {100 * gap:.2f} %", va="top", transform=axes.transAxes, fontsize=9)
+    axes.legend(frameon=False, loc="upper left", fontsize=9, title=error, title_fontsize=9, alignment="left")
     below.bar(edges, count / max(1, count.sum()), width, align="edge", color=GREY, edgecolor="white")
     below.set(xlim=(0, 1), xlabel="confidence", ylabel="share of answers")
-    _title(axes, title)
-    return _write(figure, path)
+    set_title(axes, title)
+    return write_figure(figure, path)
+
+
+def _calibration_error(count: Ints, sure: Floats, right: Floats) -> float:
+    return float(np.nansum(np.abs(sure - right) * count) / max(1, count.sum()))
 
 
 def plot_training_curves(metrics: str | os.PathLike[str], path: str | os.PathLike[str], *, title: str = "") -> Path:
@@ -113,7 +118,7 @@ def plot_training_curves(metrics: str | os.PathLike[str], path: str | os.PathLik
     chosen = {name: drawn for name, lines in _panels(rows).items() if (drawn := _with_points(rows, lines))}
     if not chosen:
         raise DataError(f"{os.fspath(metrics)}: holds no number to draw yet")
-    figure, panels = _figure(
+    figure, panels = new_figure(
         9.0, 1.0 + 2.6 * math.ceil(len(chosen) / 2), rows=(1,) * math.ceil(len(chosen) / 2), columns=2
     )
     panels = np.atleast_1d(panels).ravel()
@@ -123,7 +128,7 @@ def plot_training_curves(metrics: str | os.PathLike[str], path: str | os.PathLik
         _draw_panel(axes, name, lines)
         _mark_sizes(axes, rows)
     figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
-    return _write(figure, path)
+    return write_figure(figure, path)
 
 
 Points = list[tuple[float, float]]
@@ -156,8 +161,8 @@ def _with_points(rows: Sequence[Mapping[str, Any]], lines: Mapping[str, str]) ->
 def _draw_panel(axes: Any, name: str, lines: Mapping[str, Points]) -> None:
     for number, (label, points) in enumerate(lines.items()):
         style = {"marker": "o", "markersize": 3} if len(points) < 12 else {}
-        axes.plot(*zip(*points, strict=True), label=label, color=_COLOURS[number % len(_COLOURS)], **style)
-    _title(axes, name)
+        axes.plot(*zip(*points, strict=True), label=label, color=COLOURS[number % len(COLOURS)], **style)
+    set_title(axes, name)
     axes.set_xlabel("epoch")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
@@ -191,9 +196,6 @@ def _mark_sizes(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
             )
 
 
-_COLOURS = (BLUE, ORANGE, "#3c8d5a", "#a04a7f", "#6b5fb5", GREY)
-
-
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     """One level of keys: `{"train": {"loss": 1}, "heads": [2]}` becomes `{"train.loss": 1, "heads.0": 2}`."""
     flat: dict[str, Any] = {}
@@ -225,32 +227,3 @@ def _read_records(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _figure(width: float, height: float, rows: tuple[int, ...] = (1,), columns: int = 1) -> tuple[Any, Any]:
-    """A figure of so many inches on the file-only canvas, row heights in proportion to `rows`; and its panels."""
-    try:
-        import matplotlib
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise MissingExtra("plot", "matplotlib", "Drawing scores") from error
-    # The figure is made by hand and not by pyplot, so that neither a display nor the caller's own settings matter.
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        FigureCanvasAgg(figure)
-        panels = figure.subplots(len(rows), columns, height_ratios=rows)
-    return figure, panels
-
-
-def _title(axes: Any, text: str) -> None:
-    axes.set_title(text, loc="left", fontsize=10, pad=8)
-
-
-def _write(figure: Any, path: str | os.PathLike[str]) -> Path:
-    target = Path(path)
-    try:
-        figure.savefig(target, format="png", dpi=150, metadata={"Software": None})
-    except OSError as error:
-        raise DataError(f"cannot write {target}: {error.strerror or error}") from error
-    return target

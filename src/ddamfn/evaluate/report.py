@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ddamfn.evaluate.abstention import Kept, kept_precisions
 from ddamfn.evaluate.logit_table import LogitTable
 from ddamfn.evaluate.metrics import Floats, softmax
 from ddamfn.evaluate.scores import Scores, resolve_targets
+from ddamfn.weights import Card
 
 SINGLE_LABEL = "single label"
 """What stands in place of the vote rule for sets with one label a picture."""
@@ -28,11 +30,13 @@ class Report:
         weights: name of the weights.
         table: the logits of all pictures that were scored.
         duplicate_free: the table without twins of train pictures; None if nobody looked for them.
+        card: the weights' card, for what its thresholds keep here; None leaves that out.
     """
 
     weights: str
     table: LogitTable
     duplicate_free: LogitTable | None = None
+    card: Card | None = None
 
     @property
     def rule(self) -> str:
@@ -57,6 +61,7 @@ class Report:
             "unanswerable_classes": list(self.table.unanswerable),
             "unasked_labels": list(self.table.unasked),
             "temperature": self.table.temperature,
+            "abstention": [kept.to_dict() for kept in self.kept()],
             "duplicate_free": None
             if cleaned is None
             else {"removed": len(self.table) - len(cleaned), **self._scores_dict(cleaned)},
@@ -72,6 +77,10 @@ class Report:
             "fallbacks": len(table) - found,
         }
 
+    def kept(self) -> tuple[Kept, ...]:
+        """What answering only above the card's thresholds gives on these pictures."""
+        return () if self.card is None else kept_precisions(self.card, *confidence_and_correct(self.table))
+
     def text(self) -> str:
         """The report as a text of several lines, at most 100 columns wide.
 
@@ -81,6 +90,9 @@ class Report:
         tables = [self.table] if self.duplicate_free is None else [self.table, self.duplicate_free]
         scored = [table.scores() for table in tables]
         lines = [*self._head(), "", *_columns(_score_rows(scored, self._titles())), "", *_matrix(scored[0])]
+        kept = self.kept()
+        if kept:
+            lines += ["", *_columns(_kept_rows(kept))]
         return "\n".join(lines) + "\n"
 
     def _titles(self) -> list[str]:
@@ -147,12 +159,24 @@ def _score_rows(scored: Sequence[Scores], titles: Sequence[str]) -> list[list[st
         row("mean class accuracy", [(_percent(s.mean_class_accuracy), "") for s in scored]),
         row("macro-F1", [(_percent(s.macro_f1), "") for s in scored]),
         row("calibration error", [(_percent(s.ece), "15 bins") for s in scored]),
+        row("  without temperature", [(_percent(s.ece_before), "") for s in scored]),
         row("negative log-likelihood", [(f"{s.nll:.4f}", "nats") for s in scored]),
         row("recall of", [("", "") for _ in scored]),
     ]
     for index, name in enumerate(scored[0].classes):
         cells = [(s.confusion_matrix[index][index], s.support[name], s.per_class_recall[name]) for s in scored]
         rows.append(row(f"  {name}", [(_percent(share), f"{hits:,}/{n:,}") for hits, n, share in cells]))
+    return rows
+
+
+def _kept_rows(kept: Sequence[Kept]) -> list[list[str]]:
+    """What `ddamfn predict --abstain P` would have answered on these pictures, a row for each P."""
+    rows = [["--abstain", "threshold", "answered", "", "right", "", "95 % interval"]]
+    for entry in kept:
+        ends = "-" if entry.ci95 is None else " - ".join(f"{100 * end:.2f}" for end in entry.ci95)
+        answered = [_percent(entry.coverage), f"{entry.answered:,}/{entry.n:,}"]
+        right = [_percent(entry.precision), f"{entry.correct:,}/{entry.answered:,}"]
+        rows.append([f"{entry.asked:g}", f"{entry.threshold:.3f}", *answered, *right, ends])
     return rows
 
 
@@ -174,8 +198,16 @@ def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def confidence_and_correct(table: LogitTable) -> tuple[Floats, NDArray[np.bool_]]:
-    """Confidence float64 (N,) of each answer and whether it is correct, bool (N,): what a reliability diagram draws."""
-    probabilities = softmax(table.logits, table.temperature)
+def confidence_and_correct(table: LogitTable, temperature: float | None = None) -> tuple[Floats, NDArray[np.bool_]]:
+    """Confidence of each answer and whether it is correct: what a reliability diagram draws.
+
+    Args:
+        table: the logits.
+        temperature: in place of the table's own; 1 gives the confidence before calibration.
+
+    Returns:
+        float64 (N,) in 0..1, and bool (N,).
+    """
+    probabilities = softmax(table.logits, temperature or table.temperature)
     said = probabilities.argmax(axis=1)
     return probabilities.max(axis=1), said == resolve_targets(table.targets, said, table.rule or "majority")

@@ -27,6 +27,7 @@ class Scores:
         support: pictures of each class.
         confusion_matrix: counts; a row is the true class, a column the prediction.
         ece: expected calibration error over 15 slices, 0..1.
+        ece_before: the same without the temperature.
         nll: mean negative log-likelihood in nats, probabilities floored at 1e-12.
     """
 
@@ -41,6 +42,7 @@ class Scores:
     support: dict[str, int]
     confusion_matrix: tuple[tuple[int, ...], ...]
     ece: float
+    ece_before: float
     nll: float
 
     def to_dict(self) -> dict[str, Any]:
@@ -57,6 +59,7 @@ class Scores:
             "confusion_matrix": [list(row) for row in self.confusion_matrix],
             "classes": list(self.classes),
             "ece": self.ece,
+            "ece_before": self.ece_before,
             "nll": self.nll,
         }
 
@@ -121,5 +124,6 @@ def score(
         support={c: int(row.sum()) for c, row in zip(classes, matrix, strict=True)},
         confusion_matrix=tuple(tuple(int(v) for v in row) for row in matrix),
         ece=metrics.ece(probabilities, true),
+        ece_before=metrics.ece(metrics.softmax(table), true),
         nll=metrics.negative_log_likelihood(probabilities, true),
     )

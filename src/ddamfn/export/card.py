@@ -9,7 +9,7 @@ from ddamfn.export.lean import Precision
 from ddamfn.faces import NETWORK_SHA256
 from ddamfn.models.complexity import count_macs, count_parameters
 from ddamfn.preparation import Prepared
-from ddamfn.weights import Card
+from ddamfn.weights import CalibrationCard, Card
 
 DETECTOR = f"retinaface-mobilenet0.25 (sha256 {NETWORK_SHA256[:12]})"
 
@@ -24,6 +24,7 @@ def build_card(
     sha256: str,
     precision: Precision,
     temperature: float = 1.0,
+    calibration: CalibrationCard | None = None,
     trained_on: Prepared | None = None,
     notes: Mapping[str, Any] | None = None,
 ) -> Card:
@@ -36,6 +37,7 @@ def build_card(
         sha256: of the ONNX file.
         precision: how the file stores its weights.
         temperature: fitted on validation pictures.
+        calibration: the confidence on validation pictures.
         trained_on: the prepared set of the run, for its name and rights; None if it is not at hand.
         notes: more for the card's `training`, such as the figures of the parity gate.
 
@@ -73,6 +75,7 @@ def build_card(
         file=file,
         sha256=sha256,
         precision=precision,
+        calibration=calibration,
     )
 
 

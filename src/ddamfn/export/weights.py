@@ -13,6 +13,7 @@ from torch import Tensor
 from ddamfn.data.synthetic import drawn_face
 from ddamfn.errors import WeightsError
 from ddamfn.evaluate import fit_temperature
+from ddamfn.evaluate.abstention import measure_calibration
 from ddamfn.export.card import build_card
 from ddamfn.export.finished import FinishedRun
 from ddamfn.export.lean import Precision
@@ -65,8 +66,9 @@ def export_run(
         folder: where to write; made if need be.
         precision: how weights are stored.
         prepared: the run's prepared data set. The gate is then measured on its validation faces (and on training faces
-            if those are fewer than `least_faces`), and the temperature is fitted on validation. Without it the gate is
-            measured on drawn faces and the temperature is 1. The test split is never opened.
+            if those are fewer than `least_faces`); the temperature is fitted on validation, and so is the curve of
+            precision against coverage. Without it the gate is measured on drawn faces, the temperature is 1, and the
+            weights cannot abstain. The test split is never opened.
         least_faces: how many faces the gate needs.
 
     Raises:
@@ -74,15 +76,17 @@ def export_run(
         DataError: if the prepared set is another data set's.
     """
     place = Path(folder)
-    temperature, fitted_on = 1.0, "not fitted: no data given"
+    temperature, calibration, fitted_on = 1.0, None, "not fitted: no data given"
     if prepared is None:
         inputs, faces = _drawn_inputs(finished, least_faces), f"{least_faces:,} drawn faces"
     else:
         train, valid = load_splits(prepared, finished.run, torch.device("cpu"))
         inputs, faces = _data_inputs(finished, train, valid, least_faces)
-        logits = answer(finished.network, valid, finished.run.data, _BATCH).logits
-        temperature = fit_temperature(logits.numpy(), valid.targets.numpy())
-        fitted_on = f"{len(valid):,} validation pictures, rule {finished.run.data.validation_rule}"
+        logits = answer(finished.network, valid, finished.run.data, _BATCH).logits.numpy()
+        temperature = fit_temperature(logits, valid.targets.numpy())
+        rule = finished.run.data.validation_rule
+        calibration = measure_calibration(logits, valid.targets.numpy(), temperature, rule=rule)
+        fitted_on = f"{len(valid):,} validation pictures, rule {rule}"
     path, draft = place / f"{name}.onnx", place / f".{name}.ungated.onnx"
     try:
         place.mkdir(parents=True, exist_ok=True)
@@ -102,6 +106,7 @@ def export_run(
         sha256=sha256(content),
         precision=precision,
         temperature=temperature,
+        calibration=calibration,
         trained_on=prepared,
         notes=notes,
     )

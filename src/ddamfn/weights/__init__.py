@@ -1,5 +1,6 @@
 """Weights and their cards: the bridge between training and use."""
 
+from ddamfn.weights.calibration import CalibrationCard, threshold_for
 from ddamfn.weights.card import (
     AlignmentCard,
     AppearanceCard,
@@ -17,11 +18,13 @@ __all__ = [
     "AlignmentCard",
     "AppearanceCard",
     "ArchitectureCard",
+    "CalibrationCard",
     "Card",
     "find_weights",
     "list_weights",
     "read_card",
     "sha256",
+    "threshold_for",
     "verify",
     "write_card",
 ]

@@ -200,8 +200,8 @@ def _readable(plain: Mapping[str, Any]) -> str:
     """Return indented JSON in which a list of numbers or names takes one line, not one an entry."""
     text = json.dumps(plain, indent=2, ensure_ascii=False)
     # A line break never stands inside a JSON string, so brackets that follow or precede one are brackets of lists.
-    flat = re.compile(r"\[\n([^\[\]{}]*)\n *\]")
-    return flat.sub(lambda found: f"[{' '.join(found.group(1).split())}]", text) + "\n"
+    inner_list, line_break = re.compile(r"\[\n *([^\[\]{}]*)\n *\]"), re.compile(r"\n *")
+    return inner_list.sub(lambda found: f"[{line_break.sub(' ', found.group(1))}]", text) + "\n"
 
 
 def _problem(card: Card) -> str | None:
