@@ -1,0 +1,193 @@
+"""`ddamfn eval`: from a data set on disk to printed scores."""
+
+import csv
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ddamfn.cli import main
+from ddamfn.data.synthetic import write_drawn_ferplus, write_drawn_folder
+from ddamfn.weights import read_card
+
+KEYS = {"accuracy", "correct", "n", "ci95", "mean_class_accuracy", "macro_f1", "per_class_recall", "confusion_matrix"}
+KEYS |= {"classes", "ece", "rule", "split", "faces_found", "fallbacks", "duplicate_free", "official"}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_drawn_ferplus(tmp_path_factory.mktemp("eval") / "ferplus", 4, np.random.default_rng(11))
+
+
+def evaluate(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    status = main(["eval", *map(str, arguments)])
+    shown = capsys.readouterr()
+    return status, shown.out, shown.err
+
+
+def test_json_is_the_whole_score(root: Path, stand_in_weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = evaluate(capsys, "--weights", stand_in_weights, "--data", root, "--format", "json", "--quiet")
+    scores = json.loads(out)
+    assert (status, err) == (0, "")
+    assert set(scores) >= KEYS
+    assert (scores["n"], scores["split"], scores["rule"]) == (16, "test", "majority")
+    assert scores["correct"] == sum(scores["confusion_matrix"][i][i] for i in range(8))
+    assert scores["accuracy"] == scores["correct"] / 16
+    assert scores["faces_found"] + scores["fallbacks"] == 16
+    # Sixteen drawings are not the official test split, and the list of twins is not about them.
+    assert scores["official"] is False
+    assert scores["duplicate_free"] is None
+
+
+def test_table_names_rule_and_number(root: Path, stand_in_weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = evaluate(capsys, "--weights", stand_in_weights, "--data", root, "--rule", "argmax")
+    assert status == 0
+    assert "split test, rule argmax, N = 16" in out
+    assert "NOT official" in out
+    assert "/16" in out
+
+
+def test_prepared_set_scores_the_same(
+    root: Path, stand_in_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--weights", stand_in_weights, "--split", "val", "--format", "json", "--quiet")
+    raw = evaluate(capsys, "--data", root, *options)
+    prepared = tmp_path / "prepared"
+    assert main(["data", "prepare", str(root), str(prepared), "--template", "arcface", "--workers", "1"]) == 0
+    capsys.readouterr()
+    assert evaluate(capsys, "--data", prepared, *options) == raw
+
+
+def test_output_holds_scores_answers_and_plots(
+    root: Path, stand_in_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib", reason="plots need matplotlib")
+    folder = tmp_path / "new" / "scores"
+    _, out, _ = evaluate(capsys, "--weights", stand_in_weights, "--data", root, "--format", "json", "--output", folder)
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "confusion.png",
+        "predictions.csv",
+        "reliability.png",
+        "scores.json",
+    ]
+    scores = json.loads((folder / "scores.json").read_text())
+    assert scores == json.loads(out)
+    with (folder / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert sum(int(row["correct"]) for row in rows) == scores["correct"]
+
+
+def test_without_matplotlib_all_but_plots_is_written(
+    root: Path,
+    stand_in_weights: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    status, _, err = evaluate(capsys, "--weights", stand_in_weights, "--data", root, "--output", tmp_path, "--quiet")
+    assert status == 0
+    assert err.count("\n") == 1
+    assert 'pip install "ddamfn[plot]"' in err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["predictions.csv", "scores.json"]
+
+
+def test_unreadable_picture_is_told_by_the_exit_status(
+    root: Path, stand_in_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(root, tmp_path / "copy")
+    next(iter(sorted((tmp_path / "copy" / "FER2013Test").glob("*.png")))).write_bytes(b"")
+    status, out, _ = evaluate(capsys, "--weights", stand_in_weights, "--data", tmp_path / "copy", "--quiet")
+    assert status == 1
+    assert "N = 15" in out
+    assert "NOT SCORED: 1 unreadable" in out
+
+
+def test_planted_twins_are_left_out_when_asked(
+    stand_in_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_drawn_folder(tmp_path / "set", 2, np.random.default_rng(2))
+    twin = next((root / "test" / "fear").iterdir())
+    shutil.copy(twin, root / "train" / "fear" / "twin.png")
+    options = ("--weights", stand_in_weights, "--data", root, "--format", "json", "--quiet")
+    assert json.loads(evaluate(capsys, *options)[1])["duplicate_free"] is None
+    scores = json.loads(evaluate(capsys, *options, "--duplicate-free")[1])
+    cleaned = scores["duplicate_free"]
+    assert cleaned["removed"] == scores["n"] - cleaned["n"] == 1
+    assert cleaned["support"]["fear"] == scores["support"]["fear"] - 1
+    assert scores["rule"] == cleaned["rule"] == "single label"
+
+
+def test_twins_cannot_be_searched_in_crops(
+    root: Path, stand_in_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["data", "prepare", str(root), str(tmp_path / "p"), "--template", "arcface", "--workers", "1", "--quiet"])
+    capsys.readouterr()
+    status, _, err = evaluate(
+        capsys, "--weights", stand_in_weights, "--data", tmp_path / "p", "--duplicate-free", "--quiet"
+    )
+    assert status == 2
+    assert err.startswith("ddamfn: error: --duplicate-free")
+
+
+def test_recorded_score_stands_on_the_card_once(
+    root: Path, stand_in_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for suffix in (".onnx", ".json"):
+        shutil.copy(stand_in_weights.with_suffix(suffix), tmp_path)
+    weights = tmp_path / stand_in_weights.name
+    for options in (["--split", "val"], ["--split", "test"], ["--split", "test"]):
+        evaluate(capsys, "--weights", weights, "--data", root, "--record", "--quiet", *options)
+    card = read_card(weights.with_suffix(".json"))
+    assert [score["split"] for score in card.scores] == ["val", "test"]
+    test = card.score("test")
+    assert test is not None
+    assert (test["dataset"], test["rule"], test["n"], test["official"]) == ("ferplus", "majority", 16, False)
+    assert main(["predict", "--weights", str(weights), str(root / "none.png"), "--quiet"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "--data"),
+        (("--data", "x", "--rule", "best"), "invalid choice: 'best'"),
+        (("--data", "x", "--workers", "0"), "whole number"),
+    ],
+)
+def test_bad_arguments_end_in_one_line(
+    arguments: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["eval", *arguments])
+    err = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert words in err
+    assert err.count("\n") == 1
+
+
+def test_missing_data_set_is_one_line(
+    stand_in_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, err = evaluate(capsys, "--weights", stand_in_weights, "--data", tmp_path / "none")
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert "does not exist" in err
+
+
+@pytest.mark.ferplus
+@pytest.mark.slow
+def test_official_ferplus_test_split(
+    ferplus_root: Path, stand_in_weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The published numbers of pictures, and the known twins, on the real set."""
+    options = ("--weights", stand_in_weights, "--data", ferplus_root, "--format", "json", "--quiet")
+    scores = json.loads(evaluate(capsys, *options)[1])
+    assert (scores["n"], scores["official"]) == (3137, True)
+    assert list(scores["support"].values()) == [1083, 892, 394, 382, 269, 16, 86, 15]
+    cleaned = scores["duplicate_free"]
+    assert cleaned["n"] + cleaned["removed"] == 3137
+    # 337 of all 3,573 test pictures have a twin in train, exact or near; the rule keeps some of them.
+    assert 250 < cleaned["removed"] <= 337
+    assert scores["faces_found"] > 3000
