@@ -99,3 +99,30 @@ def stand_in_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     write_card(card, folder / "stand-in.json")
     return folder / "stand-in.onnx"
+
+
+@pytest.fixture(scope="session")
+def calibrated_weights(stand_in_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the path of the stand-in network with a card that has a curve of precision against coverage."""
+    from dataclasses import replace
+
+    from ddamfn.weights import CalibrationCard, read_card, write_card
+
+    curve: CalibrationCard = {
+        "split": "validation",
+        "rule": "majority",
+        "n": 1000,
+        "bins": 15,
+        "ece_before": 0.12,
+        "ece_after": 0.02,
+        "thresholds": [0.0, 0.4, 0.999],
+        "coverage": [1.0, 0.8, 0.1],
+        "precision": [0.6, 0.75, 0.97],
+        "precision_low": [0.55, 0.7, 0.9],
+    }
+    network = tmp_path_factory.mktemp("calibrated") / stand_in_weights.name
+    network.write_bytes(stand_in_weights.read_bytes())
+    write_card(
+        replace(read_card(stand_in_weights.with_suffix(".json")), calibration=curve), network.with_suffix(".json")
+    )
+    return network

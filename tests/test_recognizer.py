@@ -267,3 +267,22 @@ def test_logits_that_are_not_finite_are_refused(classifier: Classifier, monkeypa
     monkeypatch.setattr(classifier, "_run", lambda crops: broken)
     with pytest.raises(WeightsError, match="not finite"):
         classifier.classify(np.zeros((1, 112, 112, 3), dtype=np.uint8))
+
+
+def test_abstaining_changes_the_answer_and_nothing_else(calibrated_weights: Path) -> None:
+    always, never, unsure = (Recognizer(calibrated_weights, threads=1, abstain=p) for p in (None, 0.5, 0.9))
+    assert (always.threshold, never.threshold, unsure.threshold) == (0.0, 0.0, 0.999)
+    (answered,), (also,), (withheld,) = (entry.predict(_PORTRAIT).faces for entry in (always, never, unsure))
+    assert answered.confidence < 0.999
+    assert answered.expression == also.expression == answered.prediction.likeliest
+    assert withheld.to_dict(attention=True) == answered.to_dict(attention=True) | {"expression": "uncertain"}
+    assert withheld.prediction.likeliest == answered.expression
+
+
+def test_abstaining_needs_a_curve_that_reaches_the_precision(stand_in_weights: Path, calibrated_weights: Path) -> None:
+    with pytest.raises(UsageError, match=r"stand-in cannot abstain: .* export the weights again"):
+        Recognizer(stand_in_weights, abstain=0.9)
+    with pytest.raises(UsageError, match=r"0\.95 is not reached .* at most 0\.9, "):
+        Recognizer(calibrated_weights, abstain=0.95)
+    with pytest.raises(UsageError, match="above 0"):
+        Recognizer(calibrated_weights, abstain=0)

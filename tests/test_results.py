@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError, replace
 import numpy as np
 import pytest
 
-from ddamfn.results import BBox, Face, ImageResult, Landmarks, Prediction, row_columns
+from ddamfn.results import UNCERTAIN, BBox, Face, ImageResult, Landmarks, Prediction, row_columns
 
 _CLASSES = ("neutral", "happiness")
 _POINTS = np.array([[10, 20], [30, 20], [20, 30], [12, 40], [28, 40.126]], dtype=np.float32)
@@ -95,3 +95,22 @@ def test_plots_need_the_picture_and_the_crops(result: ImageResult, face: Face) -
         replace(result, image=None).plot()
     with pytest.raises(ValueError, match="keep_images"):
         replace(result, faces=[replace(face, aligned=None)]).plot(attention=True)
+
+
+def test_an_uncertain_face_keeps_its_probabilities_and_shows_no_per_cent(result: ImageResult, face: Face) -> None:
+    shares = {"neutral": 0.45, "happiness": 0.55}
+    unsure = replace(face, prediction=Prediction(UNCERTAIN, 0.55, shares))
+    plain = unsure.to_dict()
+    assert (plain["expression"], plain["confidence"], plain["probabilities"]) == ("uncertain", 0.55, shares)
+    assert list(plain) == list(face.to_dict())
+    assert (unsure.expression, unsure.prediction.likeliest) == ("uncertain", "happiness")
+    assert face.prediction.likeliest == face.expression
+    (row,) = replace(result, faces=[unsure]).to_rows()
+    assert (row["expression"], row["confidence"], row["p_happiness"]) == ("uncertain", 0.55, 0.55)
+
+    def drawn(share: float) -> bytes:
+        entry = replace(unsure, prediction=Prediction(UNCERTAIN, share, shares))
+        return replace(result, faces=[entry]).plot(attention=True).tobytes()
+
+    # The confidence stands nowhere in the picture, so another one draws the same.
+    assert drawn(0.55) == drawn(0.99)

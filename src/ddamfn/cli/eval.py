@@ -113,7 +113,7 @@ def _record(report: "Report", weights: str | None) -> None:
     network, card = find_weights(weights)
     score = {"date": datetime.now(UTC).date().isoformat(), **report.to_dict()}
     # What the card itself says elsewhere, or what is empty, is left out.
-    for name in ("weights", "temperature", "unanswerable_classes", "unasked_labels", "unreadable"):
+    for name in ("weights", "temperature", "unanswerable_classes", "unasked_labels", "unreadable", "abstention"):
         if not score[name] or name in ("weights", "temperature"):
             del score[name]
     write_card(card.with_score(score), network.with_name(f"{network.stem}.json"))

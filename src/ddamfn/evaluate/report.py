@@ -91,8 +91,9 @@ class Report:
         scored = [table.scores() for table in tables]
         lines = [*self._head(), "", *_columns(_score_rows(scored, self._titles())), "", *_matrix(scored[0])]
         kept = self.kept()
-        if kept:
-            lines += ["", *_columns(_kept_rows(kept))]
+        if self.card is not None and self.card.calibration is not None and kept:
+            chosen_on = f"thresholds from {self.card.calibration['n']:,} validation pictures"
+            lines += ["", f"answering only from a confidence on ({chosen_on}):", *_columns(_kept_rows(kept))]
         return "\n".join(lines) + "\n"
 
     def _titles(self) -> list[str]:
