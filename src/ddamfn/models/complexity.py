@@ -4,13 +4,13 @@ Source: torchstat 0.0.7 for the second count, with which the DDAMFN authors' tab
 """
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 _ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.PReLU, nn.Hardswish)
+_POOLS = (nn.MaxPool2d, nn.AvgPool2d)
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -19,7 +19,7 @@ def count_parameters(network: nn.Module) -> int:
 
 
 def count_macs(network: nn.Module, input_size: tuple[int, int] = (112, 112)) -> int:
-    """Count the multiply-accumulates of one picture in convolutions and linear layers, without their biases.
+    """Count the multiply-accumulates of one picture in convolutions and products of matrices, without biases.
 
     Args:
         network: takes (B, 3, H, W); left as it was.
@@ -28,47 +28,55 @@ def count_macs(network: nn.Module, input_size: tuple[int, int] = (112, 112)) -> 
     Returns:
         MACs; a "GFLOPs" that means multiplications and additions apart is twice as large.
     """
-    return _count(network, input_size, _macs)
+    # torch's counter, unlike a sum over layers, sees the products of tokens with tokens; it counts both operations.
+    with FlopCounterMode(display=False) as counter:
+        _pass_one_picture(network, input_size)
+    return int(counter.get_total_flops()) // 2
 
 
 def count_torchstat_flops(network: nn.Module, input_size: tuple[int, int] = (112, 112)) -> int:
     """Count as torchstat does, which is what the DDAMFN paper prints: 551.22 M for two heads and seven classes.
 
-    To the MACs come one addition an output with a convolution's bias, two operations a number in 2-d batch
-    normalisation, and one in ReLU and its kin (a hard swish counts as the ReLU6 inside it). Sigmoids, means, products
-    and sums of whole maps, and 1-d batch normalisation count nothing.
+    To the MACs of layers come one addition an output with a convolution's bias, two operations a number in 2-d batch
+    normalisation, one in ReLU and its kin (a hard swish counts as the ReLU6 inside it), and one a number that a
+    windowed pool takes in. Sigmoids, means, products and sums of whole maps, the products of tokens with tokens, and
+    1-d batch normalisation count nothing.
 
     Args:
         network: takes (B, 3, H, W); left as it was.
         input_size: (H, W) in pixels.
     """
-    return _count(network, input_size, _torchstat_flops)
-
-
-def _macs(module: nn.Module, output: Tensor) -> int:
-    if isinstance(module, nn.Conv2d):
-        return output.numel() * module.in_channels // module.groups * math.prod(module.kernel_size)
-    return output.numel() * module.in_features if isinstance(module, nn.Linear) else 0
-
-
-def _torchstat_flops(module: nn.Module, output: Tensor) -> int:
-    if isinstance(module, nn.Conv2d) and module.bias is not None:
-        return _macs(module, output) + output.numel()
-    if isinstance(module, nn.BatchNorm2d):
-        return 2 * output.numel()
-    return output.numel() if isinstance(module, _ACTIVATIONS) else _macs(module, output)
-
-
-def _count(network: nn.Module, input_size: tuple[int, int], rule: Callable[[nn.Module, Tensor], int]) -> int:
-    """Sum a rule over every layer's output while one black picture passes, in evaluation mode."""
     total = 0
 
-    def add(module: nn.Module, _inputs: Any, output: Tensor) -> None:
+    def add(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal total
-        total += rule(module, output)
+        total += _torchstat_flops(module, inputs[0], output)
 
     leaves = [module for module in network.modules() if next(module.children(), None) is None]
     handles = [leaf.register_forward_hook(add) for leaf in leaves]
+    try:
+        _pass_one_picture(network, input_size)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return total
+
+
+def _torchstat_flops(module: nn.Module, taken: Tensor, given: Tensor) -> int:
+    if isinstance(module, nn.Conv2d):
+        macs = given.numel() * module.in_channels // module.groups * math.prod(module.kernel_size)
+        return macs if module.bias is None else macs + given.numel()
+    if isinstance(module, nn.Linear):
+        return given.numel() * module.in_features
+    if isinstance(module, nn.BatchNorm2d):
+        return 2 * given.numel()
+    if isinstance(module, _POOLS):
+        return taken.numel()
+    return given.numel() if isinstance(module, _ACTIVATIONS) else 0
+
+
+def _pass_one_picture(network: nn.Module, input_size: tuple[int, int]) -> None:
+    """Run a network on a black picture, in evaluation mode and without gradients, and leave it as it was."""
     modes = [(module, module.training) for module in network.modules()]
     weight = next(network.parameters())
     try:
@@ -76,8 +84,5 @@ def _count(network: nn.Module, input_size: tuple[int, int], rule: Callable[[nn.M
         with torch.no_grad():
             network(torch.zeros(1, 3, *input_size, dtype=weight.dtype, device=weight.device))
     finally:
-        for handle in handles:
-            handle.remove()
         for module, training in modes:
             module.training = training
-    return total

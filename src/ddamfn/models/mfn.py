@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddamfn.models.blocks import ConvBlock, GDConv, MixBottleneck, StageSpec
-from ddamfn.models.output import ModelOutput
+from ddamfn.models.output import ModelOutput, without_heads
 from ddamfn.models.registry import register_model
+from ddamfn.models.resample import fit_map
 
 FEATURE_CHANNELS = 512
 FEATURE_SIDE = 7
@@ -47,14 +48,8 @@ class MFNTrunk(nn.Sequential):
 
 
 def fit_to_head(features: Tensor) -> Tensor:
-    """Resample a map to 7x7, (B, C, H, W) -> (B, C, 7, 7), if the picture was not 112 px wide.
-
-    Pictures of 48 or 64 px make the first epochs several times cheaper (progressive resizing), but GDConv has one
-    weight a position of a 7x7 map. At 112 px this does nothing.
-    """
-    if features.shape[-2:] == (FEATURE_SIDE, FEATURE_SIDE):
-        return features
-    return F.interpolate(features, size=(FEATURE_SIDE, FEATURE_SIDE), mode="bilinear", align_corners=False)
+    """Resample a map to 7x7, (B, C, H, W) -> (B, C, 7, 7), if the picture was not 112 px wide."""
+    return fit_map(features, FEATURE_SIDE)
 
 
 class MFN(nn.Module):
@@ -85,8 +80,7 @@ class MFN(nn.Module):
     def forward(self, images: Tensor) -> ModelOutput:
         """Classify normalised RGB pictures (B, 3, 112, 112) float; there are no heads, so A = 0."""
         features = fit_to_head(self.trunk(images))
-        no_attention = features.new_empty((features.shape[0], 0, *features.shape[1:]))
-        return ModelOutput(self.classifier(self.embed(features)), features, no_attention)
+        return ModelOutput(self.classifier(self.embed(features)), features, without_heads(features))
 
 
 @register_model

@@ -1,8 +1,12 @@
 """What every network of the registry returns."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from torch import Tensor
+
+_NOTHING: Mapping[str, Tensor] = MappingProxyType({})
 
 
 class ModelOutput(NamedTuple):
@@ -11,9 +15,18 @@ class ModelOutput(NamedTuple):
     Attributes:
         logits: (B, K) float, before softmax, in the order of the labels that the network was trained with.
         features: (B, C, H, W) float, the last spatial map before the head; (B, 512, 7, 7) for DDAMFN at 112 px.
-        attention: (B, A, C, H, W) float in (0, 1), one map for each of A heads. A is 0 for a network without heads.
+        attention: (B, A, C, H, W) float from 0 to 1, one map for each of A heads; C is 1 for maps of positions alone.
+            A is 0 for a network without heads.
+        extra: what the network's own objective needs beside these, by name; each network says what it gives. Empty for
+            most, and no part of an exported network.
     """
 
     logits: Tensor
     features: Tensor
     attention: Tensor
+    extra: Mapping[str, Tensor] = _NOTHING
+
+
+def without_heads(features: Tensor) -> Tensor:
+    """The attention of a network that has no heads, (B, 0, C, H, W), for its map (B, C, H, W)."""
+    return features.new_empty((features.shape[0], 0, *features.shape[1:]))

@@ -1,0 +1,66 @@
+"""DACL: which numbers of a feature must come close to its class's centre is itself learned, picture by picture.
+
+Source: Farzaneh and Qi, "Facial Expression Recognition in the Wild via Deep Attentive Center Loss", WACV 2021,
+section 3.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from ddamfn.models.output import ModelOutput, without_heads
+from ddamfn.models.registry import register_model
+from ddamfn.models.resample import fit_map
+from ddamfn.models.resnet import FEATURE_CHANNELS, ResNet18Trunk
+
+FEATURE_SIDE = 7
+
+
+class FeatureAttention(nn.Module):
+    """The last map (B, 512, 7, 7) to a weight in (0, 1) for each of its 512 channels, (B, 512)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = (FEATURE_CHANNELS * FEATURE_SIDE**2, 3584, 512, 64)
+        layers: list[nn.Module] = []
+        for taken, given, act in zip(widths[:-1], widths[1:], (nn.ReLU(), nn.ReLU(), nn.Tanh()), strict=True):
+            layers += [nn.Linear(taken, given), nn.BatchNorm1d(given), act]
+        self.context = nn.Sequential(*layers)
+        # Two numbers a channel, "leave" and "take": their softmax is the weight.
+        self.gate = nn.Linear(widths[-1], 2 * FEATURE_CHANNELS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Weigh the channels of x (B, 512, H, W)."""
+        context = self.context(fit_map(x, FEATURE_SIDE).flatten(1))
+        return torch.softmax(self.gate(context).unflatten(1, (FEATURE_CHANNELS, 2)), dim=2)[..., 1]
+
+
+class DACL(nn.Module):
+    """ResNet-18 with an attention network beside it, which only the loss looks at.
+
+    While training, `extra` holds "embedding" (B, 512), the feature that the centre loss moves, and "channel_weights"
+    (B, 512) in (0, 1). In evaluation the attention network does not run: answers do not depend on it.
+    """
+
+    input_size = (224, 224)
+
+    def __init__(self, *, num_classes: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.trunk = ResNet18Trunk()
+        self.attention = FeatureAttention()
+        self.classifier = nn.Linear(FEATURE_CHANNELS, num_classes)
+
+    def forward(self, images: Tensor) -> ModelOutput:
+        """Classify normalised RGB pictures (B, 3, 224, 224) float; there are no heads, so A = 0."""
+        features = self.trunk(images)
+        embedding = features.mean(dim=(2, 3))
+        extra = {}
+        if self.training:
+            extra = {"embedding": embedding, "channel_weights": self.attention(features)}
+        return ModelOutput(self.classifier(embedding), features, without_heads(features), extra)
+
+
+@register_model
+def dacl(*, num_classes: int) -> DACL:
+    """DACL; 103,042,311 parameters with 7 classes, of which 11,180,103 answer."""
+    return DACL(num_classes=num_classes)
