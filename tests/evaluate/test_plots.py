@@ -47,6 +47,14 @@ def test_reliability_diagram_is_drawn(tmp_path: Path, rng: np.random.Generator) 
     assert blue[1] > 1.6 * blue[0] > 0
 
 
+def test_confidence_before_is_drawn_beside(tmp_path: Path, rng: np.random.Generator) -> None:
+    confidence, right = rng.random(200), rng.random(200) < 0.5
+    alone = pixels(plots.plot_reliability(confidence, right, tmp_path / "a.png"))
+    beside = pixels(plots.plot_reliability(confidence, right, tmp_path / "b.png", before=confidence**0.3))
+    purple = [int((np.abs(image - [0xA0, 0x4A, 0x7F]).sum(axis=2) < 12).sum()) for image in (alone, beside)]
+    assert purple[0] == 0 < purple[1]
+
+
 def row(epoch: int, side_px: int = 48) -> dict[str, object]:
     valid = {"accuracy": 0.1 * epoch, "mean_class_accuracy": 0.05 * epoch, "nll": 1 / epoch}
     train = {"accuracy": 0.09 * epoch, "cross_entropy": 2 / epoch, "attention_loss": 100 / epoch**2}

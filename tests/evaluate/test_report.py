@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from ddamfn.evaluate.logit_table import LogitTable
 from ddamfn.evaluate.metrics import ece
 from ddamfn.evaluate.report import Report, confidence_and_correct, predictions_csv
+from ddamfn.weights import read_card
 
 CLASSES = ("neutral", "happiness", "contempt")
 
@@ -105,3 +107,32 @@ def test_confidence_is_calibrated_and_gives_the_same_error(table: LogitTable) ->
     assert confidence[0] == pytest.approx(softened.max() / softened.sum())
     two_classes = np.column_stack([confidence, 1 - confidence])
     assert table.scores().ece == pytest.approx(ece(two_classes, np.where(correct, 0, 1)))
+
+
+def test_what_the_thresholds_of_the_card_keep_is_reported(table: LogitTable, calibrated_weights: Path) -> None:
+    report = Report("w", table, card=read_card(calibrated_weights.with_suffix(".json")))
+    # The card's curve reaches .9 at the confidence .999, which none of these pictures has, .85 and .8 as well.
+    kept = report.to_dict()["abstention"]
+    assert [(entry["asked"], entry["threshold"], entry["answered"]) for entry in kept] == [
+        (0.8, 0.999, 0), (0.85, 0.999, 0), (0.9, 0.999, 0),
+    ]  # fmt: skip
+    text = report.text()
+    assert "thresholds from 1,000 validation pictures" in text
+    assert next(line for line in text.splitlines() if line.startswith("0.9 ")).split()[1:5] == [
+        "0.999",
+        "0.00",
+        "%",
+        "0/6",
+    ]
+    assert all(len(line) <= 100 for line in text.splitlines())
+    assert Report("w", table).to_dict()["abstention"] == []
+    assert "thresholds" not in Report("w", table).text()
+
+
+def test_calibration_error_is_reported_with_and_without_temperature(table: LogitTable) -> None:
+    lines = Report("w", table).text().splitlines()
+    scores = table.scores()
+    shown = [line.split()[-2] for line in lines if line.startswith("  without temperature")]
+    assert shown == [f"{100 * scores.ece_before:.2f}"]
+    confidence, _ = confidence_and_correct(table, temperature=1.0)
+    assert confidence.mean() > confidence_and_correct(table)[0].mean()
