@@ -1,0 +1,35 @@
+"""Read one picture: print each face's expression, and save the picture with the attention maps beside it.
+
+python examples/read_picture.py photo.jpg annotated.png
+"""
+
+import argparse
+from collections.abc import Sequence
+
+from ddamfn import Recognizer
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the picture that the arguments name."""
+    parser = argparse.ArgumentParser(description="Reads one picture.")
+    parser.add_argument("picture")
+    parser.add_argument("annotated", help="where the annotated picture goes")
+    parser.add_argument("--weights", help="bundled weights or an .onnx file")
+    args = parser.parse_args(arguments)
+
+    result = Recognizer(args.weights).predict(args.picture)
+    if not result.faces:
+        print("no face")
+    for face in result.faces:
+        left, top, right, bottom = face.bbox.to_list()
+        print(f"{face.expression} {face.confidence:.0%}, from ({left}, {top}) to ({right}, {bottom})")
+        for name, probability in sorted(face.probabilities.items(), key=lambda item: -item[1])[:3]:
+            print(f"    {name:<10} {probability:.3f}")
+        if face.attention is not None:
+            # One map a head on the aligned face, (A, 7, 7); a mean near 0 or 1 means a head that looks nowhere.
+            print("    mean attention of each head:", face.attention.mean(axis=(1, 2)).round(3).tolist())
+    result.plot(attention=True).save(args.annotated)
+
+
+if __name__ == "__main__":
+    main()
