@@ -1,0 +1,119 @@
+"""The exported file: inputs, outputs, precision, and nothing of the machine that it was made on."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="exporting needs PyTorch")
+onnx = pytest.importorskip("onnx", reason="exporting needs onnx")
+
+import onnxruntime  # noqa: E402
+from torch import nn  # noqa: E402
+
+from ddamfn.errors import ConfigError, WeightsError  # noqa: E402
+from ddamfn.export import check_parity, export_onnx, measure_parity  # noqa: E402
+from ddamfn.export.onnx import exported_outputs  # noqa: E402
+from ddamfn.models import create_model  # noqa: E402
+
+
+def run(path: Path, images: np.ndarray) -> list[np.ndarray]:
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return list(session.run(["logits", "attention"], {"input": images}))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
+    """The network itself, exported once."""
+    torch.manual_seed(0)
+    network = create_model("ddamfn", num_classes=8, num_heads=2).eval()
+    return network, export_onnx(network, tmp_path_factory.mktemp("whole") / "ddamfn.onnx")
+
+
+def test_ddamfn_says_what_pytorch_says(whole: tuple[nn.Module, Path], faces: np.ndarray) -> None:
+    network, path = whole
+    parity = check_parity(network, path, faces, least_faces=40)
+    assert parity.n == 40
+    assert parity.changed == 0
+    assert 0 < max(parity.logit_difference, parity.attention_difference) <= 1e-4
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_any_number_of_faces(whole: tuple[nn.Module, Path], faces: np.ndarray, count: int) -> None:
+    network, path = whole
+    logits, attention = run(path, faces[:count])
+    assert logits.shape == (count, 8)
+    assert attention.shape == (count, 2, 7, 7)
+    expected = exported_outputs(network, torch.from_numpy(faces[:count]))
+    np.testing.assert_allclose(logits, expected[0].numpy(), atol=1e-5)
+    np.testing.assert_allclose(attention, expected[1].numpy(), atol=1e-5)
+
+
+def test_the_runtime_stays_in_its_fast_layout(whole: tuple[nn.Module, Path], tmp_path: Path) -> None:
+    """Guards the inferred shapes in the file: without them each product leaves the layout, at twice the time."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(str(whole[1]), options, providers=["CPUExecutionProvider"])
+    kinds = Counter(node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node)
+    if "ReorderOutput" not in kinds and "ReorderInput" not in kinds:
+        pytest.skip("this processor has no blocked layout in ONNX Runtime")
+    assert kinds["ReorderInput"] + kinds["ReorderOutput"] <= 10
+    assert kinds["Transpose"] + kinds["Split"] + kinds["PRelu"] == 0
+    assert kinds.total() < 600
+
+
+def test_file_tells_nothing_of_its_making(whole: tuple[nn.Module, Path]) -> None:
+    content = whole[1].read_bytes()
+    for trace in (b".py", b"/src/", b"site-packages", b"stack_trace", str(Path.cwd()).encode()):
+        assert trace not in content
+    model = onnx.load(whole[1])
+    assert not model.metadata_props
+    assert all(not node.metadata_props and not node.doc_string for node in model.graph.node)
+
+
+def test_equal_weights_give_equal_bytes(tiny: nn.Module, tmp_path: Path) -> None:
+    first, second = (export_onnx(tiny, tmp_path / name) for name in ("a.onnx", "b.onnx"))
+    assert first.read_bytes() == second.read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.onnx", "b.onnx"]
+
+
+def test_float16_stores_half_and_computes_whole(tiny: nn.Module, faces: np.ndarray, tmp_path: Path) -> None:
+    path = export_onnx(tiny, tmp_path / "short.onnx", precision="float16")
+    stored = {t.name: t.data_type for t in onnx.load(path).graph.initializer}
+    assert onnx.TensorProto.FLOAT16 in stored.values()
+    logits, attention = run(path, faces)
+    assert logits.dtype == attention.dtype == np.float32
+    parity = measure_parity(tiny, path, faces, "float16")
+    assert parity.exactness < 1e-5
+    assert 1e-5 < parity.logit_difference < 1e-2
+
+
+def test_network_without_heads_has_an_empty_attention(tmp_path: Path, faces: np.ndarray) -> None:
+    network = create_model("mfn", num_classes=7, mixed_kernels=False, coordinate_attention=False).eval()
+    path = export_onnx(network, tmp_path / "mfn.onnx")
+    logits, attention = run(path, faces[:2])
+    assert (logits.shape, attention.shape) == ((2, 7), (2, 0, 7, 7))
+    assert check_parity(network, path, faces[:4], least_faces=4).attention_difference == 0.0
+
+
+def test_diverged_network_is_refused(tiny: nn.Module, tmp_path: Path) -> None:
+    next(tiny.parameters()).data[0] = float("nan")
+    with pytest.raises(WeightsError, match="not finite"):
+        export_onnx(tiny, tmp_path / "bad.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_weight_beyond_float16_is_refused(tiny: nn.Module, tmp_path: Path) -> None:
+    tiny.get_submodule("classifier").weight.data[0, 0] = 70_000.0
+    with pytest.raises(WeightsError, match="too large for float16"):
+        export_onnx(tiny, tmp_path / "bad.onnx", precision="float16")
+    assert export_onnx(tiny, tmp_path / "good.onnx").exists()
+
+
+def test_unknown_precision_and_place_are_named(tiny: nn.Module, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="'int8'"):
+        export_onnx(tiny, tmp_path / "a.onnx", precision="int8")  # type: ignore[arg-type]
+    with pytest.raises(WeightsError, match="cannot write"):
+        export_onnx(tiny, tmp_path / "missing" / "a.onnx")

@@ -1,0 +1,67 @@
+"""The gate lets good files through and holds bad ones back."""
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="exporting needs PyTorch")
+
+from torch import nn  # noqa: E402
+
+from ddamfn.errors import WeightsError  # noqa: E402
+from ddamfn.export import check_parity, export_onnx, measure_parity  # noqa: E402
+
+
+def test_true_file_passes(tiny: nn.Module, faces: np.ndarray, tmp_path: Path) -> None:
+    parity = check_parity(tiny, export_onnx(tiny, tmp_path / "a.onnx"), faces, least_faces=len(faces))
+    assert parity.passed
+    assert parity.to_dict()["n"] == 40
+
+
+def test_file_of_other_weights_is_held_back(tiny: nn.Module, faces: np.ndarray, tmp_path: Path) -> None:
+    other = copy.deepcopy(tiny)
+    other.get_submodule("classifier").bias.data[0] += 3e-4
+    path = export_onnx(other, tmp_path / "a.onnx")
+    parity = measure_parity(tiny, path, faces)
+    assert parity.changed == 0
+    assert parity.logit_difference == pytest.approx(3e-4, rel=0.05)
+    with pytest.raises(
+        WeightsError, match=r"fails its gate on 40 faces: 0 answers changed, logits differ by up to 0\.0003"
+    ):
+        check_parity(tiny, path, faces, least_faces=40)
+
+
+def test_attention_counts_too(tiny: nn.Module, faces: np.ndarray, tmp_path: Path) -> None:
+    other = copy.deepcopy(tiny)
+    other.get_submodule("mix").bias.data += 0.01
+    parity = measure_parity(tiny, export_onnx(other, tmp_path / "a.onnx"), faces)
+    assert parity.logit_difference < 1e-5
+    assert parity.attention_difference > 1e-3
+    assert not parity.passed
+
+
+def test_changed_answers_fail_float16_too(tiny: nn.Module, faces: np.ndarray, tmp_path: Path) -> None:
+    other = copy.deepcopy(tiny)
+    other.get_submodule("classifier").weight.data[[0, 1]] = other.get_submodule("classifier").weight.data[[1, 0]]
+    path = export_onnx(other, tmp_path / "a.onnx", precision="float16")
+    with pytest.raises(WeightsError, match="export with float32"):
+        check_parity(tiny, path, faces, "float16", least_faces=40)
+
+
+def test_float16_may_differ_where_no_answer_changes(tiny: nn.Module, faces: np.ndarray, tmp_path: Path) -> None:
+    tiny.get_submodule("classifier").bias.data[2] += 50.0
+    path = export_onnx(tiny, tmp_path / "a.onnx", precision="float16")
+    parity = check_parity(tiny, path, faces, "float16", least_faces=40)
+    assert parity.logit_difference > parity.exactness
+    # Held to float32's bound, the same file would not pass.
+    assert not measure_parity(tiny, path, faces, "float32").passed
+
+
+def test_too_few_faces_are_no_gate(tiny: nn.Module, faces: np.ndarray, tmp_path: Path) -> None:
+    path = export_onnx(tiny, tmp_path / "a.onnx")
+    with pytest.raises(WeightsError, match="on 1000 faces, and only 40 were given"):
+        check_parity(tiny, path, faces)
+    with pytest.raises(WeightsError, match="no faces"):
+        measure_parity(tiny, path, faces[:0])
