@@ -3,8 +3,9 @@
 Source: Zhang et al. 2023, Eq. 10: L = L_cls + 0.1 L_att.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, get_args
+from typing import ClassVar, get_args
 
 from torch import Tensor
 
@@ -12,18 +13,7 @@ from ddamfn.errors import ConfigError
 from ddamfn.models import ModelOutput
 from ddamfn.objectives.attention_loss import AttentionLossForm, attention_loss
 from ddamfn.objectives.cross_entropy import soft_cross_entropy
-
-
-class Loss(NamedTuple):
-    """A loss and what it is made of.
-
-    Attributes:
-        total: float32 scalar, the one to differentiate.
-        parts: name -> float32 scalar, unweighted, for the record.
-    """
-
-    total: Tensor
-    parts: dict[str, Tensor]
+from ddamfn.objectives.protocol import Criterion, Loss, Stateless
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +24,7 @@ class DDAMFNObjective:
         ConfigError: if a number is out of range.
     """
 
+    name: ClassVar[str] = "ddamfn"
     attention_weight: float = 0.1
     """Lambda of the paper's Eq. 10; 0 leaves the heads to themselves."""
     attention_form: AttentionLossForm = "mean_pair"
@@ -55,3 +46,7 @@ class DDAMFNObjective:
         apart = attention_loss(output.attention, self.attention_form)
         total = classification + self.attention_weight * apart if self.attention_weight else classification
         return Loss(total, {"cross_entropy": classification.detach(), "attention": apart.detach()})
+
+    def create_criterion(self, *, classes: Sequence[str], num_pictures: int) -> Criterion:
+        """Begin a run."""
+        return Stateless(self)

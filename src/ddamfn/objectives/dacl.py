@@ -1,0 +1,75 @@
+"""DACL's objective: a picture's feature comes close to its class's centre in the numbers that matter to it.
+
+Source: Farzaneh and Qi, "Facial Expression Recognition in the Wild via Deep Attentive Center Loss", WACV 2021, section
+3; the centres' own rule: Wen et al., "A Discriminative Feature Learning Approach for Deep Face Recognition", ECCV 2016,
+Eq. 4.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ddamfn.models import ModelOutput
+from ddamfn.objectives.cross_entropy import soft_cross_entropy
+from ddamfn.objectives.protocol import Context, Criterion, Loss, require_at_least_0, require_extra
+
+
+@dataclass(frozen=True, kw_only=True)
+class DACLObjective:
+    """Cross-entropy plus the sparse centre loss. A picture with several labels belongs to the largest.
+
+    Raises:
+        ConfigError: if a number is negative.
+    """
+
+    name: ClassVar[str] = "dacl"
+    centre_weight: float = 0.01
+    """Lambda of the paper."""
+    centre_rate: float = 0.5
+    """How far a centre moves to its pictures in a step (alpha)."""
+    embedding_dim: int = 512
+    """D of the network's embedding."""
+
+    def __post_init__(self) -> None:
+        require_at_least_0(centre_weight=self.centre_weight, centre_rate=self.centre_rate)
+
+    def create_criterion(self, *, classes: Sequence[str], num_pictures: int) -> "DACLCriterion":
+        """Begin a run, with centres drawn from torch's global generator."""
+        return DACLCriterion(self, len(classes))
+
+
+class DACLCriterion(Criterion):
+    """DACL's objective at work; the buffer `centres` (K, D) float32 moves by a rule of its own, not by gradients."""
+
+    centres: Tensor
+
+    def __init__(self, config: DACLObjective, num_classes: int) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("centres", torch.randn(num_classes, config.embedding_dim))
+
+    def forward(self, output: ModelOutput, targets: Tensor, context: Context | None = None) -> Loss:
+        """Judge a batch."""
+        classification = soft_cross_entropy(output.logits, targets)
+        weights, distances = self._weights_and_distances(output, targets)
+        centre = (weights * distances.square()).sum(dim=1).mean() / 2
+        total = classification + self.config.centre_weight * centre
+        return Loss(total, {"cross_entropy": classification.detach(), "centre": centre.detach()})
+
+    @torch.no_grad()
+    def after_step(self, output: ModelOutput, targets: Tensor, context: Context) -> None:
+        """Move each centre to its pictures of the batch, less far the fewer they are."""
+        weights, distances = self._weights_and_distances(output, targets)
+        # A product in place of a scattered sum, which on a GPU would not give equal bits twice.
+        members = F.one_hot(targets.argmax(dim=1), len(self.centres)).to(distances.dtype)
+        moves = members.T @ (weights * distances) / (1 + members.sum(dim=0)).unsqueeze(1)
+        self.centres += self.config.centre_rate * moves
+
+    def _weights_and_distances(self, output: ModelOutput, targets: Tensor) -> tuple[Tensor, Tensor]:
+        weights = require_extra(output, "channel_weights", self.config.name)
+        embedding = require_extra(output, "embedding", self.config.name)
+        return weights, embedding - self.centres[targets.argmax(dim=1)]

@@ -1,0 +1,84 @@
+"""DAN's objective: classes come apart, and so do the heads.
+
+Source: Wen et al., "Distract Your Attention: Multi-head Cross Attention Network for Facial Expression Recognition",
+Biomimetics 2023, 8(2), 199, sections 3.1 and 3.3.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ddamfn.models import ModelOutput
+from ddamfn.objectives.cross_entropy import soft_cross_entropy
+from ddamfn.objectives.protocol import Context, Criterion, Loss, require_at_least_0, require_extra
+
+_SMALLEST_VARIANCE = 1e-6
+
+
+def affinity_loss(embedding: Tensor, centres: Tensor, labels: Tensor) -> Tensor:
+    """Mean squared distance to the own class's centre, in units of how far the centres lie from each other.
+
+    Args:
+        embedding: (B, D) float.
+        centres: (K, D) float.
+        labels: (B,) int64.
+    """
+    within = (embedding - centres[labels]).square().sum(dim=1).mean()
+    return within / centres.var(dim=0).sum()
+
+
+def partition_loss(heads: Tensor) -> Tensor:
+    """log(1 + A / variance over the heads), the variance averaged over batch and channels; 0 for one head.
+
+    Args:
+        heads: (B, A, D) float.
+    """
+    count = heads.shape[1]
+    if count < 2:
+        return heads.new_zeros(())
+    variance = heads.var(dim=1).mean()
+    return torch.log1p(count / (variance + _SMALLEST_VARIANCE))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DANObjective:
+    """Cross-entropy, affinity and partition losses. A picture with several labels belongs to the largest.
+
+    Raises:
+        ConfigError: if a weight is negative.
+    """
+
+    name: ClassVar[str] = "dan"
+    affinity_weight: float = 1.0
+    partition_weight: float = 1.0
+    embedding_dim: int = 512
+    """D of the network's embedding."""
+
+    def __post_init__(self) -> None:
+        require_at_least_0(affinity_weight=self.affinity_weight, partition_weight=self.partition_weight)
+
+    def create_criterion(self, *, classes: Sequence[str], num_pictures: int) -> "DANCriterion":
+        """Begin a run, with centres drawn from torch's global generator."""
+        return DANCriterion(self, len(classes))
+
+
+class DANCriterion(Criterion):
+    """DAN's objective at work; the parameter `centres` (K, D) is learned with the network, at its learning rate."""
+
+    def __init__(self, config: DANObjective, num_classes: int) -> None:
+        super().__init__()
+        self.config = config
+        self.centres = nn.Parameter(torch.randn(num_classes, config.embedding_dim))
+
+    def forward(self, output: ModelOutput, targets: Tensor, context: Context | None = None) -> Loss:
+        """Judge a batch."""
+        name = self.config.name
+        classification = soft_cross_entropy(output.logits, targets)
+        affinity = affinity_loss(require_extra(output, "embedding", name), self.centres, targets.argmax(dim=1))
+        partition = partition_loss(require_extra(output, "heads", name))
+        total = classification + self.config.affinity_weight * affinity + self.config.partition_weight * partition
+        parts = {"cross_entropy": classification, "affinity": affinity, "partition": partition}
+        return Loss(total, {part: value.detach() for part, value in parts.items()})

@@ -1,0 +1,124 @@
+"""What every objective offers: a recipe's frozen numbers on one side, what a run keeps of them on the other.
+
+An `Objective` is part of a run's configuration and never changes. For one run it makes a `Criterion`, a module that
+gives each batch its loss. What the criterion learns (its parameters) is trained with the network; what it remembers
+(its buffers: centres, changed labels) belongs in the run's checkpoints. A training loop thus does five things:
+
+1. `criterion = objective.create_criterion(classes=..., num_pictures=...)`, moved to the device;
+2. the optimiser gets the parameters of the network and of the criterion;
+3. each forward pass is judged by `criterion(output, targets, context).total`;
+4. once a step, after the update, `criterion.after_step(output, targets, context)` with the output of the step's first
+   pass and the targets as the data set gives them;
+5. checkpoints hold `criterion.state_dict()`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple, Protocol
+
+from torch import Tensor, nn
+
+from ddamfn.errors import ConfigError
+from ddamfn.models import ModelOutput
+
+
+class Loss(NamedTuple):
+    """A loss and what it is made of.
+
+    Attributes:
+        total: float32 scalar, the one to differentiate.
+        parts: name -> float32 scalar, unweighted, for the record; "cross_entropy" is always among them.
+    """
+
+    total: Tensor
+    parts: dict[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """Which pictures a batch holds, and where in the run it stands.
+
+    Attributes:
+        rows: (B,) int64, the pictures' numbers in the training split, on the targets' device.
+        epoch: counted from 0.
+    """
+
+    rows: Tensor
+    epoch: int
+
+
+class Criterion(nn.Module, ABC):
+    """An objective at work in one run."""
+
+    @abstractmethod
+    def forward(self, output: ModelOutput, targets: Tensor, context: Context | None = None) -> Loss:
+        """Judge a batch.
+
+        Args:
+            output: of the network, in training mode.
+            targets: (B, K) float as the data set gives them, rows of which sum to 1.
+            context: which pictures these are; without it a criterion that changes labels changes none.
+        """
+
+    def __call__(self, output: ModelOutput, targets: Tensor, context: Context | None = None) -> Loss:
+        """Judge a batch, see `forward`."""
+        loss: Loss = super().__call__(output, targets, context)
+        return loss
+
+    def after_step(self, output: ModelOutput, targets: Tensor, context: Context) -> None:
+        """Learn from a batch what is not learned by gradients; most have nothing of the kind.
+
+        Args:
+            output: what the loss was computed from; no gradient goes through here.
+            targets: as given to `forward`.
+            context: which pictures these are.
+        """
+
+
+class Objective(Protocol):
+    """A recipe's choice: a frozen dataclass of plain numbers."""
+
+    name: ClassVar[str]
+
+    def create_criterion(self, *, classes: Sequence[str], num_pictures: int) -> Criterion:
+        """Begin a run.
+
+        Args:
+            classes: canonical names of the K targets, in their order.
+            num_pictures: of the training split.
+        """
+
+
+class Stateless(Criterion):
+    """The criterion of an objective that learns and remembers nothing: it only passes the question on."""
+
+    def __init__(self, judge: Callable[[ModelOutput, Tensor], Loss]) -> None:
+        super().__init__()
+        self.judge = judge
+
+    def forward(self, output: ModelOutput, targets: Tensor, context: Context | None = None) -> Loss:
+        """Judge a batch."""
+        return self.judge(output, targets)
+
+
+def require_extra(output: ModelOutput, name: str, objective: str) -> Tensor:
+    """Take what an objective needs from a network's `extra`, as float32.
+
+    Raises:
+        ConfigError: if the network does not give it.
+    """
+    if name not in output.extra:
+        given = ", ".join(output.extra) or "nothing"
+        raise ConfigError(
+            f"the objective {objective} needs {name!r} from the network in training mode, which gives {given}; "
+            "choose the network of the same paper"
+        )
+    return output.extra[name].float()
+
+
+def require_at_least_0(**numbers: float) -> None:
+    """Raise ConfigError naming the first number that is negative."""
+    for name, value in numbers.items():
+        if not value >= 0:
+            raise ConfigError(f"{name} must be 0 or more, not {value}")

@@ -1,0 +1,55 @@
+"""RAN's objective: some part of the face must tell more than the whole.
+
+Source: Wang et al., "Region Attention Networks for Pose and Occlusion Robust Facial Expression Recognition", IEEE
+Transactions on Image Processing 2020, section III-D.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ddamfn.models import ModelOutput
+from ddamfn.objectives.cross_entropy import soft_cross_entropy
+from ddamfn.objectives.protocol import Criterion, Loss, Stateless, require_at_least_0, require_extra
+
+
+def region_bias_loss(crop_weights: Tensor, margin: float) -> Tensor:
+    """Mean over the batch of max(0, margin - (largest weight of a region - weight of the whole face)).
+
+    Args:
+        crop_weights: (B, R + 1) float, the whole face last.
+        margin: alpha of the paper.
+    """
+    lead = crop_weights[:, :-1].amax(dim=1) - crop_weights[:, -1]
+    return torch.relu(margin - lead).mean()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RANObjective:
+    """Cross-entropy plus the region-biased loss.
+
+    Raises:
+        ConfigError: if a number is negative.
+    """
+
+    name: ClassVar[str] = "ran"
+    margin: float = 0.02
+    """By how much the best region's weight must exceed the whole face's; the authors' program has 0.1."""
+    region_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        require_at_least_0(margin=self.margin, region_weight=self.region_weight)
+
+    def __call__(self, output: ModelOutput, targets: Tensor) -> Loss:
+        """Loss of one batch; targets (B, K) float, rows of which sum to 1."""
+        classification = soft_cross_entropy(output.logits, targets)
+        region = region_bias_loss(require_extra(output, "crop_weights", self.name), self.margin)
+        total = classification + self.region_weight * region
+        return Loss(total, {"cross_entropy": classification.detach(), "region_bias": region.detach()})
+
+    def create_criterion(self, *, classes: Sequence[str], num_pictures: int) -> Criterion:
+        """Begin a run."""
+        return Stateless(self)

@@ -1,0 +1,118 @@
+"""SCN's objective: trust most pictures more than the rest, and change labels among the rest.
+
+Source: Wang et al., "Suppressing Uncertainties for Large-Scale Facial Expression Recognition", CVPR 2020, sections
+3.2.2 and 3.2.3. The paper weighs both losses by a half, which is the same up to the learning rate.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from ddamfn.errors import ConfigError
+from ddamfn.models import ModelOutput
+from ddamfn.objectives.cross_entropy import soft_cross_entropy
+from ddamfn.objectives.protocol import Context, Criterion, Loss, require_at_least_0, require_extra
+from ddamfn.objectives.relabelling import LabelBook
+
+RelabelGroup = Literal["low", "all"]
+
+
+def trusted(importance: Tensor, share: float) -> Tensor:
+    """Tell the pictures of the batch's upper `share` by their weight, (B,) bool; at least one on each side."""
+    high = max(1, min(len(importance) - 1, round(share * len(importance))))
+    ranks = importance.argsort(descending=True, stable=True).argsort()
+    return ranks < high
+
+
+def rank_loss(importance: Tensor, share: float, margin: float) -> Tensor:
+    """Hinge on the distance of the two groups' mean weights: max(0, margin - (mean of upper - mean of lower)).
+
+    Args:
+        importance: (B,) float in (0, 1).
+        share: part of the batch that is the upper group.
+        margin: delta_1 of the paper.
+
+    Returns:
+        A scalar; 0 for a single picture, which has no second group.
+    """
+    if len(importance) < 2:
+        return importance.new_zeros(())
+    high = trusted(importance, share)
+    return torch.relu(margin - (_mean(importance, high) - _mean(importance, ~high)))
+
+
+def _mean(values: Tensor, chosen: Tensor) -> Tensor:
+    """Mean of the chosen values, without asking the device how many they are."""
+    return (values * chosen).sum() / chosen.sum()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SCNObjective:
+    """Cross-entropy of the weighted logits, rank regularisation, relabelling.
+
+    Raises:
+        ConfigError: if a number is out of range.
+    """
+
+    name: ClassVar[str] = "scn"
+    high_share: float = 0.7
+    """Part of a batch that is to be trusted (beta)."""
+    rank_margin: float = 0.15
+    """Least difference of the groups' mean weights (delta 1); the authors advise 0.07 for batches of 64."""
+    rank_weight: float = 1.0
+    relabel_epoch: int = 10
+    """First epoch, counted from 0, that changes labels."""
+    relabel_margin: float = 0.2
+    """By how much the likeliest class must exceed the label's probability (delta 2)."""
+    relabel_group: RelabelGroup = "low"
+    """Who may change: the paper's lower group, or everybody as in the authors' program."""
+
+    def __post_init__(self) -> None:
+        require_at_least_0(
+            rank_margin=self.rank_margin, rank_weight=self.rank_weight, relabel_epoch=self.relabel_epoch,
+            relabel_margin=self.relabel_margin,
+        )  # fmt: skip
+        if not 0 < self.high_share < 1:
+            raise ConfigError(f"high_share must lie between 0 and 1, not {self.high_share}")
+        if self.relabel_group not in get_args(RelabelGroup):
+            raise ConfigError(
+                f"relabel_group is one of {', '.join(get_args(RelabelGroup))}, not {self.relabel_group!r}"
+            )
+
+    def create_criterion(self, *, classes: Sequence[str], num_pictures: int) -> "SCNCriterion":
+        """Begin a run."""
+        return SCNCriterion(self, num_pictures)
+
+
+class SCNCriterion(Criterion):
+    """SCN's objective at work; `book` holds the labels that it changed."""
+
+    def __init__(self, config: SCNObjective, num_pictures: int) -> None:
+        super().__init__()
+        self.config = config
+        self.book = LabelBook(num_pictures)
+
+    def forward(self, output: ModelOutput, targets: Tensor, context: Context | None = None) -> Loss:
+        """Judge a batch against the labels as they stand now."""
+        importance = require_extra(output, "importance", self.config.name)
+        current = targets if context is None else self.book(targets, context.rows)
+        classification = soft_cross_entropy(output.logits, current)
+        rank = rank_loss(importance, self.config.high_share, self.config.rank_margin)
+        parts = {"cross_entropy": classification.detach(), "rank": rank.detach(), "relabelled": self.book.share()}
+        return Loss(classification + self.config.rank_weight * rank, parts)
+
+    @torch.no_grad()
+    def after_step(self, output: ModelOutput, targets: Tensor, context: Context) -> None:
+        """Change labels that the network contradicts, once it has learned for some epochs."""
+        if context.epoch < self.config.relabel_epoch or len(targets) < 2:
+            return
+        candidates = None
+        if self.config.relabel_group == "low":
+            importance = require_extra(output, "importance", self.config.name)
+            candidates = ~trusted(importance, self.config.high_share)
+        self.book.relabel(
+            output.logits, targets, context.rows, margin=self.config.relabel_margin, candidates=candidates
+        )
