@@ -23,10 +23,10 @@ from ddamfn.train import fit, load_splits, open_prepared, recipe
 class Lines:
     """Tells how the run goes on: a line an epoch."""
 
-    def epoch_started(self, epoch: int, epochs: int, pictures: int, side_px: int) -> None:
+    def epoch_started(self, *_: object) -> None:
         """Say nothing."""
 
-    def step_done(self, pictures: int, loss: float | None, accuracy: float | None) -> None:
+    def step_done(self, *_: object) -> None:
         """Say nothing."""
 
     def epoch_done(self, row: dict[str, Any]) -> None:
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("name", help="of the weights; NAME.onnx and NAME.json are written here")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--gate-faces", type=int, default=1000, help="drawn faces that the export is checked on")
+    parser.add_argument("--gate-faces", type=int, default=1000, help="how many faces the export is checked on")
     args = parser.parse_args(arguments)
 
     run = recipe("ddamfn_quick")
@@ -54,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{len(train)} pictures to learn from, {len(valid)} to select on, classes: {', '.join(train.classes)}")
     outcome = fit(run, train, valid, args.runs / args.name, Lines())
     print(f"best epoch {outcome.best['epoch']}, validation accuracy {outcome.best['valid']['accuracy']:.3f}")
-    exported = export_run(read_run(outcome.folder), args.name, Path(), least_faces=args.gate_faces)
+    # With the data at hand the confidence is calibrated on the validation pictures.
+    exported = export_run(read_run(outcome.folder), args.name, Path(), prepared=prepared, least_faces=args.gate_faces)
     print(f"{exported.path}: same answers as the network on {exported.faces}")
 
 

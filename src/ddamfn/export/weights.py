@@ -65,10 +65,10 @@ def export_run(
         name: of the weights and their files.
         folder: where to write; made if need be.
         precision: how weights are stored.
-        prepared: the run's prepared data set. The gate is then measured on its validation faces (and on training faces
-            if those are fewer than `least_faces`); the temperature is fitted on validation, and so is the curve of
-            precision against coverage. Without it the gate is measured on drawn faces, the temperature is 1, and the
-            weights cannot abstain. The test split is never opened.
+        prepared: the run's prepared data set. The gate is then measured on its validation faces (and on training and
+            drawn faces if those are fewer than `least_faces`); the temperature is fitted on validation, and so is the
+            curve of precision against coverage. Without it the gate is measured on drawn faces, the temperature is 1,
+            and the weights cannot abstain. The test split is never opened.
         least_faces: how many faces the gate needs.
 
     Raises:
@@ -118,14 +118,17 @@ def export_run(
 def _data_inputs(
     finished: FinishedRun, train: TensorSplit, valid: TensorSplit, count: int
 ) -> tuple[NDArray[np.float32], str]:
-    """Normalised faces spread evenly over validation, and over train where validation has too few."""
+    """Normalised faces spread evenly over validation, over train where validation has too few, then drawn ones."""
     chosen = _spread(valid, count)
     words = f"{len(chosen):,} validation faces"
     if len(chosen) < count:
         more = _spread(train, count - len(chosen))
         chosen, words = torch.cat([chosen, more]), f"{words} and {len(more):,} training faces"
-    inputs = to_input(chosen.float() / 255, finished.run.data.mean, finished.run.data.std)
-    return inputs.contiguous().numpy(), words
+    inputs = to_input(chosen.float() / 255, finished.run.data.mean, finished.run.data.std).contiguous().numpy()
+    if len(inputs) < count:
+        drawn = _drawn_inputs(finished, count - len(inputs))
+        inputs, words = np.concatenate([inputs, drawn]), f"{words} and {len(drawn):,} drawn faces"
+    return inputs, words
 
 
 def _spread(split: TensorSplit, count: int) -> Tensor:

@@ -1,0 +1,99 @@
+"""The examples run, on drawn faces and on the bundled portrait."""
+
+import csv
+from importlib.resources import files
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ddamfn.data import open_dataset
+from ddamfn.data.synthetic import write_drawn_folder
+from ddamfn.faces import Alignment
+from ddamfn.labels import EXPRESSIONS
+from ddamfn.preparation import prepare
+from ddamfn.weights import find_weights
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+PORTRAIT = files("ddamfn").joinpath("demo", "astronaut.jpg").read_bytes()
+
+
+def load(name: str) -> ModuleType:
+    spec = spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def drawn_faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return class folders with six drawn faces of each expression in train, three in val and test."""
+    return write_drawn_folder(tmp_path_factory.mktemp("drawn") / "faces", 6, np.random.default_rng(5))
+
+
+def test_one_picture(tmp_path: Path, stand_in_weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture, annotated = tmp_path / "photo.jpg", tmp_path / "annotated.png"
+    picture.write_bytes(PORTRAIT)
+    load("read_picture").main([str(picture), str(annotated), "--weights", str(stand_in_weights)])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[0] in EXPRESSIONS
+    assert lines[0].endswith("from (177.77, 56.78) to (273.19, 177.23)")
+    assert any("attention of each head" in line for line in lines)
+    with Image.open(annotated) as image:
+        assert image.width > 512
+
+
+def test_a_folder_to_csv(tmp_path: Path, stand_in_weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, table = tmp_path / "photos", tmp_path / "faces.csv"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "a.jpg").write_bytes(PORTRAIT)
+    (folder / "inner" / "broken.jpg").write_bytes(PORTRAIT[:5000])
+    (folder / "notes.txt").write_text("no picture")
+    Image.new("RGB", (200, 200), "grey").save(folder / "none.png")
+    load("folder_to_csv").main([str(folder), str(table), "--weights", str(stand_in_weights)])
+    with table.open(newline="") as file:
+        rows = {Path(row["source"]).name: row for row in csv.DictReader(file)}
+    assert set(rows) == {"a.jpg", "broken.jpg", "none.png"}
+    assert rows["a.jpg"]["expression"] in EXPRESSIONS
+    assert rows["none.png"]["expression"] == rows["none.png"]["error"] == ""
+    assert rows["broken.jpg"]["error"]
+    counts = dict(line.rsplit(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert counts["unreadable"] == counts["without a face"] == "1"
+
+
+def test_scores_by_confidence(drawn_faces: Path, stand_in_weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    load("evaluate_weights").main([str(stand_in_weights), str(drawn_faces), "--split", "val"])
+    out = capsys.readouterr().out
+    assert "rule single label, N = 24" in out
+    assert "confidence at least 0.0: answered  100.0%, right" in out
+
+
+@pytest.mark.slow
+def test_training_on_class_folders_gives_weights_that_can_be_used(
+    drawn_faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("torch", reason="training needs PyTorch")
+    pytest.importorskip("onnxscript", reason="exporting needs onnxscript")
+    monkeypatch.chdir(tmp_path)
+    # In the alignment of the recipe, and in this process: starting others takes longer than 96 small pictures.
+    prepare(open_dataset(drawn_faces), "prepared", Alignment("ddamfn_frontal", side_px=64), workers=1)
+    load("train_on_folder").main(["prepared", "mine", "--epochs", "1", "--gate-faces", "80"])
+    out = capsys.readouterr().out
+    assert "48 pictures to learn from, 24 to select on" in out
+    assert "best epoch 1" in out
+    # Few pictures of one's own are no obstacle: the gate is filled up.
+    assert "same answers as the network on 24 validation faces and 48 training faces and 8 drawn faces" in out
+    assert {path.name for path in Path("runs/mine").iterdir()} >= {"config.json", "environment.json", "metrics.jsonl"}
+    network, card = find_weights("mine.onnx")
+    assert network.stat().st_size > 10_000_000
+    assert set(card.labels) == set(EXPRESSIONS)
+    assert card.input_side_px == 64
+    assert card.calibration is not None
+    Path("photo.jpg").write_bytes(PORTRAIT)
+    load("read_picture").main(["photo.jpg", "annotated.png", "--weights", "mine.onnx"])
+    assert capsys.readouterr().out.split()[0] in EXPRESSIONS
