@@ -1,0 +1,167 @@
+"""A run's folder to weights that the instrument half reads, by Python and by the command line."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="exporting needs PyTorch")
+
+from ddamfn.cli import main  # noqa: E402
+from ddamfn.data import open_dataset  # noqa: E402
+from ddamfn.data.synthetic import write_drawn_folder  # noqa: E402
+from ddamfn.errors import ConfigError, TrainingError, UsageError, WeightsError  # noqa: E402
+from ddamfn.evaluate import score  # noqa: E402
+from ddamfn.export import weights as export_weights  # noqa: E402
+from ddamfn.export.finished import read_run  # noqa: E402
+from ddamfn.export.parity import Parity  # noqa: E402
+from ddamfn.export.weights import export_run  # noqa: E402
+from ddamfn.faces import Alignment, apply_appearance  # noqa: E402
+from ddamfn.faces import Appearance as FaceAppearance  # noqa: E402
+from ddamfn.models import create_model  # noqa: E402
+from ddamfn.preparation import Prepared, prepare  # noqa: E402
+from ddamfn.recognizer import Classifier  # noqa: E402
+from ddamfn.train import Data, Model, Phase, Run, recipe  # noqa: E402
+from ddamfn.train.checkpoint import save_network  # noqa: E402
+from ddamfn.train.config import to_dict  # noqa: E402
+
+CLASSES = ("neutral", "happiness", "fear")
+# What is tested does not depend on the network, and the real ones take ten seconds to export.
+TINY = Model(name="tiny_network", options={"num_heads": 2})
+
+pytestmark = pytest.mark.usefixtures("registered_tiny")
+
+
+def settings() -> Run:
+    alignment = Alignment("arcface", 0.1, side_px=112)
+    data = Data(classes=CLASSES, alignment=alignment, appearance=FaceAppearance("grey", 48))
+    phases = (Phase(epochs=1, side_px=48, batch_size=8), Phase(epochs=3, side_px=112, batch_size=8))
+    return replace(recipe("ddamfn_quick"), model=TINY, data=data, phases=phases, seed=4)
+
+
+def row(epoch: int, side_px: int, correct: int) -> dict[str, object]:
+    targets = np.eye(3)[[0, 1, 2, 0]]
+    logits = targets.copy()
+    logits[correct:] = np.roll(targets[correct:], 1, axis=1)
+    return {
+        "epoch": epoch,
+        "side_px": side_px,
+        "valid": score(logits, targets, CLASSES).to_dict(),
+        "head_means": [0.5, 0.5],
+    }
+
+
+def write_run(folder: Path, run: Run, rows: list[dict[str, object]]) -> Path:
+    """A run's folder as training leaves it, with two checkpoints of different weights."""
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(to_dict(run)))
+    (folder / "environment.json").write_text(json.dumps({"commit": "abc123", "torch": "2", "ddamfn": "0"}))
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in rows))
+    for seed, name in enumerate(("best", "last")):
+        torch.manual_seed(seed)
+        network = create_model(run.model.name, num_classes=3, **run.model.options)
+        save_network(network.state_dict(), folder / "checkpoints" / f"{name}.safetensors")
+    return folder
+
+
+ROWS = [row(1, 48, 4), row(2, 112, 2), row(3, 112, 3), row(4, 112, 3)]
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory, registered_tiny: str) -> Path:
+    assert registered_tiny == TINY.name
+    return write_run(tmp_path_factory.mktemp("runs") / "a", settings(), ROWS)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """Drawn faces of the three classes, aligned as the run asks."""
+    folder = tmp_path_factory.mktemp("data")
+    root = write_drawn_folder(folder / "raw", 6, np.random.default_rng(0), classes=CLASSES)
+    return prepare(open_dataset(root), folder / "prepared", settings().data.alignment, workers=1)
+
+
+def test_checkpoints_belong_to_the_epochs_they_were_kept_at(run_folder: Path) -> None:
+    # Epoch 1 was better, but at a smaller size; of equal epochs the first is the best.
+    assert read_run(run_folder, "best").row["epoch"] == 3
+    assert read_run(run_folder, "last").row["epoch"] == 4
+    best, last = (read_run(run_folder, name).network.state_dict() for name in ("best", "last"))
+    assert any(not torch.equal(value, last[name]) for name, value in best.items())
+    assert not read_run(run_folder).network.training
+
+
+def test_exported_run_is_read_by_the_classifier(run_folder: Path, prepared: Prepared, tmp_path: Path) -> None:
+    finished = read_run(run_folder)
+    done = export_run(finished, "mine", tmp_path / "new", prepared=prepared, least_faces=20)
+    assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["mine.json", "mine.onnx"]
+    assert done.parity.passed
+    card = Classifier(done.path).card
+    assert card == done.card
+    assert card.labels == CLASSES
+    assert card.alignment["template"] == "arcface"
+    assert (card.alignment["margin"], card.input_side_px) == (0.1, 112)
+    assert card.appearance == {"colour": "grey", "detail_px": 48}
+    assert card.training["commit"] == "abc123"
+    assert (card.training["seed"], card.training["epochs"], card.training["validation"]["correct"]) == (4, 4, 3)
+    assert "epoch 3" in card.training["selection"]
+    assert card.training["parity"]["n"] >= 20
+    assert card.temperature != 1.0
+    # The very path of prediction: crops in, the trained network's logits out.
+    crops = np.asarray(prepared.split("val").crops[:5])
+    pixels = apply_appearance(crops, finished.run.data.appearance)
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (finished.run.data.mean, finished.run.data.std))
+    with torch.inference_mode():
+        expected = finished.network((images - mean) / std).logits.numpy()
+    np.testing.assert_allclose(Classifier(done.path).classify(crops)[0], expected, atol=1e-4)
+
+
+def test_without_data_nothing_is_calibrated(run_folder: Path, tmp_path: Path) -> None:
+    done = export_run(read_run(run_folder), "mine", tmp_path, least_faces=12, precision="float16")
+    assert done.faces == "12 drawn faces"
+    assert (done.card.temperature, done.card.precision) == (1.0, "float16")
+    assert "not fitted" in done.card.training["temperature"]
+
+
+def test_file_that_fails_its_gate_is_not_left_behind(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> Parity:
+        raise WeightsError("fails its gate")
+
+    monkeypatch.setattr(export_weights, "check_parity", fail)
+    with pytest.raises(WeightsError, match="fails its gate"):
+        export_run(read_run(run_folder), "mine", tmp_path, least_faces=4)
+    assert not list(tmp_path.iterdir())
+
+
+def test_command_line_exports_and_says_what_it_measured(
+    run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A thousand drawn faces would take a while here.
+    monkeypatch.setitem(export_run.__kwdefaults__, "least_faces", 8)
+    assert main(["export", str(run_folder), "--name", "cli", "--output", str(tmp_path), "--quiet"]) == 0
+    out = capsys.readouterr().out
+    assert "cli.onnx" in out
+    assert "gate passed on 8 drawn faces: same answers" in out
+    assert main(["models"]) == 0
+
+
+def test_what_is_no_finished_run_is_named(run_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="no readable part of a run"):
+        read_run(tmp_path / "none")
+    with pytest.raises(UsageError, match="best and last"):
+        read_run(run_folder, "first")  # type: ignore[arg-type]
+    early = write_run(tmp_path / "early", settings(), ROWS[:1])
+    with pytest.raises(TrainingError, match="no epoch yet"):
+        read_run(early)
+    wide = replace(settings(), data=replace(settings().data, alignment=Alignment("arcface", side_px=128)))
+    with pytest.raises(ConfigError, match="trained at 112 px, and its crops have 128 px"):
+        read_run(write_run(tmp_path / "wide", wide, ROWS))
+    other = replace(settings(), model=replace(TINY, options={"num_heads": 3}))
+    misfit = write_run(tmp_path / "misfit", settings(), ROWS)
+    (misfit / "config.json").write_text(json.dumps(to_dict(other)))
+    with pytest.raises(TrainingError, match="does not fit the network"):
+        read_run(misfit)
