@@ -150,9 +150,9 @@ def _readme_rows(card: Card) -> list[tuple[str, ...]]:
                 (
                     f"`{card.name}`",
                     title,
-                    f"{part['correct']:,} of {part['n']:,} = **{part['accuracy']:.2%}**",
+                    f"{part['correct']:,} of {part['n']:,} = **{_percent(part['accuracy'])}**",
                     _interval(part),
-                    f"{part['mean_class_accuracy']:.2%}",
+                    _percent(part["mean_class_accuracy"]),
                     f"{part['macro_f1']:.4f}",
                 )
             )
@@ -230,7 +230,10 @@ def _calibration(card: Card) -> list[tuple[str, str]]:
     if known is None:
         return []
     rows = [
-        ("calibration error", f"{known['ece_before']:.2%} without the temperature, {known['ece_after']:.2%} with it")
+        (
+            "calibration error",
+            f"{_percent(known['ece_before'])} without the temperature, {_percent(known['ece_after'])} with it",
+        )
     ]
     for precision in (0.9, 0.95):
         try:
@@ -239,7 +242,7 @@ def _calibration(card: Card) -> list[tuple[str, str]]:
             kept = "not reached on validation"
         else:
             coverage = known["coverage"][known["thresholds"].index(threshold)]
-            kept = f"answers {coverage:.0%} of validation pictures, those with a confidence of at least {threshold:.2f}"
+            kept = f"answers {100 * coverage:.0f} % of validation pictures, from a confidence of {threshold:.2f} on"
         rows.append((f"`--abstain {precision:g}`", kept))
     return rows
 
@@ -249,9 +252,9 @@ def _score_rows(score: Mapping[str, Any]) -> list[tuple[str, ...]]:
         (
             title,
             f"{part['correct']:,} of {part['n']:,}",
-            f"{part['accuracy']:.2%}",
+            _percent(part["accuracy"]),
             _interval(part),
-            f"{part['mean_class_accuracy']:.2%}",
+            _percent(part["mean_class_accuracy"]),
             f"{part['macro_f1']:.4f}",
             f"{part['ece']:.4f}",
         )
@@ -267,14 +270,18 @@ def _recalls(card: Card) -> str:
         cells = []
         for score in card.scores:
             recall, n = score["per_class_recall"].get(name), score["support"].get(name, 0)
-            cells.append("-" if recall is None else f"{recall:.2%} of {n:,}")
+            cells.append("-" if recall is None else f"{_percent(recall)} of {n:,}")
         rows.append((name, *cells))
     return _table(("recall of", *titles), rows)
 
 
 def _interval(part: Mapping[str, Any]) -> str:
     low, high = part["ci95"]
-    return f"{low:.2%} to {high:.2%}"
+    return f"{_percent(low)} to {_percent(high)}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f} %"
 
 
 def _numbers(values: Iterable[float]) -> str:

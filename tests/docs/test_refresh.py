@@ -46,10 +46,10 @@ def test_the_documents_are_in_step_with_the_cards(refresh: ModuleType) -> None:
 def test_the_readme_s_table_says_n_of_n_rule_interval_date_and_commit(refresh: ModuleType, card: Card) -> None:
     text = refresh.readme_results([card])
     whole, cleaned = card.scores[0], card.scores[0]["duplicate_free"]
-    assert f"{whole['correct']:,} of 3,000 = **{whole['accuracy']:.2%}**" in text
+    assert f"{whole['correct']:,} of 3,000 = **{100 * whole['accuracy']:.2f} %**" in text
     assert f"{cleaned['correct']:,} of 2,000" in text
     assert "FERPlus test, rule majority, without 1,000 twins" in text
-    assert f"{whole['ci95'][0]:.2%} to {whole['ci95'][1]:.2%}" in text
+    assert f"{100 * whole['ci95'][0]:.2f} % to {100 * whole['ci95'][1]:.2f} %" in text
     assert "2026-11-24" in text
     assert "`abc123`" in text
 
@@ -57,7 +57,7 @@ def test_the_readme_s_table_says_n_of_n_rule_interval_date_and_commit(refresh: M
 def test_the_model_card_names_every_class_also_one_without_pictures(refresh: ModuleType, card: Card) -> None:
     text = refresh.model_card_results([card])
     for name in EXPRESSIONS[:7]:
-        assert f"| {name} | {card.scores[0]['per_class_recall'][name]:.2%} of" in text
+        assert f"| {name} | {100 * card.scores[0]['per_class_recall'][name]:.2f} % of" in text
     assert "| contempt | - |" in text
     assert card.sha256 in text
     assert card.rights in text
@@ -67,8 +67,8 @@ def test_the_model_card_says_what_abstaining_costs(refresh: ModuleType, card: Ca
     curve = {"thresholds": [0.2, 0.7], "coverage": [1.0, 0.6], "precision": [0.8, 0.94], "precision_low": [0.78, 0.92]}
     known = {"split": "validation", "rule": "majority", "n": 500, "bins": 15, "ece_before": 0.08, "ece_after": 0.02}
     text = refresh.model_card_results([Card.from_dict(card.to_dict() | {"calibration": known | curve})])
-    assert "8.00% without the temperature, 2.00% with it" in text
-    assert "| `--abstain 0.9` | answers 60% of validation pictures, those with a confidence of at least 0.70 |" in text
+    assert "8.00 % without the temperature, 2.00 % with it" in text
+    assert "| `--abstain 0.9` | answers 60 % of validation pictures, from a confidence of 0.70 on |" in text
     assert "| `--abstain 0.95` | not reached on validation |" in text
 
 
