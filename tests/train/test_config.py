@@ -1,0 +1,146 @@
+import json
+from typing import Any
+
+import pytest
+
+from ddamfn.errors import ConfigError
+from ddamfn.faces import Alignment
+from ddamfn.train import RECIPES, Augment, Data, Optimiser, Phase, Run, Schedule, override, recipe, run_from_dict
+from ddamfn.train.config import MAX_SEED, to_dict
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_run_survives_json(name: str) -> None:
+    run = recipe(name)
+    assert run_from_dict(json.loads(json.dumps(to_dict(run)))) == run
+
+
+def test_fields_change_by_dotted_name() -> None:
+    run = override(
+        recipe("ddamfn_rafdb"),
+        {
+            "seed": 3,
+            "optimiser.lr": 1,
+            "optimiser.sam_rho": 0.05,
+            "ema": 0.9,
+            "phases.0.epochs": 2,
+            "data.classes": ["anger", "fear"],
+            "data.alignment.margin": 0.1,
+            "augment.scale": [0.5, 2],
+            "model.options.num_heads": 3,
+            "schedule.name": "cosine",
+        },
+    )
+    assert (run.seed, run.optimiser.lr, run.optimiser.sam_rho, run.ema) == (3, 1.0, 0.05, 0.9)
+    assert type(run.optimiser.lr) is float
+    assert run.phases == (Phase(epochs=2, batch_size=256),)
+    assert run.data.classes == ("anger", "fear")
+    assert run.data.alignment == Alignment("ddamfn_frontal", 0.1)
+    assert run.augment.scale == (0.5, 2.0)
+    assert run.model.options == {"num_heads": 3}
+    assert run.schedule.name == "cosine"
+    # What was not named is as it was.
+    assert run.optimiser.momentum == 0.9
+    assert run.augment.flip == 0.5
+
+
+def test_whole_fields_can_be_replaced() -> None:
+    phases = [{"epochs": 3, "side_px": 48, "batch_size": 64}, {"epochs": 1, "lr_factor": 2}]
+    run = override(recipe("ddamfn_rafdb"), {"phases": phases, "augment": {"flip": 0}, "data.classes": None})
+    assert run.phases == (Phase(epochs=3, side_px=48, batch_size=64), Phase(epochs=1, lr_factor=2.0))
+    assert run.augment == Augment(flip=0.0)
+    assert run.data.classes is None
+
+
+def test_the_order_of_changes_does_not_matter() -> None:
+    changes: dict[str, Any] = {"data.alignment.side_px": 48, "phases.0.side_px": 48}
+    run = recipe("ddamfn_rafdb")
+    assert override(run, changes) == override(run, dict(reversed(changes.items())))
+
+
+WRONG: list[tuple[str, Any, str]] = [
+    ("optimiser.lrr", 1, "no setting optimiser.lrr; optimiser has name, lr, momentum"),
+    ("foo.bar", 1, "no setting foo; a run has recipe, model, data"),
+    ("", 1, "no setting ; a run has"),
+    ("optimiser.lr", "fast", "optimiser.lr takes a number, not 'fast'"),
+    ("optimiser.lr", True, "optimiser.lr takes a number, not True"),
+    ("optimiser.lr", float("nan"), "optimiser.lr takes a number, not nan"),
+    ("optimiser.lr", 0, "optimiser: lr must be above 0, not 0.0"),
+    ("optimiser.name", "sdg", "optimiser.name is one of sgd, adam, adamw, not 'sdg'"),
+    ("optimiser", "sgd", "optimiser takes an object of names and values, not 'sgd'"),
+    ("optimiser.lr.x", 1, "optimiser.lr.x: there is nothing below that has the name 'x'"),
+    ("ema", "x", "ema takes a number, not 'x'"),
+    ("ema", 1, "ema must lie between 0 and 1, not 1.0"),
+    ("seed", 1.5, "seed takes a whole number, not 1.5"),
+    ("seed", -1, f"seed must be 0 to {MAX_SEED - 1}, not -1"),
+    ("data.balanced", 1, "data.balanced takes true or false, not 1"),
+    ("data.classes", "anger", "data.classes takes a list in square brackets, not 'anger'"),
+    ("data.classes", ["joy", "fear"], "data: no expression named joy; there are: neutral"),
+    ("data.classes", ["fear", "fear"], "data: a class stands twice"),
+    ("data.classes", ["fear"], "data: a network needs at least two classes"),
+    ("data.validation", "test", "data: the test split is for `ddamfn eval` alone"),
+    ("data.rule", "most", "data: no rule named 'most'; there are: majority, probability"),
+    ("data.mean", [0.5], "data.mean takes a list of 3, not [0.5]"),
+    ("data.std", [1, 1, 0], "data: std must be above 0"),
+    ("data.alignment.template", "mask", "data.alignment: unknown alignment template 'mask'"),
+    ("augment.scale", ["a", 1], "augment.scale.0 takes a number, not 'a'"),
+    ("augment.scale", [2, 1], "augment: scale must be two rising numbers above 0"),
+    ("augment.flip", 2, "augment: flip is a probability from 0 to 1, not 2.0"),
+    ("augment.rotate_deg", -5, "augment: rotate_deg must be 0 to 180"),
+    ("phases.3.epochs", 1, "phases.3.epochs: '3' is no place in a list of 1"),
+    ("phases.x", 1, "phases.x: 'x' is no place in a list of 1"),
+    ("phases", [{"epoch": 5}], "no setting phases.0.epoch; phases.0 has epochs, side_px"),
+    ("phases", [{}], "phases.0 needs epochs"),
+    ("phases", [5], "phases.0 takes an object of names and values, not 5"),
+    ("phases", [], "a run needs at least one phase"),
+    ("phases.0.epochs", 0, "phases.0: a phase needs at least one epoch"),
+    ("phases.0.side_px", 128, "a phase asks for pictures of 128 px, and the crops have 112 px"),
+    ("model.options", 3, "model.options takes an object of names and values, not 3"),
+    ("model.options.heads", 3, "model: ddamfn has no option heads; it has: num_heads"),
+    ("model.options.num_heads", "two", "model: "),
+    ("model.name", "resnet", "model: no network named 'resnet'; there are:"),
+    ("objective.attention_form", "sum", "objective.attention_form is one of mean_pair, slide_sum, not 'sum'"),
+    ("schedule.warmup_epochs", -1, "schedule: warmup_epochs must be 0 or more"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "message"), WRONG)
+def test_what_does_not_fit_is_named_in_one_line(name: str, value: Any, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        override(recipe("ddamfn_rafdb"), {name: value})
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Data(holdout=1.0), "holdout"),
+        (lambda: Augment(erase_area=(0.1, 2.0)), "erase_area"),
+        (lambda: Augment(shift=1.0), "shift"),
+        (lambda: Optimiser(name="rmsprop"), "no optimiser named 'rmsprop'"),  # type: ignore[arg-type]
+        (lambda: Optimiser(momentum=1.0), "momentum"),
+        (lambda: Optimiser(weight_decay=-0.1), "weight_decay"),
+        (lambda: Optimiser(sam_rho=0.0), "sam_rho"),
+        (lambda: Optimiser(clip_norm=-1.0), "clip_norm"),
+        (lambda: Schedule(name="linear"), "no schedule named 'linear'"),  # type: ignore[arg-type]
+        (lambda: Schedule(step_epochs=0), "step_epochs"),
+        (lambda: Schedule(gamma=0.0), "gamma"),
+        (lambda: Schedule(final=1.5), "final"),
+        (lambda: Phase(epochs=1, batch_size=1), "batch_size"),
+        (lambda: Phase(epochs=1, side_px=16), "side_px"),
+        (lambda: Phase(epochs=1, lr_factor=0.0), "lr_factor"),
+        (lambda: Run(recipe="x", checkpoint_steps=0), "checkpoint_steps"),
+    ],
+)
+def test_numbers_out_of_range_are_refused_when_made(make: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make()
+
+
+def test_epochs_belong_to_phases_in_turn() -> None:
+    run = Run(recipe="x", phases=(Phase(epochs=2, side_px=48), Phase(epochs=1)))
+    assert run.epochs == 3
+    assert [run.phase_of(epoch).side_px for epoch in range(3)] == [48, 48, 112]
+    with pytest.raises(IndexError):
+        run.phase_of(3)
