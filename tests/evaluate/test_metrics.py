@@ -74,6 +74,35 @@ def test_wilson_interval_refuses_what_is_no_share(correct: int, n: int) -> None:
         metrics.wilson_interval(correct, n)
 
 
+def test_paired_drop_is_the_difference_of_the_shares() -> None:
+    drop, (low, high) = metrics.paired_drop(30, 10, 400)
+    assert drop == pytest.approx(0.05)
+    # Agresti & Min 2005 by hand: 20/402 -+ 1.96 sqrt(41 - 20^2/402) / 402.
+    centre, half = 20 / 402, 1.959964 * math.sqrt(41 - 400 / 402) / 402
+    assert (low, high) == (pytest.approx(centre - half), pytest.approx(centre + half))
+    assert metrics.paired_drop(10, 30, 400) == (-drop, (pytest.approx(-high), pytest.approx(-low)))
+
+
+def test_paired_drop_without_any_change_is_not_certain() -> None:
+    drop, (low, high) = metrics.paired_drop(0, 0, 50)
+    assert drop == 0.0
+    assert -0.06 < low < 0 < high < 0.06
+    assert metrics.paired_drop(5, 0, 5)[1][1] == 1.0
+
+
+def test_paired_drop_interval_holds_the_truth_nineteen_times_of_twenty(rng: np.random.Generator) -> None:
+    # Right before and wrong after with probability .08, the reverse with .03.
+    counts = rng.multinomial(300, (0.08, 0.03, 0.89), size=2000)
+    intervals = [metrics.paired_drop(int(lost), int(gained), 300)[1] for lost, gained, _ in counts]
+    assert 0.94 < np.mean([low <= 0.05 <= high for low, high in intervals]) < 0.97
+
+
+@pytest.mark.parametrize(("lost", "gained", "n"), [(0, 0, 0), (-1, 0, 5), (0, -1, 5), (3, 3, 5)])
+def test_paired_drop_refuses_what_is_no_part(lost: int, gained: int, n: int) -> None:
+    with pytest.raises(DataError, match="no parts"):
+        metrics.paired_drop(lost, gained, n)
+
+
 def ece_by_hand(probabilities: np.ndarray, targets: np.ndarray, bins: int) -> float:
     """The definition, picture by picture and slice by slice."""
     total = 0.0

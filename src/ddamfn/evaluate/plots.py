@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +15,7 @@ from numpy.typing import ArrayLike
 from ddamfn.errors import DataError
 from ddamfn.evaluate.figures import BLUE, COLOURS, GREY, ORANGE, new_figure, set_title, write_figure
 from ddamfn.evaluate.metrics import Floats, Ints, reliability_bins
+from ddamfn.evaluate.robustness_report import LARGEST_MILD_DROP, LevelResult, Robustness
 from ddamfn.evaluate.scores import Scores
 
 
@@ -129,6 +131,57 @@ def plot_training_curves(metrics: str | os.PathLike[str], path: str | os.PathLik
         _mark_sizes(axes, rows)
     figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
     return write_figure(figure, path)
+
+
+def plot_robustness(result: Robustness, path: str | os.PathLike[str], *, title: str = "") -> Path:
+    """Draw accuracy, mean class accuracy and agreement with the clean answers against the strength of each change.
+
+    Args:
+        result: what was measured.
+        path: the PNG file to write.
+        title: one line above; weights, rule and N belong into it.
+
+    Raises:
+        MissingExtra: if matplotlib is not installed.
+    """
+    changes: dict[str, list[LevelResult]] = {}
+    for entry in result.levels:
+        changes.setdefault(entry.perturbation, []).append(entry)
+    rows = math.ceil(len(changes) / _PANELS_A_ROW)
+    figure, panels = new_figure(12.0, 0.9 + 2.5 * rows, rows=(1,) * rows, columns=_PANELS_A_ROW)
+    panels = np.atleast_1d(panels).ravel()
+    lowest = min(min(e.scores.ci95[0], e.scores.mean_class_accuracy) for e in result.levels)
+    for axes, (name, entries) in zip(panels, changes.items(), strict=False):
+        _draw_change(axes, result, entries)
+        axes.set_ylim(max(0.0, lowest - 0.05), 1.0)
+        set_title(axes, name)
+    for axes in panels[len(changes) :]:
+        axes.remove()
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
+    figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
+    return write_figure(figure, path)
+
+
+_PANELS_A_ROW = 4
+
+
+def _draw_change(axes: Any, result: Robustness, entries: Sequence[LevelResult]) -> None:
+    """Draw one change: from the unchanged faces at the left to its severest level."""
+    scored = [result.clean, *(entry.scores for entry in entries)]
+    places, accuracy = range(len(scored)), np.array([scores.accuracy for scores in scored])
+    reach = np.abs(np.array([scores.ci95 for scores in scored]).T - accuracy)
+    allowed = result.clean.accuracy - LARGEST_MILD_DROP
+    axes.axhline(allowed, color=GREY, linewidth=1, linestyle=(0, (4, 3)), label="3 points below unchanged")
+    axes.plot(places, [1.0, *(e.agreement for e in entries)], ":", color=COLOURS[2], label="same answer as unchanged")
+    means = [scores.mean_class_accuracy for scores in scored]
+    axes.plot(places, means, "o-", color=ORANGE, markersize=3, linewidth=1.2, label="mean class accuracy")
+    axes.errorbar(places, accuracy, yerr=reach, fmt="o-", color=BLUE, markersize=4, capsize=2, label="accuracy, 95 %")
+    words = ["\n".join(textwrap.wrap(entry.strength, 10)) for entry in entries]
+    axes.set_xticks(places, ["clean", *words], fontsize=7.5)
+    axes.set_xlim(-0.3, 3.3)
+    axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+    axes.set_axisbelow(True)
 
 
 Points = list[tuple[float, float]]

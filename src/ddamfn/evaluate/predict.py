@@ -57,7 +57,7 @@ def predict_split(
     part = dataset.select(split)
     keep, targets = part.targets(rule)
     chosen = [sample for sample, kept in zip(part.samples, keep, strict=True) if kept]
-    alignment = _alignment(classifier)
+    alignment = alignment_of(classifier)
     logits: list[NDArray[np.float32]] = []
     outcomes: list[Outcome] = []
     for chunk in _prepare(part, chosen, alignment, workers or os.cpu_count() or 1):
@@ -104,12 +104,7 @@ def predict_prepared(
         UsageError: if the crops were aligned in another way, the rule is unknown, or the network knows none of the
         classes.
     """
-    wanted, detector = _alignment(classifier), classifier.card.alignment["detector"]
-    if prepared.alignment != wanted or prepared.detector != NETWORK_SHA256:
-        raise UsageError(
-            f"{prepared.folder} was prepared with {_named(prepared.alignment)}, and {classifier.card.name} needs "
-            f"{_named(wanted)} by {detector}: prepare the data set again, or give the data set itself"
-        )
+    check_alignment(classifier, prepared)
     part = prepared.split(split, rule)
     logits = []
     for start in range(0, len(part), _CHUNK):
@@ -128,6 +123,20 @@ def predict_prepared(
         targets=part.targets,
         found=part.found,
     )
+
+
+def check_alignment(classifier: Classifier, prepared: Prepared) -> None:
+    """Refuse crops that were not cut as a network expects them.
+
+    Raises:
+        UsageError: naming both alignments.
+    """
+    wanted, detector = alignment_of(classifier), classifier.card.alignment["detector"]
+    if prepared.alignment != wanted or prepared.detector != NETWORK_SHA256:
+        raise UsageError(
+            f"{prepared.folder} was prepared with {_named(prepared.alignment)}, and {classifier.card.name} needs "
+            f"{_named(wanted)} by {detector}: prepare the data set again, or give the data set itself"
+        )
 
 
 def prepared_samples(prepared: Prepared) -> Dataset:
@@ -192,7 +201,8 @@ def _judge(dataset: Dataset, split: str, rule: str, broken: Mapping[str, str]) -
     return judge_official_test(dataset, sizes, counts, official, broken)
 
 
-def _alignment(classifier: Classifier) -> Alignment:
+def alignment_of(classifier: Classifier) -> Alignment:
+    """Return the alignment that a network's card asks for."""
     entry = classifier.card.alignment
     return Alignment(entry["template"], entry["margin"], entry["side_px"])
 

@@ -1,0 +1,170 @@
+"""What a photograph may do to a face: changes of the crop's pixels, and of the landmarks that the crop is cut by.
+
+Every change has a strength. Lengths are pixels of the crop, grey levels are of 255. What is left to chance comes from
+a generator that is seeded by the face and the change, so the same face meets the same chance at every strength, and
+whichever other faces are measured.
+"""
+
+import io
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Pixels = NDArray[np.uint8]
+Points = NDArray[np.float64]
+
+PixelChange = Callable[[Pixels, float, np.random.Generator], Pixels]
+"""(S, S, 3) uint8 RGB and a strength to a crop of the same shape; the input stays as it is."""
+LandmarkChange = Callable[[Points, Points, float, np.random.Generator], Points]
+"""Landmarks (5, 2) in pixels of the picture, the matrix (2, 3) from picture to crop, and a strength to landmarks."""
+
+LEVELS = ("mild", "medium", "severe")
+_LUMA = np.array([0.299, 0.587, 0.114])
+
+
+@dataclass(frozen=True, slots=True)
+class Perturbation:
+    """A way in which a face may come worse than it was, at three strengths.
+
+    Attributes:
+        name: short, unique.
+        wording: how a strength reads, a format string.
+        strengths: mild, medium, severe; fewer where there is no more.
+        pixels: the change of the crop, or None.
+        landmarks: the change of the landmarks, or None. The face is then aligned anew from the picture.
+    """
+
+    name: str
+    wording: str
+    strengths: tuple[float, ...]
+    pixels: PixelChange | None = None
+    landmarks: LandmarkChange | None = None
+
+    def describe(self, strength: float) -> str:
+        """Return the strength in words."""
+        return self.wording.format(strength)
+
+
+def generator_for(seed: int, name: str, key: str, draw: int = 0) -> np.random.Generator:
+    """Return the generator of one face under one change.
+
+    Args:
+        seed: of the whole measurement.
+        name: of the change.
+        key: of the face.
+        draw: which of several draws.
+    """
+    return np.random.default_rng([seed, zlib.crc32(name.encode()), zlib.crc32(key.encode()), draw])
+
+
+def blur(crop: Pixels, sigma_px: float, generator: np.random.Generator) -> Pixels:
+    """Blur with a Gaussian of this deviation in pixels, computed exactly and not by repeated boxes; edges repeat."""
+    reach = int(np.ceil(4 * sigma_px))
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma_px) ** 2)
+    kernel /= kernel.sum()
+    result = crop.astype(np.float64)
+    for axis in (0, 1):
+        margins = [(reach, reach) if dimension == axis else (0, 0) for dimension in range(3)]
+        padded = np.pad(result, margins, mode="edge")
+        result = np.lib.stride_tricks.sliding_window_view(padded, len(kernel), axis=axis) @ kernel
+    return _to_pixels(result)
+
+
+def rescale(crop: Pixels, factor: float, generator: np.random.Generator) -> Pixels:
+    """Shrink to this part of the side, antialiased, and enlarge back, as a picture sent small and shown large."""
+    side = crop.shape[0]
+    small = Image.fromarray(crop).resize((round(side * factor),) * 2, Image.Resampling.BICUBIC)
+    return np.array(small.resize((side, side), Image.Resampling.BICUBIC))
+
+
+def jpeg(crop: Pixels, quality: float, generator: np.random.Generator) -> Pixels:
+    """Encode as JPEG of this quality (libjpeg's 1 to 95, colours at half resolution) and decode."""
+    buffer = io.BytesIO()
+    Image.fromarray(crop).save(buffer, format="JPEG", quality=round(quality), subsampling="4:2:0")
+    with Image.open(buffer) as picture:
+        return np.array(picture.convert("RGB"))
+
+
+def noise(crop: Pixels, sigma: float, generator: np.random.Generator) -> Pixels:
+    """Add Gaussian noise of this deviation in grey levels, the same in all channels.
+
+    Independent channels would partly cancel out for a network that looks at grey.
+    """
+    return _to_pixels(crop + sigma * generator.standard_normal((*crop.shape[:2], 1)))
+
+
+def brightness(crop: Pixels, factor: float, generator: np.random.Generator) -> Pixels:
+    """Multiply by this factor; what exceeds white is white."""
+    return _to_pixels(crop * factor)
+
+
+def grey(crop: Pixels, strength: float, generator: np.random.Generator) -> Pixels:
+    """Take this part of the colour away; 1 leaves grey (luma of ITU-R BT.601)."""
+    luma = (crop @ _LUMA)[..., None]
+    return _to_pixels(crop + strength * (luma - crop))
+
+
+def colour_cast(crop: Pixels, strength: float, generator: np.random.Generator) -> Pixels:
+    """Multiply red by 1 + strength and blue by 1 - strength, or the reverse by a coin: lamplight, or shade."""
+    gain = np.array([strength, 0.0, -strength])
+    return _to_pixels(crop * (1.0 + gain * generator.choice([-1.0, 1.0])))
+
+
+def occlude(crop: Pixels, share: float, generator: np.random.Generator) -> Pixels:
+    """Cover this share of the area by one even rectangle: place, grey level, and a shape of 1:2 to 2:1 by chance."""
+    side = crop.shape[0]
+    aspect = 2.0 ** generator.uniform(-1, 1)
+    across, down, level = generator.random(3)
+    width = min(side, round(side * np.sqrt(share * aspect)))
+    height = min(side, round(side * side * share / width))
+    left, top = round(across * (side - width)), round(down * (side - height))
+    result = crop.copy()
+    result[top : top + height, left : left + width] = round(255 * level)
+    return result
+
+
+def rotate(landmarks: Points, matrix: Points, degrees: float, generator: np.random.Generator) -> Points:
+    """Turn the landmarks about their mean by this angle, left or right by a coin.
+
+    The face then lies turned in its crop. Turning picture and landmarks together would change nothing, because the
+    alignment undoes it.
+    """
+    angle = np.deg2rad(degrees) * generator.choice([-1.0, 1.0])
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    centre = landmarks.mean(axis=0)
+    turned: Points = (landmarks - centre) @ turn.T + centre
+    return turned
+
+
+def jitter(landmarks: Points, matrix: Points, distance_px: float, generator: np.random.Generator) -> Points:
+    """Move every landmark by this many pixels of the crop, each in a direction of its own by chance."""
+    angles = generator.uniform(0, 2 * np.pi, len(landmarks))
+    step = distance_px * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    return landmarks + step @ np.linalg.inv(matrix[:, :2]).T
+
+
+JITTER = Perturbation("landmark jitter", "{:g} px a point", (2.0, 4.0, 6.0), landmarks=jitter)
+GREY = Perturbation("grey", "no colour", (1.0,), pixels=grey)
+
+PERTURBATIONS: tuple[Perturbation, ...] = (
+    Perturbation("blur", "σ {:g} px", (1.0, 2.0, 3.0), pixels=blur),
+    Perturbation("low resolution", "side × {:g} and back", (0.5, 0.25, 0.125), pixels=rescale),
+    Perturbation("JPEG", "quality {:g}", (50.0, 25.0, 10.0), pixels=jpeg),
+    Perturbation("noise", "σ {:g} of 255", (5.0, 15.0, 30.0), pixels=noise),
+    Perturbation("darkness", "brightness × {:g}", (0.6, 0.4, 0.2), pixels=brightness),
+    Perturbation("overexposure", "brightness × {:g}", (1.4, 1.8, 2.5), pixels=brightness),
+    GREY,
+    Perturbation("colour cast", "red, blue ± {:.0%}", (0.1, 0.25, 0.5), pixels=colour_cast),
+    Perturbation("rotation", "{:g}°", (5.0, 15.0, 30.0), landmarks=rotate),
+    JITTER,
+    Perturbation("occlusion", "{:.0%} covered", (0.1, 0.25, 0.4), pixels=occlude),
+)
+
+
+def _to_pixels(values: NDArray[np.floating]) -> Pixels:
+    pixels: Pixels = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return pixels

@@ -1,0 +1,228 @@
+"""What a measurement of robustness found, and how it is written down: tables with n, N and intervals, and a verdict."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ddamfn.evaluate.metrics import wilson_interval
+from ddamfn.evaluate.scores import Scores
+
+LARGEST_MILD_DROP = 0.03
+"""What weights that work on photographs may lose of their accuracy at a mild level."""
+LARGEST_FLIP_RATE = 0.05
+"""How often a face's expression may change under the mild landmark jitter."""
+
+
+@dataclass(frozen=True, slots=True)
+class LevelResult:
+    """One change at one strength, on the same faces as the clean ones.
+
+    Attributes:
+        perturbation: name of the change.
+        level: one of `LEVELS`.
+        strength: in words.
+        scores: of the changed faces.
+        drop: accuracy lost against the clean faces, -1..1.
+        drop_ci95: its paired interval.
+        agreeing: faces that are answered as the clean ones are.
+    """
+
+    perturbation: str
+    level: str
+    strength: str
+    scores: Scores
+    drop: float
+    drop_ci95: tuple[float, float]
+    agreeing: int
+
+    @property
+    def agreement(self) -> float:
+        """Share of the faces that are answered as the clean ones are, 0..1."""
+        return self.agreeing / self.scores.n
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        scores = self.scores
+        return {
+            "perturbation": self.perturbation,
+            "level": self.level,
+            "strength": self.strength,
+            "n": scores.n,
+            "correct": scores.correct,
+            "accuracy": scores.accuracy,
+            "ci95": list(scores.ci95),
+            "mean_class_accuracy": scores.mean_class_accuracy,
+            "drop": self.drop,
+            "drop_ci95": list(self.drop_ci95),
+            "agreeing": self.agreeing,
+            "agreement": self.agreement,
+            "agreement_ci95": list(wilson_interval(self.agreeing, scores.n)),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class FlipRate:
+    """How often an answer changes when the landmarks are a little off.
+
+    Attributes:
+        strength: of the jitter, in words.
+        draws: how often each face was jittered.
+        n: faces.
+        flips: jittered faces, of `draws` times `n`, that are answered in another way than the clean one.
+        rate: flips / (draws n), 0..1.
+        ci95: interval of the rate over faces; the draws of one face do not count as independent.
+        ever: faces whose answer changed at least once.
+    """
+
+    strength: str
+    draws: int
+    n: int
+    flips: int
+    rate: float
+    ci95: tuple[float, float]
+    ever: int
+
+
+@dataclass(frozen=True, slots=True)
+class Robustness:
+    """The whole measurement.
+
+    Attributes:
+        weights: name of the weights.
+        title: the data set's name for people.
+        note: which copy of it.
+        split: the split.
+        rule: the vote rule, None for sets with one label a picture.
+        total: pictures that the rule keeps.
+        chosen: pictures of these that were looked at.
+        faceless: chosen pictures in which no face was found; they are left out.
+        unreadable: chosen pictures that could not be read; they are left out.
+        seed: of everything left to chance.
+        clean: scores of the unchanged faces.
+        levels: every change at every strength.
+        flips: under the mild landmark jitter; None without pictures to cut faces from.
+        skipped: name of a change that was not measured -> why.
+    """
+
+    weights: str
+    title: str
+    note: str
+    split: str
+    rule: str | None
+    total: int
+    chosen: int
+    faceless: int
+    unreadable: int
+    seed: int
+    clean: Scores
+    levels: tuple[LevelResult, ...]
+    flips: FlipRate | None
+    skipped: Mapping[str, str]
+
+    def over_limit(self) -> tuple[LevelResult, ...]:
+        """The mild levels that lose more than `LARGEST_MILD_DROP`."""
+        return tuple(entry for entry in self.levels if entry.level == "mild" and entry.drop > LARGEST_MILD_DROP)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        names = ("weights", "title", "note", "split", "rule", "total", "chosen", "faceless", "unreadable", "seed")
+        return {
+            **{name: getattr(self, name) for name in names},
+            "clean": self.clean.to_dict(),
+            "levels": [entry.to_dict() for entry in self.levels],
+            "flips": None if self.flips is None else asdict(self.flips),
+            "skipped": dict(self.skipped),
+        }
+
+
+def markdown(result: Robustness, chart: str | None = None) -> str:
+    """Write the measurement as a page's body in Markdown.
+
+    Args:
+        result: what was measured.
+        chart: the chart's file name beside the page; None if there is none.
+    """
+    blocks = [_subject(result), _verdict(result)]
+    if chart is not None:
+        blocks.append(f"![accuracy under each change, mild to severe]({chart})")
+    blocks.append("\n".join(_levels_table(result)))
+    if result.flips is not None:
+        blocks.append(_flips(result.flips))
+    blocks += [f"Not measured: {name} ({reason})." for name, reason in result.skipped.items()]
+    blocks.append(_HOW)
+    return "\n\n".join(blocks) + "\n"
+
+
+_HOW = """\
+Changes of pixels are made to the aligned crop before anything else is done to it; lengths are pixels of the crop. For
+rotation and landmark jitter the landmarks are moved and the face is aligned anew from its picture. The same faces meet
+the same chance at every strength. "Drop" is the accuracy lost against the same faces unchanged, in points; its interval
+is for paired shares (Agresti & Min 2005), the others are Wilson's, all at 95 %. "Same answer" is the share of faces
+that are answered as unchanged, right or wrong."""
+
+
+def _subject(result: Robustness) -> str:
+    copy = f" ({result.note.split(';')[0]})" if result.note else ""
+    rule = f"rule {result.rule}" if result.rule else "one label a picture"
+    left_out = [f"{result.faceless:,} without a face found"] if result.faceless else []
+    left_out += [f"{result.unreadable:,} unreadable"] if result.unreadable else []
+    pictures = "all" if result.chosen == result.total else f"{result.chosen:,} by chance (seed {result.seed})"
+    clean = result.clean
+    return (
+        f"`{result.weights}` on {result.title}{copy}, split {result.split}, {rule}: {pictures} of {result.total:,} "
+        f"pictures{'; left out: ' + ', '.join(left_out) if left_out else ''}. Unchanged: accuracy "
+        f"{_points(clean.accuracy)} % ({clean.correct:,}/{clean.n:,}, {_interval(clean.ci95)}), mean class accuracy "
+        f"{_points(clean.mean_class_accuracy)} %."
+    )
+
+
+def _verdict(result: Robustness) -> str:
+    limit, mild = 100 * LARGEST_MILD_DROP, [entry for entry in result.levels if entry.level == "mild"]
+    over = result.over_limit()
+    if over:
+        named = ", ".join(f"{entry.perturbation} ({_points(entry.drop)})" for entry in over)
+        words = f"**{len(over)} of {len(mild)} mild levels lose more than {limit:g} points**: {named}."
+    else:
+        worst = max(mild, key=lambda entry: entry.drop)
+        words = (
+            f"**No mild level of {len(mild)} loses more than {limit:g} points**; the most is {_points(worst.drop)} "
+            f"({worst.perturbation})."
+        )
+    if result.flips is not None:
+        kept = "within" if result.flips.rate <= LARGEST_FLIP_RATE else "**over**"
+        words += (
+            f" The answer flips under {_points(result.flips.rate)} % of the jitters of {result.flips.strength}, {kept} "
+            f"the {100 * LARGEST_FLIP_RATE:g} % allowed."
+        )
+    return words
+
+
+def _levels_table(result: Robustness) -> list[str]:
+    head = ("change", "level", "strength", "accuracy %", "n/N", "95 %", "class mean %", "drop", "95 %", "same answer %")
+    rows = [head, tuple("---" if place < 3 else "---:" for place in range(len(head)))]
+    before = ""
+    for entry in result.levels:
+        scores = entry.scores
+        numbers = (_points(scores.accuracy), f"{scores.correct:,}/{scores.n:,}", _interval(scores.ci95))
+        change = (_points(scores.mean_class_accuracy), _points(entry.drop), _interval(entry.drop_ci95))
+        name = entry.perturbation if entry.perturbation != before else ""
+        rows.append((name, entry.level, entry.strength, *numbers, *change, _points(entry.agreement, 1)))
+        before = entry.perturbation
+    return [f"| {' | '.join(row)} |" for row in rows]
+
+
+def _flips(flips: FlipRate) -> str:
+    return (
+        f"Landmark jitter of {flips.strength}, {flips.draws} draws a face: {flips.flips:,} of "
+        f"{flips.draws * flips.n:,} answers differ from the unchanged face's, {_points(flips.rate)} % "
+        f"({_interval(flips.ci95)}); {flips.ever:,} of {flips.n:,} faces differ in at least one draw."
+    )
+
+
+def _points(share: float, digits: int = 2) -> str:
+    # Adding 0 turns -0.0 into 0.0.
+    return f"{round(100 * share, digits) + 0.0:.{digits}f}"
+
+
+def _interval(ends: Sequence[float]) -> str:
+    return f"{_points(ends[0], 1)} to {_points(ends[1], 1)}"

@@ -1,0 +1,210 @@
+"""The same faces under every change: cut from the picture where landmarks move, counted by hand, whatever the order."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from ddamfn.data import open_dataset
+from ddamfn.data.synthetic import drawn_face
+from ddamfn.errors import DataError, UnreadableImage
+from ddamfn.evaluate.face_source import FaceSource, FaceView, faces_of_dataset, faces_of_prepared
+from ddamfn.evaluate.metrics import wilson_interval
+from ddamfn.evaluate.perturbations import GREY, JITTER, PERTURBATIONS, Perturbation, generator_for, jitter, rotate
+from ddamfn.evaluate.predict import predict_split
+from ddamfn.evaluate.robustness import measure_robustness
+from ddamfn.faces import Alignment, align
+from ddamfn.labels import EXPRESSIONS
+from ddamfn.preparation import prepare
+from ddamfn.recognizer import Classifier
+from ddamfn.weights import Card, read_card
+
+ALIGNMENT = Alignment("arcface")
+DARKNESS = next(entry for entry in PERTURBATIONS if entry.name == "darkness")
+ROTATION = next(entry for entry in PERTURBATIONS if entry.name == "rotation")
+
+
+@dataclass
+class Recorder:
+    """Stands in for a classifier: keeps the crops, and answers "happiness" for bright ones and else "neutral"."""
+
+    card: Card
+    limit: float = 128.0
+    seen: list[np.ndarray] = field(default_factory=list)
+
+    def classify(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        self.seen.extend(crops)
+        bright = crops.reshape(len(crops), -1).mean(axis=1) > self.limit
+        logits = np.zeros((len(crops), 8), dtype=np.float32)
+        logits[:, EXPRESSIONS.index("neutral")] = 1
+        logits[bright, EXPRESSIONS.index("happiness")] = 2
+        return logits, np.zeros((len(crops), 2, 7, 7), dtype=np.float32)
+
+
+@pytest.fixture
+def recorder(stand_in_weights: Path) -> Recorder:
+    return Recorder(read_card(stand_in_weights.with_suffix(".json")))
+
+
+def run(recorder: Recorder, source: FaceSource, *perturbations: Perturbation, **options: Any) -> Any:
+    return measure_robustness(cast(Classifier, recorder), source, perturbations=perturbations, **options)
+
+
+def source_of(views: list[FaceView | None], labels: list[str], **changes: Any) -> FaceSource:
+    targets = np.eye(8, dtype=np.float32)[[EXPRESSIONS.index(label) for label in labels]]
+    plain = FaceSource("drawn", "", "test", None, EXPRESSIONS, targets, len(labels), True, views.__getitem__)
+    return replace(plain, **changes)
+
+
+def even(level: int, key: str) -> FaceView:
+    return FaceView(key, np.full((112, 112, 3), level, dtype=np.uint8))
+
+
+@pytest.fixture(scope="module")
+def views() -> list[FaceView]:
+    generator, faces = np.random.default_rng(3), []
+    for number in range(6):
+        image, landmarks = drawn_face(EXPRESSIONS[number], generator, 160)
+        points = landmarks.astype(np.float64)
+        crop = align(image, points, ALIGNMENT)
+        faces.append(FaceView(f"{number}.png", crop.pixels, image, points, crop.matrix))
+    return faces
+
+
+def test_moved_landmarks_are_aligned_anew_from_the_picture(recorder: Recorder, views: list[FaceView]) -> None:
+    run(recorder, source_of(list(views), ["anger"] * 6), ROTATION, JITTER, draws=3, seed=9)
+    wanted = [view.crop for view in views]
+    for change, move in ((ROTATION, rotate), (JITTER, jitter)):
+        for strength in change.strengths:
+            wanted += [_cut(view, move, strength, generator_for(9, change.name, view.key)) for view in views]
+    for draw in (1, 2):
+        wanted += [_cut(view, jitter, 2.0, generator_for(9, JITTER.name, view.key, draw)) for view in views]
+    assert np.array_equal(np.stack(recorder.seen), np.stack(wanted))
+    # A crop that was turned itself would have lost its corners; here they come from the picture.
+    assert not np.array_equal(wanted[6], views[0].crop)
+
+
+def _cut(view: FaceView, move: Any, strength: float, generator: np.random.Generator) -> np.ndarray:
+    assert view.image is not None
+    return align(view.image, move(view.landmarks, view.matrix, strength, generator), ALIGNMENT).pixels
+
+
+def test_a_face_meets_the_same_chance_whichever_others_there_are(recorder: Recorder, views: list[FaceView]) -> None:
+    run(recorder, source_of([views[4]], ["anger"]), *PERTURBATIONS, draws=2)
+    alone, recorder.seen = recorder.seen, []
+    run(recorder, source_of(list(views), ["anger"] * 6), *PERTURBATIONS, draws=2)
+    assert np.array_equal(np.stack(alone), np.stack(recorder.seen[4::6]))
+    recorder.seen = []
+    run(recorder, source_of([views[4]], ["anger"]), *PERTURBATIONS, draws=2, seed=1)
+    assert not np.array_equal(np.stack(alone), np.stack(recorder.seen))
+
+
+def test_accuracy_drop_and_agreement_are_counted_by_hand(recorder: Recorder) -> None:
+    # x .6 leaves 240 bright and darkens 200 and 150; x .4 and x .2 darken all.
+    levels, labels = [240, 200, 150, 50], ["happiness", "happiness", "neutral", "neutral"]
+    faces: list[FaceView | None] = [even(level, str(level)) for level in levels]
+    found = run(recorder, source_of(faces, labels), DARKNESS)
+    assert (found.clean.correct, found.clean.n) == (3, 4)
+    mild, medium, _ = found.levels
+    assert (mild.perturbation, mild.level, mild.strength) == ("darkness", "mild", "brightness × 0.6")
+    # 200 is lost and 150 is won.
+    assert (mild.scores.correct, mild.drop, mild.agreeing, mild.agreement) == (3, 0.0, 2, 0.5)
+    assert (medium.scores.correct, medium.drop, medium.agreeing) == (2, 0.25, 1)
+    assert medium.drop_ci95[0] < 0.25 < medium.drop_ci95[1]
+    assert mild.scores.mean_class_accuracy == 0.75
+    plain = medium.to_dict()
+    assert plain["agreement_ci95"] == list(wilson_interval(1, 4))
+    assert (plain["n"], plain["correct"], plain["accuracy"]) == (4, 2, 0.5)
+
+
+def test_flips_are_counted_over_draws_and_faces(recorder: Recorder, views: list[FaceView]) -> None:
+    # The limit lies between the brightness of the clean crops and that of some jittered ones.
+    recorder.limit = float(np.mean([view.crop.mean() for view in views]))
+    found = run(recorder, source_of(list(views), ["neutral"] * 6), JITTER, draws=4)
+    bright = np.array([crop.mean() > recorder.limit for crop in recorder.seen]).reshape(-1, 6)
+    # Passes: clean, mild, medium, severe, and three more draws of mild.
+    changed = bright[[1, 4, 5, 6]] != bright[0]
+    flips = found.flips
+    assert (flips.draws, flips.n, flips.strength) == (4, 6, "2 px a point")
+    assert (flips.flips, flips.ever) == (changed.sum(), changed.any(axis=0).sum())
+    assert flips.rate == pytest.approx(changed.mean())
+    assert flips.ci95[0] <= flips.rate <= flips.ci95[1]
+    assert [entry.level for entry in found.levels] == ["mild", "medium", "severe"]
+
+
+def test_no_flip_still_has_an_interval(recorder: Recorder, views: list[FaceView]) -> None:
+    recorder.limit = 256.0
+    flips = run(recorder, source_of(list(views), ["neutral"] * 6), JITTER).flips
+    assert (flips.flips, flips.rate, flips.ci95) == (0, 0.0, wilson_interval(0, 6))
+
+
+def test_what_cannot_be_measured_is_said(recorder: Recorder, views: list[FaceView]) -> None:
+    crops: list[FaceView | None] = [FaceView(view.key, view.crop) for view in views]
+    found = run(recorder, source_of(crops, ["anger"] * 6, pictures=False), *PERTURBATIONS)
+    assert set(found.skipped) == {"rotation", "landmark jitter"}
+    assert found.flips is None
+    assert {entry.perturbation for entry in found.levels} == {p.name for p in PERTURBATIONS if p.pixels is not None}
+    grey: list[FaceView | None] = [even(level, str(level)) for level in (10, 200)]
+    found = run(recorder, source_of(grey, ["anger"] * 2, pictures=False), GREY, DARKNESS)
+    assert found.skipped == {"grey": "all pictures are grey already"}
+    assert {entry.perturbation for entry in found.levels} == {"darkness"}
+
+
+def test_pictures_without_a_face_and_unreadable_ones_are_counted(recorder: Recorder) -> None:
+    def read(row: int) -> FaceView | None:
+        if row == 1:
+            raise UnreadableImage("b.png: truncated")
+        return None if row == 2 else even(200, str(row))
+
+    labels, done = ["happiness", "anger", "anger", "neutral"], []
+    found = run(
+        recorder, source_of([], labels, read=read), DARKNESS, progress=lambda count, total: done.append((count, total))
+    )
+    assert (found.chosen, found.clean.n, found.clean.correct, found.faceless, found.unreadable) == (4, 2, 1, 1, 1)
+    assert done == [(4, 4)]
+    with pytest.raises(DataError, match="no face was found in 1 pictures"):
+        run(recorder, source_of([None], ["anger"]), DARKNESS)
+
+
+def test_clean_faces_are_those_of_an_evaluation(classifier: Classifier, drawn_ferplus: Path) -> None:
+    dataset = open_dataset(drawn_ferplus)
+    table = predict_split(classifier, dataset, "val", workers=1)
+    source = faces_of_dataset(dataset, "val", "majority", ALIGNMENT)
+    found = measure_robustness(classifier, source, perturbations=[DARKNESS])
+    said, true = table.logits.argmax(axis=1)[table.found], table.targets.argmax(axis=1)[table.found]
+    assert (found.clean.n, found.clean.correct) == (len(said), int((said == true).sum()))
+    assert (found.chosen, found.faceless) == (len(table), len(table) - len(said))
+    assert found.rule == "majority"
+
+
+def test_a_prepared_set_gives_the_same_crops(drawn_ferplus: Path, tmp_path: Path) -> None:
+    dataset = open_dataset(drawn_ferplus)
+    pictures = faces_of_dataset(dataset, "val", "majority", ALIGNMENT)
+    crops = faces_of_prepared(prepare(dataset, tmp_path / "p", ALIGNMENT, workers=1), "val", "majority")
+    assert len(crops) == len(pictures) == crops.total > 0
+    assert (crops.pictures, pictures.pictures) == (False, True)
+    for row in range(len(crops)):
+        one, other = crops.read(row), pictures.read(row)
+        assert (one is None) == (other is None)
+        if one is not None and other is not None:
+            assert one.key == other.key
+            assert np.array_equal(one.crop, other.crop)
+    assert np.array_equal(crops.targets, pictures.targets)
+
+
+def test_a_limit_chooses_by_chance_and_always_the_same(drawn_ferplus: Path) -> None:
+    dataset = open_dataset(drawn_ferplus)
+
+    def chosen(**options: Any) -> np.ndarray:
+        return faces_of_dataset(dataset, "train", "majority", ALIGNMENT, **options).targets
+
+    whole = faces_of_dataset(dataset, "train", "majority", ALIGNMENT)
+    some = faces_of_dataset(dataset, "train", "majority", ALIGNMENT, limit=9)
+    assert (len(some), some.total) == (9, len(whole))
+    assert np.array_equal(chosen(limit=9), chosen(limit=9))
+    assert not np.array_equal(chosen(limit=9), chosen(limit=9, seed=1))
+    assert np.array_equal(chosen(limit=10_000), whole.targets)
+    with pytest.raises(DataError, match="no split"):
+        faces_of_dataset(dataset, "elsewhere", "majority", ALIGNMENT)
