@@ -1,0 +1,85 @@
+"""What a measured time depends on: the machine, the versions, the commit; and where results are written."""
+
+import datetime
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def commit() -> str:
+    """Short name of the checkout's commit, with "-changed" if files differ from it."""
+    try:
+        head = subprocess.run(
+            ["git", "rev-parse", "--short=10", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        status = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no", "--", "src", "benchmarks"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head.stdout.strip() + ("-changed" if status.stdout.strip() else "")
+
+
+def processor() -> str:
+    """Name of the processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def load() -> float:
+    """Processes that wanted a core in the last minute; above 0.5 the times will be those of a busy machine."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
+
+
+def versions(*packages: str) -> str:
+    """Names and versions of installed packages, Python first."""
+    found = [f"Python {platform.python_version()}"]
+    for name in packages:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            found.append(f"{name} not installed")
+    return ", ".join(found)
+
+
+def heading(title: str, command: str, load_before: float, *packages: str) -> list[str]:
+    """The first lines of a result: what was run, where, and with what."""
+    return [
+        f"# {title}",
+        "",
+        f"Written by `{command}`, {datetime.date.today().isoformat()}, commit {commit()}.",
+        "",
+        f"- machine: {processor()}, {cores()} cores, {platform.system()} {platform.machine()}",
+        f"- load before the run: {load_before:.2f}",
+        f"- versions: {versions(*packages)}",
+        "",
+    ]
+
+
+def result_path(folder: Path, kind: str) -> Path:
+    """Where a result is written: `<date>-<commit>-<kind>.md`."""
+    return folder / f"{datetime.date.today().isoformat()}-{commit()}-{kind}.md"
+
+
+def write_result(lines: list[str], folder: Path, kind: str) -> Path:
+    """Write a result to `result_path`, and return it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = result_path(folder, kind)
+    path.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    return path
