@@ -1,0 +1,49 @@
+"""The script from its command line to its page, chart and figures, on drawn faces."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ddamfn.data.synthetic import write_drawn_ferplus
+
+SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "robustness.py"
+pytestmark = pytest.mark.skipif(not SCRIPT.is_file(), reason="benchmarks/ is not part of this copy")
+
+
+def call(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error", str(SCRIPT), "--quiet", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=250)
+
+
+def test_a_page_a_chart_and_figures_are_written(
+    stand_in_weights: Path, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    pytest.importorskip("matplotlib", reason="the chart needs matplotlib")
+    root = write_drawn_ferplus(tmp_path / "drawn", 1, rng)
+    out, figures = tmp_path / "out", tmp_path / "figures.json"
+    options = ("--weights", stand_in_weights, "--split", "train", "--limit", "6", "--draws", "2", "--json", figures)
+    done = call("--data", root, *options, "--output", out)
+    measured = json.loads(figures.read_text())
+    over = [e for e in measured["levels"] if e["level"] == "mild" and e["drop"] > 0.03]
+    # The stand-in's answers are chance, so either exit status may be the right one.
+    assert done.returncode == (1 if over or measured["flips"]["rate"] > 0.05 else 0), done.stderr
+    (page,), (chart,) = out.glob("*-robustness.md"), out.glob("*-robustness.png")
+    text = page.read_text()
+    assert text.startswith("# Robustness\n\nWritten by `python benchmarks/robustness.py --quiet --data ROOT ")
+    assert f"]({chart.name})" in text
+    assert done.stdout.strip() in text
+    assert measured["chosen"] == 6
+    assert measured["flips"]["draws"] == 2
+    assert measured["clean"]["n"] == 6 - measured["faceless"]
+
+
+def test_what_cannot_be_measured_is_one_line(stand_in_weights: Path, tmp_path: Path) -> None:
+    done = call("--data", tmp_path / "nowhere", "--weights", stand_in_weights)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
