@@ -14,6 +14,7 @@ from ddamfn.data import open_dataset  # noqa: E402
 from ddamfn.data.synthetic import write_drawn_folder  # noqa: E402
 from ddamfn.errors import ConfigError, TrainingError, UsageError, WeightsError  # noqa: E402
 from ddamfn.evaluate import score  # noqa: E402
+from ddamfn.evaluate.abstention import measure_calibration  # noqa: E402
 from ddamfn.export import weights as export_weights  # noqa: E402
 from ddamfn.export.finished import read_run  # noqa: E402
 from ddamfn.export.parity import Parity  # noqa: E402
@@ -22,7 +23,7 @@ from ddamfn.faces import Alignment, apply_appearance  # noqa: E402
 from ddamfn.faces import Appearance as FaceAppearance  # noqa: E402
 from ddamfn.models import create_model  # noqa: E402
 from ddamfn.preparation import Prepared, prepare  # noqa: E402
-from ddamfn.recognizer import Classifier  # noqa: E402
+from ddamfn.recognizer import Classifier, Recognizer  # noqa: E402
 from ddamfn.train import Data, Model, Phase, Run, recipe  # noqa: E402
 from ddamfn.train.checkpoint import save_network  # noqa: E402
 from ddamfn.train.config import to_dict  # noqa: E402
@@ -123,6 +124,24 @@ def test_without_data_nothing_is_calibrated(run_folder: Path, tmp_path: Path) ->
     assert done.faces == "12 drawn faces"
     assert (done.card.temperature, done.card.precision) == (1.0, "float16")
     assert "not fitted" in done.card.training["temperature"]
+    assert done.card.calibration is None
+    with pytest.raises(UsageError, match="mine cannot abstain"):
+        Recognizer(done.path, abstain=0.5)
+
+
+def test_the_curve_is_that_of_the_file_on_validation(run_folder: Path, prepared: Prepared, tmp_path: Path) -> None:
+    done = export_run(read_run(run_folder), "mine", tmp_path, prepared=prepared, least_faces=20)
+    part, classifier = prepared.split("val"), Classifier(done.path)
+    targets = part.targets[:, [prepared.classes.index(name) for name in CLASSES]]
+    logits, _ = classifier.classify(np.asarray(part.crops))
+    expected = measure_calibration(logits, targets, classifier.card.temperature, rule="majority")
+    curve = classifier.card.calibration
+    assert curve is not None
+    assert (curve["split"], curve["rule"], curve["n"]) == ("validation", "majority", len(part))
+    assert curve["thresholds"] == pytest.approx(expected["thresholds"], abs=1e-4)
+    assert curve["ece_before"] == pytest.approx(expected["ece_before"], abs=1e-3)
+    # Whatever so small a network reaches, that much can be asked for.
+    assert Recognizer(done.path, abstain=max(curve["precision_low"])).threshold in curve["thresholds"]
 
 
 def test_file_that_fails_its_gate_is_not_left_behind(
