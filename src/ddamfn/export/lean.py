@@ -113,45 +113,58 @@ def _lean_linear_block(block: LinearBlock) -> nn.Module:
     return _folded(block.conv, block.norm)
 
 
-def _lean_mixed(mixed: MixedDepthwiseConv) -> nn.Conv2d:
-    """One depthwise convolution with the largest kernel in place of several."""
-    parts = [conv for conv in mixed.convs if isinstance(conv, nn.Conv2d)]
-    side = max(conv.kernel_size[0] for conv in parts)
-    borders = [(side - conv.kernel_size[0]) // 2 for conv in parts]
-    channels = sum(conv.out_channels for conv in parts)
-    stride = parts[0].stride[0]
-    joined = nn.Conv2d(channels, channels, side, stride, side // 2, groups=channels, bias=False)
-    kernels = [F.pad(conv.weight, [border] * 4) for conv, border in zip(parts, borders, strict=True)]
-    joined.weight = nn.Parameter(torch.cat(kernels), requires_grad=False)
-    return joined
+class LeanMixed(nn.Module):
+    """`MixedDepthwiseConv` as one depthwise convolution with the largest kernel.
+
+    The kernels are kept at their own sizes and padded when the network runs. The runtime does that once, when it loads
+    the file, so the file need not hold the zeros.
+    """
+
+    def __init__(self, mixed: MixedDepthwiseConv) -> None:
+        super().__init__()
+        parts = [conv for conv in mixed.convs if isinstance(conv, nn.Conv2d)]
+        self.kernels = nn.ParameterList(nn.Parameter(conv.weight.detach(), requires_grad=False) for conv in parts)
+        self.stride = parts[0].stride[0]
+
+    def multiply(self, sign: Tensor) -> None:
+        """Take over a factor for each channel, (C,), from the layer before."""
+        for kernel, part in zip(self.kernels, sign.split([len(k) for k in self.kernels]), strict=True):
+            kernel.mul_(part.reshape(-1, 1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve (B, C, H, W)."""
+        side = max(kernel.shape[-1] for kernel in self.kernels)
+        padded = [F.pad(kernel, [(side - kernel.shape[-1]) // 2] * 4) for kernel in self.kernels]
+        weight = torch.cat(padded)
+        return F.conv2d(x, weight, stride=self.stride, padding=side // 2, groups=len(weight))
 
 
 class LeanGates(nn.Module):
-    """`DirectionalGates` for rows (B, C, H, 1) and columns (B, C, 1, W) one after the other; same gates."""
+    """`DirectionalGates` for rows (B, C, H, 1) and columns (B, C, 1, W) one after the other; same gates.
+
+    The narrow map is padded with channels that stay zero (h-swish(0) = 0): a narrower one than a block would leave the
+    layout. As in `LeanMixed` the file does not hold the zeros.
+    """
 
     def __init__(self, gates: DirectionalGates) -> None:
         super().__init__()
         squeeze = _folded(gates.squeeze, gates.norm)
-        # Padded with channels that stay zero (h-swish(0) = 0): a narrower map than one block would leave the layout.
-        more = -squeeze.out_channels % _BLOCK
-        self.squeeze = _with_channels(squeeze, F.pad(squeeze.weight, (0, 0, 0, 0, 0, 0, 0, more)), more)
-        self.gate_h = _with_channels(gates.gate_h, F.pad(gates.gate_h.weight, (0, 0, 0, 0, 0, more)), 0)
-        self.gate_w = _with_channels(gates.gate_w, F.pad(gates.gate_w.weight, (0, 0, 0, 0, 0, more)), 0)
+        assert squeeze.bias is not None
+        self.more = -squeeze.out_channels % _BLOCK
+        self.squeeze = nn.Parameter(squeeze.weight.flatten(1), requires_grad=False)
+        self.bias = nn.Parameter(F.pad(squeeze.bias, (0, self.more)), requires_grad=False)
+        self.gate_h, self.gate_w = gates.gate_h, gates.gate_w
 
     def forward(self, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
         """Gate rows and columns; the gates have the same shapes, values in (0, 1)."""
-        gate_h = torch.sigmoid(self.gate_h(F.hardswish(self.squeeze(rows))))
-        gate_w = torch.sigmoid(self.gate_w(F.hardswish(self.squeeze(columns))))
-        return gate_h, gate_w
+        return self._gate(rows, self.gate_h), self._gate(columns, self.gate_w)
 
-
-def _with_channels(conv: nn.Conv2d, weight: Tensor, more_outputs: int) -> nn.Conv2d:
-    """A 1x1 convolution with this wider weight and as many zeros added to its bias."""
-    assert conv.bias is not None
-    wider = nn.Conv2d(weight.shape[1], weight.shape[0], 1)
-    wider.weight = nn.Parameter(weight, requires_grad=False)
-    wider.bias = nn.Parameter(F.pad(conv.bias, (0, more_outputs)), requires_grad=False)
-    return wider
+    def _gate(self, x: Tensor, gate: nn.Conv2d) -> Tensor:
+        # Padded as matrices, then reshaped: a padding right before a convolution is taken for one of its input by the
+        # runtime, even if it is of the weights.
+        squeeze = F.pad(self.squeeze, (0, 0, 0, self.more)).reshape(-1, self.squeeze.shape[1], 1, 1)
+        weight = F.pad(gate.weight.flatten(1), (0, self.more)).reshape(len(gate.weight), -1, 1, 1)
+        return torch.sigmoid(F.conv2d(F.hardswish(F.conv2d(x, squeeze, self.bias)), weight, gate.bias))
 
 
 class LeanCoordinateAttention(nn.Module):
@@ -179,8 +192,8 @@ class LeanBottleneck(nn.Module):
         assert isinstance(slope, nn.PReLU)
         self.expand = _folded(block.expand.conv, block.expand.norm)
         self.act = SplitPReLU(slope.weight)
-        self.mix = _lean_mixed(block.mix)
-        self.mix.weight.mul_(self.act.sign.reshape(-1, 1, 1, 1))
+        self.mix = LeanMixed(block.mix)
+        self.mix.multiply(self.act.sign)
         self.attend = _rewrite(block.attend)
         self.project = _lean_linear_block(block.project)
         self.residual = block.residual

@@ -23,6 +23,9 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 INPUT_NAME, OUTPUT_NAMES = "input", ("logits", "attention")
 OPSET = 18
 
+_FOLDED = 64
+"""Numbers in the largest constant that is computed while exporting, such as the sizes of a padding."""
+
 
 class _Outputs(nn.Module):
     """What leaves the exported network: logits (N, K), and the attention maps as their channel means (N, A, H, W)."""
@@ -65,6 +68,7 @@ def export_onnx(
         WeightsError: if a weight is not finite or too large for float16, or if the file cannot be written.
     """
     import onnx
+    import onnxscript.optimizer
 
     if precision not in PRECISIONS:
         raise ConfigError(f"unknown precision {precision!r}: use one of {', '.join(PRECISIONS)}")
@@ -86,9 +90,12 @@ def export_onnx(
             output_names=list(OUTPUT_NAMES),
             dynamic_shapes=({0: "batch"},),
             opset_version=OPSET,
+            optimize=False,
             verbose=False,
         )
-    assert program is not None
+        assert program is not None
+        # Only small constants are computed now: the zeros that `lean` leaves to the runtime would be stored.
+        onnxscript.optimizer.optimize(program.model, input_size_limit=_FOLDED, output_size_limit=_FOLDED)
     model = program.model_proto
     _strip(model)
     if precision == "float16":
