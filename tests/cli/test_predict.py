@@ -5,16 +5,13 @@ import io
 import json
 import os
 import signal
-import struct
 import subprocess
 import sys
 import time
-import zlib
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -22,48 +19,6 @@ from ddamfn.cli import main
 from ddamfn.labels import EXPRESSIONS
 
 _PORTRAIT = files("ddamfn").joinpath("demo", "astronaut.jpg").read_bytes()
-
-
-def _bomb() -> bytes:
-    """Return a PNG of 100 bytes that claims 2.5 thousand million pixels."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    head = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
-
-
-@pytest.fixture
-def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make a folder with a face, a landscape, and everything that goes wrong, below the working folder."""
-    y, x = np.mgrid[:240, :320]
-    hills = np.where((y > 150 + 30 * np.sin(x / 40))[..., None], (60, 120, 50), (140, 180, 230)).astype(np.uint8)
-    folder = tmp_path / "photos"
-    (folder / "sub dir").mkdir(parents=True)
-    (folder / "face.jpg").write_bytes(_PORTRAIT)
-    Image.fromarray(hills).save(folder / "sub dir" / "hügel ☕.png")
-    (folder / "broken.jpg").write_bytes(_PORTRAIT[: len(_PORTRAIT) // 2])
-    (folder / "empty.jpg").touch()
-    (folder / "text.jpg").write_text("not a picture\n")
-    (folder / "bomb.png").write_bytes(_bomb())
-    monkeypatch.chdir(tmp_path)
-    return folder
-
-
-@pytest.fixture
-def predict(stand_in_weights: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> Any:
-    """Run the verb and return exit status, standard output and the lines on standard error."""
-
-    def call(*arguments: str) -> tuple[int, bytes, list[str]]:
-        try:
-            status = main(["predict", "--weights", str(stand_in_weights), *arguments])
-        except SystemExit as leaving:
-            status = int(leaving.code or 0)
-        out, err = capsysbinary.readouterr()
-        return status, out, err.decode().splitlines()
-
-    return call
 
 
 _ORDER = ["bomb.png", "broken.jpg", "empty.jpg", "face.jpg", "sub dir/hügel ☕.png", "text.jpg"]
@@ -294,45 +249,6 @@ def test_an_interrupted_run_leaves_readable_results(photos: Path, stand_in_weigh
     assert process.returncode == 130
     assert b"Traceback" not in err
     assert len(_read(photos.parent / f"out.{ending}")) == 3
-
-
-@pytest.mark.parametrize("kind", ["table", "json", "jsonl", "csv"])
-def test_uncertain_is_an_answer_in_every_format(
-    photos: Path, predict: Any, calibrated_weights: Path, kind: str
-) -> None:
-    call = ("photos/face.jpg", "--format", kind)
-    _, plain, _ = predict(*call)
-    status, out, _ = predict(*call, "--abstain", "0.9", "--weights", str(calibrated_weights))
-    assert status == 0
-    assert b"uncertain" in out
-    assert b"uncertain" not in plain
-    if kind == "table":
-        # The likeliest expression's confidence stays to be read.
-        assert out.split(b"%")[0].split()[-1] == plain.split(b"%")[0].split()[-1]
-    elif kind != "csv":
-        (face,), (answered,) = json.loads(out)["faces"], json.loads(plain)["faces"]
-        assert face == answered | {"expression": "uncertain"}
-
-
-def test_uncertain_faces_are_counted_and_drawn(photos: Path, predict: Any, calibrated_weights: Path) -> None:
-    options = ("--annotate", "marked", "--weights", str(calibrated_weights), "--abstain")
-    _, _, err = predict("photos/*", *options, "0.9")
-    assert "1 face, 1 uncertain, " in err[-1]
-    marked = Path("marked/face.jpg").read_bytes()
-    _, _, err = predict("photos/*", *options, "0.5")
-    assert "uncertain" not in err[-1]
-    assert Path("marked/face.jpg").read_bytes() != marked
-
-
-@pytest.mark.parametrize(
-    ("value", "said"), [("0.95", "ask for at most 0.9, which"), ("0", "not a number above 0"), ("95", "at most 1")]
-)
-def test_a_precision_out_of_reach_is_one_line(
-    photos: Path, predict: Any, calibrated_weights: Path, value: str, said: str
-) -> None:
-    status, out, err = predict("photos", "--abstain", value, "--weights", str(calibrated_weights))
-    assert (status, out, len(err)) == (2, b"", 1)
-    assert said in err[0]
 
 
 def _when_read(pipe: Path) -> int:
