@@ -3,6 +3,7 @@
 import io
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,8 @@ def replace_file(path: Path, content: bytes | memoryview) -> None:
             os.fsync(file.fileno())
         os.replace(draft, path)
     except OSError as error:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink()
         kept = "the one before is whole" if path.exists() else "there was none before"
         raise TrainingError(
             f"{path}: cannot be written ({error.strerror or error}); {kept}; make room, then resume the run"
