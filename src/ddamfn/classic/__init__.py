@@ -6,7 +6,7 @@ from ddamfn.errors import MissingExtra
 
 for _package, _module in (("scikit-image", "skimage"), ("scikit-learn", "sklearn")):
     if find_spec(_module) is None:
-        raise MissingExtra("classic", _package, "The methods before deep learning")
+        raise MissingExtra("classic", _package, "ddamfn.classic")
 
 from ddamfn.classic.lbp import LBPHistograms, create_lbp_svm  # noqa: E402
 from ddamfn.classic.nmf import create_nmf_svm  # noqa: E402

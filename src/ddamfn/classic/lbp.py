@@ -5,6 +5,7 @@ Image and Vision Computing 2009, sections 3 and 4.2 (uniform patterns of 8 neigh
 support vector machine with a radial kernel); the patterns: Ojala et al., PAMI 2002.
 """
 
+import math
 from typing import Any, Self
 
 import numpy as np
@@ -52,7 +53,10 @@ class LBPHistograms(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # s
 
     def _histograms(self, face: NDArray[np.uint8]) -> NDArray[np.float32]:
         patterns = self.points * (self.points - 1) + 3
-        codes = local_binary_pattern(face, self.points, self.radius_px, method="nri_uniform").astype(np.int64)
+        # Repeated at the border, where the library would take the neighbours outside for black.
+        border = math.ceil(self.radius_px)
+        codes = local_binary_pattern(np.pad(face, border, "edge"), self.points, self.radius_px, method="nri_uniform")
+        codes = codes[border:-border, border:-border].astype(np.int64)
         cells = [
             np.bincount(cell.ravel(), minlength=patterns) / cell.size
             for band in np.array_split(codes, self.rows, axis=0)

@@ -22,8 +22,19 @@ class _Network(NamedTuple):
 # Written down here because asking the networks themselves needs PyTorch and takes seconds; a test holds the two
 # together.
 NETWORKS: dict[str, _Network] = {
+    "dacl": _Network(103_042_311, 1.814, "DACL, Farzaneh and Qi 2021; 11,180,103 parameters answer"),
+    "dan": _Network(19_723_733, 2.225, "DAN, Wen et al. 2023"),
     "ddamfn": _Network(4_105_999, 0.540, "Zhang et al. 2023, with 2 attention heads"),
+    "iresnet18": _Network(17_596_039, 2.591, "Deng et al. 2019; ResNet-18 of Zhang et al. 2023"),
+    "iresnet50": _Network(43_578_567, 6.296, "Deng et al. 2019; ResNet-50 of Zhang et al. 2023"),
     "mfn": _Network(4_166_063, 0.539, "Zhang et al. 2023, the trunk alone"),
+    "mobilefacenet": _Network(1_204_103, 0.221, "Chen et al. 2018"),
+    "mvit": _Network(32_982_919, 6.984, "MViT, Li et al. 2021"),
+    "poster": _Network(64_425_615, 8.132, "POSTER, Zheng et al. 2023"),
+    "psr": _Network(20_108_586, 10.100, "PSR, Vo et al. 2020"),
+    "ran": _Network(11_185_225, 10.881, "RAN, Wang et al. 2020"),
+    "scn": _Network(11_180_616, 1.814, "SCN, Wang et al. 2020"),
+    "transfer": _Network(65_217_835, 15.281, "TransFER, Xue et al. 2021"),
 }
 _LICENCE = "MIT"
 
