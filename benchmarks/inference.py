@@ -24,6 +24,7 @@ from machine import ROOT, cores, heading, load, write_result
 
 BATCHES = (1, 16)
 SIDES = ("instrument", "eager")
+BY = {"decode": "Pillow", "detect": "ONNX Runtime", "align": "NumPy, Pillow", "classify": "ONNX Runtime"}
 _LEAST_CALLS = 5
 
 
@@ -161,7 +162,7 @@ def report(args: argparse.Namespace, rounds: dict[str, list[dict[str, Any]]], be
         "",
         "Means are over the rounds, and so are deviations; a face's time is a call's time divided by its faces.",
         "",
-        "| stage | side | faces a call | ms a face | deviation of rounds | faces/s | calls |",
+        "| stage | by | faces a call | ms a face | deviation of rounds | faces/s | calls |",
         "|---|---|---|---|---|---|---|",
     ]
     means: dict[tuple[str, str], float] = {}
@@ -172,7 +173,7 @@ def report(args: argparse.Namespace, rounds: dict[str, list[dict[str, Any]]], be
             calls = sum(turn["times"][stage]["calls"] for turn in rounds[side])
             mean = means[side, stage] = statistics.mean(a_face)
             deviation = statistics.stdev(a_face) if len(a_face) > 1 else 0.0
-            name = "ONNX Runtime" if side == "instrument" else "PyTorch eager"
+            name = "PyTorch eager" if side == "eager" else BY[stage.split()[0]]
             lines.append(
                 f"| {stage.split()[0]} | {name} | {faces} | {mean:.3f} | {deviation:.3f} | {1e3 / mean:.1f} | {calls} |"
             )
