@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from ddamfn.models import ModelOutput, create_model, list_models, register_model
 from ddamfn.models.mfn import fit_to_head
@@ -81,6 +82,14 @@ def test_shapes_and_ranges(network: nn.Module, pictures: Tensor) -> None:
     assert ((output.attention >= 0) & (output.attention <= 1)).all()
     # Constant maps would be within the range as well.
     assert all(float(head.std()) > 0 for head in output.attention.unbind(dim=1))
+
+
+def test_torch_finds_every_tensor_of_an_output(network: nn.Module, pictures: Tensor) -> None:
+    """Export, compilation and data parallelism walk through outputs; what they do not know stops them."""
+    with torch.no_grad():
+        output = network.train()(pictures)
+    assert len(tree_leaves(output)) == 3 + len(output.extra)
+    assert all(isinstance(leaf, Tensor) for leaf in tree_leaves(output))
 
 
 def test_every_parameter_gets_a_gradient(name: str, network: nn.Module, pictures: Tensor) -> None:

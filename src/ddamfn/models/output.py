@@ -1,12 +1,13 @@
 """What every network of the registry returns."""
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import NamedTuple
 
 from torch import Tensor
 
-_NOTHING: Mapping[str, Tensor] = MappingProxyType({})
+# A plain dictionary, because torch looks for tensors in those (export, compile, data parallelism). Its type is that of
+# a mapping, so that nobody writes to it.
+_NOTHING: Mapping[str, Tensor] = {}
 
 
 class ModelOutput(NamedTuple):
