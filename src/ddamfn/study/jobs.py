@@ -1,0 +1,115 @@
+"""A study is a table of jobs: each trains one network once, and is known by a name that its settings alone decide."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ddamfn.train import Run
+from ddamfn.train.config import to_dict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fold:
+    """One fold of a cross-validation.
+
+    Attributes:
+        number: counted from 0.
+        of: how many folds.
+        grouped: whether nobody's pictures stand on both sides; otherwise every class has its share in each fold.
+    """
+
+    number: int
+    of: int
+    grouped: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One training and its one score.
+
+    Attributes:
+        row: which row of the study's table it belongs to.
+        run: everything that is trained, with the seed.
+        data: the data set's folder.
+        fold: what is held out to score on; None is the set's own test split.
+        commit: of the source tree, on record beside the result; no part of the name, so that a study can be finished
+            after a change elsewhere.
+    """
+
+    row: str
+    run: Run
+    data: str
+    fold: Fold | None = None
+    commit: str | None = None
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return self.run.seed
+
+    @property
+    def id(self) -> str:
+        """Name of the job and of its folder: row, seed, fold, and a hash of settings, data set and fold."""
+        plain = {"run": to_dict(self.run), "data": self.data, "fold": None if self.fold is None else to_dict(self.fold)}
+        digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:8]
+        fold = "" if self.fold is None else f"-fold{self.fold.number + 1}of{self.fold.of}"
+        return f"{self.row}-seed{self.seed}{fold}-{digest}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One row of a study's table.
+
+    Attributes:
+        name: short, for files and the command line.
+        title: for readers.
+        run: what is trained, seed 0.
+        slides: accuracy on RAF-DB on the slides, in per cent; None where they have none.
+        published: accuracy on RAF-DB in the method's own paper, in per cent.
+        note: what differs from the source, or how the row was set up.
+    """
+
+    name: str
+    title: str
+    run: Run
+    slides: float | None = None
+    published: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A table of rows, and the jobs that fill it.
+
+    Attributes:
+        name: for folders, such as `ablation-heads`.
+        title: for readers.
+        rows: in the order of the table.
+        reference: the row that every other is compared with; None compares nothing.
+        jobs: in the order in which they are to run.
+        notes: sentences that belong below the table.
+    """
+
+    name: str
+    title: str
+    rows: tuple[Row, ...]
+    reference: str | None
+    jobs: tuple[Job, ...]
+    notes: tuple[str, ...] = ()
+
+    def row(self, name: str) -> Row:
+        """Row of a name."""
+        return next(row for row in self.rows if row.name == name)
+
+
+def repeat(rows: Sequence[Row], seeds: int, data: str, commit: str | None) -> tuple[Job, ...]:
+    """Jobs of every row with the seeds 0, 1, ...; all rows once before the first one twice.
+
+    So a study that is stopped early has every row rather than every seed.
+    """
+    return tuple(
+        Job(row=row.name, run=replace(row.run, seed=seed), data=data, commit=commit)
+        for seed in range(seeds)
+        for row in rows
+    )

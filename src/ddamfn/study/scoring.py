@@ -1,0 +1,126 @@
+"""One job: train, then score the network that was best on validation, once, on pictures nothing was chosen by."""
+
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ddamfn.errors import TrainingError
+from ddamfn.evaluate import score
+from ddamfn.models import create_model
+from ddamfn.models.complexity import count_parameters
+from ddamfn.study.jobs import Job
+from ddamfn.study.pictures import Parts
+from ddamfn.study.results import Result
+from ddamfn.train import Outcome, Reporter, fit
+from ddamfn.train.checkpoint import load_network, replace_file
+from ddamfn.train.record import RunFolder
+from ddamfn.train.step import answer
+
+ANSWERS = "answers.npz"
+
+
+class Answers(NamedTuple):
+    """A job's answers to the pictures that it was scored on.
+
+    Attributes:
+        keys: N names.
+        true: (N,) int64, columns of the classes.
+        logits: (N, K) float32.
+    """
+
+    keys: NDArray[np.str_]
+    true: NDArray[np.int64]
+    logits: NDArray[np.float32]
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """Which are correct, (N,)."""
+        return np.asarray(self.logits.argmax(axis=1) == self.true)
+
+
+def run_job(job: Job, parts: Parts, folder: Path, reporter: Reporter) -> Result:
+    """Train a job, or go on with it where a kill left it, and score it.
+
+    The test part is read here, once a job and after the training has ended, by the network that was best on validation.
+    No epoch, setting or seed is chosen by what comes of it.
+
+    Args:
+        job: what to do.
+        parts: its pictures.
+        folder: of the run.
+        reporter: who is told of the epochs.
+
+    Raises:
+        TrainingError: if the run cannot go on or the disk refuses.
+        ConfigError: if the folder holds another run.
+        DataError: if a class has no training picture.
+    """
+    outcome = fit(job.run, parts.train, parts.valid, folder, reporter, resume=True)
+    parameters, answers = _answer(job, parts, folder)
+    content = BytesIO()
+    np.savez_compressed(content, keys=answers.keys, true=answers.true, logits=answers.logits)
+    replace_file(folder / ANSWERS, content.getbuffer())
+    return _result(job, parts, outcome, parameters, answers)
+
+
+def load_answers(folder: Path) -> Answers:
+    """Read a finished job's answers.
+
+    Raises:
+        TrainingError: if the file is missing or damaged.
+    """
+    try:
+        with np.load(folder / ANSWERS) as file:
+            return Answers(file["keys"], file["true"], file["logits"])
+    except (OSError, ValueError, KeyError) as error:
+        raise TrainingError(
+            f"{folder / ANSWERS}: cannot be read ({error}); delete {folder} to run the job anew"
+        ) from error
+
+
+def _answer(job: Job, parts: Parts, folder: Path) -> tuple[int, Answers]:
+    run, test = job.run, parts.test
+    network = create_model(run.model.name, num_classes=len(test.classes), **run.model.options)
+    network.load_state_dict(load_network(RunFolder(folder).best))
+    network.to(test.images.device)
+    phase = run.phases[-1]
+    answers = answer(network, test.resized(phase.side_px), run.data, phase.batch_size)
+    true = test.targets.argmax(dim=1).cpu().numpy()
+    return count_parameters(network), Answers(np.array(test.keys), true, answers.logits.numpy())
+
+
+def _result(job: Job, parts: Parts, outcome: Outcome, parameters: int, answers: Answers) -> Result:
+    scores = score(answers.logits, parts.test.targets.cpu().numpy(), parts.test.classes)
+    rows = RunFolder(outcome.folder).rows()
+    seconds = sum(row["seconds"] for row in rows)
+    device = parts.train.images.device
+    return Result(
+        job=job.id,
+        row=job.row,
+        seed=job.seed,
+        fold=None if job.fold is None else job.fold.number,
+        n_train=len(parts.train),
+        n_valid=len(parts.valid),
+        n=scores.n,
+        correct=scores.correct,
+        accuracy=scores.accuracy,
+        ci95=scores.ci95,
+        mean_class_accuracy=scores.mean_class_accuracy,
+        macro_f1=scores.macro_f1,
+        valid_accuracy=outcome.best["valid"]["accuracy"],
+        epoch=outcome.best["epoch"],
+        epochs=job.run.epochs,
+        parameters=parameters,
+        seconds=seconds,
+        pictures_per_second=sum(row["train"]["n"] for row in rows) / seconds,
+        test=Path(parts.test.origin.partition(" of ")[2]).name,
+        rule=job.run.data.rule if job.fold is not None else job.run.data.validation_rule,
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        commit=job.commit,
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+    )

@@ -1,0 +1,143 @@
+"""Each study from its command line to its report, on drawn faces."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ddamfn.cli import main
+from ddamfn.cli.study import TABLES as NAMED_TABLES
+from ddamfn.study import TABLES, ablation
+from ddamfn.train import recipe
+
+Arguments = Callable[..., list[str]]
+
+
+def results(runs: Path, study: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (runs / study / "results.jsonl").read_text().splitlines()]
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_an_ablation_end_to_end(arguments: Arguments, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = arguments("ablation", "--table", "ddan", "--seeds", "2")
+    assert main(words) == 0
+    done = results(tmp_path / "runs", "ablation-ddan")
+    # Every row once before the first one twice.
+    assert [(row["row"], row["seed"]) for row in done] == [("mfn", 0), ("ddamfn", 0), ("mfn", 1), ("ddamfn", 1)]
+    assert all(row["n"] == 16 and row["n_train"] == 32 and row["n_valid"] == 16 for row in done)
+    assert [row["parameters"] for row in done[:2]] == [4_165_292, 4_104_460]
+    report = tmp_path / "report"
+    assert sorted(path.name for path in report.iterdir()) == ["chart.png", "jobs.csv", "report.md", "table.csv"]
+    assert (report / "chart.png").read_bytes().startswith(b"\x89PNG")
+    table = read_csv(report / "table.csv")
+    assert [row["row"] for row in table] == ["without DDAN (MFN)", "DDAMFN, 2 heads"]
+    assert [row["slides, RAF-DB"] for row in table] == ["90.32", "91.35"]
+    assert [row["difference"] for row in table][1] == "reference"
+    text = (report / "report.md").read_text()
+    assert "4 of 4 jobs done" in text
+    assert "differ by 1.03" in text
+    assert re.search(r"noise is the choice of test pictures and of 2 seeds", text)
+    assert str(tmp_path) not in text
+    # Asked again, nothing is trained: no second line, the same report.
+    capsys.readouterr()
+    assert main(words) == 0
+    assert "epoch" not in capsys.readouterr().err
+    assert results(tmp_path / "runs", "ablation-ddan") == done
+    assert (report / "report.md").read_text() == text
+
+
+def test_a_cross_validation_end_to_end(arguments: Arguments, tmp_path: Path) -> None:
+    assert main(arguments("crossval", "--folds", "2")) == 0
+    done = results(tmp_path / "runs", "crossval-2")
+    # Every picture of the training split is scored once; a tenth of the others, at least one a class, selects.
+    assert [(row["fold"], row["n"], row["n_train"], row["n_valid"]) for row in done] == [(0, 16, 12, 4), (1, 16, 12, 4)]
+    folds = read_csv(tmp_path / "report" / "folds.csv")
+    assert len({row["key"] for row in folds}) == 32
+    assert all(row["key"].startswith("train") for row in folds)
+    assert {(row["class"], row["fold"]) for row in folds} == {
+        (name, fold) for name in ("neutral", "happiness", "surprise", "anger") for fold in ("1", "2")
+    }
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "corrected resampled t, Nadeau & Bengio 2003, n_test / n_train = 1.3333" in text
+    assert "90.635" in text
+
+
+def test_folds_by_subject_need_subjects(arguments: Arguments, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments("crossval", "--folds", "2", "--groups", "subject")) == 1
+    assert "has no subject" in capsys.readouterr().err
+
+
+def test_a_dry_run_lists_the_jobs_and_trains_none(
+    arguments: Arguments, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments("ablation", "--table", "heads", "--seeds", "3", "--dry-run")) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 19
+    assert lines[0].startswith("heads0-mfn-seed0-")
+    assert lines[-1].startswith("18 jobs, 0 done; about ")
+    assert "assumed for cpu" in lines[-1]
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_budget_that_is_spent_starts_no_job(
+    arguments: Arguments, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments("ablation", "--table", "ddan", "--seeds", "1", "--budget", "0")) == 0
+    assert "2 jobs wait" in capsys.readouterr().err
+    assert "0 of 2 jobs done" in (tmp_path / "report" / "report.md").read_text()
+
+
+def test_a_study_killed_half_way_and_resumed_does_each_job_once(arguments: Arguments, tmp_path: Path) -> None:
+    words = arguments("ablation", "--table", "mixed-kernels", "--seeds", "2")
+    ledger = tmp_path / "runs" / "ablation-mixed-kernels" / "results.jsonl"
+    command = [sys.executable, "-c", "import sys, torch; torch.set_num_threads(1); from ddamfn.cli import main; "
+               "sys.exit(main(sys.argv[1:]))", *words]  # fmt: skip
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    ) as process:
+        while not (ledger.exists() and ledger.read_bytes().endswith(b"\n")) and process.poll() is None:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    before = ledger.read_text().splitlines()
+    assert 1 <= len(before) < 4
+    # The kill may also tear the line that is being written.
+    with ledger.open("a") as file:
+        file.write('{"job": "mixed-ker')
+    trained = {path.parent.name: path.stat().st_mtime_ns for path in ledger.parent.glob("*/result.json")}
+    assert main(words) == 0
+    lines = [line for line in ledger.read_text().splitlines() if line.endswith("}")]
+    assert lines[: len(before)] == before
+    jobs = [json.loads(line)["job"] for line in lines]
+    assert len(jobs) == len(set(jobs)) == 4
+    # What was trained before the kill was not trained again.
+    finished = {json.loads(line)["job"] for line in before}
+    assert {job: (ledger.parent / job / "result.json").stat().st_mtime_ns for job in finished} == {
+        job: trained[job] for job in finished
+    }
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_table_has_its_reference_and_networks_of_its_own(table: str) -> None:
+    study = ablation(table, recipe("ddamfn_rafdb"), seeds=2, data="faces", commit=None)
+    names = [row.name for row in study.rows]
+    assert study.reference in names
+    assert len({job.id for job in study.jobs}) == len(study.jobs) == 2 * len(names)
+    assert len({repr((row.run.model, row.run.objective)) for row in study.rows}) == len(names)
+
+
+def test_the_command_line_names_the_tables_that_there_are() -> None:
+    assert tuple(TABLES) == NAMED_TABLES

@@ -1,0 +1,140 @@
+"""What a table says of its jobs, on answers that are made up."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ddamfn.evaluate.significance import mcnemar
+from ddamfn.study import Circumstances, Progress, Result, Study, ablation, write_report
+from ddamfn.study.crossval import summarise_folds
+from ddamfn.study.results import Ledger, claim
+from ddamfn.study.scoring import ANSWERS
+from ddamfn.study.summary import summarise, verdict
+from ddamfn.train import recipe
+
+N = 2000
+
+
+def result(job: str, row: str, right: np.ndarray, *, seed: int = 0, fold: int | None = None) -> Result:
+    correct = int(right.sum())
+    return Result(
+        job=job, row=row, seed=seed, fold=fold, n_train=9 * len(right), n_valid=100, n=len(right), correct=correct,
+        accuracy=correct / len(right), ci95=(0.0, 1.0), mean_class_accuracy=0.5, macro_f1=0.5, valid_accuracy=0.5,
+        epoch=1, epochs=2, parameters=1_000, seconds=10.0, pictures_per_second=100.0, test="faces", rule="majority",
+        device="cpu", commit="abc", finished="2026-01-01T00:00:00+00:00",
+    )  # fmt: skip
+
+
+def fill(study: Study, folder: Path, accuracies: dict[str, float], *, shuffled: bool = False) -> list[Result]:
+    """Give every job answers that are right with some probability, mostly on the same pictures for all rows."""
+    hard = np.random.default_rng(0).random(N)
+    results = []
+    for number, job in enumerate(study.jobs):
+        noise = np.random.default_rng(number + 1).normal(0, 0.01, N)
+        right = hard + noise < accuracies[job.row]
+        order = np.random.default_rng(number).permutation(N) if shuffled else np.arange(N)
+        logits = np.where(right[:, None], [[1.0, 0.0]], [[0.0, 1.0]]).astype(np.float32)
+        (folder / job.id).mkdir(parents=True)
+        keys = np.array([f"test/{i}.png" for i in range(N)])
+        np.savez(folder / job.id / ANSWERS, keys=keys[order], true=np.zeros(N, np.int64), logits=logits[order])
+        results.append(result(job.id, job.row, right, seed=job.seed))
+    return results
+
+
+@pytest.fixture
+def study() -> Study:
+    return ablation("backbones", recipe("ddamfn_rafdb"), seeds=3, data="faces", commit="abc")
+
+
+ACCURACIES = {"mobilefacenet": 0.80, "iresnet18": 0.897, "iresnet50": 0.90, "mfn": 0.86, "ddamfn": 0.90}
+
+
+def test_differences_are_paired_by_picture_and_judged_against_noise(study: Study, tmp_path: Path) -> None:
+    results = fill(study, tmp_path, ACCURACIES, shuffled=True)
+    summaries = {summary.row.name: summary for summary in summarise(study, results, tmp_path)}
+    assert summaries["ddamfn"].difference is None
+    lost = summaries["mfn"].difference
+    assert lost is not None
+    assert lost.interval.mean == pytest.approx(summaries["mfn"].mean - summaries["ddamfn"].mean)
+    assert lost.interval.low == pytest.approx(-0.04, abs=0.015)
+    assert lost.exceeds_noise
+    assert all(p < 1e-6 for p in lost.p_values)
+    assert len(lost.p_values) == 3
+    same = summaries["iresnet50"].difference
+    assert same is not None
+    assert not same.exceeds_noise
+    assert min(same.p_values) > 0.01
+    assert summaries["mfn"].seeds_interval is not None
+    text = verdict(study, list(summaries.values()))
+    assert text.startswith("Against DDAMFN, 2 heads, larger than noise: MobileFaceNet (-")
+    assert "MFN (-" in text
+    assert "not larger than noise: " in text
+    assert "ResNet-50" in text.partition("not larger than noise: ")[2]
+    assert text.endswith("(noise is the choice of test pictures and of 3 seeds; intervals widened for 4 comparisons).")
+    assert text.count(".") - text.count("0.") >= 1
+
+
+def test_one_seed_is_said_to_be_one(tmp_path: Path) -> None:
+    study = ablation("ddan", recipe("ddamfn_rafdb"), seeds=1, data="faces", commit="abc")
+    results = fill(study, tmp_path, {"mfn": 0.8, "ddamfn": 0.9})
+    summaries = summarise(study, results, tmp_path)
+    assert summaries[0].seeds_interval is None
+    assert "with one seed, noise is the choice of test pictures alone" in verdict(study, summaries)
+    found = summaries[0].difference
+    assert found is not None
+    hard = np.random.default_rng(0).random(N)
+    right = [hard + np.random.default_rng(k).normal(0, 0.01, N) < share for k, share in ((1, 0.8), (2, 0.9))]
+    assert found.p_values == (mcnemar(*right),)
+
+
+def test_a_study_without_results_says_so(study: Study, tmp_path: Path) -> None:
+    progress = Progress((), {"job-1": "loss is not finite"}, study.jobs)
+    text = write_report(study, progress, tmp_path, tmp_path / "report", Circumstances(
+        command="ddamfn study", data="faces", date="2026-01-01", commit="abc"))  # fmt: skip
+    assert "0 of 15 jobs done" in text
+    assert "Failed: `job-1`: loss is not finite" in text
+    assert "No difference can be judged yet" in text
+
+
+def test_folds_get_the_corrected_interval() -> None:
+    rights = [np.arange(1000) < correct for correct in (906, 902, 898, 908)]
+    folds = summarise_folds([result(f"job{k}", "ddamfn", right, fold=k) for k, right in enumerate(rights)])
+    assert folds.test_share == pytest.approx(1 / 9)
+    assert folds.interval is not None
+    assert folds.interval.mean == pytest.approx(0.9035)
+    # 3.182 is the 97.5 % quantile of t with 3 degrees of freedom.
+    half = 3.1824 * np.sqrt(1 / 4 + 1 / 9) * np.std([0.906, 0.902, 0.898, 0.908], ddof=1)
+    assert folds.interval.high - folds.interval.mean == pytest.approx(half, rel=1e-4)
+
+
+def test_the_ledger_gives_back_what_it_got_and_leaves_out_a_torn_line(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "study" / "results.jsonl")
+    assert ledger.read() == {}
+    one, other = (result(name, "mfn", np.ones(5, bool)) for name in ("one", "other"))
+    ledger.append(one)
+    with ledger.path.open("a") as file:
+        file.write('{"job": "torn", "row')
+    assert list(ledger.read()) == ["one"]
+    ledger.append(other)
+    assert ledger.read() == {"one": one, "other": other}
+
+
+def test_a_job_can_be_claimed_once_at_a_time(tmp_path: Path) -> None:
+    with claim(tmp_path / "job") as first:
+        with claim(tmp_path / "job") as second:
+            assert (first, second) == (True, False)
+        with claim(tmp_path / "another") as other:
+            assert other
+    with claim(tmp_path / "job") as again:
+        assert again
+
+
+def test_a_job_s_name_holds_all_that_decides_its_result_and_nothing_else(study: Study) -> None:
+    job = study.jobs[0]
+    assert job.id.startswith("mobilefacenet-seed0-")
+    assert replace(job, commit="another").id == job.id
+    assert replace(job, data="other faces").id != job.id
+    slower = replace(job.run, optimiser=replace(job.run.optimiser, lr=0.001))
+    assert replace(job, run=slower).id != job.id
