@@ -55,6 +55,7 @@ class EpochBars:
         """Print the epoch's line."""
         self._close()
         heads = " ".join(f"{mean:.2f}" for mean in row["head_means"]) or "none"
+        heads += f" (maximum {row['joined_mean']:.2f})" if row["head_means"] else ""
         print(
             f"epoch {row['epoch']:3d}  {row['side_px']} px  lr {row['lr']:.2e}  loss {row['train']['loss']:.3f}  "
             f"train {row['train']['accuracy']:.4f}  valid {row['valid']['accuracy']:.4f}  heads {heads}  "

@@ -30,7 +30,8 @@ def attention_loss(attention: Tensor, form: AttentionLossForm = "mean_pair") -> 
       ``mean_pair`` divided by A(A-1); the same weight thus means less with more heads.
 
     The optimum is degenerate: one head all ones, another all zeros gives the least loss, and their maximum switches the
-    attention off. So log `head_means` beside it.
+    attention off. It is reached channel by channel, with either head the one of ones, so that both heads' means stay
+    near a half. So training logs the mean of the heads' maximum beside `head_means`.
 
     Args:
         attention: (B, A, C, H, W) float, values in (0, 1). Computed in float32 whatever comes: the gradient holds

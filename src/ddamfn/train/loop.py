@@ -160,6 +160,7 @@ class Trainer:
             "valid": scores.to_dict(),
             "head_means": answers.head_means,
             "head_difference": answers.head_difference,
+            "joined_mean": answers.joined_mean,
             "seconds": self.seconds,
             "pictures_per_second": n / self.seconds,
         }  # fmt: skip

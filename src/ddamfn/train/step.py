@@ -83,11 +83,14 @@ class Answers:
         logits: (N, K) float32 on the CPU.
         head_means: mean of each head's map, A numbers in (0, 1).
         head_difference: mean squared difference of the heads' maps over all pairs; 0 with fewer than two heads.
+        joined_mean: mean of the heads' maximum, which is what weighs the features; 0 without heads. Near 1 the
+            attention is switched off, also where every single head has a mean of a half.
     """
 
     logits: Tensor
     head_means: list[float]
     head_difference: float
+    joined_mean: float
 
 
 @torch.no_grad()
@@ -97,7 +100,7 @@ def answer(network: nn.Module, split: TensorSplit, data: Data, batch_size: int) 
     Its input is, bit for bit, what prediction makes of the same crops.
     """
     network.eval()
-    logits, means, differences, sizes = [], [], [], []
+    logits, means, differences, joined, sizes = [], [], [], [], []
     for images in split.images.split(batch_size):
         with mixed_precision(images.device):
             # float64, as in prediction's table of grey levels, so that both round once and alike.
@@ -107,8 +110,9 @@ def answer(network: nn.Module, split: TensorSplit, data: Data, batch_size: int) 
         heads = output.attention.float()
         # The variance over heads is half the mean squared difference of a pair, for any number of heads.
         differences.append(2 * heads.var(dim=1).mean() if heads.shape[1] > 1 else heads.new_zeros(()))
+        joined.append(heads.amax(dim=1).mean() if heads.shape[1] > 0 else heads.new_zeros(()))
         sizes.append(len(images))
     weights = torch.tensor(sizes, dtype=torch.float32) / sum(sizes)
     mean = (torch.stack(means).cpu() * weights[:, None]).sum(dim=0)
-    difference = (torch.stack(differences).cpu() * weights).sum()
-    return Answers(torch.cat(logits).cpu(), mean.tolist(), float(difference))
+    difference, maximum = ((torch.stack(values).cpu() * weights).sum() for values in (differences, joined))
+    return Answers(torch.cat(logits).cpu(), mean.tolist(), float(difference), float(maximum))

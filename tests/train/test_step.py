@@ -1,0 +1,99 @@
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ddamfn.models import ModelOutput, create_model
+from ddamfn.objectives import DDAMFNObjective
+from ddamfn.train import Data, Optimiser
+from ddamfn.train.optim import build_optimiser
+from ddamfn.train.step import answer, train_step
+from ddamfn.train.tensorset import TensorSplit
+
+PLAIN = DDAMFNObjective(attention_weight=0.0)
+
+
+class Linear(nn.Module):
+    """A linear classifier of the first pixel's colours, with two heads of known maps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 2, bias=False)
+        nn.init.constant_(self.layer.weight, 0.1)
+
+    def forward(self, images: Tensor) -> ModelOutput:
+        maps = torch.stack([torch.full((len(images), 4, 7, 7), value) for value in (0.25, 0.75)], dim=1)
+        return ModelOutput(self.layer(images[:, :, 0, 0]), images, maps)
+
+
+def batch() -> tuple[Tensor, Tensor]:
+    images = torch.tensor([[1.0, 0, 0], [0, 2, 0], [0, 0, 3], [1, 1, 1]]).view(4, 3, 1, 1)
+    return images, torch.eye(2)[torch.tensor([0, 1, 0, 1])]
+
+
+def gradient(weight: Tensor) -> Tensor:
+    """Gradient of the mean cross-entropy: (softmax - target)^T x / B."""
+    images, targets = batch()
+    pixels = images[:, :, 0, 0]
+    return (torch.softmax(pixels @ weight.T, dim=1) - targets).T @ pixels / len(pixels)
+
+
+def test_a_step_tells_sums_over_the_batch() -> None:
+    network = Linear()
+    optimiser = build_optimiser(Optimiser(lr=0.1, momentum=0.0, weight_decay=0.0), network)
+    weight = network.layer.weight.detach().clone()
+    sums = train_step(network, DDAMFNObjective(attention_weight=0.5), optimiser, *batch(), None)
+    cross_entropy = 4 * torch.log(torch.tensor(2.0))
+    # Two heads half apart: mean squared difference 1/4, loss 4.
+    assert torch.allclose(sums, torch.tensor([float(cross_entropy) + 0.5 * 16, float(cross_entropy), 16, 2, 4]))
+    assert torch.allclose(network.layer.weight, weight - 0.1 * gradient(weight), atol=1e-6)
+
+
+@pytest.mark.parametrize("rho", [None, 0.05])
+def test_the_gradient_that_updates_is_clipped(rho: float | None) -> None:
+    network = Linear()
+    weight = network.layer.weight.detach().clone()
+    optimiser = build_optimiser(Optimiser(lr=1.0, momentum=0.0, weight_decay=0.0, sam_rho=rho), network)
+    train_step(network, PLAIN, optimiser, *batch(), 0.01)
+    direction = gradient(weight)
+    if rho is not None:
+        direction = gradient(weight + rho * direction / direction.norm())
+    assert direction.norm() > 0.1
+    assert torch.allclose(network.layer.weight, weight - 0.01 * direction / direction.norm(), atol=1e-6)
+
+
+def test_a_generous_limit_changes_nothing() -> None:
+    weights = []
+    for limit in (None, 100.0):
+        network = Linear()
+        optimiser = build_optimiser(Optimiser(lr=1.0, momentum=0.0, weight_decay=0.0), network)
+        train_step(network, PLAIN, optimiser, *batch(), limit)
+        weights.append(network.layer.weight.detach())
+    assert torch.equal(*weights)
+
+
+def test_answers_do_not_depend_on_the_batch(splits: tuple[TensorSplit, TensorSplit]) -> None:
+    torch.manual_seed(0)
+    network = create_model("ddamfn", num_classes=8)
+    one, other = (answer(network, splits[1], Data(), size) for size in (8, 3))
+    assert one.logits.shape == (8, 8)
+    assert torch.allclose(one.logits, other.logits, atol=1e-5)
+    assert one.head_means == pytest.approx(other.head_means, abs=1e-6)
+    assert one.head_difference == pytest.approx(other.head_difference, rel=1e-4)
+    assert not network.training
+
+
+def test_answers_tell_how_the_heads_stand() -> None:
+    images, targets = torch.zeros(5, 3, 1, 1, dtype=torch.uint8), torch.eye(2)[torch.zeros(5, dtype=torch.int64)]
+    answers = answer(Linear(), TensorSplit(images, targets, tuple("abcde"), ("a", "b")), Data(), 2)
+    assert answers.head_means == pytest.approx([0.25, 0.75])
+    assert answers.head_difference == pytest.approx(0.25)
+    assert answers.joined_mean == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize(("name", "options", "heads"), [("mfn", {}, 0), ("ddamfn", {"num_heads": 1}, 1)])
+def test_networks_without_a_pair_of_heads_have_no_difference(name: str, options: dict[str, int], heads: int) -> None:
+    images, targets = torch.zeros(2, 1, 32, 32, dtype=torch.uint8), torch.eye(2)
+    network = create_model(name, num_classes=2, **options)
+    answers = answer(network, TensorSplit(images, targets, ("a", "b"), ("a", "b")), Data(), 2)
+    assert len(answers.head_means) == heads
+    assert answers.head_difference == 0
