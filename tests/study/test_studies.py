@@ -130,6 +130,14 @@ def test_a_study_killed_half_way_and_resumed_does_each_job_once(arguments: Argum
     }
 
 
+def test_a_cluster_without_ray_is_one_line(
+    arguments: Arguments, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert main([*arguments("ablation", "--table", "ddan"), "--ray", "auto"]) == 1
+    assert capsys.readouterr().err == 'ddamfn: error: --ray needs ray: pip install "ddamfn[ray]"\n'
+
+
 @pytest.mark.parametrize("table", TABLES)
 def test_every_table_has_its_reference_and_networks_of_its_own(table: str) -> None:
     study = ablation(table, recipe("ddamfn_rafdb"), seeds=2, data="faces", commit=None)

@@ -89,6 +89,7 @@ def _add_common(parser: argparse.ArgumentParser, *, seeds: int) -> None:
     )
     parser.add_argument("--device", help="cpu, cuda or cuda:N (default: cuda where there is one)")
     parser.add_argument("--threads", type=positive_integer, metavar="N", help="CPU threads (default: PyTorch's choice)")
+    parser.add_argument("--ray", metavar="ADDRESS", help="run the jobs on the Ray cluster there, such as auto")
     parser.add_argument("--quiet", action="store_true", help="no lines of epochs")
 
 
@@ -173,8 +174,12 @@ def _run_jobs(args: argparse.Namespace, study: "Study", device: "torch.device") 
         for job in study.jobs:
             pictures.prepared(job.run.data.alignment)
     budget_s = None if args.budget is None else 60 * args.budget
-    progress = run_study(study, args.runs / study.name, pictures, StudyLines(quiet=args.quiet), budget_s=budget_s)
-    return pictures, progress
+    folder, lines = args.runs / study.name, StudyLines(quiet=args.quiet)
+    if args.ray is None:
+        return pictures, run_study(study, folder, pictures, lines, budget_s=budget_s)
+    from ddamfn.study.cluster import run_on_ray
+
+    return pictures, run_on_ray(study, folder, pictures, lines, address=args.ray, kind=args.kind, budget_s=budget_s)
 
 
 def _list_jobs(args: argparse.Namespace, study: "Study", device: str) -> None:

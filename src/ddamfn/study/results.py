@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -126,7 +127,7 @@ def claim(folder: Path) -> Iterator[bool]:
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".claim").open("w")
+        file = (folder / ".claim").open("a+")
     except OSError as error:
         raise TrainingError(
             f"{folder}: cannot be written ({error.strerror or error}); choose another --runs"
@@ -139,4 +140,7 @@ def claim(folder: Path) -> Iterator[bool]:
             return
         except OSError:  # a file system without locks
             pass
+        file.truncate(0)
+        file.write(f"{platform.node()} {os.getpid()}\n")
+        file.flush()
         yield True

@@ -119,7 +119,10 @@ class _Queue:
 
     def do(self, job: Job) -> None:
         """Run one job, unless it is done or another process has it."""
+        if job.id in self.ledger.read():
+            return
         with claim(self.folder / job.id) as mine:
+            # Another process may have finished it just now.
             if not mine or job.id in self.ledger.read():
                 return
             self.watcher.job_started(self.standing(job, 0, 0.0))
