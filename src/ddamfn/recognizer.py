@@ -25,8 +25,8 @@ Picture = str | Path | bytes | Image.Image | NDArray[np.uint8]
 # Pictures that wait for their batch are dropped to this many bytes of kept pixels, whatever the batch: with
 # 50-megapixel photographs sixteen of them would need 2.4 GB.
 _MOST_WAITING_BYTES = 256 * 2**20
-# Faces that the network sees in one run. Measured on one core of 2024: 6.8 ms a face in fours, 8.0 ms in sixteens, whose
-# maps no longer fit the cache, and 7.9 ms alone.
+# Faces that the network sees in one run. Measured on one core of 2024: 6.8 ms a face in fours, 8.0 ms in sixteens,
+# whose maps no longer fit the cache, and 7.9 ms alone.
 _CHUNK = 4
 
 
