@@ -12,10 +12,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ddamfn.cli import main
 from ddamfn.cli.study import TABLES as NAMED_TABLES
+from ddamfn.data import open_dataset
+from ddamfn.data.synthetic import write_drawn_ckplus
+from ddamfn.faces import Alignment
+from ddamfn.preparation import prepare
 from ddamfn.study import TABLES, ablation
 from ddamfn.train import recipe
 
@@ -73,6 +78,22 @@ def test_a_cross_validation_end_to_end(arguments: Arguments, tmp_path: Path) -> 
     text = (tmp_path / "report" / "report.md").read_text()
     assert "corrected resampled t, Nadeau & Bengio 2003, n_test / n_train = 1.3333" in text
     assert "90.635" in text
+
+
+def test_folds_by_subject_keep_everybody_on_one_side(arguments: Arguments, tmp_path: Path) -> None:
+    drawn = write_drawn_ckplus(tmp_path / "ckplus", 4, np.random.default_rng(2))
+    alignment = Alignment("ddamfn_frontal", side_px=32)
+    prepared = prepare(open_dataset(drawn), tmp_path / "prepared", alignment, workers=1)
+    words = arguments("crossval", "--folds", "2", "--groups", "subject")
+    words[words.index("--data") + 1] = str(prepared.folder)
+    assert main(words) == 0
+    rows = read_csv(tmp_path / "report" / "folds.csv")
+    people = [{row["subject"] for row in rows if row["fold"] == fold} for fold in ("1", "2")]
+    assert "" not in people[0] | people[1]
+    assert not people[0] & people[1]
+    done = results(tmp_path / "runs", "crossval-2-subjects")
+    assert sum(row["n"] for row in done) == len(rows)
+    assert all(row["n_train"] + row["n_valid"] + row["n"] == len(rows) for row in done)
 
 
 def test_folds_by_subject_need_subjects(arguments: Arguments, capsys: pytest.CaptureFixture[str]) -> None:
