@@ -97,3 +97,4 @@ def test_networks_without_a_pair_of_heads_have_no_difference(name: str, options:
     answers = answer(network, TensorSplit(images, targets, ("a", "b"), ("a", "b")), Data(), 2)
     assert len(answers.head_means) == heads
     assert answers.head_difference == 0
+    assert answers.joined_mean == pytest.approx(sum(answers.head_means))

@@ -1,0 +1,148 @@
+"""Optimisers and schedules against numbers worked out by hand."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from ddamfn.train import Optimiser, Phase, Run, Schedule
+from ddamfn.train.optim import build_optimiser, learning_rate, load_optimiser_state, optimiser_state, set_learning_rate
+
+LR = 0.5
+
+
+def run(schedule: Schedule, *phases: Phase) -> Run:
+    return Run(
+        recipe="x", optimiser=Optimiser(lr=LR), schedule=schedule, phases=phases or (Phase(epochs=40, side_px=112),)
+    )
+
+
+def test_constant() -> None:
+    assert [learning_rate(run(Schedule(name="constant")), epoch, 0.5) for epoch in (0, 39)] == [LR, LR]
+
+
+def test_step_falls_between_epochs() -> None:
+    asked = run(Schedule(name="step", step_epochs=10, gamma=0.1))
+    for epoch in range(40):
+        for part in (0.0, 0.99):
+            assert learning_rate(asked, epoch, part) == pytest.approx(LR * 0.1 ** (epoch // 10))
+
+
+def test_exponential_falls_every_epoch() -> None:
+    asked = run(Schedule(name="exponential", gamma=0.9))
+    for epoch in range(40):
+        for part in (0.0, 0.99):
+            assert learning_rate(asked, epoch, part) == pytest.approx(LR * 0.9**epoch)
+
+
+@pytest.mark.parametrize("final", [0.0, 0.2])
+def test_cosine_falls_at_every_step_to_its_end(final: float) -> None:
+    asked = run(Schedule(name="cosine", final=final))
+    for time in (0.0, 0.5, 10.0, 20.0, 39.75):
+        expected = LR * (final + (1 - final) * (1 + math.cos(math.pi * time / 40)) / 2)
+        assert learning_rate(asked, int(time), time % 1) == pytest.approx(expected)
+    assert learning_rate(asked, 39, 1.0) == pytest.approx(LR * final)
+
+
+@pytest.mark.parametrize("name", ["constant", "cosine"])
+def test_warm_up_is_a_straight_rise_and_joins_the_schedule(name: str) -> None:
+    asked = run(Schedule(name=name, warmup_epochs=2.5))  # type: ignore[arg-type]
+    assert learning_rate(asked, 0, 0.0) == 0
+    for time in (0.5, 1.0, 2.0):
+        assert learning_rate(asked, int(time), time % 1) == pytest.approx(LR * time / 2.5)
+    assert learning_rate(asked, 2, 0.5) == pytest.approx(LR)
+    # The cosine's half wave begins where the warm-up ends.
+    if name == "cosine":
+        half = 2.5 + (40 - 2.5) / 2
+        assert learning_rate(asked, int(half), half % 1) == pytest.approx(LR / 2)
+
+
+def test_a_phase_has_a_factor_of_its_own() -> None:
+    asked = run(Schedule(name="constant"), Phase(epochs=2), Phase(epochs=1, lr_factor=3.0))
+    assert [learning_rate(asked, epoch, 0.0) for epoch in range(3)] == pytest.approx([LR, LR, 3 * LR])
+
+
+class Quadratic(nn.Module):
+    """L(w) = 1/2 w^T diag(a) w, whose gradient a * w is known."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64))
+        self.a = torch.tensor([1.0, 3.0, 10.0], dtype=torch.float64)
+
+    def forward(self) -> torch.Tensor:
+        return 0.5 * (self.a * self.w.square()).sum()
+
+
+def step(module: Quadratic, optimiser: torch.optim.Optimizer) -> None:
+    optimiser.zero_grad()
+    module().backward()
+    if hasattr(optimiser, "first_step"):
+        optimiser.first_step(zero_grad=True)
+        module().backward()
+        optimiser.second_step(zero_grad=True)
+    else:
+        optimiser.step()
+
+
+def test_sgd_has_momentum_and_decay() -> None:
+    module = Quadratic()
+    optimiser = build_optimiser(Optimiser(name="sgd", lr=0.1, momentum=0.9, weight_decay=0.01), module)
+    w, velocity = module.w.detach().clone(), torch.zeros(3, dtype=torch.float64)
+    for _ in range(3):
+        step(module, optimiser)
+        velocity = 0.9 * velocity + module.a * w + 0.01 * w
+        w = w - 0.1 * velocity
+    assert torch.allclose(module.w.detach(), w, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_adam_decays_by_the_gradient_and_adamw_beside_it(name: str) -> None:
+    module = Quadratic()
+    optimiser = build_optimiser(Optimiser(name=name, lr=0.1, weight_decay=0.5), module)  # type: ignore[arg-type]
+    w = module.w.detach().clone()
+    step(module, optimiser)
+    # The first step of Adam has the length lr in every direction.
+    gradient = module.a * w + (0.5 * w if name == "adam" else 0)
+    expected = w - 0.1 * gradient.sign() - (0.1 * 0.5 * w if name == "adamw" else 0)
+    assert torch.allclose(module.w.detach(), expected, atol=1e-7)
+
+
+def test_sam_descends_by_the_gradient_of_its_neighbourhood() -> None:
+    # Foret et al., Eq. 2 and 3: e = rho g / |g|, w <- w - lr * gradient at w + e.
+    module = Quadratic()
+    optimiser = build_optimiser(Optimiser(name="sgd", lr=0.1, momentum=0.9, weight_decay=0.0, sam_rho=0.05), module)
+    w, velocity = module.w.detach().clone(), torch.zeros(3, dtype=torch.float64)
+    for _ in range(3):
+        step(module, optimiser)
+        gradient = module.a * w
+        ascended = w + 0.05 * gradient / gradient.norm()
+        velocity = 0.9 * velocity + module.a * ascended
+        w = w - 0.1 * velocity
+    assert torch.allclose(module.w.detach(), w, atol=1e-10)
+
+
+@pytest.mark.parametrize("rho", [None, 0.05])
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_state_goes_through_a_checkpoint(name: str, rho: float | None) -> None:
+    config = Optimiser(name=name, lr=0.1, weight_decay=0.01, sam_rho=rho)  # type: ignore[arg-type]
+    whole, parted = Quadratic(), Quadratic()
+    optimiser = build_optimiser(config, whole)
+    for lr in (0.1, 0.1, 0.05, 0.05):
+        set_learning_rate(optimiser, lr)
+        step(whole, optimiser)
+
+    before = build_optimiser(config, parted)
+    step(parted, before)
+    step(parted, before)
+    weights, state = parted.state_dict(), optimiser_state(before)
+    resumed = Quadratic()
+    resumed.load_state_dict(weights)
+    after = build_optimiser(replace(config, lr=9.0), resumed)
+    load_optimiser_state(after, state)
+    for _ in range(2):
+        set_learning_rate(after, 0.05)
+        step(resumed, after)
+    assert torch.equal(whole.w, resumed.w)

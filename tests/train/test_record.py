@@ -1,0 +1,149 @@
+"""The folder of a run: whose it is, what stands in it, and what a torn line or a second process does to it."""
+
+import json
+import logging
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from ddamfn.errors import ConfigError, TrainingError
+from ddamfn.train import Run, record
+from ddamfn.train.config import to_dict
+from ddamfn.train.record import RunFolder, commit, environment
+
+PLACE = {"torch": "2", "threads": 1, "data": {"train": {"n": 3, "sha256": "a"}}}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    return RunFolder(tmp_path / "runs" / "mine")
+
+
+@pytest.fixture
+def run(make_run: Callable[..., Run]) -> Run:
+    return make_run()
+
+
+def test_beginning_writes_what_was_asked_and_where(folder: RunFolder, run: Run) -> None:
+    folder.begin(run, PLACE, resume=False)
+    assert json.loads(folder.config.read_text()) == json.loads(json.dumps(to_dict(run)))
+    assert json.loads(folder.environment.read_text()) == PLACE
+
+
+def test_a_run_is_not_overwritten(folder: RunFolder, run: Run) -> None:
+    folder.begin(run, PLACE, resume=False)
+    with pytest.raises(ConfigError, match="holds a run already; add --resume to go on, or choose another --name"):
+        folder.begin(run, PLACE, resume=False)
+    folder.begin(run, PLACE, resume=True)
+
+
+def test_another_run_is_not_resumed(folder: RunFolder, run: Run, make_run: Callable[..., Run]) -> None:
+    folder.begin(run, PLACE, resume=False)
+    other = make_run(optimiser__lr=0.5, seed=4)
+    with pytest.raises(ConfigError, match=r"another run than the one asked, different in optimiser\.lr, seed; "):
+        folder.begin(other, PLACE, resume=True)
+
+
+def test_a_run_is_not_resumed_on_other_pictures(folder: RunFolder, run: Run) -> None:
+    folder.begin(run, PLACE, resume=False)
+    other = {**PLACE, "data": {"train": {"n": 3, "sha256": "b"}}}
+    with pytest.raises(ConfigError, match="was trained on other pictures; resume with the same --data"):
+        folder.begin(run, other, resume=True)
+
+
+def test_another_machine_is_only_remarked(folder: RunFolder, run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    folder.begin(run, PLACE, resume=False)
+    with caplog.at_level(logging.WARNING):
+        folder.begin(run, PLACE, resume=True)
+        assert not caplog.records
+        folder.begin(run, {**PLACE, "torch": "3", "new": "4"}, resume=True)
+    assert "another torch than before" in caplog.text
+
+
+def test_a_run_from_before_pictures_were_recorded_goes_on(folder: RunFolder, run: Run) -> None:
+    folder.begin(run, {"torch": "2"}, resume=False)
+    folder.begin(run, PLACE, resume=True)
+
+
+def test_a_damaged_configuration_is_named(folder: RunFolder, run: Run) -> None:
+    folder.begin(run, PLACE, resume=False)
+    folder.config.write_text("{")
+    with pytest.raises(TrainingError, match=r"config\.json: cannot be read"):
+        folder.begin(run, PLACE, resume=True)
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, run: Run) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(TrainingError, match="file/mine: cannot be written"), RunFolder(tmp_path / "file/mine").lock():
+        pass
+
+
+def test_two_runs_do_not_train_in_one_folder(folder: RunFolder) -> None:
+    pytest.importorskip("fcntl", reason="needs locks of the system")
+    # The system's lock belongs to the open file, so a second one in this process stands for another process.
+    with folder.lock():
+        expected = f"{folder.path}: another process is training there; choose another --name"
+        with pytest.raises(ConfigError) as caught, RunFolder(folder.path).lock():
+            pass
+        assert str(caught.value) == expected
+    with RunFolder(folder.path).lock():
+        pass
+
+
+def test_rows_come_back_without_a_torn_line(folder: RunFolder) -> None:
+    assert folder.rows() == []
+    folder.path.mkdir(parents=True)
+    folder.append({"epoch": 1})
+    folder.append({"epoch": 2})
+    with folder.metrics.open("a") as file:
+        file.write('{"epoch": 3, "va')
+    assert folder.rows() == [{"epoch": 1}, {"epoch": 2}]
+    folder.forget_after(1)
+    folder.append({"epoch": 2, "again": True})
+    assert folder.rows() == [{"epoch": 1}, {"epoch": 2, "again": True}]
+
+
+def test_a_row_that_cannot_be_written_is_told(folder: RunFolder) -> None:
+    with pytest.raises(TrainingError, match=r"metrics\.jsonl: cannot be written \(No such file"):
+        folder.append({"epoch": 1})
+
+
+def test_the_environment_names_versions_and_pictures() -> None:
+    place = environment(torch.device("cpu"), PLACE["data"])
+    assert place["torch"] == torch.__version__
+    assert place["threads"] == torch.get_num_threads()
+    assert place["data"] == PLACE["data"]
+    assert all(
+        place[name] for name in ("ddamfn", "python", "kornia", "numpy", "pytorch_optimizer", "platform", "device")
+    )
+    assert json.loads(json.dumps(place)) == place
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_the_commit_is_that_of_the_package_s_own_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def git(*arguments: str) -> None:
+        author = ("-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
+        subprocess.run(["git", *author, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    code = tmp_path / "train" / "record.py"
+    code.parent.mkdir()
+    code.write_text("a = 1\n")
+    monkeypatch.setattr(record, "__file__", str(code))
+    assert commit() is None
+    git("init", "-q")
+    (tmp_path / "other").write_text("")
+    git("add", "other")
+    git("commit", "-qm", "x")
+    # Installed somewhere inside a repository that it is no part of.
+    assert commit() is None
+    git("add", ".")
+    git("commit", "-qm", "y")
+    first = commit()
+    assert first is not None
+    assert len(first) == 12
+    code.write_text("a = 2\n")
+    assert commit() == f"{first}+changes"
