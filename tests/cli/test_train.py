@@ -250,38 +250,34 @@ def test_the_bar_shows_loss_accuracy_rate_and_time(quiet: bool, monkeypatch: pyt
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
-def test_the_command_killed_and_interrupted_ends_as_if_it_was_not(faces: Path, tmp_path: Path) -> None:
-    settings = [*TINY, "phases.0.epochs=8", "phases.0.batch_size=4"]
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send")
+def test_ctrl_c_leaves_a_run_that_goes_on(faces: Path, tmp_path: Path) -> None:
+    settings = [*TINY, "phases.0.epochs=4", "phases.0.batch_size=4"]
     assert main(arguments(faces, tmp_path, "--quiet", "--name", "whole", settings=settings)) == 0
 
     code = "import sys; from ddamfn.cli import main; sys.exit(main())"
-    command = [sys.executable, "-c", code, *arguments(faces, tmp_path, "--name", "killed", settings=settings)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    state = tmp_path / "killed" / "checkpoints" / "state.pt"
-    chance = random.Random(11)
-    for number in (signal.SIGKILL, signal.SIGINT):
-        before = state.stat().st_mtime_ns if state.exists() else 0
-        process = subprocess.Popen(
-            [*command, "--resume"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        end = time.monotonic() + 240
-        while (state.stat().st_mtime_ns if state.exists() else 0) == before and time.monotonic() < end:
-            assert process.poll() is None, process.communicate()
-            time.sleep(0.02)
-        time.sleep(chance.uniform(0.0, 0.4))
-        process.send_signal(number)
-        _, err = process.communicate(timeout=240)
-        if number == signal.SIGKILL:
-            assert process.returncode == -signal.SIGKILL
-        else:
-            assert process.returncode == 130
-            assert err.splitlines()[-1] == "ddamfn: stopped; the same command with --resume goes on"
-            assert "Traceback" not in err
-    assert main(arguments(faces, tmp_path, "--quiet", "--name", "killed", "--resume", settings=settings)) == 0
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *arguments(faces, tmp_path, "--name", "stopped", settings=settings)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    state, end = tmp_path / "stopped" / "checkpoints" / "state.pt", time.monotonic() + 240
+    while not state.exists() and time.monotonic() < end:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    time.sleep(random.Random(11).uniform(0.0, 0.3))
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=240)
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "ddamfn: stopped; the same command with --resume goes on"
+    assert "Traceback" not in err
+
+    assert main(arguments(faces, tmp_path, "--quiet", "--name", "stopped", "--resume", settings=settings)) == 0
     for weights in ("best", "last"):
         path = f"checkpoints/{weights}.safetensors"
-        assert (tmp_path / "killed" / path).read_bytes() == (tmp_path / "whole" / path).read_bytes()
+        assert (tmp_path / "stopped" / path).read_bytes() == (tmp_path / "whole" / path).read_bytes()
 
 
 # ---------------------------------------------------------------- learning
