@@ -12,7 +12,6 @@ from PIL import Image
 
 from ddamfn.data import open_dataset
 from ddamfn.data.synthetic import write_drawn_folder
-from ddamfn.faces import Alignment
 from ddamfn.labels import EXPRESSIONS
 from ddamfn.preparation import prepare
 from ddamfn.weights import find_weights
@@ -80,8 +79,10 @@ def test_training_on_class_folders_gives_weights_that_can_be_used(
     pytest.importorskip("torch", reason="training needs PyTorch")
     pytest.importorskip("onnxscript", reason="exporting needs onnxscript")
     monkeypatch.chdir(tmp_path)
+    from ddamfn.train import recipe
+
     # In the alignment of the recipe, and in this process: starting others takes longer than 96 small pictures.
-    prepare(open_dataset(drawn_faces), "prepared", Alignment("ddamfn_frontal", side_px=64), workers=1)
+    prepare(open_dataset(drawn_faces), "prepared", recipe("ddamfn_quick").data.alignment, workers=1)
     load("train_on_folder").main(["prepared", "mine", "--epochs", "1", "--gate-faces", "80"])
     out = capsys.readouterr().out
     assert "48 pictures to learn from, 24 to select on" in out
@@ -92,7 +93,7 @@ def test_training_on_class_folders_gives_weights_that_can_be_used(
     network, card = find_weights("mine.onnx")
     assert network.stat().st_size > 10_000_000
     assert set(card.labels) == set(EXPRESSIONS)
-    assert card.input_side_px == 64
+    assert card.input_side_px == 48
     assert card.calibration is not None
     Path("photo.jpg").write_bytes(PORTRAIT)
     load("read_picture").main(["photo.jpg", "annotated.png", "--weights", "mine.onnx"])
