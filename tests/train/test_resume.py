@@ -16,6 +16,8 @@ import pytest
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
 
 SETTINGS = [
+    # Half the network's work; tests/cli/test_train.py stops the whole one.
+    'model.options={"num_heads":2,"mixed_kernels":false,"coordinate_attention":false}',
     "data.alignment.side_px=64",
     'phases=[{"epochs":1,"side_px":32,"batch_size":12},{"epochs":1,"side_px":40,"batch_size":12}]',
     "checkpoint_steps=1",

@@ -189,7 +189,9 @@ def ddamfn_quick() -> Run:
         objective=DDAMFNObjective(attention_weight=0.01),
         optimiser=Optimiser(name="adamw", lr=2e-3, weight_decay=0.01, clip_norm=5.0),
         schedule=Schedule(name="cosine", warmup_epochs=0.5, final=0.01),
-        phases=(Phase(epochs=5, side_px=48, batch_size=32),),
+        # Small batches make more steps of few pictures: batch normalisation's running means, which validation uses,
+        # need some hundred of them.
+        phases=(Phase(epochs=5, side_px=48, batch_size=16),),
     )
 
 
