@@ -75,6 +75,9 @@ def main() -> None:
     device, before, run = torch.device(args.device), load(), recipe(args.recipe)
     command = " ".join(["python benchmarks/training.py", *sys.argv[1:]])
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {args.threads} threads"
+    # The loop comes first, alone: its peak of memory is that of training, not of several networks side by side.
+    loop = loop_table(run, args.batch, args.pictures, device)
+    peak = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else peak_mb()
     lines = [
         *heading("Training speed", command, before, "ddamfn", "torch", "kornia", "numpy"),
         f"- device: {name}",
@@ -82,11 +85,10 @@ def main() -> None:
         "",
         *step_table(run, args.batch, args.rounds, device),
         "",
-        *loop_table(run, args.batch, args.pictures, device),
+        *loop,
         "",
+        f"Peak memory of the loop: {peak:.0f} MB{' on the device' if device.type == 'cuda' else ''}.",
     ]
-    peak = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else peak_mb()
-    lines.append(f"Peak memory: {peak:.0f} MB{' on the device' if device.type == 'cuda' else ''}.")
     print("\n".join(lines))
     print(f"\nwritten to {write_result(lines, args.output, 'training')}", file=sys.stderr)
 
