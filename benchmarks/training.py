@@ -124,7 +124,8 @@ def make_step(run: Run, way: Way, batch_size: int, side_px: int, device: torch.d
     network = create_model(run.model.name, num_classes=len(EXPRESSIONS), **run.model.options)
     network.to(device, memory_format=order)  # type: ignore[call-overload]
     # So small that random labels never end in a loss that is no number.
-    optimiser = build_optimiser(calm(run.optimiser, way.sam), network)
+    optimiser = build_optimiser(calm(run.optimiser, way.sam), network.parameters())
+    criterion = run.objective.create_criterion(classes=EXPRESSIONS, num_pictures=batch_size).to(device)
     images = torch.randn(batch_size, 3, side_px, side_px, device=device).contiguous(memory_format=order)
     targets = torch.eye(len(EXPRESSIONS), device=device)[torch.arange(batch_size) % len(EXPRESSIONS)]
     called: Callable[[Tensor], ModelOutput] = torch.compile(network) if way.compiled else network
@@ -132,7 +133,7 @@ def make_step(run: Run, way: Way, batch_size: int, side_px: int, device: torch.d
     def backward() -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=way.bfloat16):
             output = called(images)
-        run.objective(output, targets).total.backward()
+        criterion(output, targets).total.backward()
 
     def step() -> None:
         optimiser.zero_grad(set_to_none=True)

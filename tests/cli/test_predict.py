@@ -231,6 +231,13 @@ def test_names_that_would_break_a_line_are_escaped(photos: Path, predict: Any) -
     assert result["source"] == os.fsdecode(name)
 
 
+# What is started in the background of a shell script ignores the signal, and hands that on.
+_INTERRUPTIBLE = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from ddamfn.cli import main; sys.exit(main())"
+)
+
+
 @pytest.mark.parametrize("ending", ["json", "jsonl", "csv", "parquet"])
 def test_an_interrupted_run_leaves_readable_results(photos: Path, stand_in_weights: Path, ending: str) -> None:
     many = photos.parent / "many"
@@ -239,7 +246,7 @@ def test_an_interrupted_run_leaves_readable_results(photos: Path, stand_in_weigh
     for index in range(3):
         (many / f"{index}.jpg").write_bytes(_PORTRAIT)
     os.mkfifo(many / "3.jpg")
-    command = [sys.executable, "-c", "import sys; from ddamfn.cli import main; sys.exit(main())", "predict", "many"]
+    command = [sys.executable, "-c", _INTERRUPTIBLE, "predict", "many"]
     options = ["--weights", str(stand_in_weights), "--batch", "1", "--output", f"out.{ending}"]
     process = subprocess.Popen([*command, *options], cwd=photos.parent, stderr=subprocess.PIPE)
     pipe = _when_read(many / "3.jpg")

@@ -256,7 +256,9 @@ def test_ctrl_c_leaves_a_run_that_goes_on(faces: Path, tmp_path: Path) -> None:
     settings = [*TINY, "phases.0.epochs=4", "phases.0.batch_size=4"]
     assert main(arguments(faces, tmp_path, "--quiet", "--name", "whole", settings=settings)) == 0
 
-    code = "import sys; from ddamfn.cli import main; sys.exit(main())"
+    # What is started in the background of a shell script ignores the signal, and hands that on.
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code += "from ddamfn.cli import main; sys.exit(main())"
     process = subprocess.Popen(
         [sys.executable, "-c", code, *arguments(faces, tmp_path, "--name", "stopped", settings=settings)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},

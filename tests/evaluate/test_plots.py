@@ -57,7 +57,7 @@ def test_confidence_before_is_drawn_beside(tmp_path: Path, rng: np.random.Genera
 
 def row(epoch: int, side_px: int = 48) -> dict[str, object]:
     valid = {"accuracy": 0.1 * epoch, "mean_class_accuracy": 0.05 * epoch, "nll": 1 / epoch}
-    train = {"accuracy": 0.09 * epoch, "cross_entropy": 2 / epoch, "attention_loss": 100 / epoch**2}
+    train = {"accuracy": 0.09 * epoch, "cross_entropy": 2 / epoch, "attention": 100 / epoch**2}
     return {"epoch": epoch, "side_px": side_px, "lr": 0.1, "train": train, "valid": valid, "head_means": [0.4, 0.5]}
 
 

@@ -21,6 +21,7 @@ from ddamfn.train.checkpoint import load_network, load_state
 from ddamfn.train.step import answer
 from ddamfn.train.tensorset import TensorSplit
 
+Sums = dict[str, Tensor]
 Splits = tuple[TensorSplit, TensorSplit]
 
 
@@ -124,7 +125,7 @@ def test_rows_say_what_happened(finished: tuple[Run, Path, list[dict[str, Any]]]
         assert row["train"]["n"] == 16
         assert row["valid"]["n"] == 8
         assert row["train"]["loss"] == pytest.approx(
-            row["train"]["cross_entropy"] + run.objective.attention_weight * row["train"]["attention_loss"], rel=1e-5
+            row["train"]["cross_entropy"] + run.objective.attention_weight * row["train"]["attention"], rel=1e-5
         )
         assert len(row["head_means"]) == 2
         assert all(0 < mean < 1 for mean in row["head_means"])
@@ -165,7 +166,7 @@ def test_the_average_follows_its_rule(
     history: list[Tensor] = []
     whole = loop.train_step
 
-    def spy(network: torch.nn.Module, *args: Any) -> Tensor:
+    def spy(network: torch.nn.Module, *args: Any) -> Sums:
         sums = whole(network, *args)
         history.append(network.state_dict()["ddan.classifier.weight"].clone())
         return sums
@@ -198,9 +199,9 @@ def test_balanced_epochs_draw_rare_classes_more_often(
     drawn: list[Tensor] = []
     whole = loop.train_step
 
-    def spy(network: Any, objective: Any, optimiser: Any, inputs: Tensor, targets: Tensor, clip: Any) -> Tensor:
+    def spy(network: Any, criterion: Any, optimiser: Any, inputs: Tensor, targets: Tensor, *args: Any) -> Sums:
         drawn.append(targets)
-        return whole(network, objective, optimiser, inputs, targets, clip)
+        return whole(network, criterion, optimiser, inputs, targets, *args)
 
     monkeypatch.setattr(loop, "train_step", spy)
     run = make_run(data__balanced=True, phases__0__epochs=3)
@@ -227,7 +228,7 @@ def test_the_backbone_alone_trains_with_sam(
     )
     fit(run, *splits, tmp_path / "run", reporter)
     assert reporter.rows[0]["head_means"] == []
-    assert reporter.rows[0]["train"]["attention_loss"] == 0
+    assert reporter.rows[0]["train"]["attention"] == 0
 
 
 # ---------------------------------------------------------------- what goes wrong
@@ -247,7 +248,7 @@ def test_a_loss_that_is_no_number_leaves_the_checkpoint_before(
 ) -> None:
     whole = loop.train_step
 
-    def poisoned(network: torch.nn.Module, *args: Any) -> Tensor:
+    def poisoned(network: torch.nn.Module, *args: Any) -> Sums:
         if len(reporter.steps) == 3:
             with torch.no_grad():
                 next(network.parameters()).fill_(float("nan"))
@@ -276,7 +277,7 @@ def test_weights_that_overflow_behind_a_finite_loss_are_not_kept(
 ) -> None:
     whole = loop.train_step
 
-    def overflowing(network: torch.nn.Module, *args: Any) -> Tensor:
+    def overflowing(network: torch.nn.Module, *args: Any) -> Sums:
         sums = whole(network, *args)
         with torch.no_grad():
             next(network.parameters())[0] = float("inf")
@@ -291,7 +292,7 @@ def test_weights_that_overflow_behind_a_finite_loss_are_not_kept(
 def test_a_device_without_memory_is_told(
     splits: Splits, make_run: Callable[..., Run], tmp_path: Path, reporter: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def greedy(*_: Any) -> Tensor:
+    def greedy(*_: Any) -> Sums:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
 
     monkeypatch.setattr(loop, "train_step", greedy)
@@ -362,3 +363,20 @@ def test_equal_runs_end_with_equal_bits(
     assert weights[0] == weights[1]
     fit(make_run(phases__0__epochs=1, seed=1), *splits, tmp_path / "three", reporter)
     assert (tmp_path / "three" / "checkpoints" / "last.safetensors").read_bytes() != weights[0]
+
+
+# ---------------------------------------------------------------- objectives
+
+
+@pytest.mark.parametrize(("name", "model"), [("scn", "scn"), ("dacl", "dacl"), ("dan", "dan")])
+def test_what_an_objective_learns_and_remembers_is_in_the_checkpoint(
+    splits: Splits, make_run: Callable[..., Run], tmp_path: Path, reporter: Any, name: str, model: str
+) -> None:
+    run = make_run(model={"name": model}, objective={"name": name}, phases__0__epochs=1, ema=None)
+    assert run.objective.name == name
+    fit(run, *splits, tmp_path / "run", reporter)
+    criterion = run.objective.create_criterion(classes=splits[0].classes, num_pictures=len(splits[0]))
+    state = load_state(tmp_path / "run" / "checkpoints" / "state.pt")["criterion"]
+    assert state
+    criterion.load_state_dict(state)
+    assert set(reporter.rows[0]["train"]) > {"loss", "cross_entropy", "accuracy", "n"}

@@ -89,7 +89,7 @@ def step(module: Quadratic, optimiser: torch.optim.Optimizer) -> None:
 
 def test_sgd_has_momentum_and_decay() -> None:
     module = Quadratic()
-    optimiser = build_optimiser(Optimiser(name="sgd", lr=0.1, momentum=0.9, weight_decay=0.01), module)
+    optimiser = build_optimiser(Optimiser(name="sgd", lr=0.1, momentum=0.9, weight_decay=0.01), module.parameters())
     w, velocity = module.w.detach().clone(), torch.zeros(3, dtype=torch.float64)
     for _ in range(3):
         step(module, optimiser)
@@ -101,7 +101,7 @@ def test_sgd_has_momentum_and_decay() -> None:
 @pytest.mark.parametrize("name", ["adam", "adamw"])
 def test_adam_decays_by_the_gradient_and_adamw_beside_it(name: str) -> None:
     module = Quadratic()
-    optimiser = build_optimiser(Optimiser(name=name, lr=0.1, weight_decay=0.5), module)  # type: ignore[arg-type]
+    optimiser = build_optimiser(Optimiser(name=name, lr=0.1, weight_decay=0.5), module.parameters())  # type: ignore[arg-type]
     w = module.w.detach().clone()
     step(module, optimiser)
     # The first step of Adam has the length lr in every direction.
@@ -113,7 +113,7 @@ def test_adam_decays_by_the_gradient_and_adamw_beside_it(name: str) -> None:
 def test_sam_descends_by_the_gradient_of_its_neighbourhood() -> None:
     # Foret et al., Eq. 2 and 3: e = rho g / |g|, w <- w - lr * gradient at w + e.
     module = Quadratic()
-    optimiser = build_optimiser(Optimiser(name="sgd", lr=0.1, momentum=0.9, weight_decay=0.0, sam_rho=0.05), module)
+    optimiser = build_optimiser(Optimiser(name="sgd", lr=0.1, momentum=0.9, weight_decay=0.0, sam_rho=0.05), module.parameters())
     w, velocity = module.w.detach().clone(), torch.zeros(3, dtype=torch.float64)
     for _ in range(3):
         step(module, optimiser)
@@ -129,18 +129,18 @@ def test_sam_descends_by_the_gradient_of_its_neighbourhood() -> None:
 def test_state_goes_through_a_checkpoint(name: str, rho: float | None) -> None:
     config = Optimiser(name=name, lr=0.1, weight_decay=0.01, sam_rho=rho)  # type: ignore[arg-type]
     whole, parted = Quadratic(), Quadratic()
-    optimiser = build_optimiser(config, whole)
+    optimiser = build_optimiser(config, whole.parameters())
     for lr in (0.1, 0.1, 0.05, 0.05):
         set_learning_rate(optimiser, lr)
         step(whole, optimiser)
 
-    before = build_optimiser(config, parted)
+    before = build_optimiser(config, parted.parameters())
     step(parted, before)
     step(parted, before)
     weights, state = parted.state_dict(), optimiser_state(before)
     resumed = Quadratic()
     resumed.load_state_dict(weights)
-    after = build_optimiser(replace(config, lr=9.0), resumed)
+    after = build_optimiser(replace(config, lr=9.0), resumed.parameters())
     load_optimiser_state(after, state)
     for _ in range(2):
         set_learning_rate(after, 0.05)

@@ -1,15 +1,22 @@
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from ddamfn.models import ModelOutput, create_model
-from ddamfn.objectives import DDAMFNObjective
+from ddamfn.objectives import Context, Criterion, DDAMFNObjective
 from ddamfn.train import Data, Optimiser
 from ddamfn.train.optim import build_optimiser
 from ddamfn.train.step import answer, train_step
 from ddamfn.train.tensorset import TensorSplit
 
-PLAIN = DDAMFNObjective(attention_weight=0.0)
+CONTEXT = Context(rows=torch.arange(4), epoch=0)
+
+
+def criterion(attention_weight: float) -> Criterion:
+    objective = DDAMFNObjective(attention_weight=attention_weight)
+    return objective.create_criterion(classes=("neutral", "happiness"), num_pictures=4)
 
 
 class Linear(nn.Module):
@@ -39,12 +46,13 @@ def gradient(weight: Tensor) -> Tensor:
 
 def test_a_step_tells_sums_over_the_batch() -> None:
     network = Linear()
-    optimiser = build_optimiser(Optimiser(lr=0.1, momentum=0.0, weight_decay=0.0), network)
+    optimiser = build_optimiser(Optimiser(lr=0.1, momentum=0.0, weight_decay=0.0), network.parameters())
     weight = network.layer.weight.detach().clone()
-    sums = train_step(network, DDAMFNObjective(attention_weight=0.5), optimiser, *batch(), None)
-    cross_entropy = 4 * torch.log(torch.tensor(2.0))
+    sums = train_step(network, criterion(0.5), optimiser, *batch(), CONTEXT, None)
+    cross_entropy = 4 * math.log(2)
     # Two heads half apart: mean squared difference 1/4, loss 4.
-    assert torch.allclose(sums, torch.tensor([float(cross_entropy) + 0.5 * 16, float(cross_entropy), 16, 2, 4]))
+    expected = {"loss": cross_entropy + 0.5 * 16, "cross_entropy": cross_entropy, "attention": 16, "right": 2, "n": 4}
+    assert {name: float(value) for name, value in sums.items()} == pytest.approx(expected)
     assert torch.allclose(network.layer.weight, weight - 0.1 * gradient(weight), atol=1e-6)
 
 
@@ -52,8 +60,8 @@ def test_a_step_tells_sums_over_the_batch() -> None:
 def test_the_gradient_that_updates_is_clipped(rho: float | None) -> None:
     network = Linear()
     weight = network.layer.weight.detach().clone()
-    optimiser = build_optimiser(Optimiser(lr=1.0, momentum=0.0, weight_decay=0.0, sam_rho=rho), network)
-    train_step(network, PLAIN, optimiser, *batch(), 0.01)
+    optimiser = build_optimiser(Optimiser(lr=1.0, momentum=0.0, weight_decay=0.0, sam_rho=rho), network.parameters())
+    train_step(network, criterion(0.0), optimiser, *batch(), CONTEXT, 0.01)
     direction = gradient(weight)
     if rho is not None:
         direction = gradient(weight + rho * direction / direction.norm())
@@ -65,8 +73,8 @@ def test_a_generous_limit_changes_nothing() -> None:
     weights = []
     for limit in (None, 100.0):
         network = Linear()
-        optimiser = build_optimiser(Optimiser(lr=1.0, momentum=0.0, weight_decay=0.0), network)
-        train_step(network, PLAIN, optimiser, *batch(), limit)
+        optimiser = build_optimiser(Optimiser(lr=1.0, momentum=0.0, weight_decay=0.0), network.parameters())
+        train_step(network, criterion(0.0), optimiser, *batch(), CONTEXT, limit)
         weights.append(network.layer.weight.detach())
     assert torch.equal(*weights)
 

@@ -189,6 +189,8 @@ Points = list[tuple[float, float]]
 
 def _panels(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
     """Heading of each panel -> name of each line -> key of a flattened row."""
+    told_apart = {"train.loss", "train.cross_entropy", "train.accuracy", "train.n"}
+    parts = sorted({key for row in rows for key in row if key.startswith("train.")} - told_apart)
     heads = sorted({key for row in rows for key in row if key.startswith("head_means.")})
     return {
         "accuracy": {
@@ -197,7 +199,7 @@ def _panels(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
             "validation, mean of classes": "valid.mean_class_accuracy",
         },
         "cross-entropy": {"train": "train.cross_entropy", "validation": "valid.nll"},
-        "attention loss": {"train": "train.attention_loss"},
+        "other parts of the loss": {key.removeprefix("train.").replace("_", " "): key for key in parts},
         "mean of a head's map": {f"head {number + 1}": key for number, key in enumerate(heads)},
         "learning rate": {"at the end of the epoch": "lr"},
     }

@@ -27,6 +27,11 @@ class ModelOutput(NamedTuple):
     attention: Tensor
     extra: Mapping[str, Tensor] = _NOTHING
 
+    def detach(self) -> "ModelOutput":
+        """The same tensors, through which no gradient goes."""
+        extra = {name: tensor.detach() for name, tensor in self.extra.items()}
+        return ModelOutput(self.logits.detach(), self.features.detach(), self.attention.detach(), extra)
+
 
 def without_heads(features: Tensor) -> Tensor:
     """The attention of a network that has no heads, (B, 0, C, H, W), for its map (B, C, H, W)."""

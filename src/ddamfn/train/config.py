@@ -9,7 +9,7 @@ from ddamfn.data import RULES
 from ddamfn.errors import ConfigError
 from ddamfn.faces import Alignment, Appearance
 from ddamfn.labels import EXPRESSIONS
-from ddamfn.objectives import DDAMFNObjective
+from ddamfn.objectives import OBJECTIVES, DDAMFNObjective, Objective
 
 OptimiserName = Literal["sgd", "adam", "adamw"]
 ScheduleName = Literal["constant", "step", "exponential", "cosine"]
@@ -174,12 +174,14 @@ class Run:
     model: Model = Model()
     data: Data = Data()
     augment: Augment = Augment()
-    objective: DDAMFNObjective = _DEFAULT_OBJECTIVE
+    objective: Objective = _DEFAULT_OBJECTIVE
     optimiser: Optimiser = Optimiser()
     schedule: Schedule = Schedule()
     phases: tuple[Phase, ...] = (Phase(epochs=40),)
     ema: float | None = None
     """Decay a step of the weights' moving average, which is then what is validated and kept; None keeps the weights."""
+    compile: bool = False
+    """Compile the network (torch.compile): faster steps after minutes of preparation. A CPU needs a C++ compiler."""
     seed: int = 0
     checkpoint_steps: int = 100
     """Steps between checkpoints inside an epoch; the end of an epoch is always one."""
@@ -213,7 +215,9 @@ class Run:
 def to_dict(config: Any) -> Any:
     """Plain JSON values of a configuration, field by field."""
     if is_dataclass(config):
-        return {f.name: to_dict(getattr(config, f.name)) for f in fields(config)}
+        plain = {f.name: to_dict(getattr(config, f.name)) for f in fields(config)}
+        # An objective's name belongs to its class: it says which one to make when a configuration is read back.
+        return {"name": config.name, **plain} if type(config) in OBJECTIVES.values() else plain
     if isinstance(config, Mapping):
         return {str(key): to_dict(value) for key, value in config.items()}
     if isinstance(config, tuple | list):

@@ -13,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ddamfn.errors import TrainingError
 from ddamfn.evaluate import score
 from ddamfn.models import create_model
+from ddamfn.objectives import Context
 from ddamfn.train.augment import Augmenter, seed_step, to_input
 from ddamfn.train.checkpoint import load_state, save_network, save_state
 from ddamfn.train.config import Phase, Run
@@ -67,12 +68,14 @@ class Trainer:
         self.train_split, self.valid_split = train, valid
         self.network = create_model(run.model.name, num_classes=len(train.classes), **run.model.options)
         self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimiser = build_optimiser(run.optimiser, self.network)
+        self.forward = torch.compile(self.network, dynamic=False) if run.compile else self.network
+        self.criterion = run.objective.create_criterion(classes=train.classes, num_pictures=len(train)).to(self.device)
+        self.optimiser = build_optimiser(run.optimiser, [*self.network.parameters(), *self.criterion.parameters()])
         self.average: AveragedModel | None = None
         if run.ema is not None:
             self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(run.ema), use_buffers=True)
         self.epoch, self.step, self.seconds = 0, 0, 0.0
-        self.sums = torch.zeros(5, device=self.device)
+        self.sums: dict[str, Tensor] = {}
         self.best: dict[str, Any] | None = None
         self.last: dict[str, Any] | None = None
 
@@ -106,7 +109,7 @@ class Trainer:
         self.network.train()
         start = time.perf_counter()
         while self.step < len(batches):
-            self._step(train, batches[self.step], augment, self.step / len(batches))
+            self._step(train, batches[self.step], augment, self.step / len(batches), phase.batch_size)
             self.step += 1
             reporter.step_done(sizes[self.step - 1], *self._running())
             save = self.step % self.run.checkpoint_steps == 0 and self.step < len(batches)
@@ -119,26 +122,31 @@ class Trainer:
         self.seconds += time.perf_counter() - start
         self._close_epoch(valid, phase, reporter)
 
-    def _step(self, train: TensorSplit, rows: Tensor, augment: Augmenter, part: float) -> None:
+    def _step(self, train: TensorSplit, rows: Tensor, augment: Augmenter, part: float, batch_size: int) -> None:
         seed_step(self.run.seed, self.epoch, self.step)
         set_learning_rate(self.optimiser, learning_rate(self.run, self.epoch, part))
         rows = rows.to(self.device)
         images = augment(train.images[rows].float() / 255)
         inputs = to_input(images, self.run.data.mean, self.run.data.std)
-        self.sums += train_step(
-            self.network, self.run.objective, self.optimiser, inputs, train.targets[rows], self.run.optimiser.clip_norm
+        # Code is compiled for full batches alone: an epoch's last one is not worth a second compilation.
+        network = self.forward if len(rows) == batch_size else self.network
+        context = Context(rows=rows, epoch=self.epoch)
+        sums = train_step(
+            network, self.criterion, self.optimiser, inputs, train.targets[rows], context, self.run.optimiser.clip_norm
         )
+        self.sums = {name: value + self.sums.get(name, 0.0) for name, value in sums.items()}
         if self.average is not None:
             self.average.update_parameters(self.network)
 
     def _running(self) -> tuple[float | None, float | None]:
         if self.device.type == "cuda" and self.step % _SHOW_STEPS:
             return None, None
-        return float(self.sums[0] / self.sums[4]), float(self.sums[3] / self.sums[4])
+        n = self.sums["n"]
+        return float(self.sums["loss"] / n), float(self.sums["right"] / n)
 
     def _require_finite(self) -> None:
         """Look at the loss and at the weights: no checkpoint may hold what is not a number."""
-        numbers = [self.sums, *self.network.state_dict().values()]
+        numbers = [*self.sums.values(), *self.network.state_dict().values(), *self.criterion.state_dict().values()]
         if not bool(torch.stack([torch.isfinite(tensor).all() for tensor in numbers]).all()):
             kept = self.folder.state
             raise TrainingError(
@@ -150,13 +158,13 @@ class Trainer:
     def _close_epoch(self, valid: TensorSplit, phase: Phase, reporter: Reporter) -> None:
         answers = answer(self.kept, valid, self.run.data, phase.batch_size)
         scores = score(answers.logits.numpy(), valid.targets.cpu().numpy(), valid.classes)
-        loss, cross_entropy, attention, right, n = self.sums.tolist()
+        sums = {name: float(value) for name, value in self.sums.items()}
+        n, right = sums.pop("n"), sums.pop("right")
         row = {
             "epoch": self.epoch + 1,
             "side_px": phase.side_px,
             "lr": learning_rate(self.run, self.epoch, 1.0 - 1e-9),
-            "train": {"loss": loss / n, "cross_entropy": cross_entropy / n, "attention_loss": attention / n,
-                      "accuracy": right / n, "n": int(n)},
+            "train": {**{name: value / n for name, value in sums.items()}, "accuracy": right / n, "n": int(n)},
             "valid": scores.to_dict(),
             "head_means": answers.head_means,
             "head_difference": answers.head_difference,
@@ -166,7 +174,7 @@ class Trainer:
         }  # fmt: skip
         self._keep(row)
         self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
-        self.sums.zero_()
+        self.sums = {}
         self._save()
         self.folder.append(row)
         reporter.epoch_done(row)
@@ -186,8 +194,8 @@ class Trainer:
         average = None if self.average is None else self.average.state_dict()
         save_state(
             {
-                "network": self.network.state_dict(), "average": average, "optimiser": optimiser_state(self.optimiser),
-                "epoch": self.epoch, "step": self.step, "seconds": self.seconds, "sums": self.sums,
+                "network": self.network.state_dict(), "average": average, "criterion": self.criterion.state_dict(),
+                "optimiser": optimiser_state(self.optimiser), "epoch": self.epoch, "step": self.step, "seconds": self.seconds, "sums": self.sums,
                 "best": self.best, "last": self.last,
             },
             self.folder.state,
@@ -201,9 +209,10 @@ class Trainer:
         self.network.load_state_dict(state["network"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
+        self.criterion.load_state_dict(state["criterion"])
         load_optimiser_state(self.optimiser, state["optimiser"])
         self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
-        self.sums.copy_(state["sums"])
+        self.sums = {name: value.to(self.device) for name, value in state["sums"].items()}
         self.best, self.last = state["best"], state["last"]
         self.folder.forget_after(self.epoch)
         rows = self.folder.rows()

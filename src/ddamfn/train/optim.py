@@ -1,6 +1,7 @@
 """Optimisers and the learning rate's course."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -9,8 +10,8 @@ from torch import nn
 from ddamfn.train.config import Optimiser, Run
 
 
-def build_optimiser(config: Optimiser, network: nn.Module) -> torch.optim.Optimizer:
-    """Optimiser of all parameters of a network; sharpness-aware where `sam_rho` is given.
+def build_optimiser(config: Optimiser, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """Optimiser of these parameters; sharpness-aware where `sam_rho` is given.
 
     Source: Foret et al., ICLR 2021, for SAM (pytorch-optimizer's, which equals the authors').
     """
@@ -21,10 +22,10 @@ def build_optimiser(config: Optimiser, network: nn.Module) -> torch.optim.Optimi
     else:
         cls = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
     if config.sam_rho is None:
-        return cls(network.parameters(), **options)
+        return cls(parameters, **options)
     from pytorch_optimizer import SAM
 
-    sam: torch.optim.Optimizer = SAM(network.parameters(), cls, rho=config.sam_rho, **options)
+    sam: torch.optim.Optimizer = SAM(parameters, cls, rho=config.sam_rho, **options)
     return sam
 
 

@@ -13,6 +13,7 @@ import torch
 
 from ddamfn.errors import ConfigError
 from ddamfn.models import create_model
+from ddamfn.objectives import OBJECTIVES, DDAMFNObjective, Objective
 from ddamfn.train.config import Model, Run, to_dict
 
 
@@ -29,6 +30,8 @@ def override(run: Run, assignments: Mapping[str, Any]) -> Run:
         ConfigError: if there is no such field, a value does not fit, or no network is built that way.
     """
     plain: Any = to_dict(run)
+    if assignments.get("objective.name", run.objective.name) != run.objective.name:
+        plain["objective"] = {}  # another objective begins with its own numbers
     for name, value in assignments.items():
         _assign(plain, name, value)
     changed = run_from_dict(plain)
@@ -82,6 +85,8 @@ def _fit(hint: Any, value: Any, name: str) -> Any:
         if value is None and NoneType in get_args(hint):
             return None
         return _fit(next(arm for arm in get_args(hint) if arm is not NoneType), value, name)
+    if hint is Objective:
+        return _objective(value, name)
     if is_dataclass(hint):
         return _dataclass(hint, value, name)
     if get_origin(hint) is tuple:
@@ -116,6 +121,17 @@ def _tuple(hints: tuple[Any, ...], value: Any, name: str) -> tuple[Any, ...]:
     if len(value) != len(hints):
         raise _wrong(name, f"a list of {len(hints)}", value)
     return tuple(_fit(hint, item, f"{name}.{i}") for i, (hint, item) in enumerate(zip(hints, value, strict=True)))
+
+
+def _objective(value: Any, name: str) -> Any:
+    if not isinstance(value, Mapping):
+        raise _wrong(name, "an object of names and values", value)
+    # Configurations from before there was a choice have no name.
+    settings = {"name": DDAMFNObjective.name, **value}
+    kind = settings.pop("name")
+    if kind not in OBJECTIVES:
+        raise ConfigError(f"{name}.name is one of {', '.join(sorted(OBJECTIVES))}, not {kind!r}")
+    return _dataclass(OBJECTIVES[kind], settings, name)
 
 
 def _dataclass(cls: Any, value: Any, name: str) -> Any:

@@ -1,5 +1,6 @@
 """One training step, and one pass over a split to validate."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ddamfn.models import ModelOutput
-from ddamfn.objectives import DDAMFNObjective, Loss, head_means
+from ddamfn.objectives import Context, Criterion, Loss, head_means
 from ddamfn.train.augment import to_input
 from ddamfn.train.config import Data
 from ddamfn.train.tensorset import TensorSplit
@@ -23,54 +24,56 @@ def mixed_precision(device: torch.device) -> AbstractContextManager[None]:
 
 
 def train_step(
-    network: nn.Module,
-    objective: DDAMFNObjective,
+    network: Callable[[Tensor], ModelOutput],
+    criterion: Criterion,
     optimiser: torch.optim.Optimizer,
     images: Tensor,
     targets: Tensor,
+    context: Context,
     clip_norm: float | None,
-) -> Tensor:
+) -> dict[str, Tensor]:
     """Update the weights once.
 
     Args:
-        network: in training mode.
-        objective: what to lower.
+        network: in training mode, compiled or not.
+        criterion: what to lower.
         optimiser: plain, or SAM, which passes forward and backward twice.
         images: (B, 3, S, S) float, normalised.
         targets: (B, K) float, rows of which sum to 1.
+        context: which pictures these are.
         clip_norm: largest norm of the gradient that updates the weights, None for no limit.
 
     Returns:
-        (5,) float32 on the device: loss, cross-entropy and attention loss times B, pictures answered right, B. Nothing
-        here waits for the device.
+        float32 scalars on the device, to be summed over steps: "loss" and every part of it times B, "right" (pictures
+        answered right), "n" (B). Nothing here waits for the device.
     """
     optimiser.zero_grad(set_to_none=True)
-    output, loss = _backward(network, objective, images, targets)
+    output, loss = _backward(network, criterion, images, targets, context)
     sharpness_aware = hasattr(optimiser, "first_step")
     if sharpness_aware:
         optimiser.first_step(zero_grad=True)  # type: ignore[attr-defined]
-        _backward(network, objective, images, targets)
+        _backward(network, criterion, images, targets, context)
     if clip_norm is not None:
         # SAM's first step has a length of its own, whatever the gradient's; only the second needs a limit.
-        nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
+        nn.utils.clip_grad_norm_((p for group in optimiser.param_groups for p in group["params"]), clip_norm)
     if sharpness_aware:
         optimiser.second_step(zero_grad=True)  # type: ignore[attr-defined]
     else:
         optimiser.step()
-    right = (output.logits.detach().argmax(dim=1) == targets.argmax(dim=1)).sum()
-    size = targets.new_tensor(float(len(targets)))
-    parts = loss.parts
-    return torch.stack(
-        [loss.total.detach() * size, parts["cross_entropy"] * size, parts["attention"] * size, right.float(), size]
-    )
+    output = output.detach()
+    criterion.after_step(output, targets, context)
+    right = (output.logits.argmax(dim=1) == targets.argmax(dim=1)).sum()
+    size = len(targets)
+    sums = {name: part.float() * size for name, part in {"loss": loss.total.detach(), **loss.parts}.items()}
+    return {**sums, "right": right.float(), "n": right.new_tensor(size).float()}
 
 
 def _backward(
-    network: nn.Module, objective: DDAMFNObjective, images: Tensor, targets: Tensor
+    network: Callable[[Tensor], ModelOutput], criterion: Criterion, images: Tensor, targets: Tensor, context: Context
 ) -> tuple[ModelOutput, Loss]:
     with mixed_precision(images.device):
-        output: ModelOutput = network(images)
-    loss = objective(output, targets)
+        output = network(images)
+    loss = criterion(output, targets, context)
     loss.total.backward()
     return output, loss
 
