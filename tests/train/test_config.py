@@ -1,10 +1,12 @@
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from ddamfn.errors import ConfigError
 from ddamfn.faces import Alignment
+from ddamfn.objectives import OBJECTIVES, SCNObjective
 from ddamfn.train import RECIPES, Augment, Data, Optimiser, Phase, Run, Schedule, override, recipe, run_from_dict
 from ddamfn.train.config import MAX_SEED, to_dict
 
@@ -144,3 +146,27 @@ def test_epochs_belong_to_phases_in_turn() -> None:
     assert [run.phase_of(epoch).side_px for epoch in range(3)] == [48, 48, 112]
     with pytest.raises(IndexError):
         run.phase_of(3)
+
+
+@pytest.mark.parametrize("name", sorted(OBJECTIVES))
+def test_a_run_for_any_objective_survives_json(name: str) -> None:
+    run = replace(recipe("ddamfn_quick"), objective=OBJECTIVES[name]())
+    plain = json.loads(json.dumps(to_dict(run)))
+    assert plain["objective"]["name"] == name
+    assert run_from_dict(plain) == run
+
+
+def test_another_objective_begins_with_its_own_numbers() -> None:
+    run = override(recipe("ddamfn_rafdb"), {"objective.name": "scn", "objective.margin": 0.2})
+    assert run.objective == SCNObjective(margin=0.2)
+
+
+def test_an_objective_without_a_name_is_ddamfns() -> None:
+    plain = to_dict(recipe("ddamfn_quick"))
+    del plain["objective"]["name"]
+    assert run_from_dict(plain) == recipe("ddamfn_quick")
+
+
+def test_an_unknown_objective_is_told_in_one_line() -> None:
+    with pytest.raises(ConfigError, match=r"^objective.name is one of cross_entropy, dacl, .*, not 'sum'$"):
+        override(recipe("ddamfn_quick"), {"objective.name": "sum"})

@@ -380,3 +380,21 @@ def test_what_an_objective_learns_and_remembers_is_in_the_checkpoint(
     assert state
     criterion.load_state_dict(state)
     assert set(reporter.rows[0]["train"]) > {"loss", "cross_entropy", "accuracy", "n"}
+
+
+def test_only_full_batches_go_through_the_compiled_network(
+    splits: Splits, make_run: Callable[..., Run], tmp_path: Path, reporter: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def compiled(network: torch.nn.Module, **_: Any) -> Callable[[Tensor], Any]:
+        def call(images: Tensor) -> Any:
+            sizes.append(len(images))
+            return network(images)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    fit(make_run(compile=True, phases__0__batch_size=6, phases__0__epochs=1), *splits, tmp_path / "run", reporter)
+    assert sizes == [6, 6]
+    assert [step[0] for step in reporter.steps] == [6, 6, 4]

@@ -113,7 +113,8 @@ def test_adam_decays_by_the_gradient_and_adamw_beside_it(name: str) -> None:
 def test_sam_descends_by_the_gradient_of_its_neighbourhood() -> None:
     # Foret et al., Eq. 2 and 3: e = rho g / |g|, w <- w - lr * gradient at w + e.
     module = Quadratic()
-    optimiser = build_optimiser(Optimiser(name="sgd", lr=0.1, momentum=0.9, weight_decay=0.0, sam_rho=0.05), module.parameters())
+    config = Optimiser(name="sgd", lr=0.1, momentum=0.9, weight_decay=0.0, sam_rho=0.05)
+    optimiser = build_optimiser(config, module.parameters())
     w, velocity = module.w.detach().clone(), torch.zeros(3, dtype=torch.float64)
     for _ in range(3):
         step(module, optimiser)

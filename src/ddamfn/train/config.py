@@ -217,7 +217,8 @@ def to_dict(config: Any) -> Any:
     if is_dataclass(config):
         plain = {f.name: to_dict(getattr(config, f.name)) for f in fields(config)}
         # An objective's name belongs to its class: it says which one to make when a configuration is read back.
-        return {"name": config.name, **plain} if type(config) in OBJECTIVES.values() else plain
+        kind: Any = type(config)
+        return {"name": kind.name, **plain} if kind in OBJECTIVES.values() else plain
     if isinstance(config, Mapping):
         return {str(key): to_dict(value) for key, value in config.items()}
     if isinstance(config, tuple | list):

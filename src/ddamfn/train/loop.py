@@ -195,8 +195,8 @@ class Trainer:
         save_state(
             {
                 "network": self.network.state_dict(), "average": average, "criterion": self.criterion.state_dict(),
-                "optimiser": optimiser_state(self.optimiser), "epoch": self.epoch, "step": self.step, "seconds": self.seconds, "sums": self.sums,
-                "best": self.best, "last": self.last,
+                "optimiser": optimiser_state(self.optimiser), "epoch": self.epoch, "step": self.step,
+                "seconds": self.seconds, "sums": self.sums, "best": self.best, "last": self.last,
             },
             self.folder.state,
         )  # fmt: skip
