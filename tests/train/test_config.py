@@ -157,8 +157,8 @@ def test_a_run_for_any_objective_survives_json(name: str) -> None:
 
 
 def test_another_objective_begins_with_its_own_numbers() -> None:
-    run = override(recipe("ddamfn_rafdb"), {"objective.name": "scn", "objective.margin": 0.2})
-    assert run.objective == SCNObjective(margin=0.2)
+    run = override(recipe("ddamfn_rafdb"), {"objective.name": "scn", "objective.rank_margin": 0.2})
+    assert run.objective == SCNObjective(rank_margin=0.2)
 
 
 def test_an_objective_without_a_name_is_ddamfns() -> None:
