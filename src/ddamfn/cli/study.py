@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # Written down here because asking the package itself needs PyTorch; a test holds the two together.
 TABLES = ("backbones", "ddan", "heads", "attention-loss", "mixed-kernels", "coordinate-attention")
+METHODS = ("ran", "scn", "dacl", "mvit", "psr", "dan", "transfer", "poster", "ddamfn")
 
 _Build = Callable[[argparse.Namespace, "Run", "str | None"], "Study"]
 
@@ -40,6 +41,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     complexity.set_defaults(run=run_complexity)
     _add_ablation(verbs)
     _add_crossval(verbs)
+    _add_comparison(verbs)
 
 
 def _add_ablation(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -60,6 +62,23 @@ def _add_crossval(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("--groups", choices=("subject",), help="keep every subject on one side")
     _add_common(parser, seeds=1)
     parser.set_defaults(run=lambda args: _run(args, _crossval))
+
+
+def _add_comparison(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = verbs.add_parser(
+        "comparison",
+        help="DDAMFN against other methods",
+        description="Trains every method on the same pictures with the same settings; only network and objective are "
+        "the method's. The figures of the papers and of the slides stand beside ours, in columns of their own.",
+    )
+    parser.add_argument(
+        "--methods", nargs="+", choices=METHODS, metavar="NAME", help="who, beside ddamfn (default: the slides' seven)"
+    )
+    parser.add_argument(
+        "--as-published", action="store_true", help="each paper's own recipe in place of equal conditions"
+    )
+    _add_common(parser, seeds=3)
+    parser.set_defaults(run=lambda args: _run(args, _comparison))
 
 
 def _add_common(parser: argparse.ArgumentParser, *, seeds: int) -> None:
@@ -128,6 +147,19 @@ def _crossval(args: argparse.Namespace, base: "Run", commit: str | None) -> "Stu
         base,
         folds=args.folds,
         grouped=args.groups == "subject",
+        seeds=args.seeds,
+        data=str(args.data.resolve()),
+        commit=commit,
+    )
+
+
+def _comparison(args: argparse.Namespace, base: "Run", commit: str | None) -> "Study":
+    from ddamfn.study import comparison
+
+    return comparison(
+        base,
+        methods=args.methods,
+        as_published=args.as_published,
         seeds=args.seeds,
         data=str(args.data.resolve()),
         commit=commit,
@@ -233,6 +265,9 @@ def _command(args: argparse.Namespace, study: "Study") -> str:
         words = [*words, "--table", args.table]
     if "folds" in args:
         words = [*words, "--folds", str(args.folds), *(["--groups", args.groups] if args.groups else [])]
+    if "methods" in args:
+        words += ["--methods", *args.methods] if args.methods else []
+        words += ["--as-published"] if args.as_published else []
     words = [*words, "--data", "ROOT", "--seeds", str(args.seeds), *(["--recipe", args.recipe] if args.recipe else [])]
     for assignment in args.assignments:
         words = [*words, "--set", assignment]
