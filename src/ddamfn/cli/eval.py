@@ -10,6 +10,8 @@ from ddamfn.cli.data import KINDS, RULES
 from ddamfn.cli.parser import positive_integer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ddamfn.cli.progress import Bar
     from ddamfn.data import Dataset
     from ddamfn.evaluate.logit_table import LogitTable
@@ -28,7 +30,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--data", metavar="ROOT", required=True, help="a data set in its own layout, or prepared")
     parser.add_argument("--split", default="test", help="split to score (default: test)")
     parser.add_argument(
-        "--rule", choices=RULES, default="majority", help="how votes become a label (default: majority)"
+        "--rule",
+        nargs="+",
+        choices=RULES,
+        default=["majority"],
+        metavar="RULE",
+        help=f"how votes become a label, one report each: {', '.join(RULES)} (default: majority)",
     )
     parser.add_argument("--kind", choices=KINDS, help="the data set's layout, where it is not recognised")
     parser.add_argument(
@@ -36,8 +43,22 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         action="store_true",
         help="score also without pictures that stand in train, exactly or nearly (always done for FERPlus)",
     )
-    parser.add_argument("--format", choices=("table", "json"), default="table", help="of the report (default: table)")
-    parser.add_argument("--output", metavar="DIR", help="write scores.json, predictions.csv and plots there")
+    parser.add_argument(
+        "--flip",
+        action="store_true",
+        help="report, apart, also what averaging with the mirrored face scores (predict does not do this)",
+    )
+    parser.add_argument(
+        "--format",
+        choices=("table", "json"),
+        default="table",
+        help="of the report; json of several rules is a list (default: table)",
+    )
+    parser.add_argument(
+        "--output",
+        metavar="DIR",
+        help="write scores.json, predictions.csv and plots there, of several rules each into a folder of its own",
+    )
     parser.add_argument("--record", action="store_true", help="also write the scores into the weights' card")
     parser.add_argument(
         "--workers", type=positive_integer, metavar="N", help="threads that detect (default: all cores)"
@@ -61,47 +82,61 @@ def run(args: argparse.Namespace) -> int:
 
     classifier = Classifier(args.weights)
     with Bar(quiet=args.quiet) as bar:
-        table, dataset = _predict(classifier, args, bar)
-    cleaned = _without_twins(table, dataset, args)
-    report = Report(classifier.card.name, table, cleaned, classifier.card)
-    print(json.dumps(report.to_dict(), indent=2) if args.format == "json" else report.text(), end="")
+        tables, dataset = _predict(classifier, args, bar)
+    name, card = classifier.card.name, classifier.card
+    twins = _twins_in_train(tables, dataset, args)
+    reports = [Report(name, table, None if twins is None else table.without(twins), card) for table in tables]
     if args.format == "json":
-        print()
+        scores = [report.to_dict() for report in reports]
+        print(json.dumps(scores[0] if len(scores) == 1 else scores, indent=2))
+    else:
+        print("\n".join(report.text() for report in reports), end="")
     if args.output is not None:
-        _write(report, Path(args.output))
+        for report in reports:
+            _write(report, Path(args.output) / (report.rule if len(reports) > 1 else ""))
     if args.record:
-        _record(report, args.weights)
-    return 1 if table.unreadable else 0
+        for report in reports:
+            _record(report, args.weights)
+    return 1 if any(table.unreadable for table in tables) else 0
 
 
-def _predict(classifier: "Classifier", args: argparse.Namespace, bar: "Bar") -> "tuple[LogitTable, Dataset | None]":
-    """Fill the table; also return the data set if its pictures are at hand, for a search of twins."""
+def _predict(
+    classifier: "Classifier", args: argparse.Namespace, bar: "Bar"
+) -> "tuple[Sequence[LogitTable], Dataset | None]":
+    """Fill a table a rule; also return the data set if its pictures are at hand, for a search of twins."""
     from ddamfn.data.opening import open_dataset
-    from ddamfn.evaluate.predict import predict_prepared, predict_split
+    from ddamfn.evaluate.predict import predict_prepared_rules, predict_rules
     from ddamfn.preparation import load_prepared
     from ddamfn.preparation.prepared import CARD_NAME
 
+    # A rule that is named twice is meant once; without votes every rule is the same.
+    rules, flip = list(dict.fromkeys(args.rule)), args.flip
     if (Path(args.data) / CARD_NAME).is_file():
-        return predict_prepared(classifier, load_prepared(args.data), args.split, args.rule, progress=bar), None
+        prepared = load_prepared(args.data)
+        rules = rules if prepared.votes else rules[:1]
+        return predict_prepared_rules(classifier, prepared, args.split, rules, mirrored=flip, progress=bar), None
     dataset = open_dataset(args.data, args.kind)
-    table = predict_split(classifier, dataset, args.split, args.rule, workers=args.workers, progress=bar)
-    return table, dataset
+    rules, workers = rules if dataset.card.votes else rules[:1], args.workers
+    tables = predict_rules(classifier, dataset, args.split, rules, mirrored=flip, workers=workers, progress=bar)
+    return tables, dataset
 
 
-def _without_twins(table: "LogitTable", dataset: "Dataset | None", args: argparse.Namespace) -> "LogitTable | None":
-    """Leave out pictures that stand in train: by the shipped list, or by a search if asked for."""
+def _twins_in_train(
+    tables: "Sequence[LogitTable]", dataset: "Dataset | None", args: argparse.Namespace
+) -> set[str] | None:
+    """Names of pictures that also stand in train: by the shipped list, or by a search if asked for; else None."""
     from ddamfn.data.duplicates import KINDS, known_twins, twins
     from ddamfn.errors import UsageError
 
     # The list names pictures of the official split; another copy may use the same names for other pictures.
-    listed = known_twins(table.dataset, KINDS) if table.official else set()
+    listed = known_twins(tables[0].dataset, KINDS) if any(table.official for table in tables) else set()
     if listed:
-        return table.without(listed)
+        return set(listed)
     if not args.duplicate_free:
         return None
     if dataset is None:
         raise UsageError("--duplicate-free compares the pictures themselves: give the data set, not a prepared one")
-    return table.without(twins(dataset, near=True, workers=args.workers))
+    return set(twins(dataset, near=True, workers=args.workers))
 
 
 def _record(report: "Report", weights: str | None) -> None:
@@ -113,7 +148,8 @@ def _record(report: "Report", weights: str | None) -> None:
     network, card = find_weights(weights)
     score = {"date": datetime.now(UTC).date().isoformat(), **report.to_dict()}
     # What the card itself says elsewhere, or what is empty, is left out.
-    for name in ("weights", "temperature", "unanswerable_classes", "unasked_labels", "unreadable", "abstention"):
+    optional = ("unanswerable_classes", "unasked_labels", "unreadable", "abstention", "flip_averaged")
+    for name in ("weights", "temperature", *optional):
         if not score[name] or name in ("weights", "temperature"):
             del score[name]
     write_card(card.with_score(score), network.with_name(f"{network.stem}.json"))

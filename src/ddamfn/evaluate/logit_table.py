@@ -31,6 +31,7 @@ class LogitTable:
         unasked: labels of the network that the set does not have; they are left out before an answer is chosen.
         official: whether this is the whole official evaluation split.
         official_message: why it is or is not.
+        mirrored: (N, K) like `logits`, of the same crops with left and right exchanged; None if they were not seen.
     """
 
     dataset: str
@@ -49,6 +50,7 @@ class LogitTable:
     unasked: tuple[str, ...]
     official: bool
     official_message: str
+    mirrored: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -63,6 +65,18 @@ class LogitTable:
             self.logits, self.targets, self.classes, rule=self.rule or "majority", temperature=self.temperature
         )
 
+    def flip_averaged(self) -> "LogitTable":
+        """The same table with the mean of each face's logits and its mirrored self's: twice the work a face.
+
+        Prediction does not do this, so its score stands apart from that of the weights.
+
+        Raises:
+            UsageError: if the mirrored faces were not seen.
+        """
+        if self.mirrored is None:
+            raise UsageError("the mirrored faces were not classified: predict with mirrored=True")
+        return replace(self, logits=((self.logits + self.mirrored) / 2).astype(np.float32), mirrored=None)
+
     def without(self, keys: Collection[str]) -> "LogitTable":
         """The same table without these pictures; it is no official split any more, unless none of them is in it."""
         gone = set(keys)
@@ -75,6 +89,7 @@ class LogitTable:
             logits=self.logits[rows],
             targets=self.targets[rows],
             found=self.found[rows],
+            mirrored=None if self.mirrored is None else self.mirrored[rows],
             official=False,
             official_message=f"{self.split} without {len(self) - len(rows):,} pictures that also stand in train",
         )

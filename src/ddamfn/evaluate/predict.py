@@ -14,6 +14,7 @@ from ddamfn.data.dataset import Dataset, Sample
 from ddamfn.data.doctor import count_pictures, judge_official_test
 from ddamfn.data.pictures import FilePictures
 from ddamfn.errors import UnreadableImage, UsageError
+from ddamfn.evaluate.answers import Answers
 from ddamfn.evaluate.logit_table import LogitTable, to_classes
 from ddamfn.faces import NETWORK_SHA256, Alignment, RetinaFace
 from ddamfn.preparation import Prepared
@@ -54,32 +55,51 @@ def predict_split(
         DataError: if there is no such split.
         UsageError: if the rule is unknown, or the network knows none of the set's classes.
     """
+    (table,) = predict_rules(classifier, dataset, split, (rule,), workers=workers, progress=progress)
+    return table
+
+
+def predict_rules(
+    classifier: Classifier,
+    dataset: Dataset,
+    split: str,
+    rules: Sequence[str],
+    *,
+    mirrored: bool = False,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[LogitTable, ...]:
+    """Do as `predict_split`, under several vote rules: a picture that more than one keeps is still read once.
+
+    Args:
+        classifier: the weights; faces are aligned as their card says.
+        dataset: the set.
+        split: name of the split.
+        rules: some of `ddamfn.data.RULES`, one table each.
+        mirrored: classify each face a second time, left and right exchanged; see `LogitTable.flip_averaged`.
+        workers: threads that decode and detect; one a core when None.
+        progress: called after every chunk of pictures.
+
+    Raises:
+        DataError: if there is no such split.
+        UsageError: if a rule is unknown, or the network knows none of the set's classes.
+    """
     part = dataset.select(split)
-    keep, targets = part.targets(rule)
+    keep = np.any([part.targets(rule)[0] for rule in rules], axis=0)
     chosen = [sample for sample, kept in zip(part.samples, keep, strict=True) if kept]
-    alignment = alignment_of(classifier)
-    logits: list[NDArray[np.float32]] = []
-    outcomes: list[Outcome] = []
-    for chunk in _prepare(part, chosen, alignment, workers or os.cpu_count() or 1):
+    answers, outcomes = Answers.none(classifier, mirrored), []
+    for chunk in _prepare(part, chosen, alignment_of(classifier), workers or os.cpu_count() or 1):
         crops = [pixels for _, pixels in chunk if pixels is not None]
         if crops:
-            logits.append(classifier.classify(np.stack(crops))[0])
+            answers.add(classifier, np.stack(crops))
         outcomes += [outcome for outcome, _ in chunk]
         if progress is not None:
             progress(len(outcomes), len(chosen))
-    readable = np.array([not outcome.error for outcome in outcomes], dtype=np.bool_)
+    for sample, outcome in zip(chosen, outcomes, strict=True):
+        if not outcome.error:
+            answers.name(sample.key, outcome.found)
     broken = {s.key: o.error for s, o in zip(chosen, outcomes, strict=True) if o.error}
-    return _table(
-        classifier,
-        dataset,
-        split,
-        rule,
-        broken,
-        keys=tuple(s.key for s, fine in zip(chosen, readable, strict=True) if fine),
-        logits=np.concatenate(logits) if logits else np.zeros((0, len(classifier.card.labels)), np.float32),
-        targets=targets[keep][readable],
-        found=np.array([o.found for o in outcomes if not o.error], dtype=np.bool_),
-    )
+    return tuple(_table(classifier, dataset, split, rule, broken, answers) for rule in rules)
 
 
 def predict_prepared(
@@ -104,25 +124,50 @@ def predict_prepared(
         UsageError: if the crops were aligned in another way, the rule is unknown, or the network knows none of the
         classes.
     """
+    (table,) = predict_prepared_rules(classifier, prepared, split, (rule,), progress=progress)
+    return table
+
+
+def predict_prepared_rules(
+    classifier: Classifier,
+    prepared: Prepared,
+    split: str,
+    rules: Sequence[str],
+    *,
+    mirrored: bool = False,
+    progress: Progress | None = None,
+) -> tuple[LogitTable, ...]:
+    """Do as `predict_prepared`, under several vote rules: a crop that more than one keeps is still classified once.
+
+    Args:
+        classifier: the weights.
+        prepared: crops that were aligned as the weights' card says.
+        split: name of the split.
+        rules: as in `predict_rules`.
+        mirrored: as in `predict_rules`.
+        progress: called after every chunk of pictures.
+
+    Raises:
+        DataError: if there is no such split or its files are damaged.
+        UsageError: if the crops were aligned in another way, a rule is unknown, or the network knows none of the
+        classes.
+    """
     check_alignment(classifier, prepared)
-    part = prepared.split(split, rule)
-    logits = []
-    for start in range(0, len(part), _CHUNK):
-        logits.append(classifier.classify(part.crops[start : start + _CHUNK])[0])
-        if progress is not None:
-            progress(min(start + _CHUNK, len(part)), len(part))
+    parts = [prepared.split(split, rule) for rule in rules]
+    total = len({key for part in parts for key in part.keys})
+    answers = Answers.none(classifier, mirrored)
+    for part in parts:
+        rows = [row for row, key in enumerate(part.keys) if key not in answers.rows]
+        for start in range(0, len(rows), _CHUNK):
+            chunk = rows[start : start + _CHUNK]
+            answers.add(classifier, part.crops[chunk])
+            for row in chunk:
+                answers.name(part.keys[row], bool(part.found[row]))
+            if progress is not None:
+                progress(len(answers.rows), total)
     broken = {row.key: row.outcome.error for row in prepared.manifest() if row.split == split and row.outcome.error}
-    return _table(
-        classifier,
-        prepared_samples(prepared),
-        split,
-        rule,
-        broken,
-        keys=tuple(part.keys),
-        logits=np.concatenate(logits) if logits else np.zeros((0, len(classifier.card.labels)), np.float32),
-        targets=part.targets,
-        found=part.found,
-    )
+    samples = prepared_samples(prepared)
+    return tuple(_table(classifier, samples, split, rule, broken, answers) for rule in rules)
 
 
 def check_alignment(classifier: Classifier, prepared: Prepared) -> None:
@@ -153,22 +198,18 @@ def prepared_samples(prepared: Prepared) -> Dataset:
 
 
 def _table(
-    classifier: Classifier,
-    dataset: Dataset,
-    split: str,
-    rule: str,
-    broken: Mapping[str, str],
-    *,
-    keys: tuple[str, ...],
-    logits: NDArray[np.float32],
-    targets: NDArray[np.float32],
-    found: NDArray[np.bool_],
+    classifier: Classifier, dataset: Dataset, split: str, rule: str, broken: Mapping[str, str], answers: Answers
 ) -> LogitTable:
     """Put a table together: columns by name, and whether it is the official split. `broken` is key -> reason."""
     labels, classes = classifier.card.labels, dataset.classes
-    official, message = _judge(dataset, split, rule, broken)
     part = dataset.select(split)
-    kept = {sample.key for sample, keep in zip(part.samples, part.targets(rule)[0], strict=True) if keep}
+    keep, targets = part.targets(rule)
+    kept = [part.samples[row].key for row in np.flatnonzero(keep)]
+    readable = np.array([key in answers.rows for key in kept], dtype=np.bool_)
+    rows = [answers.rows[key] for key in kept if key in answers.rows]
+    unreadable = {key: broken[key] for key in kept if key in broken}
+    official, message = _judge(dataset, split, rule, broken)
+    mirrored = None if answers.mirrored is None else np.concatenate(answers.mirrored)[rows]
     return LogitTable(
         dataset=dataset.card.name,
         title=dataset.card.title,
@@ -176,16 +217,17 @@ def _table(
         split=split,
         rule=rule if dataset.card.votes else None,
         classes=classes,
-        keys=keys,
-        logits=to_classes(logits, labels, classes),
-        targets=targets,
-        found=found,
+        keys=tuple(key for key in kept if key in answers.rows),
+        logits=to_classes(np.concatenate(answers.logits)[rows], labels, classes),
+        targets=targets[keep][readable],
+        found=np.array(answers.found, dtype=np.bool_)[rows],
         temperature=classifier.card.temperature,
-        unreadable={key: reason for key, reason in broken.items() if key in kept},
+        unreadable=unreadable,
         unanswerable=tuple(name for name in classes if name not in labels),
         unasked=tuple(name for name in labels if name not in classes),
         official=official,
         official_message=message,
+        mirrored=None if mirrored is None else to_classes(mirrored, labels, classes),
     )
 
 

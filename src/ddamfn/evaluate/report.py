@@ -3,7 +3,7 @@
 import csv
 import io
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ddamfn.evaluate.abstention import Kept, kept_precisions
 from ddamfn.evaluate.logit_table import LogitTable
-from ddamfn.evaluate.metrics import Floats, softmax
+from ddamfn.evaluate.metrics import Floats, paired_drop, softmax
 from ddamfn.evaluate.scores import Scores, resolve_targets
 from ddamfn.weights import Card
 
@@ -65,6 +65,21 @@ class Report:
             "duplicate_free": None
             if cleaned is None
             else {"removed": len(self.table) - len(cleaned), **self._scores_dict(cleaned)},
+            "flip_averaged": self.flip_averaged(),
+        }
+
+    def flip_averaged(self) -> dict[str, Any] | None:
+        """What averaging with the mirrored face scores, apart; None if mirrored faces were not classified.
+
+        Besides the scores of the whole split: `gain` in accuracy over the plain answers, -1..1, its paired interval
+        `gain_ci95`, and `duplicate_free`, which is None where the report has none.
+        """
+        if self.table.mirrored is None:
+            return None
+        cleaned = self.duplicate_free
+        return {
+            **_flip_scores(self.table),
+            "duplicate_free": None if cleaned is None or cleaned.mirrored is None else _flip_scores(cleaned),
         }
 
     def _scores_dict(self, table: LogitTable) -> dict[str, Any]:
@@ -90,6 +105,10 @@ class Report:
         tables = [self.table] if self.duplicate_free is None else [self.table, self.duplicate_free]
         scored = [table.scores() for table in tables]
         lines = [*self._head(), "", *_columns(_score_rows(scored, self._titles())), "", *_matrix(scored[0])]
+        averaged = self.flip_averaged()
+        if averaged is not None:
+            lines += ["", "averaged with the mirrored face, reported apart (predict does not do this):"]
+            lines += _columns(_flip_rows([part for part in (averaged, averaged["duplicate_free"]) if part]))
         kept = self.kept()
         if self.card is not None and self.card.calibration is not None and kept:
             chosen_on = f"thresholds from {self.card.calibration['n']:,} validation pictures"
@@ -117,6 +136,14 @@ class Report:
         if table.unasked:
             lines.append(f"the network also knows {', '.join(table.unasked)}, which the set lacks: not asked for")
         return [part for line in lines for part in textwrap.wrap(line, _WIDTH, subsequent_indent="  ")]
+
+
+def _flip_scores(table: LogitTable) -> dict[str, Any]:
+    averaged = table.flip_averaged()
+    before, after = confidence_and_correct(table)[1], confidence_and_correct(averaged)[1]
+    gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
+    gain, interval = paired_drop(gained, lost, len(table))
+    return {**averaged.scores().to_dict(), "gain": gain, "gain_ci95": list(interval)}
 
 
 def predictions_csv(table: LogitTable, twins: LogitTable | None = None) -> str:
@@ -179,6 +206,22 @@ def _kept_rows(kept: Sequence[Kept]) -> list[list[str]]:
         right = [_percent(entry.precision), f"{entry.correct:,}/{entry.answered:,}"]
         rows.append([f"{entry.asked:g}", f"{entry.threshold:.3f}", *answered, *right, ends])
     return rows
+
+
+def _flip_rows(parts: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Rows of cells like `_score_rows`: a column for the whole split, and one without twins where there is one."""
+
+    def span(ends: Sequence[float]) -> str:
+        return " - ".join(f"{100 * end:.2f}" for end in ends)
+
+    return [
+        ["accuracy", *(c for p in parts for c in (_percent(p["accuracy"]), f"{p['correct']:,}/{p['n']:,}"))],
+        ["  95 % interval", *(c for p in parts for c in ("", span(p["ci95"])))],
+        ["  gain in points", *(c for p in parts for c in (f"{100 * p['gain']:+.2f}", span(p["gain_ci95"])))],
+        ["mean class accuracy", *(c for p in parts for c in (_percent(p["mean_class_accuracy"]), ""))],
+        ["macro-F1", *(c for p in parts for c in (_percent(p["macro_f1"]), ""))],
+        ["calibration error", *(c for p in parts for c in (_percent(p["ece"]), "15 bins"))],
+    ]
 
 
 def _matrix(scores: Scores) -> list[str]:
