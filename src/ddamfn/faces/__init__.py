@@ -4,7 +4,7 @@ Coordinates are continuous pixels throughout: the picture's upper left corner is
 the centre of the first pixel is (0.5, 0.5). Nothing here needs PyTorch or OpenCV.
 """
 
-from ddamfn.faces.align import Crop, align, plain_resize, similarity
+from ddamfn.faces.align import Crop, align, plain_resize, similarity, warp
 from ddamfn.faces.appearance import Appearance, apply_appearance, normalise
 from ddamfn.faces.decode import decode
 from ddamfn.faces.retinaface import NETWORK_SHA256, Detection, RetinaFace
@@ -24,4 +24,5 @@ __all__ = [
     "normalise",
     "plain_resize",
     "similarity",
+    "warp",
 ]

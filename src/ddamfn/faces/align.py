@@ -85,7 +85,41 @@ def align(image: NDArray[np.uint8], landmarks: ArrayLike, alignment: Alignment) 
     points = np.asarray(landmarks, dtype=np.float64)
     candidates = [(similarity(points, pose), pose) for pose in alignment.points()]
     matrix = min(candidates, key=lambda candidate: _distance(points, *candidate))[0]
-    return Crop(_cut(image, matrix, alignment.side_px), matrix)
+    return Crop(warp(image, matrix, alignment.side_px), matrix)
+
+
+def warp(image: NDArray[np.uint8], matrix: NDArray[np.float64], side_px: int) -> NDArray[np.uint8]:
+    """Render a square crop; shrinking is antialiased, and outside the picture its edge pixels are repeated.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        matrix: (2, 3) similarity that takes (x, y, 1) of the picture to the crop, both in pixels.
+        side_px: S.
+
+    Returns:
+        (S, S, 3) uint8 RGB.
+    """
+    # The region that is needed is zoomed to twice the crop's scale, its edges repeated; then it is turned, and halved.
+    back = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))
+    corners = back[:2] @ [[0, side_px, 0, side_px], [0, 0, side_px, side_px], [1, 1, 1, 1]]
+    scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
+    zoom = min(scale * _OVERSAMPLING, _MAX_ZOOM)
+
+    columns = _Axis.plan(corners[0].min(), corners[0].max(), image.shape[1], zoom)
+    rows = _Axis.plan(corners[1].min(), corners[1].max(), image.shape[0], zoom)
+    zoomed = _zoom(image, columns, rows)
+
+    # Pillow's affine transform asks where in the source a pixel of the result lies.
+    to_zoomed = np.array([[columns.zoom, 0, columns.offset], [0, rows.zoom, rows.offset], [0, 0, 1]])
+    large = side_px * _OVERSAMPLING
+    coefficients = to_zoomed @ back @ np.diag([1 / _OVERSAMPLING, 1 / _OVERSAMPLING, 1])
+    turned = zoomed.transform(
+        (large, large),
+        Image.Transform.AFFINE,
+        tuple(float(value) for value in coefficients[:2].ravel()),
+        Image.Resampling.BICUBIC,
+    )
+    return np.array(turned.resize((side_px, side_px), Image.Resampling.BICUBIC))
 
 
 def plain_resize(image: NDArray[np.uint8], alignment: Alignment) -> Crop:
@@ -125,30 +159,6 @@ def _check_spread(centred: NDArray[np.complex128]) -> None:
 def _distance(points: NDArray[np.float64], matrix: NDArray[np.float64], pose: NDArray[np.float64]) -> float:
     moved = points @ matrix[:, :2].T + matrix[:, 2]
     return float(np.linalg.norm(moved - pose, axis=1).sum())
-
-
-def _cut(image: NDArray[np.uint8], matrix: NDArray[np.float64], side_px: int) -> NDArray[np.uint8]:
-    """Render the crop: zoom the region that it needs to twice the crop's scale, repeat the edges, turn, and halve."""
-    back = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))
-    corners = back[:2] @ [[0, side_px, 0, side_px], [0, 0, side_px, side_px], [1, 1, 1, 1]]
-    scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
-    zoom = min(scale * _OVERSAMPLING, _MAX_ZOOM)
-
-    columns = _Axis.plan(corners[0].min(), corners[0].max(), image.shape[1], zoom)
-    rows = _Axis.plan(corners[1].min(), corners[1].max(), image.shape[0], zoom)
-    zoomed = _zoom(image, columns, rows)
-
-    # Pillow's affine transform asks where in the source a pixel of the result lies.
-    to_zoomed = np.array([[columns.zoom, 0, columns.offset], [0, rows.zoom, rows.offset], [0, 0, 1]])
-    large = side_px * _OVERSAMPLING
-    coefficients = to_zoomed @ back @ np.diag([1 / _OVERSAMPLING, 1 / _OVERSAMPLING, 1])
-    turned = zoomed.transform(
-        (large, large),
-        Image.Transform.AFFINE,
-        tuple(float(value) for value in coefficients[:2].ravel()),
-        Image.Resampling.BICUBIC,
-    )
-    return np.array(turned.resize((side_px, side_px), Image.Resampling.BICUBIC))
 
 
 @dataclass(frozen=True, slots=True)
