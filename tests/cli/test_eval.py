@@ -50,10 +50,55 @@ def test_table_names_rule_and_number(root: Path, stand_in_weights: Path, capsys:
     assert "/16" in out
 
 
+def test_several_rules_are_reported_each_with_its_number(
+    root: Path, stand_in_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    votes = root.parent / "votes"
+    shutil.copytree(root, votes)
+    label = votes / "FER2013Test" / "label.csv"
+    lines = label.read_text().splitlines()
+    # Four of ten votes are no majority, and still the most.
+    torn = [line.rsplit(",", 10)[0] + ",4,3,3,0,0,0,0,0,0,0" for line in lines[:3]]
+    label.write_text("\n".join(torn + lines[3:]) + "\n")
+    options = ("--weights", stand_in_weights, "--data", votes, "--quiet")
+    both = (*options, "--rule", "majority", "argmax", "majority")
+    scores = json.loads(evaluate(capsys, *both, "--format", "json", "--output", tmp_path)[1])
+    assert [(entry["rule"], entry["n"]) for entry in scores] == [("majority", 13), ("argmax", 16)]
+    assert scores[1] == json.loads(evaluate(capsys, *options, "--rule", "argmax", "--format", "json")[1])
+    assert json.loads((tmp_path / "argmax" / "scores.json").read_text()) == scores[1]
+    assert (tmp_path / "majority" / "predictions.csv").is_file()
+    text = evaluate(capsys, *both)[1]
+    assert text.index("rule majority, N = 13") < text.index("rule argmax, N = 16")
+    assert text.count("95 % interval") == 2
+
+
+def test_flip_averaging_is_reported_apart_and_changes_no_other_figure(
+    root: Path, stand_in_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for suffix in (".onnx", ".json"):
+        shutil.copy(stand_in_weights.with_suffix(suffix), tmp_path)
+    weights = tmp_path / stand_in_weights.name
+    options = ("--weights", weights, "--data", root, "--split", "train", "--quiet")
+    plain = json.loads(evaluate(capsys, *options, "--format", "json")[1])
+    both = json.loads(evaluate(capsys, *options, "--format", "json", "--flip")[1])
+    averaged = both["flip_averaged"]
+    assert plain["flip_averaged"] is None
+    assert {**both, "flip_averaged": None} == plain
+    assert averaged["n"] == plain["n"]
+    assert averaged["gain"] == pytest.approx(averaged["accuracy"] - plain["accuracy"])
+    text = evaluate(capsys, *options, "--flip", "--record")[1]
+    apart = text.index("averaged with the mirrored face, reported apart")
+    assert text.index("recall of") < apart < text.index("gain in points")
+    (score,) = read_card(weights.with_suffix(".json")).scores
+    assert (score["accuracy"], score["correct"]) == (plain["accuracy"], plain["correct"])
+    assert score["flip_averaged"]["correct"] == averaged["correct"]
+
+
 def test_prepared_set_scores_the_same(
     root: Path, stand_in_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ("--weights", stand_in_weights, "--split", "val", "--format", "json", "--quiet")
+    options = (*options, "--rule", "majority", "argmax", "--flip")
     raw = evaluate(capsys, "--data", root, *options)
     prepared = tmp_path / "prepared"
     assert main(["data", "prepare", str(root), str(prepared), "--template", "arcface", "--workers", "1"]) == 0

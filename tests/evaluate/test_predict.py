@@ -10,8 +10,9 @@ import pytest
 from ddamfn.data import Dataset, open_dataset
 from ddamfn.data.synthetic import write_drawn_folder, write_drawn_rafdb
 from ddamfn.errors import DataError, UsageError
+from ddamfn.evaluate.face_source import faces_of_dataset
 from ddamfn.evaluate.logit_table import LogitTable, to_classes
-from ddamfn.evaluate.predict import predict_prepared, predict_split
+from ddamfn.evaluate.predict import alignment_of, predict_prepared, predict_rules, predict_split
 from ddamfn.faces import Alignment, RetinaFace
 from ddamfn.labels import EXPRESSIONS
 from ddamfn.preparation import prepare
@@ -116,6 +117,24 @@ def test_rule_decides_which_pictures_count(classifier: Classifier, drawn_ferplus
         kept = int(dataset.select("val").targets(rule)[0].sum())
         table = predict_split(classifier, dataset, "val", rule)
         assert (table.rule, len(table)) == (rule, kept)
+
+
+def test_mirrored_faces_are_averaged_logit_by_logit(classifier: Classifier, drawn_ferplus: Path) -> None:
+    dataset = open_dataset(drawn_ferplus)
+    (table,) = predict_rules(classifier, dataset, "val", ("majority",), mirrored=True, workers=1)
+    plain = predict_split(classifier, dataset, "val", workers=1)
+    np.testing.assert_array_equal(table.logits, plain.logits)
+    source = faces_of_dataset(dataset, "val", "majority", alignment_of(classifier))
+    faces = [(row, source.read(row)) for row in range(len(source))]
+    rows = [row for row, face in faces if face is not None]
+    crops = np.stack([face.crop[:, ::-1] for _, face in faces if face is not None])
+    averaged = table.flip_averaged()
+    expected = (plain.logits[rows] + classifier.classify(np.ascontiguousarray(crops))[0]) / 2
+    np.testing.assert_allclose(averaged.logits[rows], expected, atol=1e-6)
+    assert np.abs(averaged.logits - plain.logits).max() > 1e-3
+    assert len(table.without([table.keys[0]]).flip_averaged()) == len(table) - 1
+    with pytest.raises(UsageError, match="mirrored"):
+        plain.flip_averaged()
 
 
 def test_columns_are_matched_by_name() -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from ddamfn.evaluate.perturbations import LEVELS
 from ddamfn.evaluate.plots import plot_robustness
-from ddamfn.evaluate.robustness_report import FlipRate, LevelResult, Robustness, markdown
+from ddamfn.evaluate.robustness_report import FlipRate, LevelResult, Robustness, judge, markdown
 from ddamfn.evaluate.scores import Scores, score
 
 CLASSES = ("neutral", "happiness")
@@ -30,7 +30,8 @@ def result(mild: int) -> Robustness:
     ]
     flips = FlipRate("2 px a point", 5, 200, 31, 0.031, (0.02, 0.042), 17)
     return Robustness(
-        weights="w", title="FERPlus", note="votes from somewhere; more", split="test", rule="majority", total=3137,
+        weights="w", sha256="f" * 64, title="FERPlus", note="votes from somewhere; more", split="test",
+        rule="majority", total=3137,
         chosen=210, faceless=9, unreadable=1, seed=3, clean=scores(180), levels=tuple(levels), flips=flips,
         skipped={"grey": "all pictures are grey already"},
     )  # fmt: skip
@@ -43,14 +44,20 @@ def test_page_says_on_what_and_how_many() -> None:
     assert "accuracy 90.00 % (180/200, 85.1 to 93.4)" in text
     assert "![accuracy under each change, mild to severe](chart.png)" in text
     assert "31 of 1,000 answers differ from the unchanged face's, 3.10 % (2.0 to 4.2); 17 of 200 faces" in text
-    assert "Not measured: grey (all pictures are grey already)." in text
+    assert "| grey |  |  |  |  | not measured: all pictures are grey already |" in text
     assert "![" not in markdown(result(178))
 
 
+def tables(text: str) -> list[list[list[str]]]:
+    """Cells of every table of a page, without its two lines of heading."""
+    found = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
+    for rows in found:
+        assert len({row.count("|") for row in rows}) == 1
+    return [[[cell.strip() for cell in row.split("|")[1:-1]] for row in rows[2:]] for rows in found]
+
+
 def test_table_has_a_row_a_level_with_n_and_intervals() -> None:
-    rows = [line.split("|")[1:-1] for line in markdown(result(178)).splitlines() if line.startswith("|")]
-    assert len({len(row) for row in rows}) == 1
-    cells = [[cell.strip() for cell in row] for row in rows[2:]]
+    _, cells = tables(markdown(result(178)))
     assert len(cells) == 6
     assert cells[0] == [
         "blur", "mild", "blur mild", "89.00", "178/200", "83.9 to 92.6", "89.00", "1.00", "-1.0 to 20.0", "89.0",
@@ -58,20 +65,48 @@ def test_table_has_a_row_a_level_with_n_and_intervals() -> None:
     assert [row[0] for row in cells] == ["blur", "", "", "noise", "", ""]
 
 
-def test_verdict_is_about_mild_levels_and_can_be_failed() -> None:
-    fine, poor = markdown(result(174)), markdown(result(173))
-    assert "**No mild level of 2 loses more than 3 points**; the most is 3.00 (blur)." in fine
-    assert "**1 of 2 mild levels lose more than 3 points**: blur (3.50)." in poor
-    assert [entry.perturbation for entry in result(173).over_limit()] == ["blur"]
-    assert result(174).over_limit() == ()
-    assert "flips under 3.10 % of the jitters of 2 px a point, within the 5 % allowed" in fine
-    flips = result(174).flips
+@pytest.mark.parametrize(
+    ("figure", "interval", "verdict"),
+    [
+        (0.01, (-0.01, 0.03), "holds"),
+        (0.03, (0.0, 0.031), "holds, not proven"),
+        (0.031, (0.03, 0.05), "over, may be chance"),
+        (0.05, (0.031, 0.07), "fails"),
+    ],
+)
+def test_chance_is_neither_called_success_nor_failure(
+    figure: float, interval: tuple[float, float], verdict: str
+) -> None:
+    assert judge(figure, interval, 0.03) == verdict
+
+
+def test_every_mild_level_and_the_flips_get_a_verdict() -> None:
+    measured = result(173)
+    verdicts, _ = tables(markdown(measured))
+    assert verdicts[0] == ["blur", "blur mild", "drop 3.50", "-1.0 to 20.0", "3", "over, may be chance"]
+    assert verdicts[1] == ["noise", "noise mild", "drop 0.50", "-1.0 to 20.0", "3", "holds, not proven"]
+    assert verdicts[2] == ["landmark jitter", "2 px a point, 5 draws", "flips 3.10", "2.0 to 4.2", "5", "holds"]
+    assert measured.verdicts() == tuple(row[5] for row in verdicts[:3])
+    assert "Of 3 figures: **1 holds; 1 holds, not proven; 1 over, may be chance**." in markdown(measured)
+    assert [entry.verdict for entry in measured.levels[1:3]] == [None, None]
+
+
+def test_what_fails_is_marked() -> None:
+    measured = result(160)
+    proven = replace(measured.levels[0], drop_ci95=(0.06, 0.14))
+    flips = measured.flips
     assert flips is not None
-    assert "**over** the 5 % allowed" in markdown(replace(result(174), flips=replace(flips, rate=0.051)))
+    worse = replace(measured, levels=(proven, *measured.levels[1:]), flips=replace(flips, rate=0.08, ci95=(0.06, 0.1)))
+    verdicts, _ = tables(markdown(worse))
+    assert (verdicts[0][5], verdicts[2][5]) == ("**fails**", "**fails**")
+    assert worse.verdicts() == ("fails", "holds, not proven", "fails")
+    assert worse.to_dict()["levels"][0]["verdict"] == "fails"
 
 
 def test_page_without_jitter_says_nothing_of_flips() -> None:
-    assert "flips" not in markdown(replace(result(174), flips=None))
+    measured = replace(result(174), flips=None)
+    assert "flips" not in markdown(measured)
+    assert len(measured.verdicts()) == 2
 
 
 def test_whole_set_and_single_labels_are_named() -> None:
@@ -82,6 +117,7 @@ def test_whole_set_and_single_labels_are_named() -> None:
 def test_dictionary_is_plain_json() -> None:
     plain = json.loads(json.dumps(result(174).to_dict(), allow_nan=False))
     assert (plain["clean"]["n"], plain["flips"]["ever"], len(plain["levels"])) == (200, 17, 6)
+    assert (plain["sha256"], plain["flips"]["verdict"]) == ("f" * 64, "holds")
 
 
 def test_chart_is_drawn(tmp_path: Path) -> None:

@@ -88,6 +88,7 @@ def measure_robustness(
     outcome = _Outcome(tables, source.targets[rows], source)
     return Robustness(
         weights=classifier.card.name,
+        sha256=classifier.card.sha256,
         title=source.title,
         note=source.note,
         split=source.split,
