@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
-from ddamfn.export.finished import read_run
 from ddamfn.export.weights import export_run
 from ddamfn.train import fit, load_splits, open_prepared, recipe
+from ddamfn.train.finished import read_run
 
 
 class Lines:

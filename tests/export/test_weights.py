@@ -16,7 +16,6 @@ from ddamfn.errors import ConfigError, TrainingError, UsageError, WeightsError  
 from ddamfn.evaluate import score  # noqa: E402
 from ddamfn.evaluate.abstention import measure_calibration  # noqa: E402
 from ddamfn.export import weights as export_weights  # noqa: E402
-from ddamfn.export.finished import read_run  # noqa: E402
 from ddamfn.export.parity import Parity  # noqa: E402
 from ddamfn.export.weights import export_run  # noqa: E402
 from ddamfn.faces import Alignment, apply_appearance  # noqa: E402
@@ -27,6 +26,7 @@ from ddamfn.recognizer import Classifier, Recognizer  # noqa: E402
 from ddamfn.train import Data, Model, Phase, Run, recipe  # noqa: E402
 from ddamfn.train.checkpoint import save_network  # noqa: E402
 from ddamfn.train.config import to_dict  # noqa: E402
+from ddamfn.train.finished import read_run  # noqa: E402
 
 CLASSES = ("neutral", "happiness", "fear")
 # What is tested does not depend on the network, and the real ones take ten seconds to export.

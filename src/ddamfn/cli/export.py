@@ -42,9 +42,9 @@ def run(args: argparse.Namespace) -> int:
     try:
         import onnxscript  # noqa: F401 - torch imports it only when it exports, minutes into the work
 
-        from ddamfn.export.finished import read_run
         from ddamfn.export.weights import export_run
         from ddamfn.train import open_prepared
+        from ddamfn.train.finished import read_run
     except ModuleNotFoundError as error:
         raise MissingExtra("train", str(error.name), "Exporting") from error
     from pathlib import Path

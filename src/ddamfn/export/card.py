@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from ddamfn.data.catalog import CARDS
-from ddamfn.export.finished import FinishedRun
 from ddamfn.export.lean import Precision
 from ddamfn.faces import NETWORK_SHA256
 from ddamfn.models.complexity import count_macs, count_parameters
 from ddamfn.preparation import Prepared
+from ddamfn.train.finished import FinishedRun
 from ddamfn.weights import CalibrationCard, Card
 
 DETECTOR = f"retinaface-mobilenet0.25 (sha256 {NETWORK_SHA256[:12]})"

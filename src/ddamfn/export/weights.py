@@ -15,7 +15,6 @@ from ddamfn.errors import WeightsError
 from ddamfn.evaluate import fit_temperature
 from ddamfn.evaluate.abstention import measure_calibration
 from ddamfn.export.card import build_card
-from ddamfn.export.finished import FinishedRun
 from ddamfn.export.lean import Precision
 from ddamfn.export.onnx import export_onnx
 from ddamfn.export.parity import LEAST_FACES, Parity, check_parity
@@ -23,6 +22,7 @@ from ddamfn.faces import apply_appearance, normalise
 from ddamfn.preparation import Prepared
 from ddamfn.train import load_splits
 from ddamfn.train.augment import to_input
+from ddamfn.train.finished import FinishedRun
 from ddamfn.train.step import answer
 from ddamfn.train.tensorset import TensorSplit
 from ddamfn.weights import Card, sha256, write_card

@@ -1,4 +1,4 @@
-"""A finished training run as an export needs it: the trained network, and what its card must say."""
+"""A finished training run, read back: the trained network, and what an export's card must say of it."""
 
 import json
 from collections.abc import Mapping
