@@ -54,6 +54,14 @@ def test_attention_is_added_on_request(result: ImageResult, face: Face) -> None:
     assert replace(face, attention=None).to_dict(attention=True)["attention"] is None
 
 
+def test_the_matrix_beside_the_attention_carries_a_map_back_to_the_picture(face: Face) -> None:
+    aligned = replace(face, matrix=np.array([[0.98, 0.1234567891, -40.5], [-0.1234567891, 0.98, 2000.25]]))
+    plain = np.array(json.loads(json.dumps(aligned.to_dict(attention=True)["matrix"])))
+    far = np.array([12_000.0, 9_000.0, 1.0])
+    assert np.allclose(plain @ far, aligned.matrix @ far, atol=1e-3)
+    assert "matrix" not in aligned.to_dict()
+
+
 def test_an_unreadable_picture_says_why(result: ImageResult) -> None:
     failed = ImageResult("b.jpg", None, None, error="empty, 0 bytes", classes=_CLASSES)
     assert failed.to_dict() == {

@@ -18,6 +18,8 @@ from ddamfn.drawing import FaceCard, Mark, annotate, with_cards
 _PIXEL_DIGITS = 2
 _SCORE_DIGITS = 4
 _PROBABILITY_DIGITS = 6
+# A matrix's entries are multiplied by coordinates of thousands of pixels.
+_MATRIX_DIGITS = 8
 
 UNCERTAIN = "uncertain"
 """What is answered in place of an expression where abstaining is asked for and the confidence is too low."""
@@ -144,7 +146,8 @@ class Face:
         """Return plain numbers, strings and lists, ready for JSON.
 
         Args:
-            attention: add the maps as "attention", a list (A, 7, 7), or None if the network has no heads.
+            attention: add the maps as "attention", a list (A, 7, 7), or None if the network has no heads; and "matrix",
+                a list (2, 3), by whose inverse a map is carried back from the aligned crop to the picture.
         """
         plain: dict[str, Any] = {
             "bbox": self.bbox.to_list(),
@@ -158,6 +161,7 @@ class Face:
             plain["attention"] = (
                 None if self.attention is None else np.round(self.attention.astype(np.float64), 4).tolist()
             )
+            plain["matrix"] = np.round(self.matrix, _MATRIX_DIGITS).tolist()
         return plain
 
 
@@ -189,7 +193,7 @@ class ImageResult:
         The key "error" exists only if the picture could not be read.
 
         Args:
-            attention: add each face's attention maps.
+            attention: add each face's attention maps, and the matrix that places them.
         """
         plain: dict[str, Any] = {
             "source": self.source,
