@@ -51,6 +51,8 @@ def row(epoch: int, side_px: int, correct: int) -> dict[str, object]:
         "side_px": side_px,
         "valid": score(logits, targets, CLASSES).to_dict(),
         "head_means": [0.5, 0.5],
+        "head_difference": 0.02 * epoch,
+        "joined_mean": 0.6,
     }
 
 
@@ -107,6 +109,13 @@ def test_exported_run_is_read_by_the_classifier(run_folder: Path, prepared: Prep
     assert card.training["commit"] == "abc123"
     assert (card.training["seed"], card.training["epochs"], card.training["validation"]["correct"]) == (4, 4, 3)
     assert "epoch 3" in card.training["selection"]
+    assert card.training["attention"] == {
+        "head_means": [0.5, 0.5],
+        "head_difference": pytest.approx(0.06),
+        "joined_mean": 0.6,
+    }
+    assert card.training["validation"]["per_class_recall"] == ROWS[2]["valid"]["per_class_recall"]  # type: ignore[index]
+    assert "initial" not in card.training
     assert card.training["parity"]["n"] >= 20
     assert card.temperature != 1.0
     # The very path of prediction: crops in, the trained network's logits out.

@@ -154,7 +154,8 @@ def plot_robustness(result: Robustness, path: str | os.PathLike[str], *, title: 
     for axes, (name, entries) in zip(panels, changes.items(), strict=False):
         _draw_change(axes, result, entries)
         axes.set_ylim(max(0.0, lowest - 0.05), 1.0)
-        set_title(axes, name)
+        verdict = next((entry.verdict for entry in entries if entry.verdict), None)
+        set_title(axes, f"{name}, mild: {verdict}" if verdict else name)
     for axes in panels[len(changes) :]:
         axes.remove()
     handles, labels = panels[0].get_legend_handles_labels()
@@ -177,7 +178,7 @@ def _draw_change(axes: Any, result: Robustness, entries: Sequence[LevelResult]) 
     means = [scores.mean_class_accuracy for scores in scored]
     axes.plot(places, means, "o-", color=ORANGE, markersize=3, linewidth=1.2, label="mean class accuracy")
     axes.errorbar(places, accuracy, yerr=reach, fmt="o-", color=BLUE, markersize=4, capsize=2, label="accuracy, 95 %")
-    words = ["\n".join(textwrap.wrap(entry.strength, 11)) for entry in entries]
+    words = ["\n".join(textwrap.wrap(entry.strength, 9)) for entry in entries]
     axes.set_xticks(places, ["clean", *words], fontsize=7.5)
     axes.set_xlim(-0.3, 3.3)
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ddamfn.data.catalog import CARDS
+from ddamfn.export.command import settings_of, training_command
 from ddamfn.export.lean import Precision
 from ddamfn.faces import NETWORK_SHA256
 from ddamfn.models.complexity import count_macs, count_parameters
@@ -14,6 +15,11 @@ from ddamfn.weights import CalibrationCard, Card
 DETECTOR = f"retinaface-mobilenet0.25 (sha256 {NETWORK_SHA256[:12]})"
 
 _CODE_LICENCE = "MIT"
+_ORIGINS = ("initial", "distillation", "objective")
+"""What a run begins with and learns from besides its data; without the first it begins with random weights."""
+_VALIDATION = ("n", "correct", "accuracy", "ci95", "mean_class_accuracy", "macro_f1", "per_class_recall")
+_ATTENTION = ("head_means", "head_difference", "joined_mean")
+"""Of the kept epoch, on validation: whether the heads differ, and whether their joined maximum weighs anything."""
 
 
 def build_card(
@@ -80,19 +86,22 @@ def build_card(
 
 
 def _training(finished: FinishedRun) -> dict[str, Any]:
-    valid = finished.row["valid"]
+    valid, settings = finished.row["valid"], settings_of(finished.run)
     how = "highest validation accuracy" if finished.checkpoint == "best" else "last epoch"
     return {
         "rule": finished.run.data.rule,
         "recipe": finished.run.recipe,
         "seed": finished.run.seed,
         "commit": finished.environment.get("commit"),
+        "command": training_command(finished.run),
+        **{key: settings[key] for key in _ORIGINS if settings.get(key) is not None},
         "epochs": finished.run.epochs,
         "selection": f"{how}, epoch {finished.row['epoch']}; the test split was not looked at",
         "validation": {
             "rule": finished.run.data.validation_rule,
-            **{key: valid[key] for key in ("n", "correct", "accuracy", "ci95", "mean_class_accuracy", "macro_f1")},
+            **{key: valid[key] for key in _VALIDATION},
         },
+        "attention": {key: finished.row[key] for key in _ATTENTION if key in finished.row},
         "environment": {key: finished.environment.get(key) for key in ("ddamfn", "torch", "python", "device")},
     }
 

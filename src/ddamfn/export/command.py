@@ -1,0 +1,75 @@
+"""The command line that repeats a training run: its recipe, and the settings in which the run differs from it."""
+
+import json
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ddamfn.errors import UsageError
+from ddamfn.train import Run, recipe
+from ddamfn.train.config import to_dict
+
+
+def training_command(run: Run) -> str:
+    """Return the `ddamfn train` that makes this run of the recipes as they are now, with ROOT for the data set.
+
+    A recipe that has changed since the run was made is no loss: what differs stands there as `--set`. A run whose
+    recipe is gone begins with none that is known, so its command is its name alone, and config.json says the rest.
+
+    Args:
+        run: as its config.json tells.
+    """
+    words = ["ddamfn", "train", run.recipe, "--data", "ROOT"]
+    try:
+        base = recipe(run.recipe)
+    except UsageError:
+        return shlex.join(words)
+    for name, value in _changes(settings_of(base), settings_of(run)):
+        words += ["--set", f"{name}={json.dumps(value, ensure_ascii=False)}"]
+    return shlex.join(words)
+
+
+def settings_of(run: Run) -> dict[str, Any]:
+    """Return the settings as config.json has them, less the places of this machine.
+
+    A list equals what a tuple is read back as. Of an absolute path, such as another run's folder or checkpoint, the
+    part from the run's name on is kept: it says which run, and nothing of whose machine.
+    """
+    plain: dict[str, Any] = _portable(json.loads(json.dumps(to_dict(run))))
+    return plain
+
+
+def _portable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _portable(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_portable(entry) for entry in value]
+    if isinstance(value, str) and Path(value).is_absolute():
+        parts = Path(value).parts
+        first = parts.index("checkpoints") - 1 if "checkpoints" in parts[2:] else len(parts) - 1
+        return str(Path(*parts[first:]))
+    return value
+
+
+def _changes(before: dict[str, Any], after: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield dotted names and new values; another objective, or a list of another length, is given as a whole."""
+    for key, value in after.items():
+        name, old = f"{prefix}{key}", before.get(key)
+        if old == value:
+            continue
+        if isinstance(old, dict) and isinstance(value, dict) and _are_alike(old, value):
+            yield from _changes(old, value, f"{name}.")
+        elif isinstance(old, list) and isinstance(value, list) and _are_objects(old, value):
+            for place, (one, other) in enumerate(zip(old, value, strict=True)):
+                yield from _changes(one, other, f"{name}.{place}.")
+        else:
+            yield name, value
+
+
+def _are_alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return one.get("name") == other.get("name") and set(one) == set(other)
+
+
+def _are_objects(one: list[Any], other: list[Any]) -> bool:
+    return len(one) == len(other) and all(isinstance(entry, dict) for entry in (*one, *other))

@@ -1,0 +1,72 @@
+"""The command on a card makes the very run that the card is of."""
+
+import json
+import shlex
+from dataclasses import replace
+
+import pytest
+
+pytest.importorskip("torch", reason="recipes need PyTorch")
+
+from ddamfn.cli.train import assignments
+from ddamfn.export.command import settings_of, training_command
+from ddamfn.objectives import OBJECTIVES
+from ddamfn.train import RECIPES, Optimiser, Phase, Run, override, recipe
+from ddamfn.train.config import to_dict
+
+
+def made_by(command: str) -> Run:
+    """Read a command as the command line does."""
+    program, verb, name, *options = shlex.split(command)
+    assert (program, verb, options[:2]) == ("ddamfn", "train", ["--data", "ROOT"])
+    assert options[2::2] == ["--set"] * len(options[3::2])
+    return override(recipe(name), assignments(options[3::2]))
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_a_recipe_as_it_is_needs_no_setting(name: str) -> None:
+    assert training_command(recipe(name)) == f"ddamfn train {name} --data ROOT"
+
+
+def test_settings_that_differ_are_set() -> None:
+    run = recipe("ddamfn_ferplus_best")
+    changed = replace(
+        run,
+        seed=3,
+        ema=None,
+        optimiser=replace(run.optimiser, lr=0.003),
+        augment=replace(run.augment, erase_area=(0.1, 0.3)),
+        phases=tuple(replace(phase, batch_size=64) for phase in run.phases),
+    )
+    command = training_command(changed)
+    assert "--set optimiser.lr=0.003" in command
+    assert "--set seed=3" in command
+    assert "--set phases.0.batch_size=64" in command
+    assert made_by(command) == changed
+
+
+def test_other_phases_and_another_objective_are_set_as_a_whole() -> None:
+    run = recipe("ddamfn_quick")
+    kind = next(kind for name, kind in sorted(OBJECTIVES.items()) if name != run.objective.name)
+    changed = replace(
+        run, objective=kind(), phases=(Phase(epochs=1, side_px=48), Phase(epochs=2, side_px=48)), optimiser=Optimiser()
+    )
+    assert to_dict(made_by(training_command(changed))) == json.loads(json.dumps(to_dict(changed)))
+
+
+def test_a_recipe_that_is_gone_is_named_alone() -> None:
+    assert training_command(replace(recipe("ddamfn_quick"), recipe="gone")) == "ddamfn train gone --data ROOT"
+
+
+@pytest.mark.parametrize(
+    ("place", "shown"),
+    [
+        ("/home/someone/runs/first/checkpoints/best.safetensors", "first/checkpoints/best.safetensors"),
+        ("/home/someone/runs/first", "first"),
+        ("runs/first", "runs/first"),
+    ],
+)
+def test_a_card_says_nothing_of_whose_machine_it_was(place: str, shown: str) -> None:
+    run = recipe("ddamfn_quick")
+    changed = replace(run, model=replace(run.model, options={"weights": [place]}))
+    assert settings_of(changed)["model"]["options"] == {"weights": [shown]}
