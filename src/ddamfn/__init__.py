@@ -1,21 +1,26 @@
 """Facial expressions from photographs.
 
 `Recognizer` reads pictures with the weights that come with the package; `create_model` and `list_models` give the
-networks themselves (these two need the extra "train").
+networks themselves, with trained weights if wanted (these two need the extra "train").
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ddamfn.models import create_model, list_models
+    from ddamfn.export.loading import create_model
+    from ddamfn.models import list_models
     from ddamfn.recognizer import Recognizer
 
 __version__ = "0.1.0"
 __all__ = ["Recognizer", "__version__", "create_model", "list_models"]
 
 # Looked up on first use: `import ddamfn` must not cost PyTorch's five seconds, nor need PyTorch at all.
-_HOMES = {"Recognizer": "ddamfn.recognizer", "create_model": "ddamfn.models", "list_models": "ddamfn.models"}
+_HOMES = {
+    "Recognizer": "ddamfn.recognizer",
+    "create_model": "ddamfn.export.loading",
+    "list_models": "ddamfn.models",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -35,12 +35,11 @@ def read_initialisers(content: bytes, path: Path) -> dict[str, Tensor]:
         WeightsError: if the bytes are no ONNX network, or one that was quantised.
     """
     import onnx
-    from google.protobuf.message import DecodeError
     from onnx import numpy_helper
 
     try:
         graph = onnx.load_model_from_string(content).graph
-    except DecodeError as error:
+    except Exception as error:  # protobuf's own kind, which has no types
         raise WeightsError(f"{path} is no ONNX network: {error}") from error
     if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in graph.node):
         raise WeightsError(f"{path} is quantised, which cannot be undone: load the float32 file that it was made from")
@@ -85,7 +84,8 @@ class _Reader:
     def get(self, name: str) -> Tensor:
         if name not in self._values:
             raise WeightsError(
-                f"{self._path} does not hold {name}: it is of another network or of other options than its card says"
+                f"{self._path} does not hold {name} by that name: the export folded it, or the network has other "
+                "options than its card says; load the run's folder or a .safetensors file"
             )
         self.used.add(name)
         return self._values[name]
