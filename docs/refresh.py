@@ -6,6 +6,7 @@
 | what stands between two marks | comes from |
 |---|---|
 | `results` in README.md and MODEL_CARD.md | the cards of the bundled weights; `ddamfn eval --record` fills them |
+| robustness in MODEL_CARD.md | the newest docs/benchmarks/*-robustness.json of the same weights file |
 | `tree` in ARCHITECTURE.md | the modules and their docstrings |
 | `layers` in ARCHITECTURE.md | the import rules in pyproject.toml |
 """
@@ -20,9 +21,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ddamfn.data import CARDS
-from ddamfn.errors import DdamfnError, UsageError
-from ddamfn.weights import Card, list_weights, threshold_for
+from card_sections import describe, interval, parts, percent, read_robustness, table
+
+from ddamfn.errors import DdamfnError
+from ddamfn.weights import Card, list_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "ddamfn"
@@ -52,7 +54,7 @@ def stale(root: Path = ROOT, cards: Sequence[Card] | None = None) -> dict[Path, 
     known = list_weights() if cards is None else cards
     sections: dict[str, dict[str, Callable[[], str]]] = {
         "README.md": {"results": lambda: readme_results(known)},
-        "MODEL_CARD.md": {"results": lambda: model_card_results(known)},
+        "MODEL_CARD.md": {"results": lambda: model_card_results(known, read_robustness(root / "docs" / "benchmarks"))},
         "ARCHITECTURE.md": {"tree": tree, "layers": lambda: _fenced(import_layers())},
     }
     wanted = {}
@@ -132,12 +134,17 @@ def readme_results(cards: Sequence[Card]) -> str:
     if not rows:
         return NOTHING
     head = ("weights", "scored on", "accuracy", "95 % interval", "mean class accuracy", "macro-F1")
-    return "\n\n".join([_table(head, rows), *(_origin(card) for card in cards)])
+    return "\n\n".join([table(head, rows), *(_origin(card) for card in cards)])
 
 
-def model_card_results(cards: Sequence[Card]) -> str:
-    """Return MODEL_CARD.md's figures: for each weights file what it is, what it scores, and each class's recall."""
-    return "\n\n".join(part for card in cards for part in _describe(card)) or NOTHING
+def model_card_results(cards: Sequence[Card], measured: Mapping[str, Mapping[str, Any]] | None = None) -> str:
+    """Return MODEL_CARD.md's figures: for each weights file what it is, what it scores, what it stands, where it fails.
+
+    Args:
+        cards: of the weights.
+        measured: the newest measurement of robustness of each file, by its sha256; see `card_sections.robustness`.
+    """
+    return "\n\n".join(part for card in cards for part in describe(card, (measured or {}).get(card.sha256))) or NOTHING
 
 
 def _readme_rows(card: Card) -> list[tuple[str, ...]]:
@@ -145,30 +152,18 @@ def _readme_rows(card: Card) -> list[tuple[str, ...]]:
     for score in card.scores:
         if score["split"] != "test":
             continue
-        for title, part in _parts(score):
+        for title, part in parts(score):
             rows.append(
                 (
                     f"`{card.name}`",
                     title,
-                    f"{part['correct']:,} of {part['n']:,} = **{_percent(part['accuracy'])}**",
-                    _interval(part),
-                    _percent(part["mean_class_accuracy"]),
+                    f"{part['correct']:,} of {part['n']:,} = **{percent(part['accuracy'])}**",
+                    interval(part),
+                    percent(part["mean_class_accuracy"]),
                     f"{part['macro_f1']:.4f}",
                 )
             )
     return rows
-
-
-def _parts(score: Mapping[str, Any]) -> Iterable[tuple[str, Mapping[str, Any]]]:
-    """Yield a score's title and figures, and those without the pictures that also stand in train."""
-    known = CARDS.get(score["dataset"])
-    title = f"{known.title if known else score['dataset']} {score['split']}"
-    if score.get("rule") != "single label":
-        title += f", rule {score['rule']}"
-    yield title + ("" if score.get("official", True) else " (not the official split)"), score
-    cleaned = score.get("duplicate_free")
-    if cleaned:
-        yield f"{title}, without {cleaned['removed']:,} twins of training pictures", cleaned
 
 
 def _origin(card: Card) -> str:
@@ -181,116 +176,6 @@ def _origin(card: Card) -> str:
         f"the recipe `{training.get('recipe', 'not recorded')}`, seed {training.get('seed', 'not recorded')}, from "
         f"commit `{training.get('commit', 'not recorded')}`; chosen by {training.get('selection', 'not recorded')}."
     )
-
-
-def _describe(card: Card) -> list[str]:
-    parts = [f"### {card.name}", _table(("what", "value"), _facts(card))]
-    scores = [row for score in card.scores for row in _score_rows(score)]
-    if scores:
-        head = ("scored on", "correct of N", "accuracy", "95 % interval", "mean class accuracy", "macro-F1", "ECE")
-        parts += [_table(head, scores), _recalls(card)]
-    return [*parts, f"Rights: {card.rights}"]
-
-
-def _facts(card: Card) -> list[tuple[str, str]]:
-    made, training, alignment = card.architecture, card.training, card.alignment
-    detail = card.appearance["detail_px"]
-    facts = [
-        ("network", f"{made['name']}, {made['num_heads']} heads, {made['parameters']:,} parameters"),
-        ("cost of one face", f"{made['gmac']:.3f} GMAC at {card.input_side_px} px"),
-        ("file", f"`{card.file}`, weights stored as {card.precision}"),
-        ("sha256", f"`{card.sha256}`"),
-        ("labels, in order of the outputs", ", ".join(card.labels)),
-        ("alignment", f"template {alignment['template']}, margin {alignment['margin']:g}, {alignment['side_px']} px"),
-        ("detector", alignment["detector"]),
-        ("look", f"{card.appearance['colour']}, detail of {detail} px" if detail else card.appearance["colour"]),
-        ("mean, std", f"{_numbers(card.mean)}; {_numbers(card.std)}"),
-        ("temperature", f"{card.temperature:.4f}; {training.get('temperature', 'not recorded')}"),
-        ("trained on", f"{training.get('data', 'not recorded')}, rule {training.get('rule', 'not recorded')}"),
-        ("recipe", f"`{training.get('recipe', 'not recorded')}`, seed {training.get('seed', 'not recorded')}"),
-        ("epochs", str(training.get("epochs", "not recorded"))),
-        ("commit", f"`{training.get('commit', 'not recorded')}`"),
-        ("selection", str(training.get("selection", "not recorded"))),
-    ]
-    parity = training.get("parity")
-    if parity:
-        facts.append(
-            (
-                "export gate",
-                f"{parity['faces']}: {parity['changed']} answers changed, logits differ by at most "
-                f"{parity['logit_difference']:.1e}, attention by {parity['attention_difference']:.1e}",
-            )
-        )
-    return [*facts, *_calibration(card), ("licence", card.licence)]
-
-
-def _calibration(card: Card) -> list[tuple[str, str]]:
-    """Return what is known of the confidence on validation, and what abstaining costs there."""
-    known = card.calibration
-    if known is None:
-        return []
-    rows = [
-        (
-            "calibration error",
-            f"{_percent(known['ece_before'])} without the temperature, {_percent(known['ece_after'])} with it",
-        )
-    ]
-    for precision in (0.9, 0.95):
-        try:
-            threshold = threshold_for(known, precision)
-        except UsageError:
-            kept = "not reached on validation"
-        else:
-            coverage = known["coverage"][known["thresholds"].index(threshold)]
-            kept = f"answers {100 * coverage:.0f} % of validation pictures, from a confidence of {threshold:.2f} on"
-        rows.append((f"`--abstain {precision:g}`", kept))
-    return rows
-
-
-def _score_rows(score: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    return [
-        (
-            title,
-            f"{part['correct']:,} of {part['n']:,}",
-            _percent(part["accuracy"]),
-            _interval(part),
-            _percent(part["mean_class_accuracy"]),
-            f"{part['macro_f1']:.4f}",
-            f"{part['ece']:.4f}",
-        )
-        for title, part in _parts(score)
-    ]
-
-
-def _recalls(card: Card) -> str:
-    """Return the table of recalls: a row a class, a column a score."""
-    titles = [next(iter(_parts(score)))[0] for score in card.scores]
-    rows = []
-    for name in card.labels:
-        cells = []
-        for score in card.scores:
-            recall, n = score["per_class_recall"].get(name), score["support"].get(name, 0)
-            cells.append("-" if recall is None else f"{_percent(recall)} of {n:,}")
-        rows.append((name, *cells))
-    return _table(("recall of", *titles), rows)
-
-
-def _interval(part: Mapping[str, Any]) -> str:
-    low, high = part["ci95"]
-    return f"{_percent(low)} to {_percent(high)}"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2f} %"
-
-
-def _numbers(values: Iterable[float]) -> str:
-    return ", ".join(f"{value:g}" for value in values)
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 if __name__ == "__main__":

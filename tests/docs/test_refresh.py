@@ -1,5 +1,6 @@
 """The script that writes the generated parts of the documents."""
 
+import json
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -21,7 +22,10 @@ def refresh() -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        # As when it is run: what lies beside it can be imported.
+        patch.syspath_prepend(ROOT / "docs")
+        spec.loader.exec_module(module)
     return module
 
 
@@ -68,8 +72,80 @@ def test_the_model_card_says_what_abstaining_costs(refresh: ModuleType, card: Ca
     known = {"split": "validation", "rule": "majority", "n": 500, "bins": 15, "ece_before": 0.08, "ece_after": 0.02}
     text = refresh.model_card_results([Card.from_dict(card.to_dict() | {"calibration": known | curve})])
     assert "8.00 % without the temperature, 2.00 % with it" in text
-    assert "| `--abstain 0.9` | answers 60 % of validation pictures, from a confidence of 0.70 on |" in text
-    assert "| `--abstain 0.95` | not reached on validation |" in text
+    assert "| 0.9 | 0.700 | 60 % | - | - |" in text
+    assert "| 0.95 | not reached on validation | - | - | - |" in text
+    kept = {"asked": 0.9, "answered": 90, "correct": 81, "coverage": 0.45, "precision": 0.9, "ci95": [0.82, 0.95]}
+    scored = Card.from_dict(
+        card.to_dict() | {"calibration": known | curve, "scores": [{**card.scores[0], "abstention": [kept]}]}
+    )
+    assert "| 0.9 | 0.700 | 60 % | 45 % | 81 of 90 = 90.00 % (82.00 % to 95.00 %) |" in refresh.model_card_results(
+        [scored]
+    )
+
+
+def test_the_model_card_says_how_the_weights_were_made(refresh: ModuleType, card: Card) -> None:
+    command = "ddamfn train ddamfn_quick --data ROOT --set seed=3"
+    heads = {"head_means": [0.4, 0.5], "head_difference": 0.2, "joined_mean": 0.7}
+    made = {
+        **card.training,
+        "command": command,
+        "initial": "runs/first",
+        "attention": heads,
+        "objective": {"name": "x"},
+    }
+    text = refresh.model_card_results([Card.from_dict(card.to_dict() | {"training": made})])
+    assert f"| command | `{command}` |" in text
+    assert "| initial | `runs/first` |" in text
+    assert '| objective | `{"name": "x"}` |' in text
+    assert "means of 0.40 and 0.50" in text
+    assert "mean of 0.700: below one, so the attention weighs." in text
+    off = made | {"attention": heads | {"joined_mean": 0.97}}
+    assert "all but switched off" in refresh.model_card_results([Card.from_dict(card.to_dict() | {"training": off})])
+    assert "Attention" not in refresh.model_card_results([card])
+
+
+def test_the_model_card_names_the_classes_that_fail_and_what_they_are_taken_for(
+    refresh: ModuleType, card: Card
+) -> None:
+    classes = ["neutral", "sadness", "contempt"]
+    matrix = [[90, 10, 0], [30, 20, 0], [4, 1, 0]]
+    score = {**card.scores[0], "classes": classes, "confusion_matrix": matrix}
+    text = refresh.model_card_results([Card.from_dict(card.to_dict() | {"scores": [score]})])
+    assert "- sadness: 20 of 50 right, most others taken for neutral (30)\n" in text
+    assert "- contempt: 0 of 5 right, most others taken for neutral (4) and sadness (1); never answered" in text
+    assert "- neutral" not in text
+
+
+def test_flip_averaging_stands_apart(refresh: ModuleType, card: Card) -> None:
+    averaged = {"correct": 2900, "n": 3000, "accuracy": 0.9667, "ci95": [0.96, 0.97], "mean_class_accuracy": 0.9}
+    flipped = Card.from_dict(card.to_dict() | {"scores": [{**card.scores[0], "flip_averaged": averaged}]})
+    assert "Averaged with the mirrored face, which `ddamfn predict` does not do" in refresh.model_card_results(
+        [flipped]
+    )
+    assert "2,900" not in refresh.readme_results([flipped])
+
+
+def test_the_newest_robustness_of_the_very_file_is_shown(refresh: ModuleType, card: Card, tmp_path: Path) -> None:
+    def level(name: str, drop: float) -> dict[str, Any]:
+        verdict = "fails" if name == "mild" else None
+        return {"perturbation": "blur", "level": name, "strength": f"{name} blur", "drop": drop, "verdict": verdict}
+
+    flips = {"strength": "2 px a point", "rate": 0.021, "ci95": [0.01, 0.03], "verdict": "holds"}
+    measured = {
+        "page": "new.md", "sha256": card.sha256, "title": "FERPlus", "split": "val",
+        "skipped": {"grey": "grey already"}, "clean": {"n": 600, "accuracy": 0.8}, "flips": flips,
+        "levels": [level("mild", 0.051), level("medium", 0.1), level("severe", -0.0)],
+    }  # fmt: skip
+    others = ({**measured, "page": "old.md"}, measured, {**measured, "sha256": "0" * 64, "page": "other.md"})
+    for number, content in enumerate(others):
+        (tmp_path / f"2026-01-0{number + 1}-a-robustness.json").write_text(json.dumps(content))
+    text = refresh.model_card_results([card], refresh.read_robustness(tmp_path))
+    assert "| blur | mild blur: 5.1 | medium blur: 10.0 | severe blur: 0.0 | fails |" in text
+    assert "| answers flipped by landmark jitter | 2 px a point: 2.1 % (1.0 to 3.0) | - | - | holds |" in text
+    assert "600 faces of FERPlus val" in text
+    assert "[new.md](docs/benchmarks/new.md)" in text
+    assert "Not measured: grey (grey already)." in text
+    assert "not measured on these weights" in refresh.model_card_results([card])
 
 
 def test_tables_are_tables(refresh: ModuleType, card: Card) -> None:
