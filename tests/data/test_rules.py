@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ddamfn.data.ferplus import open_ferplus
-from ddamfn.data.rules import RULES, VOTE_COLUMNS, targets
+from ddamfn.data.rules import RULES, VOTE_COLUMNS, leading_share, targets
 from ddamfn.errors import UsageError
 from ddamfn.labels import EXPRESSIONS
 
@@ -24,6 +24,20 @@ def one(votes: Sequence[float], rule: str) -> dict[str, float] | None:
 
 def test_columns_begin_with_the_expressions() -> None:
     assert (*EXPRESSIONS, "unknown", "NF") == VOTE_COLUMNS
+
+
+def test_the_leading_share_counts_every_vote_and_leads_with_an_expression() -> None:
+    votes = [
+        [10, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        [4, 1, 1, 1, 0, 0, 0, 3, 0, 0],  # single votes count
+        [0, 3, 0, 0, 0, 0, 0, 0, 0, 7],  # no face leads, and no face is no expression
+        [0, 0, 0, 0, 0, 0, 0, 0, 5, 5],
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+    ]
+    shares = leading_share(votes)
+    assert shares.dtype == np.float32
+    assert shares.tolist() == pytest.approx([1.0, 0.4, 0.3, 0.0, 0.0])
+    assert leading_share([]).shape == (0,)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 from ddamfn.models import ModelOutput, create_model, list_models, register_model
 from ddamfn.models.mfn import fit_to_head
-from ddamfn.objectives import OBJECTIVES
+from ddamfn.objectives import OBJECTIVES, TrainingSplit
 
 CLASSES = 5
 
@@ -95,7 +95,7 @@ def test_torch_finds_every_tensor_of_an_output(network: nn.Module, pictures: Ten
 def test_every_parameter_gets_a_gradient(name: str, network: nn.Module, pictures: Tensor) -> None:
     """With the paper's own objective: some parts are there for the loss alone."""
     objective = OBJECTIVES[OBJECTIVE_OF.get(name, "cross_entropy")]()
-    criterion = objective.create_criterion(classes=EXPRESSIONS, num_pictures=3)
+    criterion = objective.create_criterion(TrainingSplit(classes=EXPRESSIONS, num_pictures=3))
     network.train().zero_grad(set_to_none=True)
     criterion(network(pictures), torch.eye(CLASSES)[:3]).total.backward()
     for part, parameter in [*network.named_parameters(), *criterion.named_parameters()]:
@@ -211,6 +211,8 @@ def test_equal_heads_change_nothing() -> None:
         ("", {}, "no network named ''"),
         ("ddamfn", {"num_classes": 1}, "num_classes must be at least 2, not 1"),
         ("ddamfn", {"num_heads": -1}, "num_heads must be 0 or more, not -1"),
+        ("ddamfn", {"drop_path": 1.0}, "drop_path must be at least 0 and below 1, not 1.0"),
+        ("mfn", {"drop_path": -0.1}, "drop_path must be at least 0 and below 1, not -0.1"),
         ("ddamfn", {"heads": 2}, "ddamfn has no option heads; it has: num_heads, mixed_kernels, coordinate_attention"),
         ("mfn", {"num_heads": 2, "depth": 3}, "mfn has no option depth, num_heads; it has: embedding_dim, "),
     ],

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ddamfn.errors import ConfigError
 from ddamfn.models import ModelOutput
 from ddamfn.models.ddan import DDAN
-from ddamfn.objectives import DDAMFNObjective, attention_loss, head_means, soft_cross_entropy
+from ddamfn.objectives import DDAMFNObjective, Loss, TrainingSplit, attention_loss, head_means, soft_cross_entropy
 
 
 def _maps(heads: int, batch: int = 3, channels: int = 4, side: int = 5) -> Tensor:
@@ -160,6 +160,10 @@ def _output(heads: int = 2) -> ModelOutput:
     return ModelOutput(torch.randn(3, 7, requires_grad=True), torch.randn(3, 4, 5, 5), _maps(heads))
 
 
+def _judge(objective: DDAMFNObjective, output: ModelOutput, targets: Tensor) -> Loss:
+    return objective.create_criterion(TrainingSplit(classes=tuple("abcdefg"), num_pictures=3))(output, targets)
+
+
 def _one_hot() -> Tensor:
     return nn.functional.one_hot(torch.tensor([0, 3, 6]), 7).float()
 
@@ -168,7 +172,7 @@ def _one_hot() -> Tensor:
 @pytest.mark.parametrize("weight", [0.0, 0.1, 2.0])
 def test_the_total_is_the_weighted_sum(form: str, weight: float) -> None:
     output, targets = _output(), _one_hot()
-    loss = DDAMFNObjective(attention_weight=weight, attention_form=form)(output, targets)
+    loss = _judge(DDAMFNObjective(attention_weight=weight, attention_form=form), output, targets)
     classification = nn.functional.cross_entropy(output.logits, targets)
     apart = attention_loss(output.attention, form)
     torch.testing.assert_close(loss.total, classification + weight * apart)
@@ -183,7 +187,7 @@ def test_the_default_is_the_papers() -> None:
 
 def test_a_network_without_heads_has_cross_entropy_alone() -> None:
     output = _output(heads=0)
-    loss = DDAMFNObjective()(output, _one_hot())
+    loss = _judge(DDAMFNObjective(), output, _one_hot())
     torch.testing.assert_close(loss.total, nn.functional.cross_entropy(output.logits, _one_hot()))
 
 

@@ -11,10 +11,11 @@ from ddamfn.errors import ConfigError
 from ddamfn.labels import EXPRESSIONS
 from ddamfn.models import ModelOutput
 from ddamfn.models.baselines.dan import CrossAttentionHead
-from ddamfn.objectives import Context, DACLObjective, DANObjective, PSRObjective
+from ddamfn.objectives import Context, DACLObjective, DANObjective, PSRObjective, TrainingSplit
 from ddamfn.objectives.dacl import DACLCriterion
 from ddamfn.objectives.dan import affinity_loss, partition_loss
-from ddamfn.objectives.psr import PRIOR, PSRCriterion
+from ddamfn.objectives.prior import PRIOR
+from ddamfn.objectives.psr import PSRCriterion
 from ddamfn.objectives.ran import region_bias_loss
 
 MakeOutput = Callable[..., ModelOutput]
@@ -23,7 +24,9 @@ K, D = 3, 8
 
 
 def _dacl(**options: float) -> DACLCriterion:
-    criterion = DACLObjective(embedding_dim=D, **options).create_criterion(classes=("a", "b", "c"), num_pictures=9)
+    criterion = DACLObjective(embedding_dim=D, **options).create_criterion(
+        TrainingSplit(classes=("a", "b", "c"), num_pictures=9)
+    )
     assert isinstance(criterion, DACLCriterion)
     return criterion
 
@@ -139,7 +142,7 @@ def test_affinity_loss_against_its_definition() -> None:
 
 def test_classes_come_apart_and_the_centres_learn(make_output: MakeOutput) -> None:
     objective = DANObjective(embedding_dim=D, partition_weight=0)
-    criterion = objective.create_criterion(classes=("a", "b", "c"), num_pictures=9)
+    criterion = objective.create_criterion(TrainingSplit(classes=("a", "b", "c"), num_pictures=9))
     embedding = torch.randn(12, D, requires_grad=True)
     labels = torch.arange(12) % K
     optimiser = torch.optim.Adam([embedding, *criterion.parameters()], lr=0.1)
@@ -182,7 +185,7 @@ def test_the_region_bias_asks_for_no_more_than_its_margin() -> None:
 
 
 def _psr(classes: tuple[str, ...]) -> PSRCriterion:
-    criterion = PSRObjective().create_criterion(classes=classes, num_pictures=1)
+    criterion = PSRObjective().create_criterion(TrainingSplit(classes=classes, num_pictures=1))
     assert isinstance(criterion, PSRCriterion)
     return criterion
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from ddamfn.errors import ConfigError
 from ddamfn.models import ModelOutput
-from ddamfn.objectives import OBJECTIVES, Context, Criterion, CrossEntropyObjective, DDAMFNObjective
+from ddamfn.objectives import OBJECTIVES, Context, Criterion, CrossEntropyObjective, TrainingSplit
 
 MakeOutput = Callable[..., ModelOutput]
 
@@ -22,7 +22,7 @@ RULES_OF_THEIR_OWN = {"dacl", "mvit", "scn"}
 
 
 def _criterion(name: str) -> Criterion:
-    return OBJECTIVES[name]().create_criterion(classes=CLASSES, num_pictures=20)
+    return OBJECTIVES[name]().create_criterion(TrainingSplit(classes=CLASSES, num_pictures=20))
 
 
 @pytest.fixture
@@ -125,8 +125,8 @@ def test_numbers_out_of_range_are_refused(name: str, options: dict[str, object],
 
 
 def test_a_stateless_criterion_only_passes_the_question_on(output: ModelOutput, targets: torch.Tensor) -> None:
-    objective = DDAMFNObjective(label_smoothing=0.1)
-    criterion = objective.create_criterion(classes=CLASSES, num_pictures=20)
+    objective = CrossEntropyObjective(label_smoothing=0.1)
+    criterion = objective.create_criterion(TrainingSplit(classes=CLASSES, num_pictures=20))
     assert torch.equal(criterion(output, targets).total, objective(output, targets).total)
     assert not criterion.state_dict()
     assert not list(criterion.parameters())

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ddamfn.models import ModelOutput
-from ddamfn.objectives import Context, MViTObjective, SCNObjective
+from ddamfn.objectives import Context, MViTObjective, SCNObjective, TrainingSplit
 from ddamfn.objectives.protocol import Criterion
 from ddamfn.objectives.relabelling import LabelBook
 from ddamfn.objectives.scn import SCNCriterion, rank_loss, trusted
@@ -65,7 +65,7 @@ def test_planted_wrong_labels_are_found(group: str, make_output: MakeOutput) -> 
     objective = MViTObjective(relabel_epoch=5) if group == "mvit" else SCNObjective(
         relabel_epoch=5, relabel_group=group  # type: ignore[arg-type]
     )  # fmt: skip
-    criterion = objective.create_criterion(classes=("a", "b", "c"), num_pictures=PICTURES)
+    criterion = objective.create_criterion(TrainingSplit(classes=("a", "b", "c"), num_pictures=PICTURES))
     true, seen = _train(criterion, make_output, epochs=25)
     assert int((seen[:PLANTED] == true[:PLANTED]).sum()) >= PLANTED - 1
     assert torch.equal(seen[PLANTED:], true[PLANTED:])
@@ -74,13 +74,15 @@ def test_planted_wrong_labels_are_found(group: str, make_output: MakeOutput) -> 
 
 
 def test_no_label_changes_before_its_epoch(make_output: MakeOutput) -> None:
-    criterion = SCNObjective(relabel_epoch=25).create_criterion(classes=("a", "b", "c"), num_pictures=PICTURES)
+    criterion = SCNObjective(relabel_epoch=25).create_criterion(
+        TrainingSplit(classes=("a", "b", "c"), num_pictures=PICTURES)
+    )
     _, seen = _train(criterion, make_output, epochs=10)
     assert torch.equal(seen, _clusters()[2])
 
 
 def test_the_changed_label_is_what_the_loss_compares_with(make_output: MakeOutput) -> None:
-    criterion = SCNObjective(rank_weight=0).create_criterion(classes=("a", "b", "c"), num_pictures=4)
+    criterion = SCNObjective(rank_weight=0).create_criterion(TrainingSplit(classes=("a", "b", "c"), num_pictures=4))
     assert isinstance(criterion, SCNCriterion)
     criterion.book.labels[2] = 1
     logits, importance = torch.randn(2, CLASSES), torch.tensor([0.4, 0.6])

@@ -6,7 +6,7 @@ import pytest
 
 from ddamfn.errors import ConfigError
 from ddamfn.faces import Alignment
-from ddamfn.objectives import OBJECTIVES, SCNObjective
+from ddamfn.objectives import OBJECTIVES, DDAMFNObjective, SCNObjective
 from ddamfn.train import RECIPES, Augment, Data, Optimiser, Phase, Run, Schedule, override, recipe, run_from_dict
 from ddamfn.train.config import MAX_SEED, to_dict
 
@@ -87,6 +87,11 @@ WRONG: list[tuple[str, Any, str]] = [
     ("data.alignment.template", "mask", "data.alignment: unknown alignment template 'mask'"),
     ("augment.scale", ["a", 1], "augment.scale.0 takes a number, not 'a'"),
     ("augment.scale", [2, 1], "augment: scale must be two rising numbers above 0"),
+    ("augment.mixup", -1, "augment: mixup is the alpha of a Beta distribution, 0 or more, not -1.0"),
+    ("augment.cutmix", "a", "augment.cutmix takes a number, not 'a'"),
+    ("data.vote_weight", 1, "data.vote_weight takes true or false, not 1"),
+    ("objective.prior_smoothing", 1, "objective: prior_smoothing must be at least 0 and below 1, not 1.0"),
+    ("model.options.drop_path", 1, "model: drop_path must be at least 0 and below 1, not 1"),
     ("augment.flip", 2, "augment: flip is a probability from 0 to 1, not 2.0"),
     ("augment.rotate_deg", -5, "augment: rotate_deg must be 0 to 180"),
     ("phases.3.epochs", 1, "phases.3.epochs: '3' is no place in a list of 1"),
@@ -170,3 +175,52 @@ def test_an_objective_without_a_name_is_ddamfns() -> None:
 def test_an_unknown_objective_is_told_in_one_line() -> None:
     with pytest.raises(ConfigError, match=r"^objective.name is one of cross_entropy, dacl, .*, not 'sum'$"):
         override(recipe("ddamfn_quick"), {"objective.name": "sum"})
+
+
+LEVERS: dict[str, Any] = {
+    "augment.mixup": 0.2,
+    "augment.cutmix": 1.0,
+    "objective.logit_adjustment": 1.0,
+    "objective.prior_smoothing": 0.2,
+    "objective.label_smoothing": 0.1,
+    "objective.flip_consistency": 5.0,
+    "model.options.drop_path": 0.1,
+    "data.vote_weight": True,
+    "optimiser.sam_rho": 0.05,
+    "ema": 0.999,
+}
+
+
+def test_every_combination_of_levers_survives_json() -> None:
+    for chosen in range(2 ** len(LEVERS)):
+        changes = {name: value for i, (name, value) in enumerate(LEVERS.items()) if chosen >> i & 1}
+        plain = to_dict(recipe("ddamfn_rafdb"))
+        for name, value in changes.items():
+            *path, last = name.split(".")
+            place = plain
+            for step in path:
+                place = place[step]
+            place[last] = value
+        run = run_from_dict(plain)
+        assert run_from_dict(json.loads(json.dumps(to_dict(run)))) == run
+    assert override(recipe("ddamfn_rafdb"), LEVERS) == run
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_levers_are_off_by_default(name: str) -> None:
+    run = recipe(name)
+    assert (run.augment.mixup, run.augment.cutmix, run.data.vote_weight) == (0, 0, False)
+    assert isinstance(run.objective, DDAMFNObjective)
+    assert (run.objective.logit_adjustment, run.objective.prior_smoothing, run.objective.flip_consistency) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("name", ["dacl", "dan", "mvit", "scn"])
+@pytest.mark.parametrize("lever", ["augment.mixup", "augment.cutmix"])
+def test_who_keeps_a_label_of_each_picture_takes_no_mixtures(name: str, lever: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^the objective {name} keeps a label .*; set augment\.mixup"):
+        override(recipe("ddamfn_quick"), {"objective": {"name": name}, lever: 0.2})
+
+
+def test_balanced_classes_leave_nothing_to_adjust() -> None:
+    with pytest.raises(ConfigError, match=r"^data\.balanced draws .* or set objective\.logit_adjustment to 0$"):
+        override(recipe("ddamfn_affectnet"), {"objective.logit_adjustment": 1.0})

@@ -162,7 +162,7 @@ def test_the_moving_average_is_what_is_kept(finished: tuple[Run, Path, list[dict
 def test_the_average_follows_its_rule(
     splits: Splits, make_run: Callable[..., Run], tmp_path: Path, reporter: Any
 ) -> None:
-    # Two steps: the average begins with the weights after the first, then a <- d a + (1 - d) w.
+    # Two steps: the average begins with the weights after the first, then a <- d a + (1 - d) w with d = 2 / 11.
     history: list[Tensor] = []
     whole = loop.train_step
 
@@ -176,7 +176,7 @@ def test_the_average_follows_its_rule(
         run = make_run(phases__0__epochs=1, ema=0.75)
         fit(run, *splits, tmp_path / "run", reporter)
     kept = load_network(tmp_path / "run" / "checkpoints" / "last.safetensors")
-    assert torch.allclose(kept["ddan.classifier.weight"], 0.75 * history[0] + 0.25 * history[1], atol=1e-7)
+    assert torch.allclose(kept["ddan.classifier.weight"], 2 / 11 * history[0] + 9 / 11 * history[1], atol=1e-7)
 
 
 def test_the_reporter_is_told_every_step(
@@ -375,7 +375,7 @@ def test_what_an_objective_learns_and_remembers_is_in_the_checkpoint(
     run = make_run(model={"name": model}, objective={"name": name}, phases__0__epochs=1, ema=None)
     assert run.objective.name == name
     fit(run, *splits, tmp_path / "run", reporter)
-    criterion = run.objective.create_criterion(classes=splits[0].classes, num_pictures=len(splits[0]))
+    criterion = run.objective.create_criterion(splits[0].describe())
     state = load_state(tmp_path / "run" / "checkpoints" / "state.pt")["criterion"]
     assert state
     criterion.load_state_dict(state)

@@ -48,7 +48,8 @@ def test_optimisation_is_as_published(name: str, row: tuple[object, ...]) -> Non
     assert optimiser.name != "sgd" or optimiser.momentum == 0.9
     # No warm-up, no clipping, no average, no smoothing.
     assert (schedule.warmup_epochs, optimiser.clip_norm, run.ema) == (0.0, None, None)
-    assert asdict(run.objective) == {"attention_weight": 0.1, "attention_form": "mean_pair", "label_smoothing": 0.0}
+    loss = {"attention_weight": 0.1, "attention_form": "mean_pair", "label_smoothing": 0.0, "prior_smoothing": 0.0}
+    assert asdict(run.objective) == {**loss, "logit_adjustment": 0.0, "flip_consistency": 0.0}
     assert (run.model.name, dict(run.model.options)) == ("ddamfn", {"num_heads": 2})
 
 

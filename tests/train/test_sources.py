@@ -171,3 +171,28 @@ def test_a_truncated_picture_is_left_out_and_told(
     assert "fear/2.png" not in (*train.keys, *valid.keys)
     assert len(train) + len(valid) == 7
     assert "1 unreadable pictures" in caplog.text
+
+
+def test_votes_weigh_the_training_pictures_alone(
+    prepared: Prepared, make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(data__vote_weight=True)
+    with pytest.raises(ConfigError, match=r"has no votes; train with --set data\.vote_weight=false$"):
+        load_splits(prepared, run, CPU)
+    rows = list(prepared.manifest())
+    # Ballots of ten: the picture's own class has from six to ten votes, "unknown" the rest.
+    ballots = {}
+    for i, row in enumerate(rows):
+        own = 6 + i % 5
+        ballots[row.key] = (*(float(own * (name == row.label)) for name in EXPRESSIONS), 10.0 - own, 0.0)
+    voted = [replace(row, label=None, votes=ballots[row.key]) for row in rows]
+    monkeypatch.setattr(Prepared, "manifest", lambda self: iter(voted))
+    train, valid = load_splits(replace(prepared, votes=True), run, CPU)
+    assert valid.weights is None
+    assert train.weights is not None
+    assert float(train.weights.mean()) == pytest.approx(1.0)
+    shares = torch.tensor([max(ballots[key][:8]) / 10 for key in train.keys])
+    torch.testing.assert_close(train.weights, (shares / shares.mean()).float())
+    part = train.subset(torch.tensor([3, 1]))
+    assert part.weights is not None
+    assert part.weights.tolist() == [train.weights[3], train.weights[1]]

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from ddamfn.models import ModelOutput, create_model
-from ddamfn.objectives import Context, Criterion, DDAMFNObjective
+from ddamfn.objectives import Context, Criterion, DDAMFNObjective, TrainingSplit
 from ddamfn.train import Data, Optimiser
 from ddamfn.train.optim import build_optimiser
 from ddamfn.train.step import answer, train_step
@@ -16,7 +16,7 @@ CONTEXT = Context(rows=torch.arange(4), epoch=0)
 
 def criterion(attention_weight: float) -> Criterion:
     objective = DDAMFNObjective(attention_weight=attention_weight)
-    return objective.create_criterion(classes=("neutral", "happiness"), num_pictures=4)
+    return objective.create_criterion(TrainingSplit(classes=("neutral", "happiness"), num_pictures=4))
 
 
 class Linear(nn.Module):
@@ -106,3 +106,57 @@ def test_networks_without_a_pair_of_heads_have_no_difference(name: str, options:
     assert len(answers.head_means) == heads
     assert answers.head_difference == 0
     assert answers.joined_mean == pytest.approx(sum(answers.head_means))
+
+
+class Located(nn.Module):
+    """A network that says of each pixel what it adds to each logit; `sided` adds something on the left alone."""
+
+    def __init__(self, *, sided: bool) -> None:
+        super().__init__()
+        self.sides = nn.Parameter(torch.ones(2, 1, 4) * torch.tensor([1.0, 0, 0, 0] if sided else [1.0, 1, 1, 1]))
+        self.sizes: list[int] = []
+
+    def forward(self, images: Tensor, *, class_maps: bool = False) -> ModelOutput:
+        self.sizes.append(len(images))
+        maps = images[:, :2] * self.sides
+        extra = {"class_maps": maps} if class_maps else {}
+        return ModelOutput(maps.sum(dim=(2, 3)), images, images.new_empty((len(images), 0, 3, 4, 4)), extra)
+
+
+@pytest.mark.parametrize("rho", [None, 0.05])
+@pytest.mark.parametrize("sided", [False, True])
+def test_mirror_images_pass_beside_the_pictures(rho: float | None, sided: bool) -> None:
+    network = Located(sided=sided)
+    optimiser = build_optimiser(Optimiser(lr=0.1, momentum=0.0, weight_decay=0.0, sam_rho=rho), network.parameters())
+    objective = DDAMFNObjective(attention_weight=0, flip_consistency=5.0)
+    judge = objective.create_criterion(TrainingSplit(classes=("neutral", "happiness"), num_pictures=4))
+    images, targets = torch.randn(4, 3, 4, 4, generator=torch.Generator().manual_seed(0)), batch()[1]
+    expected = torch.nn.functional.cross_entropy(network(images).logits, targets)
+    network.sizes.clear()
+    sums = train_step(network, judge, optimiser, images, targets, CONTEXT, None)
+    assert network.sizes == [8] * (1 if rho is None else 2)
+    assert float(sums["cross_entropy"]) == pytest.approx(4 * float(expected.detach()))
+    # A network without sides is consistent whatever the picture.
+    assert (float(sums["flip_consistency"]) == 0) != sided
+    assert float(sums["loss"]) == pytest.approx(float(sums["cross_entropy"] + 5 * sums["flip_consistency"]))
+    assert float(sums["n"]) == 4
+
+
+def test_without_the_lever_no_mirror_image_passes() -> None:
+    network = Located(sided=True)
+    optimiser = build_optimiser(Optimiser(), network.parameters())
+    train_step(network, criterion(0.0), optimiser, torch.randn(4, 3, 4, 4), batch()[1], CONTEXT, None)
+    assert network.sizes == [4]
+
+
+def test_consistency_makes_a_sided_network_forget_its_sides() -> None:
+    network = Located(sided=True)
+    optimiser = build_optimiser(Optimiser(lr=3e-4, momentum=0.0, weight_decay=0.0), network.parameters())
+    judge = DDAMFNObjective(attention_weight=0, flip_consistency=5.0).create_criterion(
+        TrainingSplit(classes=("neutral", "happiness"), num_pictures=4)
+    )
+    images, seen = torch.randn(4, 3, 4, 4, generator=torch.Generator().manual_seed(0)), []
+    for _ in range(60):
+        sums = train_step(network, judge, optimiser, images, batch()[1], CONTEXT, None)
+        seen.append(float(sums["flip_consistency"]))
+    assert seen[-1] < 0.01 * seen[0]

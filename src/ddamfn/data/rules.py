@@ -36,6 +36,9 @@ def targets(votes: npt.NDArray[Any], rule: str) -> tuple[BoolArray, npt.NDArray[
       they hold more than half. The target is their share, to be used with a loss that rewards any of them.
     - `argmax`: the column with the most raw votes, the first one on a tie; kept if it is an expression. One-hot.
 
+    Pictures on which no half of the votes agrees are dropped by `majority` and serve training under the others:
+    FERPlus's training split has 25,045 pictures by `majority`, 27,762 by `probability`, 27,667 by `multi_target`.
+
     Args:
         votes: (N, 10) counts, columns as in `VOTE_COLUMNS`.
         rule: one of `RULES`.
@@ -66,6 +69,21 @@ def targets(votes: npt.NDArray[Any], rule: str) -> tuple[BoolArray, npt.NDArray[
     else:
         raise UsageError(f"{rule!r} is no vote rule; use one of {', '.join(RULES)}")
     return _keep_expressions(shares)
+
+
+def leading_share(votes: npt.ArrayLike) -> npt.NDArray[np.float32]:
+    """Share of all ten columns' votes that the strongest expression has, as cast and without the rules' clean-up.
+
+    Args:
+        votes: (N, 10) counts, columns as in `VOTE_COLUMNS`.
+
+    Returns:
+        (N,) float32 from 0 to 1; 0 without any vote.
+    """
+    raw = np.asarray(votes, dtype=np.float64).reshape(-1, len(VOTE_COLUMNS))
+    total, leading = raw.sum(axis=1), raw[:, :_EMOTIONS].max(axis=1)
+    shares: FloatArray = np.divide(leading, total, out=np.zeros_like(total), where=total > 0)
+    return shares.astype(np.float32)
 
 
 def _keep_expressions(shares: FloatArray) -> tuple[BoolArray, npt.NDArray[np.float32]]:

@@ -13,11 +13,11 @@ from ddamfn.models.baselines import ran as _ran
 from ddamfn.models.baselines import scn as _scn
 from ddamfn.models.baselines import transfer as _transfer
 from ddamfn.models.output import ModelOutput
-from ddamfn.models.registry import Network, create_model, list_models, register_model
+from ddamfn.models.registry import Network, create_model, gives_class_maps, list_models, register_model
 
 # Importing a network's file registers it; the names are kept so that the imports are not taken for unused.
 _REGISTERED = (
     _dacl, _dan, _ddamfn, _iresnet, _mfn, _mobilefacenet, _mvit, _poster, _psr, _ran, _scn, _transfer,
 )  # fmt: skip
 
-__all__ = ["ModelOutput", "Network", "create_model", "list_models", "register_model"]
+__all__ = ["ModelOutput", "Network", "create_model", "gives_class_maps", "list_models", "register_model"]

@@ -1,7 +1,8 @@
 """Convolution blocks of MFN: plain, mixed depthwise, and the bottleneck that joins them with attention.
 
 Source: Zhang et al., "A Dual-Direction Attention Mixed Feature Network for Facial Expression Recognition", Electronics
-2023, 12(17), 3595, sections 3.1-3.2; MixConv: Tan and Le, BMVC 2019; the bottleneck: Sandler et al., CVPR 2018.
+2023, 12(17), 3595, sections 3.1-3.2; MixConv: Tan and Le, BMVC 2019; the bottleneck: Sandler et al., CVPR 2018;
+stochastic depth: Huang et al., ECCV 2016.
 """
 
 from collections.abc import Sequence
@@ -70,6 +71,19 @@ class MixedDepthwiseConv(nn.Module):
         return torch.cat([conv(part) for conv, part in zip(self.convs, parts, strict=True)], dim=1)
 
 
+def drop_path(x: Tensor, probability: float) -> Tensor:
+    """Leave out whole pictures of a branch by chance: zeros for some of x (B, ...), the others so much stronger.
+
+    What is left is divided by 1 - `probability`, so that the branch is the same on average and needs no change at
+    prediction. Chance is torch's global generator of x's device.
+
+    Source: Huang et al., "Deep Networks with Stochastic Depth", ECCV 2016, section 3; there
+    prediction is scaled instead.
+    """
+    kept = x.new_empty((len(x),) + (1,) * (x.ndim - 1)).bernoulli_(1 - probability)
+    return x * kept.div_(1 - probability)
+
+
 @dataclass(frozen=True)
 class StageSpec:
     """One row of MFN's table: `repeats` bottlenecks of one shape.
@@ -85,23 +99,39 @@ class StageSpec:
     stride: int
     repeats: int = 1
 
+    @property
+    def residual(self) -> bool:
+        """Whether the bottleneck's input can be added to its output."""
+        return self.stride == 1 and self.in_channels == self.out_channels
+
 
 class MixBottleneck(nn.Module):
     """Expand (1x1), mix (depthwise), attend (coordinate attention), project (1x1, linear).
 
     With stride 1 and equal width it is MFN's *residual bottleneck*; with stride 2 its *non-residual block*.
+
+    Args:
+        spec: its shape.
+        mixed_kernels: see `MixedDepthwiseConv`; off, 3x3 alone.
+        coordinate_attention: off, none.
+        drop_path: probability of leaving it out for a picture in training, where it is residual.
     """
 
-    def __init__(self, spec: StageSpec, *, mixed_kernels: bool, coordinate_attention: bool) -> None:
+    def __init__(
+        self, spec: StageSpec, *, mixed_kernels: bool, coordinate_attention: bool, drop_path: float = 0.0
+    ) -> None:
         super().__init__()
         kernels, splits = (spec.kernels, spec.splits) if mixed_kernels else ((3,), (spec.expand,))
         self.expand = ConvBlock(spec.in_channels, spec.expand)
         self.mix = MixedDepthwiseConv(kernels, splits, stride=spec.stride)
         self.attend = CoordinateAttention(spec.expand) if coordinate_attention else nn.Identity()
         self.project = LinearBlock(spec.expand, spec.out_channels)
-        self.residual = spec.stride == 1 and spec.in_channels == spec.out_channels
+        self.residual = spec.residual
+        self.drop_path = drop_path
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, in, H, W) to (B, out, H / stride, W / stride)."""
         y: Tensor = self.project(self.attend(self.mix(self.expand(x))))
-        return x + y if self.residual else y
+        if not self.residual:
+            return y
+        return x + (drop_path(y, self.drop_path) if self.training and self.drop_path else y)

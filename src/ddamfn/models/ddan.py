@@ -55,6 +55,30 @@ class DDAN(nn.Module):
         attention = torch.stack([head(x) for head in self.heads], dim=1)
         return self.classify(x * attention.amax(dim=1)), attention
 
+    def class_maps(self, x: Tensor, attention: Tensor) -> Tensor:
+        """What every position adds to every logit, (B, K, S, S) float32: class activation maps, exactly.
+
+        After attention all is linear: GDConv's weight of the position, batch normalisation's scale of the channel, the
+        classifier's weight. The sum over positions is the logit but for a constant of each class, of the
+        classifier's bias and normalisation's mean and shift. In training the batch's own statistics scale.
+
+        Args:
+            x: (B, C, S, S) float, the map.
+            attention: (B, A, C, S, S) float, the heads' maps of it as `forward` returns them.
+
+        Source: Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016, for the maps of a
+        network with average pooling.
+        """
+        with torch.autocast(x.device.type, enabled=False):
+            weighed = (x * attention.amax(dim=1) if len(self.heads) else x).float()
+            parts = weighed * self.pool.conv.weight.squeeze(1)
+            norm = self.pool.norm
+            sums = parts.sum(dim=(2, 3))
+            variance = sums.var(dim=0, correction=0) if self.training else norm.running_var
+            assert isinstance(variance, Tensor)  # these layers keep statistics
+            scale = norm.weight * torch.rsqrt(variance + norm.eps)
+            return torch.einsum("kc,bchw->bkhw", self.classifier.weight * scale, parts)
+
     def classify(self, x: Tensor) -> Tensor:
         """Logits (B, K) of a map that attention has weighed already."""
         logits: Tensor = self.classifier(self.pool(x).flatten(1))

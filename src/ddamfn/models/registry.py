@@ -64,6 +64,11 @@ def create_model(name: str, *, num_classes: int, **options: Any) -> nn.Module:
     return builder(num_classes=num_classes, **options)
 
 
+def gives_class_maps(module: nn.Module) -> bool:
+    """Whether a network can be called with `class_maps=True`, for class activation maps in its output's `extra`."""
+    return "class_maps" in inspect.signature(module.forward).parameters
+
+
 def as_network(module: nn.Module) -> Network:
     """The same module, typed as what the registry promises of it."""
     return cast(Network, module)

@@ -6,7 +6,7 @@ from ddamfn.objectives.dacl import DACLObjective
 from ddamfn.objectives.dan import DANObjective
 from ddamfn.objectives.ddamfn import DDAMFNObjective
 from ddamfn.objectives.mvit import MViTObjective
-from ddamfn.objectives.protocol import Context, Criterion, Loss, Objective
+from ddamfn.objectives.protocol import Context, Criterion, Loss, Objective, TrainingSplit
 from ddamfn.objectives.psr import PSRObjective
 from ddamfn.objectives.ran import RANObjective
 from ddamfn.objectives.scn import SCNObjective
@@ -23,5 +23,5 @@ OBJECTIVES: dict[str, type[Objective]] = {
 __all__ = [
     "OBJECTIVES", "AttentionLossForm", "Context", "Criterion", "CrossEntropyObjective", "DACLObjective", "DANObjective",
     "DDAMFNObjective", "Loss", "MViTObjective", "Objective", "PSRObjective", "RANObjective", "SCNObjective",
-    "attention_loss", "head_means", "soft_cross_entropy",
+    "TrainingSplit", "attention_loss", "head_means", "soft_cross_entropy",
 ]  # fmt: skip

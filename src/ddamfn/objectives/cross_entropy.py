@@ -1,6 +1,5 @@
 """Cross-entropy against a distribution: one-hot labels, annotators' votes, or either of them smoothed."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,16 +9,20 @@ from torch import Tensor
 
 from ddamfn.errors import ConfigError
 from ddamfn.models import ModelOutput
-from ddamfn.objectives.protocol import Criterion, Loss, Stateless
+from ddamfn.objectives.protocol import Criterion, Loss, Stateless, TrainingSplit
 
 
-def soft_cross_entropy(logits: Tensor, targets: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
-    """Mean over the batch of -sum_k t_k log softmax(z)_k, in float32.
+def soft_cross_entropy(
+    logits: Tensor, targets: Tensor, *, label_smoothing: float = 0.0, weights: Tensor | None = None
+) -> Tensor:
+    """Mean over the batch of -w sum_k t_k log softmax(z)_k, in float32.
 
     Args:
         logits: (B, K) float.
         targets: (B, K) float, rows of which sum to 1; with votes this is the KL divergence plus a constant.
         label_smoothing: e in [0, 1): targets become (1 - e) t + e / K.
+        weights: (B,) float w, how much each picture counts; None stands for ones. They are not made to sum to B, so
+            that a picture counts the same in every batch.
 
     Returns:
         A float32 scalar in nats.
@@ -28,7 +31,10 @@ def soft_cross_entropy(logits: Tensor, targets: Tensor, *, label_smoothing: floa
     Distribution", ICMI 2016, section 4.4; Szegedy et al., CVPR 2016, section 7, for the smoothing.
     """
     with torch.autocast(logits.device.type, enabled=False):
-        return F.cross_entropy(logits.float(), targets.float(), label_smoothing=label_smoothing)
+        if weights is None:
+            return F.cross_entropy(logits.float(), targets.float(), label_smoothing=label_smoothing)
+        losses = F.cross_entropy(logits.float(), targets.float(), label_smoothing=label_smoothing, reduction="none")
+        return (weights * losses).mean()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,17 +49,18 @@ class CrossEntropyObjective:
     """
 
     name: ClassVar[str] = "cross_entropy"
+    takes_mixtures: ClassVar[bool] = True
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.label_smoothing < 1:
             raise ConfigError(f"label_smoothing must be at least 0 and below 1, not {self.label_smoothing}")
 
-    def __call__(self, output: ModelOutput, targets: Tensor) -> Loss:
-        """Loss of one batch; targets (B, K) float, rows of which sum to 1."""
-        loss = soft_cross_entropy(output.logits, targets, label_smoothing=self.label_smoothing)
+    def __call__(self, output: ModelOutput, targets: Tensor, weights: Tensor | None = None) -> Loss:
+        """Loss of one batch; targets (B, K) float, rows of which sum to 1; weights (B,) float or None."""
+        loss = soft_cross_entropy(output.logits, targets, label_smoothing=self.label_smoothing, weights=weights)
         return Loss(loss, {"cross_entropy": loss.detach()})
 
-    def create_criterion(self, *, classes: Sequence[str], num_pictures: int) -> Criterion:
+    def create_criterion(self, split: TrainingSplit) -> Criterion:
         """Begin a run."""
         return Stateless(self)

@@ -5,7 +5,6 @@ Source: Farzaneh and Qi, "Facial Expression Recognition in the Wild via Deep Att
 Eq. 4.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,7 +14,15 @@ from torch import Tensor
 
 from ddamfn.models import ModelOutput
 from ddamfn.objectives.cross_entropy import soft_cross_entropy
-from ddamfn.objectives.protocol import Context, Criterion, Loss, require_at_least_0, require_extra
+from ddamfn.objectives.protocol import (
+    Context,
+    Criterion,
+    Loss,
+    TrainingSplit,
+    require_at_least_0,
+    require_extra,
+    weights_of,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +34,7 @@ class DACLObjective:
     """
 
     name: ClassVar[str] = "dacl"
+    takes_mixtures: ClassVar[bool] = False
     centre_weight: float = 0.01
     """Lambda of the paper."""
     centre_rate: float = 0.5
@@ -37,9 +45,9 @@ class DACLObjective:
     def __post_init__(self) -> None:
         require_at_least_0(centre_weight=self.centre_weight, centre_rate=self.centre_rate)
 
-    def create_criterion(self, *, classes: Sequence[str], num_pictures: int) -> "DACLCriterion":
+    def create_criterion(self, split: TrainingSplit) -> "DACLCriterion":
         """Begin a run, with centres drawn from torch's global generator."""
-        return DACLCriterion(self, len(classes))
+        return DACLCriterion(self, len(split.classes))
 
 
 class DACLCriterion(Criterion):
@@ -54,7 +62,7 @@ class DACLCriterion(Criterion):
 
     def forward(self, output: ModelOutput, targets: Tensor, context: Context | None = None) -> Loss:
         """Judge a batch."""
-        classification = soft_cross_entropy(output.logits, targets)
+        classification = soft_cross_entropy(output.logits, targets, weights=weights_of(context))
         weights, distances = self._weights_and_distances(output, targets)
         centre = (weights * distances.square()).sum(dim=1).mean() / 2
         total = classification + self.config.centre_weight * centre

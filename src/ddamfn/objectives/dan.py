@@ -4,7 +4,6 @@ Source: Wen et al., "Distract Your Attention: Multi-head Cross Attention Network
 Biomimetics 2023, 8(2), 199, sections 3.1 and 3.3.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,7 +12,15 @@ from torch import Tensor, nn
 
 from ddamfn.models import ModelOutput
 from ddamfn.objectives.cross_entropy import soft_cross_entropy
-from ddamfn.objectives.protocol import Context, Criterion, Loss, require_at_least_0, require_extra
+from ddamfn.objectives.protocol import (
+    Context,
+    Criterion,
+    Loss,
+    TrainingSplit,
+    require_at_least_0,
+    require_extra,
+    weights_of,
+)
 
 _SMALLEST_VARIANCE = 1e-6
 
@@ -52,6 +59,7 @@ class DANObjective:
     """
 
     name: ClassVar[str] = "dan"
+    takes_mixtures: ClassVar[bool] = False
     affinity_weight: float = 1.0
     partition_weight: float = 1.0
     embedding_dim: int = 512
@@ -60,9 +68,9 @@ class DANObjective:
     def __post_init__(self) -> None:
         require_at_least_0(affinity_weight=self.affinity_weight, partition_weight=self.partition_weight)
 
-    def create_criterion(self, *, classes: Sequence[str], num_pictures: int) -> "DANCriterion":
+    def create_criterion(self, split: TrainingSplit) -> "DANCriterion":
         """Begin a run, with centres drawn from torch's global generator."""
-        return DANCriterion(self, len(classes))
+        return DANCriterion(self, len(split.classes))
 
 
 class DANCriterion(Criterion):
@@ -76,7 +84,7 @@ class DANCriterion(Criterion):
     def forward(self, output: ModelOutput, targets: Tensor, context: Context | None = None) -> Loss:
         """Judge a batch."""
         name = self.config.name
-        classification = soft_cross_entropy(output.logits, targets)
+        classification = soft_cross_entropy(output.logits, targets, weights=weights_of(context))
         affinity = affinity_loss(require_extra(output, "embedding", name), self.centres, targets.argmax(dim=1))
         partition = partition_loss(require_extra(output, "heads", name))
         total = classification + self.config.affinity_weight * affinity + self.config.partition_weight * partition

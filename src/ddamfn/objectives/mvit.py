@@ -5,7 +5,6 @@ abstract names a dynamic relabelling module. When it begins, and its threshold, 
 the whole batch because there is no weight that would part it.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from ddamfn.models import ModelOutput
 from ddamfn.objectives.cross_entropy import soft_cross_entropy
-from ddamfn.objectives.protocol import Context, Criterion, Loss, require_at_least_0
+from ddamfn.objectives.protocol import Context, Criterion, Loss, TrainingSplit, require_at_least_0, weights_of
 from ddamfn.objectives.relabelling import LabelBook
 
 
@@ -27,6 +26,7 @@ class MViTObjective:
     """
 
     name: ClassVar[str] = "mvit"
+    takes_mixtures: ClassVar[bool] = False
     relabel_epoch: int = 10
     """First epoch, counted from 0, that changes labels."""
     relabel_margin: float = 0.2
@@ -35,9 +35,9 @@ class MViTObjective:
     def __post_init__(self) -> None:
         require_at_least_0(relabel_epoch=self.relabel_epoch, relabel_margin=self.relabel_margin)
 
-    def create_criterion(self, *, classes: Sequence[str], num_pictures: int) -> "MViTCriterion":
+    def create_criterion(self, split: TrainingSplit) -> "MViTCriterion":
         """Begin a run."""
-        return MViTCriterion(self, num_pictures)
+        return MViTCriterion(self, split.num_pictures)
 
 
 class MViTCriterion(Criterion):
@@ -51,7 +51,7 @@ class MViTCriterion(Criterion):
     def forward(self, output: ModelOutput, targets: Tensor, context: Context | None = None) -> Loss:
         """Judge a batch against the labels as they stand now."""
         current = targets if context is None else self.book(targets, context.rows)
-        loss = soft_cross_entropy(output.logits, current)
+        loss = soft_cross_entropy(output.logits, current, weights=weights_of(context))
         return Loss(loss, {"cross_entropy": loss.detach(), "relabelled": self.book.share()})
 
     @torch.no_grad()

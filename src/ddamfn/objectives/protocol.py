@@ -4,16 +4,17 @@ An `Objective` is part of a run's configuration and never changes. For one run i
 gives each batch its loss. What the criterion learns (its parameters) is trained with the network; what it remembers
 (its buffers: centres, changed labels) belongs in the run's checkpoints. A training loop thus does five things:
 
-1. `criterion = objective.create_criterion(classes=..., num_pictures=...)`, moved to the device;
+1. `criterion = objective.create_criterion(split)`, told of the training split, moved to the device;
 2. the optimiser gets the parameters of the network and of the criterion;
-3. each forward pass is judged by `criterion(output, targets, context).total`;
+3. each forward pass is judged by `criterion(output, targets, context).total`; where `criterion.mirrored` is set, the
+   network passes the batch's mirror images as well, and `output.extra` holds "class_maps" and "mirrored_class_maps";
 4. once a step, after the update, `criterion.after_step(output, targets, context)` with the output of the step's first
    pass and the targets as the data set gives them;
 5. checkpoints hold `criterion.state_dict()`.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, Protocol
 
@@ -36,20 +37,49 @@ class Loss(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrainingSplit:
+    """What an objective may know of the pictures before it sees any.
+
+    Attributes:
+        classes: canonical names of the K targets, in their order.
+        num_pictures: N.
+        class_shares: mean of the targets over the split, K numbers that sum to 1; None stands for equal shares.
+    """
+
+    classes: tuple[str, ...]
+    num_pictures: int
+    class_shares: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Context:
     """Which pictures a batch holds, and where in the run it stands.
 
     Attributes:
         rows: (B,) int64, the pictures' numbers in the training split, on the targets' device.
         epoch: counted from 0.
+        weights: (B,) float32, how much each picture counts in the classification loss, with a mean of 1 over the
+            split; None where all count alike.
     """
 
     rows: Tensor
     epoch: int
+    weights: Tensor | None = None
+
+
+def weights_of(context: Context | None) -> Tensor | None:
+    """The pictures' weights, None where all count alike."""
+    return None if context is None else context.weights
 
 
 class Criterion(nn.Module, ABC):
-    """An objective at work in one run."""
+    """An objective at work in one run.
+
+    Attributes:
+        mirrored: whether it compares a picture with its mirror image, which costs a second forward pass a picture.
+    """
+
+    mirrored: bool = False
 
     @abstractmethod
     def forward(self, output: ModelOutput, targets: Tensor, context: Context | None = None) -> Loss:
@@ -77,29 +107,30 @@ class Criterion(nn.Module, ABC):
 
 
 class Objective(Protocol):
-    """A recipe's choice: a frozen dataclass of plain numbers."""
+    """A recipe's choice: a frozen dataclass of plain numbers.
+
+    Attributes:
+        name: what recipes call it.
+        takes_mixtures: whether it can judge mixtures of pictures; not if it keeps a label or a centre of each picture.
+    """
 
     name: ClassVar[str]
+    takes_mixtures: ClassVar[bool]
 
-    def create_criterion(self, *, classes: Sequence[str], num_pictures: int) -> Criterion:
-        """Begin a run.
-
-        Args:
-            classes: canonical names of the K targets, in their order.
-            num_pictures: of the training split.
-        """
+    def create_criterion(self, split: TrainingSplit) -> Criterion:
+        """Begin a run on the pictures of `split`."""
 
 
 class Stateless(Criterion):
     """The criterion of an objective that learns and remembers nothing: it only passes the question on."""
 
-    def __init__(self, judge: Callable[[ModelOutput, Tensor], Loss]) -> None:
+    def __init__(self, judge: Callable[[ModelOutput, Tensor, Tensor | None], Loss]) -> None:
         super().__init__()
         self.judge = judge
 
     def forward(self, output: ModelOutput, targets: Tensor, context: Context | None = None) -> Loss:
         """Judge a batch."""
-        return self.judge(output, targets)
+        return self.judge(output, targets, weights_of(context))
 
 
 def require_extra(output: ModelOutput, name: str, objective: str) -> Tensor:

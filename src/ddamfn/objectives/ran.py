@@ -4,7 +4,6 @@ Source: Wang et al., "Region Attention Networks for Pose and Occlusion Robust Fa
 Transactions on Image Processing 2020, section III-D.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from ddamfn.models import ModelOutput
 from ddamfn.objectives.cross_entropy import soft_cross_entropy
-from ddamfn.objectives.protocol import Criterion, Loss, Stateless, require_at_least_0, require_extra
+from ddamfn.objectives.protocol import Criterion, Loss, Stateless, TrainingSplit, require_at_least_0, require_extra
 
 
 def region_bias_loss(crop_weights: Tensor, margin: float) -> Tensor:
@@ -36,6 +35,7 @@ class RANObjective:
     """
 
     name: ClassVar[str] = "ran"
+    takes_mixtures: ClassVar[bool] = True
     margin: float = 0.02
     """By how much the best region's weight must exceed the whole face's; the authors' program has 0.1."""
     region_weight: float = 1.0
@@ -43,13 +43,13 @@ class RANObjective:
     def __post_init__(self) -> None:
         require_at_least_0(margin=self.margin, region_weight=self.region_weight)
 
-    def __call__(self, output: ModelOutput, targets: Tensor) -> Loss:
-        """Loss of one batch; targets (B, K) float, rows of which sum to 1."""
-        classification = soft_cross_entropy(output.logits, targets)
+    def __call__(self, output: ModelOutput, targets: Tensor, weights: Tensor | None = None) -> Loss:
+        """Loss of one batch; targets (B, K) float, rows of which sum to 1; weights (B,) float or None."""
+        classification = soft_cross_entropy(output.logits, targets, weights=weights)
         region = region_bias_loss(require_extra(output, "crop_weights", self.name), self.margin)
         total = classification + self.region_weight * region
         return Loss(total, {"cross_entropy": classification.detach(), "region_bias": region.detach()})
 
-    def create_criterion(self, *, classes: Sequence[str], num_pictures: int) -> Criterion:
+    def create_criterion(self, split: TrainingSplit) -> Criterion:
         """Begin a run."""
         return Stateless(self)

@@ -4,7 +4,6 @@ Source: Wang et al., "Suppressing Uncertainties for Large-Scale Facial Expressio
 3.2.2 and 3.2.3. The paper weighs both losses by a half, which is the same up to the learning rate.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
@@ -14,7 +13,15 @@ from torch import Tensor
 from ddamfn.errors import ConfigError
 from ddamfn.models import ModelOutput
 from ddamfn.objectives.cross_entropy import soft_cross_entropy
-from ddamfn.objectives.protocol import Context, Criterion, Loss, require_at_least_0, require_extra
+from ddamfn.objectives.protocol import (
+    Context,
+    Criterion,
+    Loss,
+    TrainingSplit,
+    require_at_least_0,
+    require_extra,
+    weights_of,
+)
 from ddamfn.objectives.relabelling import LabelBook
 
 RelabelGroup = Literal["low", "all"]
@@ -58,6 +65,7 @@ class SCNObjective:
     """
 
     name: ClassVar[str] = "scn"
+    takes_mixtures: ClassVar[bool] = False
     high_share: float = 0.7
     """Part of a batch that is to be trusted (beta)."""
     rank_margin: float = 0.15
@@ -82,9 +90,9 @@ class SCNObjective:
                 f"relabel_group is one of {', '.join(get_args(RelabelGroup))}, not {self.relabel_group!r}"
             )
 
-    def create_criterion(self, *, classes: Sequence[str], num_pictures: int) -> "SCNCriterion":
+    def create_criterion(self, split: TrainingSplit) -> "SCNCriterion":
         """Begin a run."""
-        return SCNCriterion(self, num_pictures)
+        return SCNCriterion(self, split.num_pictures)
 
 
 class SCNCriterion(Criterion):
@@ -99,7 +107,7 @@ class SCNCriterion(Criterion):
         """Judge a batch against the labels as they stand now."""
         importance = require_extra(output, "importance", self.config.name)
         current = targets if context is None else self.book(targets, context.rows)
-        classification = soft_cross_entropy(output.logits, current)
+        classification = soft_cross_entropy(output.logits, current, weights=weights_of(context))
         rank = rank_loss(importance, self.config.high_share, self.config.rank_margin)
         parts = {"cross_entropy": classification.detach(), "rank": rank.detach(), "relabelled": self.book.share()}
         return Loss(classification + self.config.rank_weight * rank, parts)

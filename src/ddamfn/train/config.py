@@ -40,7 +40,12 @@ class Data:
     """How pictures become tensors."""
 
     rule: str = "majority"
-    """How votes become targets in the training split, for data sets that have votes."""
+    """How votes become targets in the training split, for data sets that have votes (see `ddamfn.data.rules`)."""
+    vote_weight: bool = False
+    """Let training pictures count in the loss by the share of all votes that their leading expression has.
+
+    Weights have a mean of 1 over the training split. For data sets with votes. Source: our own.
+    """
     validation_rule: str = "majority"
     classes: tuple[str, ...] | None = None
     """Canonical names to learn, in this order; None takes the data set's own."""
@@ -92,6 +97,13 @@ class Augment:
     erase: float = 0.0
     """Probability of random erasing."""
     erase_area: tuple[float, float] = (0.02, 0.25)
+    mixup: float = 0.0
+    """Alpha: pictures and targets are blended in pairs by a share from Beta(alpha, alpha); Zhang et al., ICLR 2018."""
+    cutmix: float = 0.0
+    """Alpha: likewise, a rectangle of the other picture is pasted in (Yun et al., ICCV 2019).
+
+    With both, each batch takes one of them with equal chance.
+    """
 
     def __post_init__(self) -> None:
         for name in ("flip", "affine", "blur", "noise", "erase"):
@@ -100,6 +112,9 @@ class Augment:
         for name in ("brightness", "gamma", "shift"):
             value = getattr(self, name)
             _require(0 <= value < 1, f"{name} must be at least 0 and below 1, not {value}")
+        for name in ("mixup", "cutmix"):
+            value = getattr(self, name)
+            _require(value >= 0, f"{name} is the alpha of a Beta distribution, 0 or more, not {value}")
         for name in ("scale", "erase_area"):
             low, high = getattr(self, name)
             _require(0 < low <= high, f"{name} must be two rising numbers above 0, not {(low, high)}")
@@ -179,7 +194,10 @@ class Run:
     schedule: Schedule = Schedule()
     phases: tuple[Phase, ...] = (Phase(epochs=40),)
     ema: float | None = None
-    """Decay a step of the weights' moving average, which is then what is validated and kept; None keeps the weights."""
+    """Decay a step of the weights' moving average, which is then what is validated and kept; None keeps the weights.
+
+    It is smaller in the first steps, see `ddamfn.train.average`.
+    """
     compile: bool = False
     """Compile the network (torch.compile): faster steps after minutes of preparation. A CPU needs a C++ compiler."""
     seed: int = 0
@@ -191,11 +209,27 @@ class Run:
         _require(self.ema is None or 0 < self.ema < 1, f"ema must lie between 0 and 1, not {self.ema}")
         _require(self.checkpoint_steps > 0, f"checkpoint_steps must be above 0, not {self.checkpoint_steps}")
         _require(0 <= self.seed < MAX_SEED, f"seed must be 0 to {MAX_SEED - 1}, not {self.seed}")
+        self._require_harmony()
         largest, side_px = max(phase.side_px for phase in self.phases), self.data.alignment.side_px
         _require(
             largest <= side_px,
             f"a phase asks for pictures of {largest} px, and the crops have {side_px} px; lower the phase's side_px or "
             "raise data.alignment.side_px",
+        )
+
+    def _require_harmony(self) -> None:
+        """Refuse settings that make no sense together."""
+        mixed = self.augment.mixup > 0 or self.augment.cutmix > 0
+        _require(
+            not mixed or self.objective.takes_mixtures,
+            f"the objective {self.objective.name} keeps a label or a centre of every picture and cannot judge "
+            "mixtures; set augment.mixup and augment.cutmix to 0, or choose another objective.name",
+        )
+        adjusted = isinstance(self.objective, DDAMFNObjective) and self.objective.logit_adjustment > 0
+        _require(
+            not (adjusted and self.data.balanced),
+            "data.balanced draws all classes equally often, so there is nothing to adjust logits for; switch it "
+            "off, or set objective.logit_adjustment to 0",
         )
 
     @property

@@ -8,18 +8,20 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ddamfn.errors import TrainingError
 from ddamfn.evaluate import score
 from ddamfn.models import create_model
 from ddamfn.objectives import Context
 from ddamfn.train.augment import Augmenter, seed_step, to_input
+from ddamfn.train.average import MovingAverage
 from ddamfn.train.checkpoint import load_state, save_network, save_state
 from ddamfn.train.config import Phase, Run
+from ddamfn.train.mixing import Batch, mix
 from ddamfn.train.optim import build_optimiser, learning_rate, load_optimiser_state, optimiser_state, set_learning_rate
 from ddamfn.train.record import RunFolder, environment, write_json
 from ddamfn.train.sampling import epoch_batches
+from ddamfn.train.settings import require_network
 from ddamfn.train.step import answer, train_step
 from ddamfn.train.tensorset import TensorSplit
 
@@ -69,11 +71,11 @@ class Trainer:
         self.network = create_model(run.model.name, num_classes=len(train.classes), **run.model.options)
         self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.forward = torch.compile(self.network, dynamic=False) if run.compile else self.network
-        self.criterion = run.objective.create_criterion(classes=train.classes, num_pictures=len(train)).to(self.device)
+        self.criterion = run.objective.create_criterion(train.describe()).to(self.device)
         self.optimiser = build_optimiser(run.optimiser, [*self.network.parameters(), *self.criterion.parameters()])
-        self.average: AveragedModel | None = None
+        self.average: MovingAverage | None = None
         if run.ema is not None:
-            self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(run.ema), use_buffers=True)
+            self.average = MovingAverage(self.network, run.ema)
         self.epoch, self.step, self.seconds = 0, 0, 0.0
         self.sums: dict[str, Tensor] = {}
         self.best: dict[str, Any] | None = None
@@ -127,12 +129,14 @@ class Trainer:
         set_learning_rate(self.optimiser, learning_rate(self.run, self.epoch, part))
         rows = rows.to(self.device)
         images = augment(train.images[rows].float() / 255)
-        inputs = to_input(images, self.run.data.mean, self.run.data.std)
+        weights = None if train.weights is None else train.weights[rows]
+        batch = mix(Batch(images, train.targets[rows], weights), self.run.augment)
+        inputs = to_input(batch.images, self.run.data.mean, self.run.data.std)
         # Code is compiled for full batches alone: an epoch's last one is not worth a second compilation.
         network = self.forward if len(rows) == batch_size else self.network
-        context = Context(rows=rows, epoch=self.epoch)
+        context = Context(rows=rows, epoch=self.epoch, weights=batch.weights)
         sums = train_step(
-            network, self.criterion, self.optimiser, inputs, train.targets[rows], context, self.run.optimiser.clip_norm
+            network, self.criterion, self.optimiser, inputs, batch.targets, context, self.run.optimiser.clip_norm
         )
         self.sums = {name: value + self.sums.get(name, 0.0) for name, value in sums.items()}
         if self.average is not None:
@@ -235,11 +239,13 @@ def fit(
         resume: go on in a folder that holds the same run.
 
     Raises:
-        ConfigError: if the folder holds another run, or another process trains in it.
+        ConfigError: if the folder holds another run, another process trains in it, or the network cannot be built or
+            lacks what the objective needs.
         DataError: if a class has no training picture.
         TrainingError: for a loss that is not finite, a disk that refuses, or a device without memory.
     """
     train.require_every_class()
+    require_network(run)
     place = RunFolder(folder)
     data = {
         name: {"n": len(split), "sha256": split.fingerprint()} for name, split in (("train", train), ("valid", valid))

@@ -17,6 +17,7 @@ import ddamfn
 from ddamfn.errors import ConfigError, TrainingError
 from ddamfn.train.checkpoint import replace_file
 from ddamfn.train.config import Run, to_dict
+from ddamfn.train.settings import run_from_dict
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +79,9 @@ class RunFolder:
         if not resume:
             raise ConfigError(f"{self.path} holds a run already; add --resume to go on, or choose another --name")
         wanted = json.loads(json.dumps(to_dict(run)))
-        different = sorted(_differences(_read_json(self.config), wanted))
+        # Read as a run, so that a folder from before a setting existed has that setting's default.
+        before = to_dict(run_from_dict(_read_json(self.config)))
+        different = sorted(_differences(json.loads(json.dumps(before)), wanted))
         if different:
             raise ConfigError(
                 f"{self.path} holds another run than the one asked, different in {', '.join(different)}; resume with "

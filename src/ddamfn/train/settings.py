@@ -12,9 +12,9 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import torch
 
 from ddamfn.errors import ConfigError
-from ddamfn.models import create_model
+from ddamfn.models import create_model, gives_class_maps
 from ddamfn.objectives import OBJECTIVES, DDAMFNObjective, Objective
-from ddamfn.train.config import Model, Run, to_dict
+from ddamfn.train.config import Run, to_dict
 
 
 def override(run: Run, assignments: Mapping[str, Any]) -> Run:
@@ -27,7 +27,8 @@ def override(run: Run, assignments: Mapping[str, Any]) -> Run:
         assignments: dotted name -> value as JSON has it; a list or an object replaces the whole field.
 
     Raises:
-        ConfigError: if there is no such field, a value does not fit, or no network is built that way.
+        ConfigError: if there is no such field, a value does not fit, no network is built that way, or the network
+            lacks what the objective needs.
     """
     plain: Any = to_dict(run)
     if assignments.get("objective.name", run.objective.name) != run.objective.name:
@@ -35,7 +36,7 @@ def override(run: Run, assignments: Mapping[str, Any]) -> Run:
     for name, value in assignments.items():
         _assign(plain, name, value)
     changed = run_from_dict(plain)
-    _require_network(changed.model)
+    require_network(changed)
     return changed
 
 
@@ -49,13 +50,23 @@ def run_from_dict(plain: Mapping[str, Any]) -> Run:
     return run
 
 
-def _require_network(model: Model) -> None:
-    """Build the network without memory, so that a wrong option is known before any picture is read."""
+def require_network(run: Run) -> None:
+    """Build the network without memory, so that a wrong option is known before any picture is read.
+
+    Raises:
+        ConfigError: if it cannot be built, or if the objective compares class maps and it gives none.
+    """
     try:
         with torch.device("meta"):
-            create_model(model.name, num_classes=2, **model.options)
+            network = create_model(run.model.name, num_classes=2, **run.model.options)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"model: {error}") from error
+    compares = isinstance(run.objective, DDAMFNObjective) and run.objective.flip_consistency > 0
+    if compares and not gives_class_maps(network):
+        raise ConfigError(
+            f"objective.flip_consistency needs a network with class maps, and {run.model.name} gives none; choose "
+            "model.name ddamfn, or set it to 0"
+        )
 
 
 def _assign(plain: Any, name: str, value: Any) -> None:

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from ddamfn.data import open_dataset
 from ddamfn.data.catalog import CARDS
+from ddamfn.data.rules import leading_share
 from ddamfn.errors import ConfigError, DataError
 from ddamfn.faces import Alignment
 from ddamfn.preparation import Prepared, load_prepared, prepare
@@ -64,6 +66,7 @@ def load_splits(prepared: Prepared, run: Run, device: torch.device) -> tuple[Ten
     """Training and validation tensors of a run; the test split is never opened.
 
     Raises:
+        ConfigError: if votes are to weigh pictures of a set without votes.
         DataError: if a split is missing, a class is unknown to the set or without a training picture, or nothing is
             left to validate on.
     """
@@ -89,9 +92,19 @@ def load_splits(prepared: Prepared, run: Run, device: torch.device) -> tuple[Ten
     else:
         valid, _ = read(validation, data.validation_rule)
     train.require_every_class()
+    if data.vote_weight:
+        train = train.weighted(_leading_shares(prepared, training, train))
     if not len(valid):
         raise DataError(f"{valid.origin}: no picture is left to validate on; add some, or change --set data.holdout")
     return train, valid
+
+
+def _leading_shares(prepared: Prepared, name: str, split: TensorSplit) -> Tensor:
+    """Share of votes of each picture's leading expression, (N,) float32."""
+    if not prepared.votes:
+        raise ConfigError(f"{prepared.folder} has no votes; train with --set data.vote_weight=false")
+    votes = {row.key: row.votes for row in prepared.manifest() if row.split == name and row.votes is not None}
+    return torch.from_numpy(leading_share([votes[key] for key in split.keys]))
 
 
 def own_validation(prepared: Prepared) -> str | None:

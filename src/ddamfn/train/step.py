@@ -24,7 +24,7 @@ def mixed_precision(device: torch.device) -> AbstractContextManager[None]:
 
 
 def train_step(
-    network: Callable[[Tensor], ModelOutput],
+    network: Callable[..., ModelOutput],
     criterion: Criterion,
     optimiser: torch.optim.Optimizer,
     images: Tensor,
@@ -36,16 +36,17 @@ def train_step(
 
     Args:
         network: in training mode, compiled or not.
-        criterion: what to lower.
+        criterion: what to lower; where it compares mirror images, the network passes these too and gives
+            class maps.
         optimiser: plain, or SAM, which passes forward and backward twice.
         images: (B, 3, S, S) float, normalised.
         targets: (B, K) float, rows of which sum to 1.
-        context: which pictures these are.
+        context: which pictures these are, and how much each counts.
         clip_norm: largest norm of the gradient that updates the weights, None for no limit.
 
     Returns:
         float32 scalars on the device, to be summed over steps: "loss" and every part of it times B, "right" (pictures
-        answered right), "n" (B). Nothing here waits for the device.
+        answered with their target's largest class), "n" (B). Nothing here waits for the device.
     """
     optimiser.zero_grad(set_to_none=True)
     output, loss = _backward(network, criterion, images, targets, context)
@@ -69,13 +70,29 @@ def train_step(
 
 
 def _backward(
-    network: Callable[[Tensor], ModelOutput], criterion: Criterion, images: Tensor, targets: Tensor, context: Context
+    network: Callable[..., ModelOutput], criterion: Criterion, images: Tensor, targets: Tensor, context: Context
 ) -> tuple[ModelOutput, Loss]:
     with mixed_precision(images.device):
-        output = network(images)
+        output = _with_mirror_images(network, images) if criterion.mirrored else network(images)
     loss = criterion(output, targets, context)
     loss.total.backward()
     return output, loss
+
+
+def _with_mirror_images(network: Callable[..., ModelOutput], images: Tensor) -> ModelOutput:
+    """Output for the pictures, with the class maps of their mirror images beside their own.
+
+    Both pass at once, so that batch normalisation takes them for one batch.
+    """
+    both: ModelOutput = network(torch.cat([images, images.flip(3)]), class_maps=True)
+    maps, mirrored = both.extra["class_maps"].chunk(2)
+    size = len(images)
+    return ModelOutput(
+        both.logits[:size],
+        both.features[:size],
+        both.attention[:size],
+        {"class_maps": maps, "mirrored_class_maps": mirrored},
+    )
 
 
 @dataclass(frozen=True)

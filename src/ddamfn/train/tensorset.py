@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ddamfn.errors import DataError
 from ddamfn.faces import Appearance, apply_appearance
+from ddamfn.objectives import TrainingSplit
 from ddamfn.preparation import PreparedSplit
 
 _CHUNK = 512
@@ -26,6 +27,7 @@ class TensorSplit:
         keys: the pictures' names.
         classes: canonical names of the K columns.
         origin: where the pictures come from, for messages.
+        weights: (N,) float32, how much each picture counts in the loss; None where all count alike.
     """
 
     images: Tensor
@@ -33,6 +35,7 @@ class TensorSplit:
     keys: tuple[str, ...]
     classes: tuple[str, ...]
     origin: str = "the training pictures"
+    weights: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -41,7 +44,20 @@ class TensorSplit:
         """Only these rows, (M,) int64."""
         chosen = rows.to(self.images.device)
         keys = tuple(self.keys[i] for i in rows.tolist())
-        return replace(self, images=self.images[chosen], targets=self.targets[chosen], keys=keys)
+        weights = None if self.weights is None else self.weights[chosen]
+        return replace(self, images=self.images[chosen], targets=self.targets[chosen], keys=keys, weights=weights)
+
+    def weighted(self, weights: Tensor) -> "TensorSplit":
+        """The same split with these weights, (N,) float above 0, scaled to a mean of 1."""
+        return replace(self, weights=(weights / weights.mean()).float().to(self.images.device))
+
+    def describe(self) -> TrainingSplit:
+        """What an objective is told of the split; the pictures' weights count in the classes' shares."""
+        targets = self.targets if self.weights is None else self.targets * self.weights.unsqueeze(1)
+        shares = targets.double().mean(dim=0)
+        return TrainingSplit(
+            classes=self.classes, num_pictures=len(self), class_shares=tuple((shares / shares.sum()).tolist())
+        )
 
     def resized(self, side_px: int) -> "TensorSplit":
         """The same split with smaller pictures, antialiased; itself if they have that side."""
