@@ -147,7 +147,7 @@ def test_bad_pictures_become_results_in_their_place(
 def test_running_out_of_memory_in_one_picture_does_not_end_the_run(
     recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def decode(source: object) -> NDArray[np.uint8]:
+    def decode(source: object, **_: object) -> NDArray[np.uint8]:
         if source == b"huge":
             raise MemoryError
         return np.zeros((20, 20, 3), dtype=np.uint8)

@@ -17,6 +17,14 @@ class UnreadableImage(DdamfnError):
     """A file that cannot be decoded into a picture: truncated, empty, too large, or not a picture at all."""
 
 
+class PictureTooLarge(UnreadableImage):
+    """A picture with more pixels than the caller allows; its pixels were not decoded."""
+
+
+class UnreadableVideo(DdamfnError):
+    """A video that cannot be opened, or one that breaks off; what was read before is complete."""
+
+
 class DegenerateFace(DdamfnError):
     """Five landmarks from which no similarity transform follows, such as points on one spot or on one line."""
 

@@ -6,11 +6,12 @@ the centre of the first pixel is (0.5, 0.5). Nothing here needs PyTorch or OpenC
 
 from ddamfn.faces.align import Crop, align, plain_resize, similarity, warp
 from ddamfn.faces.appearance import Appearance, apply_appearance, normalise
-from ddamfn.faces.decode import decode
+from ddamfn.faces.decode import MAX_PIXELS, decode
 from ddamfn.faces.retinaface import NETWORK_SHA256, Detection, RetinaFace
 from ddamfn.faces.template import TEMPLATES, Alignment
 
 __all__ = [
+    "MAX_PIXELS",
     "NETWORK_SHA256",
     "TEMPLATES",
     "Alignment",

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from ddamfn.errors import UnreadableImage
+from ddamfn.errors import PictureTooLarge, UnreadableImage
 
 Source = str | Path | bytes | Image.Image | NDArray[np.generic]
 
@@ -77,7 +77,8 @@ def decode(source: Source, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]
         (H, W, 3) uint8 RGB, contiguous and the caller's own.
 
     Raises:
-        UnreadableImage: missing, empty, truncated, too large, or not a picture.
+        PictureTooLarge: more pixels than `max_pixels`.
+        UnreadableImage: missing, empty, truncated, or not a picture.
     """
     if isinstance(source, np.ndarray):
         return _from_array(source)
@@ -96,7 +97,7 @@ def decode(source: Source, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]
             f"{name}: not a picture, or of a format that is not read (JPEG, PNG, WebP, ... are)"
         ) from None
     except Image.DecompressionBombError:
-        raise UnreadableImage(f"{name}: too large, more than {MAX_PIXELS:,} pixels") from None
+        raise PictureTooLarge(f"{name}: too large, more than {MAX_PIXELS:,} pixels") from None
     # Pillow's parsers raise a dozen kinds of exceptions at damaged files; whichever it is, the file cannot be read.
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -131,7 +132,7 @@ def _opened(source: str | Path | bytes, name: str) -> io.BytesIO:
 def _from_pillow(image: Image.Image, name: str, max_pixels: int) -> NDArray[np.uint8]:
     width, height = image.size
     if width * height > max_pixels:
-        raise UnreadableImage(f"{name}: too large, {width} x {height} is more than {max_pixels:,} pixels")
+        raise PictureTooLarge(f"{name}: too large, {width} x {height} is more than {max_pixels:,} pixels")
     if width * height == 0:
         raise UnreadableImage(f"{name}: no pixels, {width} x {height}")
     image.load()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ddamfn.errors import DdamfnError, DegenerateFace, UsageError
-from ddamfn.faces import Alignment, Detection, RetinaFace, align, decode
+from ddamfn.faces import MAX_PIXELS, Alignment, Detection, RetinaFace, align, decode
 from ddamfn.recognizer.classifier import Classifier
 from ddamfn.results import UNCERTAIN, BBox, Face, ImageResult, Landmarks, Prediction
 from ddamfn.weights import Card, threshold_for
@@ -151,6 +151,7 @@ class Recognizer:
         min_score: float | None = None,
         max_faces: int | None = None,
         abstain: float | None = None,
+        max_pixels: int = MAX_PIXELS,
     ) -> FoundFaces:
         """Find and align the faces of one picture: the first half of `predict`, for callers that batch by themselves.
 
@@ -162,16 +163,18 @@ class Recognizer:
             min_score: in place of this recognizer's, for this picture.
             max_faces: likewise.
             abstain: likewise.
+            max_pixels: pictures with more are refused before they are decoded.
 
         Raises:
-            UnreadableImage: the picture is missing, damaged, too large, or not a picture.
+            PictureTooLarge: more pixels than `max_pixels`.
+            UnreadableImage: the picture is missing, damaged, or not a picture.
             UsageError: an argument is out of range, or the weights cannot keep the precision that `abstain` asks for.
         """
         min_score = self._min_score if min_score is None else min_score
         max_faces = self._max_faces if max_faces is None else max_faces
         _check(min_score, max_faces=max_faces)
         threshold = self.threshold if abstain is None else _threshold(self.card, abstain)
-        image = decode(picture)
+        image = decode(picture, max_pixels=max_pixels)
         name = _name(picture)
         height, width = image.shape[:2]
         result = ImageResult(name, width, height, classes=self.card.labels, image=image if keep_image else None)

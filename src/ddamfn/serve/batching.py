@@ -1,0 +1,187 @@
+"""Pictures of many requests through one recognizer: faces found in threads, classified together, in a bounded queue."""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
+
+from ddamfn.recognizer import FoundFaces, Recognizer
+from ddamfn.results import ImageResult
+from ddamfn.serve.metrics import Metrics
+from ddamfn.serve.problems import RETRY, Problem
+from ddamfn.serve.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How one request wants its pictures read; None leaves it to the recognizer.
+
+    Attributes:
+        min_score: faces that the detector scores lower are left out, above 0 to 1.
+        max_faces: only this many of each picture.
+        abstain: the share of answers that shall be right, above 0 to 1.
+    """
+
+    min_score: float | None = None
+    max_faces: int | None = None
+    abstain: float | None = None
+
+
+class Pipeline:
+    """Reads pictures for many requests at once.
+
+    Threads and not processes: decoding and the networks run outside Python's lock, so threads fill the cores, hold the
+    networks in memory once, and put faces of all requests into the same batches.
+
+    Args:
+        settings: the server's limits.
+        metrics: where it counts.
+    """
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._recognizer: Recognizer | None = None
+        self._finders = ThreadPoolExecutor(settings.workers, "ddamfn-find")
+        self._classifier = ThreadPoolExecutor(1, "ddamfn-classify")
+        self._inside = 0
+        self._finding = 0
+        self._waiting: list[tuple[FoundFaces, asyncio.Future[ImageResult]]] = []
+        self._arrived = asyncio.Event()
+        self._draining: asyncio.Task[None] | None = None
+
+    def check_ready(self) -> None:
+        """Do nothing once the networks are loaded.
+
+        Raises:
+            Problem: 503 until then.
+        """
+        if self._recognizer is None:
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "the server is starting: ask again in a second", RETRY)
+
+    def load(self) -> None:
+        """Load the networks, which takes about a second; requests are refused with 503 until then.
+
+        Raises:
+            WeightsError: they are missing or damaged.
+        """
+        # One thread a run: many runs at a time fill the cores better than one run that is spread over them.
+        self._recognizer = Recognizer(self._settings.weights, threads=1)
+        self._metrics.ready.set(1)
+
+    def close(self) -> None:
+        """Let the threads end; what they are doing is finished."""
+        self._finders.shutdown(cancel_futures=True)
+        self._classifier.shutdown(cancel_futures=True)
+
+    @contextlib.contextmanager
+    def admit(self, pictures: int) -> Iterator[None]:
+        """Take places in the queue, all or none, until the block is left.
+
+        Args:
+            pictures: how many.
+
+        Raises:
+            Problem: 503 while starting, 429 if there are not enough places.
+        """
+        self.check_ready()
+        if self._inside + pictures > self._settings.queue:
+            raise Problem(HTTPStatus.TOO_MANY_REQUESTS, "too many pictures are waiting: send it again later", RETRY)
+        self._inside += pictures
+        self._metrics.waiting.set(self._inside)
+        try:
+            yield
+        finally:
+            self._inside -= pictures
+            self._metrics.waiting.set(self._inside)
+
+    async def read(self, content: bytes, options: Options) -> ImageResult:
+        """Read one picture for which `admit` has taken a place.
+
+        Args:
+            content: a picture file's bytes.
+            options: how.
+
+        Returns:
+            What `Recognizer.predict` returns, without the picture.
+
+        Raises:
+            PictureTooLarge: more pixels than the server reads.
+            UnreadableImage: not a picture, or a damaged one.
+            UsageError: an option is out of range, or the weights cannot keep the precision that is asked for.
+        """
+        assert self._recognizer is not None
+        find = partial(
+            self._recognizer.find_faces,
+            content,
+            min_score=options.min_score,
+            max_faces=options.max_faces,
+            abstain=options.abstain,
+            max_pixels=self._settings.max_pixels,
+        )
+        self._finding += 1
+        try:
+            found = await asyncio.get_running_loop().run_in_executor(self._finders, find)
+        finally:
+            self._finding -= 1
+            # Whoever waits for company may have nobody left to wait for.
+            self._arrived.set()
+        result = await self._classify(found) if found.crops else found.result
+        self._metrics.pictures.inc()
+        self._metrics.faces.inc(len(result.faces))
+        return result
+
+    async def _classify(self, found: FoundFaces) -> ImageResult:
+        answer: asyncio.Future[ImageResult] = asyncio.get_running_loop().create_future()
+        self._waiting.append((found, answer))
+        self._arrived.set()
+        if self._draining is None or self._draining.done():
+            self._draining = asyncio.create_task(self._drain())
+        return await answer
+
+    async def _drain(self) -> None:
+        """Classify what waits, batch after batch, until nothing waits."""
+        while self._waiting:
+            await self._wait_for_company()
+            batch = self._next_batch()
+            pictures = [found for found, _ in batch]
+            self._metrics.batch_faces.observe(sum(len(found.crops) for found in pictures))
+            results = await asyncio.get_running_loop().run_in_executor(self._classifier, self._classified, pictures)
+            for (_, answer), result in zip(batch, results, strict=True):
+                # Not if its client went away meanwhile.
+                if answer.done():
+                    continue
+                if isinstance(result, ImageResult):
+                    answer.set_result(result)
+                else:
+                    answer.set_exception(result)
+
+    async def _wait_for_company(self) -> None:
+        """Wait until a batch is full, nobody else is looking for faces, or the wait is over."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.batch_wait_s):
+                while self._finding and sum(len(found.crops) for found, _ in self._waiting) < self._settings.batch:
+                    self._arrived.clear()
+                    await self._arrived.wait()
+
+    def _next_batch(self) -> list[tuple[FoundFaces, asyncio.Future[ImageResult]]]:
+        """Take pictures until a batch is full; one with many faces may be a batch by itself."""
+        faces = taken = 0
+        while taken < len(self._waiting) and faces < self._settings.batch:
+            faces += len(self._waiting[taken][0].crops)
+            taken += 1
+        batch, self._waiting = self._waiting[:taken], self._waiting[taken:]
+        return batch
+
+    def _classified(self, pictures: Sequence[FoundFaces]) -> Sequence[ImageResult | Exception]:
+        """Classify a batch; if that fails, each picture alone, so that one spoils nobody else's answer."""
+        assert self._recognizer is not None
+        try:
+            return self._recognizer.classify(pictures)
+        except Exception as error:
+            if len(pictures) == 1:
+                return [error]
+            return [result for picture in pictures for result in self._classified([picture])]

@@ -1,0 +1,144 @@
+"""What stands before every request and behind every answer: host, token, security headers, unread bodies, counting."""
+
+import asyncio
+import hmac
+import logging
+import time
+import traceback
+from collections.abc import MutableMapping
+from http import HTTPStatus
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ddamfn.serve.metrics import Metrics
+from ddamfn.serve.problems import Problem
+from ddamfn.serve.settings import Settings
+
+_LOGGER = logging.getLogger(__name__)
+
+_SECURITY = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+        "media-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+# Counted under their own names; a client that makes addresses and methods up must not make new counters.
+_PATHS = ("/", "/v1/predict", "/v1/predict/batch", "/v1/models", "/healthz", "/readyz", "/metrics", "/openapi.json")
+_METHODS = ("GET", "HEAD", "POST")
+_WITH_TOKEN = ("/v1/", "/metrics")
+_GONE = "gone"
+# A client that is refused in the middle of its body reads the refusal only if the connection is not torn down at once.
+_DRAIN_S, _DRAIN_BYTES = 2.0, 64 * 2**20
+
+
+class Guard:
+    """Wraps an application.
+
+    Args:
+        app: what answers.
+        settings: hosts and token.
+        metrics: where it counts.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
+        self._app = app
+        self._settings = settings
+        self._metrics = metrics
+        self._token = None if settings.token is None else settings.token.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = _Exchange(scope, receive, send)
+        began = time.perf_counter()
+        try:
+            refusal = self._refusal(scope)
+            answer = self._app if refusal is None else refusal.response()
+            await answer(scope, exchange.receive, exchange.send)
+        except ClientDisconnect:
+            exchange.status = _GONE
+        except Exception as error:
+            # The client has its answer already. What the error says may quote the picture, so only its place is told.
+            _LOGGER.error("%s in %s", type(error).__name__, _place(error))
+        finally:
+            path = scope["path"] if scope["path"] in _PATHS else "other"
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            self._metrics.requests.labels(path, method, exchange.status).inc()
+            self._metrics.latency.labels(path).observe(time.perf_counter() - began)
+
+    def _refusal(self, scope: MutableMapping[str, Any]) -> Problem | None:
+        headers = Headers(scope=scope)
+        if self._settings.hosts is not None and _host(headers.get("host", "")) not in self._settings.hosts:
+            named = " or ".join(self._settings.hosts)
+            return Problem(HTTPStatus.MISDIRECTED_REQUEST, f"this server goes by the name {named} only")
+        if self._token is not None and scope["path"].startswith(_WITH_TOKEN):
+            kind, _, given = headers.get("authorization", "").partition(" ")
+            if kind.lower() != "bearer" or not hmac.compare_digest(given.strip().encode("latin-1"), self._token):
+                told = "send the server's token: Authorization: Bearer TOKEN"
+                return Problem(HTTPStatus.UNAUTHORIZED, told, {"WWW-Authenticate": "Bearer"})
+        return None
+
+
+class _Exchange:
+    """One request and its answer, as they pass."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.status = "none"
+        self._receive, self._send = receive, send
+        headers = Headers(scope=scope)
+        self._unread = "content-length" in headers or "transfer-encoding" in headers
+        # Such a client sends no body before it is told to go on.
+        self._waits = headers.get("expect", "").lower() == "100-continue"
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._waits = False
+        if message["type"] == "http.disconnect" or not message.get("more_body", False):
+            self._unread = False
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = str(message["status"])
+            headers = MutableHeaders(scope=message)
+            for name, value in _SECURITY.items():
+                headers[name] = value
+            headers.setdefault("Cache-Control", "no-store")
+            if self._unread and not self._waits:
+                await self._drain()
+            if self._unread:
+                headers["Connection"] = "close"
+        await self._send(message)
+
+    async def _drain(self) -> None:
+        """Take what is left of the body, within limits, and forget it."""
+        taken = 0
+        try:
+            async with asyncio.timeout(_DRAIN_S):
+                while self._unread and taken < _DRAIN_BYTES:
+                    taken += len((await self.receive()).get("body", b""))
+        except TimeoutError:
+            return
+
+
+def _host(header: str) -> str:
+    """Return the name in a Host header, lower case and without port."""
+    name = header.strip().lower()
+    return name.partition("]")[0] + "]" if name.startswith("[") else name.partition(":")[0]
+
+
+def _place(error: BaseException) -> str:
+    """Return file, line and function where an error came up."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return ", ".join(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-3:])

@@ -1,0 +1,123 @@
+"""A socket and a server on it, until a signal ends them."""
+
+import errno
+import ipaddress
+import signal
+import socket
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+
+from ddamfn.errors import DdamfnError, UsageError
+from ddamfn.serve.app import create_app
+from ddamfn.serve.protocol import Http
+from ddamfn.serve.settings import Settings
+
+_BACKLOG = 512
+_KEEP_ALIVE_S = 15
+# What is being read when a signal comes takes a second or two; a client that never ends its body must not keep it.
+_LAST_REQUESTS_S = 30
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a server that is bound to this name or address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Open the socket to listen on.
+
+    Args:
+        host: a name or an address.
+        port: 0 for any that is free.
+
+    Raises:
+        UsageError: there is no such host.
+        DdamfnError: the port cannot be had.
+    """
+    try:
+        family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    except (OSError, UnicodeError, OverflowError):
+        raise UsageError(f"there is no host {host!r} to listen on") from None
+    listener = socket.socket(family)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(place)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        hint = "; choose another with --port" if error.errno in (errno.EADDRINUSE, errno.EACCES) else ""
+        raise DdamfnError(f"cannot listen on {host}, port {port}: {error.strerror or error}{hint}") from None
+    return listener
+
+
+def address(listener: socket.socket) -> str:
+    """Return the URL of what listens there."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def make_server(
+    settings: Settings,
+    on_failure: Callable[[Exception], None] | None = None,
+    *,
+    last_requests_s: int = _LAST_REQUESTS_S,
+) -> uvicorn.Server:
+    """Make a server, to be run on a socket.
+
+    Args:
+        settings: limits and choices.
+        on_failure: told why the networks could not be loaded.
+        last_requests_s: how long requests may still take after the server was told to end.
+
+    Raises:
+        WeightsError: there are no such weights, or their card is not usable.
+    """
+    config = uvicorn.Config(
+        create_app(settings, on_failure),
+        loop="asyncio",
+        http=Http,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=_BACKLOG,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=last_requests_s,
+    )
+    return uvicorn.Server(config)
+
+
+def run(settings: Settings, listener: socket.socket) -> None:
+    """Serve until SIGTERM, which ends the process with status 0, or Ctrl-C; requests that have begun are answered.
+
+    Args:
+        settings: limits and choices.
+        listener: from `bind`.
+
+    Raises:
+        WeightsError: the weights cannot be used.
+        KeyboardInterrupt: after Ctrl-C.
+        SystemExit: after SIGTERM.
+    """
+    failures: list[Exception] = []
+
+    def fail(error: Exception) -> None:
+        failures.append(error)
+        server.should_exit = True
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(0)
+
+    server = make_server(settings, fail)
+    # The server takes the signal while it runs, and raises it once more when it is done.
+    signal.signal(signal.SIGTERM, end)
+    server.run(sockets=[listener])
+    if failures:
+        raise failures[0]

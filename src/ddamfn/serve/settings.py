@@ -1,0 +1,59 @@
+"""What a server is told when it starts."""
+
+import os
+from dataclasses import dataclass, field
+
+from ddamfn.errors import UsageError
+
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "[::1]")
+"""Names under which a browser on this machine may ask for a server that is bound to loopback."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Limits and choices of one server.
+
+    Attributes:
+        weights: name of bundled weights, or path of an `.onnx` network or its `.json` card; the default weights when
+            None.
+        workers: threads that decode pictures and find faces; one a core by default.
+        max_upload_bytes: of a request's body; more is refused.
+        max_pixels: of one picture; more is refused before its pixels are decoded.
+        queue: pictures that may be inside at once, waiting or being read; more are refused until some are done. A batch
+            request may hold this many.
+        batch: faces that are classified together, about.
+        batch_wait_s: how long a found face waits at most for others to be classified with; none if nobody else is
+            being read.
+        buffered_bytes: bodies of all requests together; more are refused until some are done.
+        body_idle_s: how long a client may send nothing in the middle of a body, or of a request's head.
+        body_total_s: how long a whole body may take.
+        token: what clients must send as bearer token; None if anybody may ask.
+        hosts: the only `Host` names that are answered, lower case and without port; None for any. A web page that
+            points its own name at this machine (DNS rebinding) is stopped by it.
+
+    Raises:
+        UsageError: a number is out of range, or the token is empty.
+    """
+
+    weights: str | os.PathLike[str] | None = None
+    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    max_upload_bytes: int = 20 * 2**20
+    max_pixels: int = 64_000_000
+    queue: int = 64
+    batch: int = 16
+    batch_wait_s: float = 0.005
+    buffered_bytes: int = 256 * 2**20
+    body_idle_s: float = 10.0
+    body_total_s: float = 120.0
+    token: str | None = field(default=None, repr=False)
+    hosts: tuple[str, ...] | None = LOOPBACK_HOSTS
+
+    def __post_init__(self) -> None:
+        """Refuse what no server can work with."""
+        for name in ("workers", "max_upload_bytes", "max_pixels", "queue", "batch", "buffered_bytes"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.batch_wait_s < 0 or self.body_idle_s <= 0 or self.body_total_s <= 0:
+            raise UsageError("the server's times must be above 0 s")
+        if self.token is not None and not self.token:
+            raise UsageError("the token must not be empty")
