@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ddamfn.evaluate.significance import mcnemar
-from ddamfn.study import Circumstances, Progress, Result, Study, ablation, write_report
+from ddamfn.study import Circumstances, Plan, Progress, Result, Study, ablation, write_report
 from ddamfn.study.crossval import summarise_folds
 from ddamfn.study.results import Ledger, claim
 from ddamfn.study.scoring import ANSWERS
@@ -45,7 +45,7 @@ def fill(study: Study, folder: Path, accuracies: dict[str, float], *, shuffled: 
 
 @pytest.fixture
 def study() -> Study:
-    return ablation("backbones", recipe("ddamfn_rafdb"), seeds=3, data="faces", commit="abc")
+    return ablation("backbones", recipe("ddamfn_rafdb"), Plan(data="faces", seeds=3, commit="abc"))
 
 
 ACCURACIES = {"mobilefacenet": 0.80, "iresnet18": 0.897, "iresnet50": 0.90, "mfn": 0.86, "ddamfn": 0.90}
@@ -77,7 +77,7 @@ def test_differences_are_paired_by_picture_and_judged_against_noise(study: Study
 
 
 def test_one_seed_is_said_to_be_one(tmp_path: Path) -> None:
-    study = ablation("ddan", recipe("ddamfn_rafdb"), seeds=1, data="faces", commit="abc")
+    study = ablation("ddan", recipe("ddamfn_rafdb"), Plan(data="faces", commit="abc"))
     results = fill(study, tmp_path, {"mfn": 0.8, "ddamfn": 0.9})
     summaries = summarise(study, results, tmp_path)
     assert summaries[0].seeds_interval is None

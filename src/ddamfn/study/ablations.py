@@ -11,7 +11,7 @@ from typing import Any
 
 from ddamfn.errors import UsageError
 from ddamfn.objectives import DDAMFNObjective
-from ddamfn.study.jobs import Row, Study, repeat
+from ddamfn.study.jobs import Plan, Row, Study, repeat
 from ddamfn.train import Model, Run
 
 _UNITS = (
@@ -108,15 +108,13 @@ TABLES: Mapping[str, _Table] = MappingProxyType(
 """Name of a table -> its rows from a base run, its title, the row that is compared with, notes."""
 
 
-def ablation(table: str, base: Run, *, seeds: int, data: str, commit: str | None) -> Study:
+def ablation(table: str, base: Run, plan: Plan) -> Study:
     """Build the study of one table.
 
     Args:
         table: one of `TABLES`.
         base: what all rows share: recipe, pictures, epochs.
-        seeds: how many runs a row.
-        data: the data set's folder.
-        commit: of the source tree.
+        plan: data set, seeds.
 
     Raises:
         UsageError: if there is no such table.
@@ -130,6 +128,6 @@ def ablation(table: str, base: Run, *, seeds: int, data: str, commit: str | None
         title=title,
         rows=rows,
         reference=reference,
-        jobs=repeat(rows, seeds, data, commit),
+        jobs=repeat(rows, plan),
         notes=notes,
     )

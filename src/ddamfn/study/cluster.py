@@ -6,6 +6,7 @@ of the study and the cache of prepared sets must lie on a file system that all m
 
 import logging
 import time
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from ddamfn.errors import DdamfnError, MissingExtra, UsageError
 from ddamfn.study.jobs import Fold, Job, Study
 from ddamfn.study.pace import Pace
 from ddamfn.study.pictures import Pictures
-from ddamfn.study.results import Ledger, Result, claim
-from ddamfn.study.runner import LEDGER, Progress, Standing, Watcher
+from ddamfn.study.results import LEDGER, Ledger, Result, claim
+from ddamfn.study.runner import Progress, Standing, Watcher
 from ddamfn.study.scoring import run_job
 from ddamfn.train import run_from_dict
 from ddamfn.train.config import to_dict
@@ -95,7 +96,7 @@ def run_on_ray(
         job, answer = running.pop(ready), ray.get(ready)
         if isinstance(answer, Result):
             ledger.append(answer)
-            pace.learn(job.run, answer)
+            pace.learn(job, answer)
             watcher.job_done(standing(job, job.run.epochs), answer)
         elif answer != _BUSY:
             failed[job.id] = answer
@@ -124,7 +125,7 @@ def _connect(address: str) -> Any:
 def _plain(job: Job) -> dict[str, Any]:
     """A job as plain values: its run holds read-only mappings, which cannot be sent to another process."""
     fold = None if job.fold is None else to_dict(job.fold)
-    return {"row": job.row, "run": to_dict(job.run), "data": job.data, "fold": fold, "commit": job.commit}
+    return {**{f.name: getattr(job, f.name) for f in fields(job)}, "run": to_dict(job.run), "fold": fold}
 
 
 def _work(plain: dict[str, Any], folder: str, kind: str | None, device: str) -> Result | str:

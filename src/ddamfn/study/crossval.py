@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ddamfn.evaluate.significance import Interval, corrected_t_interval
-from ddamfn.study.jobs import Fold, Job, Row, Study
+from ddamfn.study.jobs import Fold, Job, Plan, Row, Study
 from ddamfn.study.pictures import Pictures, folds_of
 from ddamfn.study.results import Result
 from ddamfn.train import Run
@@ -27,22 +27,20 @@ _COMPARISON = (
 )
 
 
-def crossval(base: Run, *, folds: int, grouped: bool, seeds: int, data: str, commit: str | None) -> Study:
+def crossval(base: Run, plan: Plan, *, folds: int, grouped: bool) -> Study:
     """Build the study.
 
     Args:
         base: what is trained in every fold.
+        plan: data set, seeds; the folds are the same for each.
         folds: how many.
         grouped: keep every subject on one side; otherwise every class has its share in each fold.
-        seeds: repetitions; the folds are the same in each.
-        data: the data set's folder.
-        commit: of the source tree.
     """
     row = Row(name="ddamfn", title="DDAMFN, 2 heads", run=base, slides=90.635)
     jobs = tuple(
-        Job(row=row.name, run=replace(base, seed=seed), data=data, fold=Fold(number=k, of=folds, grouped=grouped),
-            commit=commit)
-        for seed in range(seeds)
+        Job(row=row.name, run=replace(base, seed=seed), data=plan.data, pictures=plan.pictures, commit=plan.commit,
+            fold=Fold(number=k, of=folds, grouped=grouped))
+        for seed in range(plan.seeds)
         for k in range(folds)
     )  # fmt: skip
     name = f"crossval-{folds}{'-subjects' if grouped else ''}"

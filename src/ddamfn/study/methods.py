@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
+from ddamfn.errors import UsageError
 from ddamfn.faces import Alignment
 from ddamfn.objectives import (
     CrossEntropyObjective,
@@ -40,6 +41,7 @@ class Method:
         differs: what of the paper's recipe is not so here.
         options: switches of the network.
         needs_px: smallest side that the network can take.
+        multiple_px: what its pictures' sides must be multiples of.
     """
 
     network: str
@@ -52,14 +54,33 @@ class Method:
     differs: str
     options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     needs_px: int = 32
+    multiple_px: int = 1
 
     def equal(self, base: Run) -> Run:
-        """The run under the same conditions as all others: only network and objective are the method's."""
-        return replace(base, model=Model(name=self.network, options=self.options), objective=self.objective)
+        """The run under the same conditions as all others: only network and objective are the method's.
+
+        A phase whose side the network cannot take has the nearest one below that it can, or its smallest.
+
+        Raises:
+            UsageError: if the crops are too small for the network.
+        """
+        if self.needs_px > base.data.alignment.side_px:
+            raise UsageError(
+                f"{self.network} needs pictures of at least {self.needs_px} px, and the crops have "
+                f"{base.data.alignment.side_px}; prepare larger ones, or leave the method out with --methods"
+            )
+        phases = tuple(replace(phase, side_px=self.side(phase.side_px)) for phase in base.phases)
+        model = Model(name=self.network, options=self.options)
+        return replace(base, model=model, objective=self.objective, phases=phases)
+
+    def side(self, side_px: int) -> int:
+        """Side that the network takes in place of another."""
+        return max(self.needs_px, side_px // self.multiple_px * self.multiple_px)
 
     def as_published(self, base: Run) -> Run:
         """The run with the paper's own recipe, on the base's pictures and classes."""
-        return replace(self.own(self.equal(base)), recipe=f"{self.network}_as_published")
+        model = Model(name=self.network, options=self.options)
+        return self.own(replace(base, model=model, objective=self.objective, recipe=f"{self.network}_as_published"))
 
 
 def _recipe(
@@ -89,9 +110,8 @@ def _recipe(
 
 def _ddamfn(run: Run) -> Run:
     own = ddamfn_rafdb()
-    return replace(
-        run, augment=own.augment, optimiser=own.optimiser, schedule=own.schedule, phases=own.phases, ema=None
-    )
+    phase = own.phases[0]
+    return _recipe(phase.side_px, phase.epochs, phase.batch_size, own.optimiser, own.schedule, own.augment)(run)
 
 
 _ERASE = (0.02, 0.25)
@@ -151,6 +171,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                     Schedule(name="cosine", warmup_epochs=3), Augment(flip=0.5, erase=0.5, erase_area=_ERASE),
                 ),
                 differs="no ImageNet weights; optimiser, schedule and augmentation are unpublished, these are ours",
+                multiple_px=16,
             ),
             Method(
                 network="psr",

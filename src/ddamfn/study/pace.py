@@ -56,11 +56,16 @@ class Pace:
         """Take an epoch's rate until a job is finished."""
         self._rate = done / seconds
 
-    def learn(self, run: Run, result: Result) -> None:
+    def learn(self, job: Job, result: Result) -> None:
         """Take a finished job into the measured rate."""
-        self._work += work(run, result.n_train)
+        if job.estimator is not None:
+            return
+        self._work += work(job.run, result.n_train)
         self._seconds += result.seconds
 
     def seconds(self, jobs: Sequence[Job]) -> float:
-        """Estimate for jobs, one after another."""
-        return sum(work(job.run, self._pictures) for job in jobs) / self.rate
+        """Estimate for jobs, one after another; estimators without epochs count nothing."""
+        return sum(work(job.run, self._trained(job)) for job in jobs if job.estimator is None) / self.rate
+
+    def _trained(self, job: Job) -> int:
+        return self._pictures if job.pictures is None else min(self._pictures, job.pictures)

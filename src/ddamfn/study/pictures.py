@@ -23,7 +23,7 @@ Progress = Callable[[int, int], None]
 Rows = NDArray[np.int64]
 
 _FOLD_SEED = 0
-"""The same folds for every seed and method: they are compared on the same pictures."""
+"""The same folds, and the same pictures of a limited training, for every seed and method."""
 
 
 class Parts(NamedTuple):
@@ -46,21 +46,18 @@ class Pictures:
         root: a data set in any known layout, or a prepared set.
         device: where the tensors shall live.
         kind: the layout, where it is not recognised.
-        progress: told how far the preparation of the set has got.
     """
 
-    def __init__(
-        self, root: Path, device: torch.device, *, kind: str | None = None, progress: Progress | None = None
-    ) -> None:
+    def __init__(self, root: Path, device: torch.device, *, kind: str | None = None) -> None:
         self.device = device
-        self._root, self._kind, self._progress = root, kind, progress
+        self._root, self._kind = root, kind
         self._prepared: dict[Alignment, Prepared] = {}
         self._wholes: dict[tuple[object, ...], _Whole] = {}
 
-    def prepared(self, alignment: Alignment) -> Prepared:
-        """The prepared set of an alignment."""
+    def prepared(self, alignment: Alignment, progress: Progress | None = None) -> Prepared:
+        """The prepared set of an alignment; `progress` is told how far its preparation has got."""
         if alignment not in self._prepared:
-            self._prepared[alignment] = open_prepared(self._root, alignment, self._progress, kind=self._kind)
+            self._prepared[alignment] = open_prepared(self._root, alignment, progress, kind=self._kind)
         return self._prepared[alignment]
 
     def parts(self, job: Job) -> Parts:
@@ -73,17 +70,24 @@ class Pictures:
         train, subjects = self._whole(prepared, pool_split(prepared), job.run.data.rule, job.run.data)
         if job.fold is not None:
             rows, held = folds_of(train, subjects, job.fold)[job.fold.number]
-            test = train.subset(torch.from_numpy(held))
+            test: TensorSplit | None = train.subset(torch.from_numpy(held))
             train, subjects = train.subset(torch.from_numpy(rows)), [subjects[row] for row in rows.tolist()]
         else:
-            test = self._whole(prepared, score_split(prepared), job.run.data.validation_rule, job.run.data).tensors
+            test = None
         # Inside a fold the selection is on a part of the fold's own training pictures, whatever the set offers.
         own = None if job.fold is not None else job.run.data.validation or own_validation(prepared)
         if own is None:
-            generator = torch.Generator().manual_seed(job.seed)
+            # Runs that are scored on the held-out part must all have the same one.
+            generator = torch.Generator().manual_seed(job.seed if job.scored == "test" else _FOLD_SEED)
             train, valid = hold_out(train, job.run.data.holdout, generator, subjects)
         else:
             valid = self._whole(prepared, own, job.run.data.validation_rule, job.run.data).tensors
+        if job.pictures is not None:
+            train = limited(train, job.pictures)
+        if job.scored == "valid":
+            test = valid
+        elif test is None:
+            test = self._whole(prepared, score_split(prepared), job.run.data.validation_rule, job.run.data).tensors
         for name, part in (("select", valid), ("score", test)):
             if not len(part):
                 raise DataError(f"{part.origin}: no picture is left to {name} on; add some")
@@ -105,6 +109,20 @@ class Pictures:
             subjects = dict(zip(split.keys, split.subjects, strict=True))
             self._wholes[key] = _Whole(tensors, [subjects[key] for key in tensors.keys])
         return self._wholes[key]
+
+
+def limited(split: TensorSplit, pictures: int) -> TensorSplit:
+    """At most so many pictures, every class with its share and at least one; the same ones whenever it is asked."""
+    if pictures >= len(split):
+        return split
+    generator = torch.Generator().manual_seed(_FOLD_SEED)
+    labels = split.targets.argmax(dim=1).cpu()
+    place = torch.zeros(len(split), dtype=torch.float64)
+    for label in labels.unique():
+        rows = torch.nonzero(labels == label).flatten()
+        rows = rows[torch.randperm(len(rows), generator=generator)]
+        place[rows] = torch.arange(len(rows), dtype=torch.float64) / len(rows)
+    return split.subset(place.argsort(stable=True)[:pictures].sort().values)
 
 
 def pool_split(prepared: Prepared) -> str:

@@ -5,11 +5,13 @@ import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from ddamfn.errors import TrainingError
+
+LEDGER = "results.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,9 @@ class Result:
         device: where it was trained.
         commit: of the source tree, None where there was none.
         finished: UTC, ISO 8601.
+        head_means: mean of each attention head's map on the pictures selected on, by the network that was chosen.
+        head_difference: mean squared difference of the heads' maps; 0 with fewer than two heads.
+        joined_mean: mean of the heads' maximum, which weighs the features; near 1 the attention is switched off.
     """
 
     job: str
@@ -65,12 +70,18 @@ class Result:
     device: str
     commit: str | None
     finished: str
+    head_means: tuple[float, ...] = ()
+    head_difference: float = 0.0
+    joined_mean: float = 0.0
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> "Result":
         """Make a result of a line's values; what a later version may have added is left out."""
-        known = {field.name: plain[field.name] for field in fields(cls)}
-        return cls(**{**known, "ci95": (plain["ci95"][0], plain["ci95"][1])})
+        known = {
+            field.name: plain[field.name] for field in fields(cls) if field.name in plain or field.default is MISSING
+        }
+        low, high = plain["ci95"]
+        return cls(**{**known, "ci95": (low, high), "head_means": tuple(plain.get("head_means", ()))})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values of a line."""

@@ -11,12 +11,10 @@ from ddamfn.errors import TrainingError
 from ddamfn.study.jobs import Job, Study
 from ddamfn.study.pace import Pace, work
 from ddamfn.study.pictures import Pictures
-from ddamfn.study.results import Ledger, Result, claim
+from ddamfn.study.results import LEDGER, Ledger, Result, claim
 from ddamfn.study.scoring import run_job
 
 log = logging.getLogger(__name__)
-
-LEDGER = "results.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +69,12 @@ class Progress:
     waiting: tuple[Job, ...]
 
 
+class _TimeUp(Exception):
+    """The budget is spent, and the job's last epoch is kept: the next start goes on after it."""
+
+
 class _Meter:
-    """The training loop's reporter: turns epochs into standings."""
+    """The training loop's reporter: turns epochs into standings, and ends a job when time is up."""
 
     def __init__(self, queue: "_Queue", job: Job) -> None:
         self._queue, self._job, self._pictures = queue, job, 0
@@ -88,10 +90,16 @@ class _Meter:
         # Work an epoch, on average over the phases; a finished job counts exactly.
         self._queue.pace.guess(work(self._job.run, self._pictures) / self._job.run.epochs, row["seconds"])
         self._queue.watcher.epoch_done(self._queue.standing(self._job, row["epoch"], share), row)
+        # The loop tells of an epoch once it is on disk. A job's last epoch is followed by its score alone.
+        if row["epoch"] < self._job.run.epochs and self._queue.time_is_up():
+            raise _TimeUp
 
 
 class _Queue:
-    def __init__(self, study: Study, folder: Path, pictures: Pictures, watcher: Watcher) -> None:
+    def __init__(
+        self, study: Study, folder: Path, pictures: Pictures, watcher: Watcher, budget_s: float | None
+    ) -> None:
+        self._end = None if budget_s is None else time.monotonic() + budget_s
         self.study, self.folder, self.pictures, self.watcher = study, folder, pictures, watcher
         self.ledger = Ledger(folder / LEDGER)
         self.failed: dict[str, str] = {}
@@ -101,7 +109,10 @@ class _Queue:
         self.pace = Pace(pictures.device.type, len(pictures.parts(left[0]).train) if left else 0)
         for job in study.jobs:
             if job.id in done and done[job.id].device == _device_name(pictures):
-                self.pace.learn(job.run, done[job.id])
+                self.pace.learn(job, done[job.id])
+
+    def time_is_up(self) -> bool:
+        return self._end is not None and time.monotonic() >= self._end
 
     def standing(self, job: Job, epoch: int, share: float) -> Standing:
         done = self.ledger.read()
@@ -128,12 +139,14 @@ class _Queue:
             self.watcher.job_started(self.standing(job, 0, 0.0))
             try:
                 result = run_job(job, self.pictures.parts(job), self.folder / job.id, _Meter(self, job))
+            except _TimeUp:
+                return
             except TrainingError as error:
                 self.failed[job.id] = str(error)
                 self.watcher.job_failed(self.standing(job, 0, 1.0), str(error))
                 return
             self.ledger.append(result)
-            self.pace.learn(job.run, result)
+            self.pace.learn(job, result)
             self.watcher.job_done(self.standing(job, job.run.epochs, 1.0), result)
 
 
@@ -149,17 +162,16 @@ def run_study(
         folder: of the study; each job gets one inside it, and results.jsonl lies beside them.
         pictures: of the data set.
         watcher: who is told.
-        budget_s: no job is started after so many seconds; None is no limit.
+        budget_s: no job or epoch is started after so many seconds; None is no limit.
 
     Raises:
         DataError: if the data set lacks what a job needs.
         ConfigError: if a job's folder holds another run.
         TrainingError: if results cannot be written. A run that fails by itself stops no other job.
     """
-    start = time.monotonic()
-    queue = _Queue(study, folder, pictures, watcher)
+    queue = _Queue(study, folder, pictures, watcher, budget_s)
     for job in study.jobs:
-        if budget_s is not None and time.monotonic() - start >= budget_s:
+        if queue.time_is_up():
             log.info("the budget of %.0f s is spent", budget_s)
             break
         queue.do(job)

@@ -13,6 +13,7 @@ from ddamfn.errors import TrainingError
 from ddamfn.evaluate import score
 from ddamfn.models import create_model
 from ddamfn.models.complexity import count_parameters
+from ddamfn.study.classic import fit_estimator
 from ddamfn.study.jobs import Job
 from ddamfn.study.pictures import Parts
 from ddamfn.study.results import Result
@@ -20,8 +21,23 @@ from ddamfn.train import Outcome, Reporter, fit
 from ddamfn.train.checkpoint import load_network, replace_file
 from ddamfn.train.record import RunFolder
 from ddamfn.train.step import answer
+from ddamfn.train.tensorset import TensorSplit
 
 ANSWERS = "answers.npz"
+
+
+class _Trained(NamedTuple):
+    """What a job's training came to; the numbers of epochs are 0 where there are none."""
+
+    parameters: int
+    valid_accuracy: float
+    epoch: int
+    epochs: int
+    seconds: float
+    pictures_per_second: float
+    head_means: tuple[float, ...] = ()
+    head_difference: float = 0.0
+    joined_mean: float = 0.0
 
 
 class Answers(NamedTuple):
@@ -60,12 +76,16 @@ def run_job(job: Job, parts: Parts, folder: Path, reporter: Reporter) -> Result:
         ConfigError: if the folder holds another run.
         DataError: if a class has no training picture.
     """
-    outcome = fit(job.run, parts.train, parts.valid, folder, reporter, resume=True)
-    parameters, answers = _answer(job, parts, folder)
+    if job.estimator is not None:
+        trained, answers = _fit_estimator(job, job.estimator, parts)
+    else:
+        outcome = fit(job.run, parts.train, parts.valid, folder, reporter, resume=True)
+        trained, answers = _answer(job, parts, outcome)
+    folder.mkdir(parents=True, exist_ok=True)
     content = BytesIO()
     np.savez_compressed(content, keys=answers.keys, true=answers.true, logits=answers.logits)
     replace_file(folder / ANSWERS, content.getbuffer())
-    return _result(job, parts, outcome, parameters, answers)
+    return _result(job, parts, trained, answers)
 
 
 def load_answers(folder: Path) -> Answers:
@@ -83,21 +103,42 @@ def load_answers(folder: Path) -> Answers:
         ) from error
 
 
-def _answer(job: Job, parts: Parts, folder: Path) -> tuple[int, Answers]:
+def _answer(job: Job, parts: Parts, outcome: Outcome) -> tuple[_Trained, Answers]:
     run, test = job.run, parts.test
     network = create_model(run.model.name, num_classes=len(test.classes), **run.model.options)
-    network.load_state_dict(load_network(RunFolder(folder).best))
+    network.load_state_dict(load_network(RunFolder(outcome.folder).best))
     network.to(test.images.device)
     phase = run.phases[-1]
     answers = answer(network, test.resized(phase.side_px), run.data, phase.batch_size)
-    true = test.targets.argmax(dim=1).cpu().numpy()
-    return count_parameters(network), Answers(np.array(test.keys), true, answers.logits.numpy())
-
-
-def _result(job: Job, parts: Parts, outcome: Outcome, parameters: int, answers: Answers) -> Result:
-    scores = score(answers.logits, parts.test.targets.cpu().numpy(), parts.test.classes)
-    rows = RunFolder(outcome.folder).rows()
+    rows, best = RunFolder(outcome.folder).rows(), outcome.best
     seconds = sum(row["seconds"] for row in rows)
+    trained = _Trained(
+        parameters=count_parameters(network),
+        valid_accuracy=best["valid"]["accuracy"],
+        epoch=best["epoch"],
+        epochs=run.epochs,
+        seconds=seconds,
+        pictures_per_second=sum(row["train"]["n"] for row in rows) / seconds,
+        head_means=tuple(best["head_means"]),
+        head_difference=best["head_difference"],
+        joined_mean=best["joined_mean"],
+    )
+    return trained, _answers(test, answers.logits.numpy())
+
+
+def _fit_estimator(job: Job, name: str, parts: Parts) -> tuple[_Trained, Answers]:
+    fitted = fit_estimator(name, job.seed, *parts, side_px=job.run.phases[-1].side_px)
+    right = _answers(parts.valid, fitted.valid).right
+    trained = _Trained(0, float(right.mean()), 0, 0, fitted.seconds, len(parts.train) / fitted.seconds)
+    return trained, _answers(parts.test, fitted.test)
+
+
+def _answers(split: TensorSplit, logits: NDArray[np.float32]) -> Answers:
+    return Answers(np.array(split.keys), split.targets.argmax(dim=1).cpu().numpy(), logits)
+
+
+def _result(job: Job, parts: Parts, trained: _Trained, answers: Answers) -> Result:
+    scores = score(answers.logits, parts.test.targets.cpu().numpy(), parts.test.classes)
     device = parts.train.images.device
     return Result(
         job=job.id,
@@ -112,15 +153,15 @@ def _result(job: Job, parts: Parts, outcome: Outcome, parameters: int, answers: 
         ci95=scores.ci95,
         mean_class_accuracy=scores.mean_class_accuracy,
         macro_f1=scores.macro_f1,
-        valid_accuracy=outcome.best["valid"]["accuracy"],
-        epoch=outcome.best["epoch"],
-        epochs=job.run.epochs,
-        parameters=parameters,
-        seconds=seconds,
-        pictures_per_second=sum(row["train"]["n"] for row in rows) / seconds,
         test=Path(parts.test.origin.partition(" of ")[2]).name,
         rule=job.run.data.rule if job.fold is not None else job.run.data.validation_rule,
-        device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        device=_device_name(job, device),
         commit=job.commit,
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        **trained._asdict(),
     )
+
+
+def _device_name(job: Job, device: torch.device) -> str:
+    on_gpu = device.type == "cuda" and job.estimator is None
+    return torch.cuda.get_device_name(device) if on_gpu else "cpu"

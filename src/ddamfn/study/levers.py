@@ -1,0 +1,234 @@
+"""What each step towards a higher accuracy is worth: one baseline, and one row for every single change to it.
+
+Every row differs from the base run in the settings named in `LEVERS` alone. The table is for choosing, so it is scored
+on validation pictures and never opens the test split.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ddamfn.errors import ConfigError, UsageError
+from ddamfn.study.jobs import Plan, Row, Study, repeat
+from ddamfn.train import Run, override
+
+BASE = "base"
+
+_OF_RUNS = ("pretraining", "distillation")
+"""Groups whose settings are other runs."""
+
+
+@dataclass(frozen=True, eq=False)
+class Lever:
+    """One change.
+
+    Attributes:
+        group: what kind of change it is.
+        name: short; unique in its group.
+        title: for readers.
+        settings: as `ddamfn.train.override` takes them.
+        source: citation or reason.
+    """
+
+    group: str
+    name: str
+    title: str
+    settings: Mapping[str, Any]
+    source: str = ""
+
+    @property
+    def key(self) -> str:
+        """Name of the row."""
+        return f"{self.group}-{self.name}"
+
+
+_ADAMW = {"optimiser.name": "adamw", "optimiser.lr": 1e-3, "optimiser.weight_decay": 0.05}
+_SGD = {"optimiser.name": "sgd", "optimiser.lr": 0.05, "optimiser.momentum": 0.9, "optimiser.weight_decay": 5e-4}
+
+LEVERS: tuple[Lever, ...] = (
+    Lever("labels", "majority", "majority of the votes", {"data.rule": "majority"}),
+    Lever("labels", "probability", "shares of the votes", {"data.rule": "probability"}, "Barsoum et al., ICMI 2016"),
+    Lever(
+        "labels", "multi", "every class with enough votes",
+        {"data.rule": "multi_target"}, "Barsoum et al., ICMI 2016",
+    ),
+    Lever("labels", "vote-weight", "pictures weighted by their votes", {"data.vote_weight": True}),
+    Lever(
+        "labels", "smoothing", "label smoothing 0.1",
+        {"objective.label_smoothing": 0.1}, "Szegedy et al., CVPR 2016",
+    ),
+    Lever(
+        "labels", "prior", "smoothed by the class prior, 0.2",
+        {"objective.prior_smoothing": 0.2}, "Vo et al., IEEE Access 2020",
+    ),
+    Lever("optimisation", "sam", "SAM, rho 0.05", {"optimiser.sam_rho": 0.05}, "Foret et al., ICLR 2021"),
+    Lever("optimisation", "no-sam", "no SAM", {"optimiser.sam_rho": None}),
+    Lever("optimisation", "ema", "moving average, 0.999", {"ema": 0.999}),
+    Lever("optimisation", "no-ema", "no moving average", {"ema": None}),
+    Lever("optimisation", "sgd", "SGD with momentum", _SGD),
+    Lever("optimisation", "adamw", "AdamW", _ADAMW, "Loshchilov and Hutter, ICLR 2019"),
+    Lever("optimisation", "balanced", "every class drawn equally often", {"data.balanced": True}),
+    Lever(
+        "optimisation", "logit-adjustment", "logit adjustment, tau 1",
+        {"objective.logit_adjustment": 1.0}, "Menon et al., ICLR 2021",
+    ),
+    Lever(
+        "regularisation", "erasing", "random erasing of every second picture",
+        {"augment.erase": 0.5}, "Zhong et al., AAAI 2020",
+    ),
+    Lever("regularisation", "no-erasing", "no random erasing", {"augment.erase": 0.0}),
+    Lever("regularisation", "mixup", "mixup 0.2", {"augment.mixup": 0.2}, "Zhang et al., ICLR 2018"),
+    Lever("regularisation", "cutmix", "cutmix 1", {"augment.cutmix": 1.0}, "Yun et al., ICCV 2019"),
+    Lever("regularisation", "no-affine", "no rotation, shift and scale", {"augment.affine": 0.0}),
+    Lever(
+        "regularisation", "photometry", "stronger light, blur and noise",
+        {"augment.brightness": 0.4, "augment.gamma": 0.5, "augment.blur": 0.4, "augment.noise": 0.4},
+    ),
+    Lever(
+        "regularisation", "flip-consistency", "flip consistency, lambda 5",
+        {"objective.flip_consistency": 5.0}, "Zhang et al., ECCV 2022",
+    ),
+    Lever("regularisation", "drop-path", "drop path 0.1", {"model.options.drop_path": 0.1}, "Huang et al., ECCV 2016"),
+    Lever("attention", "none", "attention loss off", {"objective.attention_weight": 0.0}),
+    Lever("attention", "1e-4", "attention loss times 0.0001", {"objective.attention_weight": 1e-4}),
+    Lever("attention", "1e-3", "attention loss times 0.001", {"objective.attention_weight": 1e-3}),
+    Lever("attention", "1e-2", "attention loss times 0.01", {"objective.attention_weight": 1e-2}),
+    Lever("attention", "0.1", "attention loss times 0.1, as published", {"objective.attention_weight": 0.1}),
+    Lever("attention", "heads0", "no attention heads", {"model.options.num_heads": 0}),
+    Lever("alignment", "arcface", "wider crops: ArcFace's template", {"data.alignment.template": "arcface"}),
+    Lever("alignment", "frontal", "DDAMFN++'s frontal template", {"data.alignment.template": "ddamfn_frontal"}),
+    Lever("alignment", "five-pose", "nearest of five poses", {"data.alignment.template": "ddamfn_five_pose"}),
+    Lever("alignment", "margin", "crops a tenth wider", {"data.alignment.margin": 0.1}),
+)  # fmt: skip
+"""Changes that depend on nothing but the base; those that it has already are no row of its table."""
+
+GROUPS = tuple(dict.fromkeys((*(lever.group for lever in LEVERS), *_OF_RUNS)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """What a table of levers is made of beside the base run.
+
+    Attributes:
+        only: names of groups or rows; none takes all.
+        pretrained: a run's folder or a file of weights to begin from.
+        teachers: finished runs to learn from.
+        one_alignment: whether the data are a prepared set, which has one alignment alone.
+    """
+
+    only: Sequence[str] = ()
+    pretrained: str | None = None
+    teachers: Sequence[str] = field(default_factory=tuple)
+    one_alignment: bool = False
+
+
+def levers_of(base: Run, given: Given) -> tuple[Mapping[Lever, Run], Mapping[Lever, str]]:
+    """Levers of a table, in its order, with their runs; and those that do not fit the base, with the reason.
+
+    Raises:
+        UsageError: if a name in `given.only` is no group or row of this table.
+        ConfigError: if a row that was named, or one of a named run, does not fit the base.
+    """
+    found: dict[Lever, Run] = {}
+    unfit: dict[Lever, str] = {}
+    offered = sorted((*LEVERS, *_epochs(base), *_taught(given)), key=lambda lever: GROUPS.index(lever.group))
+    for lever in offered:
+        same = lever.settings.get("optimiser.name") == base.optimiser.name
+        if same or (lever.group == "alignment" and given.one_alignment):
+            continue
+        try:
+            run = override(base, lever.settings)
+        except ConfigError as error:
+            if lever.group in _OF_RUNS or {lever.group, lever.key} & set(given.only):
+                raise
+            unfit[lever] = str(error)
+            continue
+        if run != base:
+            found[lever] = run
+    names = {name for lever in found for name in (lever.group, lever.key)}
+    if unknown := [name for name in given.only if name not in names]:
+        hint = "; alignment needs the data set itself in place of a prepared one" if given.one_alignment else ""
+        raise UsageError(f"no lever named {', '.join(unknown)}; this table has {', '.join(sorted(names))}{hint}")
+    chosen = {
+        lever: run for lever, run in found.items() if not given.only or {lever.group, lever.key} & set(given.only)
+    }
+    return chosen, unfit
+
+
+def levers(base: Run, plan: Plan, given: Given) -> Study:
+    """Build the study.
+
+    Args:
+        base: the baseline.
+        plan: data set, seeds.
+        given: which rows.
+
+    Raises:
+        UsageError: if there is no such row.
+        ConfigError: if a row that was named, or one of a named run, does not fit the base.
+    """
+    rows = [Row(name=BASE, title=f"baseline: {base.recipe}", run=base)]
+    found, unfit = levers_of(base, given)
+    for lever, run in found.items():
+        note = f"{_shown(lever)}{'; ' + lever.source if lever.source else ''}."
+        title = f"{lever.group}: {lever.title}"
+        rows.append(Row(name=lever.key, title=title, run=run, note=note))
+    notes = ["Each row is the baseline with the named settings changed, and nothing else."]
+    notes += [f"Left out: {lever.group}, {lever.title}: {reason}." for lever, reason in unfit.items()]
+    if given.one_alignment:
+        notes.append("No rows of alignment: a prepared set has one alone. They need the data set itself.")
+    return Study(
+        name="ablation-levers",
+        title="Levers, one at a time",
+        rows=tuple(rows),
+        reference=BASE,
+        jobs=repeat(rows, plan, scored="valid"),
+        notes=tuple(notes),
+    )
+
+
+def _epochs(base: Run) -> tuple[Lever, ...]:
+    """Changes to the phases, which only the base knows."""
+    twice = {f"phases.{i}.epochs": 2 * phase.epochs for i, phase in enumerate(base.phases)}
+    last, epochs = base.phases[-1], base.epochs
+    plain = {"side_px": last.side_px, "batch_size": last.batch_size, "lr_factor": 1.0}
+    small = max(32, last.side_px // 2 // 16 * 16)
+    growing = [{**plain, "epochs": epochs - epochs // 2, "side_px": small}, {**plain, "epochs": epochs // 2}]
+    whole = [{**plain, "epochs": epochs}]
+    progressive = Lever(
+        "optimisation", "progressive", f"half of the epochs at {small} px", {"phases": growing},
+        "Howard's progressive resizing",
+    )  # fmt: skip
+    full = Lever("optimisation", "full-size", f"all epochs at {last.side_px} px", {"phases": whole})
+    changes = [Lever("optimisation", "twice", "twice the epochs", twice)]
+    if len(base.phases) > 1:
+        changes.append(full)
+    elif epochs > 1 and small < last.side_px:
+        changes.append(progressive)
+    return tuple(changes)
+
+
+def _taught(given: Given) -> tuple[Lever, ...]:
+    changes = []
+    if given.pretrained is not None:
+        changes.append(
+            Lever("pretraining", "initial", "begun from a pre-trained network", {"initial": given.pretrained})
+        )
+    if given.teachers:
+        settings = {"distillation.teachers": list(given.teachers)}
+        title = f"distilled from {len(given.teachers)} teacher{'s' * (len(given.teachers) > 1)}"
+        changes.append(Lever("distillation", "teachers", title, settings, "Hinton et al., 2015"))
+    return tuple(changes)
+
+
+def _shown(lever: Lever) -> str:
+    """Settings as the command line takes them; of a run, its name without its place on this machine."""
+
+    def text(value: Any) -> Any:
+        if lever.group not in _OF_RUNS:
+            return value
+        return [Path(run).name for run in value] if isinstance(value, list) else Path(str(value)).name
+
+    return ", ".join(f"`{name}={json.dumps(text(value))}`" for name, value in lever.settings.items())

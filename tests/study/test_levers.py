@@ -1,0 +1,100 @@
+"""The table of levers: one change a row, scored on validation, on any base."""
+
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+from ddamfn.errors import ConfigError, UsageError
+from ddamfn.study.jobs import Plan, Study
+from ddamfn.study.levers import GROUPS, LEVERS, Given, levers, levers_of
+from ddamfn.train import Run, override, recipe
+from ddamfn.train.config import to_dict
+
+WANTED = {
+    "labels-majority", "labels-multi", "labels-vote-weight", "labels-smoothing", "labels-prior",
+    "optimisation-no-sam", "optimisation-no-ema", "optimisation-sgd", "optimisation-twice", "optimisation-balanced",
+    "optimisation-logit-adjustment", "optimisation-progressive",
+    "regularisation-no-erasing", "regularisation-mixup", "regularisation-cutmix", "regularisation-no-affine",
+    "regularisation-photometry", "regularisation-flip-consistency", "regularisation-drop-path",
+    "attention-none", "attention-1e-4", "attention-1e-2", "attention-heads0",
+    "alignment-arcface", "alignment-five-pose", "alignment-margin",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def best() -> Study:
+    """The whole table of the recipe for accelerators: made once, since every row builds its network to check it."""
+    return levers(recipe("ddamfn_ferplus_best"), Plan(data="faces", seeds=2), Given())
+
+
+def leaves(value: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(value, dict):
+        return {k: v for key, part in value.items() for k, v in leaves(part, f"{prefix}{key}.").items()}
+    return {prefix[:-1]: value}
+
+
+@pytest.mark.parametrize("name", ["ddamfn_ferplus_best", "ddamfn_ferplus_cpu"])
+def test_every_lever_fits_the_recipes_that_it_is_for(name: str) -> None:
+    found, unfit = levers_of(recipe(name), Given())
+    assert not {lever.key: reason for lever, reason in unfit.items()}
+    keys = {lever.key for lever in found}
+    growing = {"optimisation-progressive", "optimisation-full-size"}
+    sam = {"optimisation-no-sam", "optimisation-sam"}
+    assert WANTED - growing - sam <= keys
+    assert len(keys & growing) == 1
+    assert len(keys & sam) == 1
+
+
+def test_a_row_changes_the_settings_that_it_names_and_no_other(best: Study) -> None:
+    base = recipe("ddamfn_ferplus_best")
+    assert best.row(str(best.reference)).run == base
+    plain, named = leaves(to_dict(base)), {lever.key: lever for lever in LEVERS}
+    for row in best.rows:
+        changed = {key for key, value in leaves(to_dict(row.run)).items() if plain.get(key) != value}
+        if row.name == best.reference:
+            assert not changed
+        elif row.name in named:
+            # Of an optimiser's four numbers some may be the base's.
+            assert changed
+            assert changed <= set(named[row.name].settings)
+        else:
+            assert changed == {"phases"}
+    assert len({job.id for job in best.jobs}) == len(best.jobs) == 2 * len(best.rows)
+
+
+def test_no_row_is_the_baseline_again() -> None:
+    base = override(recipe("ddamfn_ferplus_best"), {"objective.attention_weight": 0.01, "augment.erase": 0.0})
+    keys = {lever.key for lever in levers_of(base, Given())[0]}
+    assert "attention-0.1" in keys
+    assert not keys & {"attention-1e-2", "regularisation-no-erasing"}
+
+
+def test_the_test_split_is_never_scored(best: Study) -> None:
+    assert {job.scored for job in best.jobs} == {"valid"}
+
+
+def test_rows_and_groups_can_be_chosen() -> None:
+    base = recipe("ddamfn_ferplus_best")
+    found, _ = levers_of(base, Given(only=("labels-majority", "attention")))
+    assert {lever.group for lever in found} == {"labels", "attention"}
+    assert next(iter(found)).key == "labels-majority"
+    with pytest.raises(UsageError, match="no lever named nonsense"):
+        levers_of(base, Given(only=("nonsense",)))
+    with pytest.raises(UsageError, match="alignment needs the data set itself"):
+        levers_of(base, Given(only=("alignment",), one_alignment=True))
+
+
+def test_what_does_not_fit_the_base_is_left_out_and_said() -> None:
+    balanced = override(recipe("ddamfn_ferplus_best"), {"data.balanced": True})
+    study = levers(balanced, Plan(data="faces"), Given())
+    assert "optimisation-logit-adjustment" not in {row.name for row in study.rows}
+    assert any("Left out: optimisation, logit adjustment" in note for note in study.notes)
+    with pytest.raises(ConfigError):
+        levers(balanced, Plan(data="faces"), Given(only=("optimisation-logit-adjustment",)))
+
+
+def test_groups_and_names_are_unique() -> None:
+    assert len({lever.key for lever in LEVERS}) == len(LEVERS)
+    assert {lever.group for lever in LEVERS} < set(GROUPS)
+    assert "seed" in {field.name for field in fields(Run)}
