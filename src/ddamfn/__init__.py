@@ -11,15 +11,17 @@ if TYPE_CHECKING:
     from ddamfn.export.loading import create_model
     from ddamfn.models import list_models
     from ddamfn.recognizer import Recognizer
+    from ddamfn.video import read_video
 
 __version__ = "0.1.0"
-__all__ = ["Recognizer", "__version__", "create_model", "list_models"]
+__all__ = ["Recognizer", "__version__", "create_model", "list_models", "read_video"]
 
 # Looked up on first use: `import ddamfn` must not cost PyTorch's five seconds, nor need PyTorch at all.
 _HOMES = {
     "Recognizer": "ddamfn.recognizer",
     "create_model": "ddamfn.export.loading",
     "list_models": "ddamfn.models",
+    "read_video": "ddamfn.video",
 }
 
 

@@ -97,6 +97,18 @@ class Prediction:
     confidence: float
     probabilities: Mapping[str, float]
 
+    @classmethod
+    def of(cls, probabilities: Mapping[str, float], threshold: float = 0.0) -> "Prediction":
+        """Answer with the likeliest expression, or with `UNCERTAIN`.
+
+        Args:
+            probabilities: every expression's, 0 to 1, in the weights' order.
+            threshold: the confidence below which the answer is `UNCERTAIN`.
+        """
+        best = max(probabilities, key=lambda name: probabilities[name])
+        confidence = probabilities[best]
+        return cls(best if confidence >= threshold else UNCERTAIN, confidence, probabilities)
+
     @property
     def likeliest(self) -> str:
         """The expression with the highest probability, also where the answer is `UNCERTAIN`."""
@@ -236,11 +248,7 @@ class ImageResult:
                 f"the picture of {self.source} was not kept: pass image=..., or read with predict() or "
                 "predict_many(..., keep_images=True)"
             )
-        marks = [
-            Mark((face.bbox.x1, face.bbox.y1, face.bbox.x2, face.bbox.y2), face.expression, _shown_confidence(face))
-            for face in self.faces
-        ]
-        drawn = annotate(picture, marks)
+        drawn = annotate(picture, [mark(face) for face in self.faces])
         return with_cards(drawn, [_card(face) for face in self.faces]) if attention else drawn
 
     def _row(self, index: int, face: Face) -> dict[str, Any]:
@@ -262,6 +270,17 @@ def row_columns(classes: tuple[str, ...]) -> list[str]:
         "source", "face", "x1", "y1", "x2", "y2", "score", *points,
         "expression", "confidence", *(f"p_{name}" for name in classes), "error",
     ]  # fmt: skip
+
+
+def mark(face: Face, tag: str = "") -> Mark:
+    """Return what is drawn of a face into its picture.
+
+    Args:
+        face: the face.
+        tag: stands before the expression, such as the number of its track.
+    """
+    box = face.bbox
+    return Mark((box.x1, box.y1, box.x2, box.y2), face.expression, _shown_confidence(face), tag)
 
 
 def _shown_confidence(face: Face) -> float | None:

@@ -28,11 +28,18 @@ class Mark:
         box: (x1, y1, x2, y2) in the picture's pixels.
         name: what it shows.
         confidence: how sure that is, 0 to 1; None to write the name alone.
+        tag: stands before the name and stays when the label shrinks, such as a number.
     """
 
     box: tuple[float, float, float, float]
     name: str
     confidence: float | None
+    tag: str = ""
+
+    @property
+    def title(self) -> str:
+        """Tag and name."""
+        return f"{self.tag}  {self.name}" if self.tag else self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +51,7 @@ class _Label:
     place: Rectangle
 
 
-def annotate(picture: NDArray[np.uint8], marks: Sequence[Mark]) -> Image.Image:
+def annotate(picture: NDArray[np.uint8], marks: Sequence[Mark], *, keep_size: bool = False) -> Image.Image:
     """Draw the marks into a copy of a picture.
 
     Labels stay inside the picture and keep clear of each other; in a crowd they shrink to the bare expression, and a
@@ -53,6 +60,7 @@ def annotate(picture: NDArray[np.uint8], marks: Sequence[Mark]) -> Image.Image:
     Args:
         picture: uint8 (H, W, 3) RGB.
         marks: the faces, in any order; without any, a note says that no face was found.
+        keep_size: neither legend nor note, so that all frames of a video have one size and nothing flickers.
 
     Returns:
         An RGB picture, enlarged by a whole factor if its longer side is below 480 pixels.
@@ -62,7 +70,8 @@ def annotate(picture: NDArray[np.uint8], marks: Sequence[Mark]) -> Image.Image:
     if factor > 1:
         canvas = canvas.resize((canvas.width * factor, canvas.height * factor), Image.Resampling.BICUBIC)
     if not marks:
-        _note(canvas, "no face found")
+        if not keep_size:
+            _note(canvas, "no face found")
         return canvas
     boxes = [_whole(mark.box, factor, canvas.size) for mark in marks]
     for mark, box in zip(marks, boxes, strict=True):
@@ -71,7 +80,9 @@ def annotate(picture: NDArray[np.uint8], marks: Sequence[Mark]) -> Image.Image:
     for mark, label in zip(marks, labels, strict=True):
         if label is not None:
             _draw_label(canvas, label, mark.name)
-    return _with_legend(canvas, sorted({mark.name for mark in marks})) if None in labels else canvas
+    if keep_size or None not in labels:
+        return canvas
+    return _with_legend(canvas, sorted({mark.name for mark in marks}))
 
 
 def _line_px(size: tuple[int, int], box_side_px: int) -> int:
@@ -124,8 +135,8 @@ def _find_label(
     largest = max(17, round(max(size) * 0.032))
     smallest = max(13, round(max(size) * 0.012))
     letters = min(max(round((box[2] - box[0]) * 0.17), smallest), largest)
-    full = mark.name if mark.confidence is None else f"{mark.name}  {mark.confidence:.0%}"
-    texts = ((full, letters), (mark.name, letters), (mark.name, smallest))
+    full = mark.title if mark.confidence is None else f"{mark.title}  {mark.confidence:.0%}"
+    texts = ((full, letters), (mark.title, letters), (mark.title, smallest))
     for text, size_px in texts:
         extent = (text_width(text, size_px) + round(0.9 * size_px), round(1.55 * size_px))
         places = list(_places(box, extent, size))

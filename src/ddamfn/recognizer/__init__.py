@@ -13,7 +13,7 @@ from PIL import Image
 from ddamfn.errors import DdamfnError, DegenerateFace, UsageError
 from ddamfn.faces import MAX_PIXELS, Alignment, Detection, RetinaFace, align, decode
 from ddamfn.recognizer.classifier import Classifier
-from ddamfn.results import UNCERTAIN, BBox, Face, ImageResult, Landmarks, Prediction
+from ddamfn.results import BBox, Face, ImageResult, Landmarks, Prediction
 from ddamfn.weights import Card, threshold_for
 
 __all__ = ["Classifier", "FoundFaces", "Picture", "Recognizer"]
@@ -237,10 +237,7 @@ class Recognizer:
             return FoundFaces(ImageResult(name, None, None, error=reason, classes=self.card.labels))
 
     def _prediction(self, probabilities: NDArray[np.float64], threshold: float) -> Prediction:
-        best = int(probabilities.argmax())
-        named = dict(zip(self.card.labels, probabilities.tolist(), strict=True))
-        confidence = named[self.card.labels[best]]
-        return Prediction(self.card.labels[best] if confidence >= threshold else UNCERTAIN, confidence, named)
+        return Prediction.of(dict(zip(self.card.labels, probabilities.tolist(), strict=True)), threshold)
 
 
 def _check(min_score: float, **numbers: int | None) -> None:

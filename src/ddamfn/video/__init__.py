@@ -1,0 +1,28 @@
+"""Video and camera: frames to faces that keep a number over time. Needs PyAV (`pip install "ddamfn[video]"`).
+
+`read_video` is the way in: it decodes, finds, classifies and tracks on all cores in constant memory and yields a
+`FrameResult` a frame. Nothing here needs PyTorch.
+"""
+
+from ddamfn.video.annotated import ANNOTATED_SUFFIXES, AnnotatedVideo
+from ddamfn.video.frames import FrameResult, frame_columns
+from ddamfn.video.reading import DEFAULT_SMOOTHING_S, VideoReading, longest_gap_s, read_video
+from ddamfn.video.smoothing import Smoother
+from ddamfn.video.source import VideoInfo
+from ddamfn.video.timeline import Timeline
+from ddamfn.video.tracking import Tracker
+
+__all__ = [
+    "ANNOTATED_SUFFIXES",
+    "DEFAULT_SMOOTHING_S",
+    "AnnotatedVideo",
+    "FrameResult",
+    "Smoother",
+    "Timeline",
+    "Tracker",
+    "VideoInfo",
+    "VideoReading",
+    "frame_columns",
+    "longest_gap_s",
+    "read_video",
+]

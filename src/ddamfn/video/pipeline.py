@@ -1,0 +1,148 @@
+"""Decoding, detection and classification at once on all cores, in order and in constant memory."""
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from ddamfn.recognizer import FoundFaces, Recognizer
+from ddamfn.results import ImageResult
+from ddamfn.video.source import RawFrame, VideoSource
+from ddamfn.video.upright import upright_rgb
+
+# Frames whose pixels wait for their batch or their caller take this much at most.
+_MOST_WAITING_BYTES = 192 * 2**20
+_GROUPS_AT_WORK = 2
+_STOPPED_AFTER_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """A frame with its faces found, on its way to be classified."""
+
+    index: int
+    time_s: float
+    found: FoundFaces
+
+
+_Entry = Future[Looked] | BaseException | None
+
+
+class Pipeline:
+    """Reads a source's frames.
+
+    One thread decodes; `workers` threads find faces and classify, each with a single thread of ONNX Runtime, which
+    leaves no core idle and needs no waiting for each other within a network. PyAV and ONNX Runtime let go of the
+    interpreter's lock while they compute. What is in flight is bounded, so a slow caller holds the decoder up.
+
+    Args:
+        source: what is decoded.
+        recognizer: finds and classifies; best made with `threads=1`.
+        workers: threads, at least 1.
+        batch: faces classified together, at least 1.
+        keep_images: keep each frame's pixels in its result.
+    """
+
+    def __init__(
+        self, source: VideoSource, recognizer: Recognizer, *, workers: int, batch: int, keep_images: bool
+    ) -> None:
+        self._source, self._recognizer, self._keep_images = source, recognizer, keep_images
+        # What a camera shows is read at once; a batch would only make it late.
+        self._batch = 1 if source.info.live else batch
+        self._frames_a_group = self._batch
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="ddamfn-video")
+        self._ready: queue.Queue[_Entry] = queue.Queue(maxsize=workers + 2)
+        self._stop = threading.Event()
+        self._decoder = threading.Thread(target=self._decode, name="ddamfn-decode", daemon=True)
+
+    def run(self) -> Iterator[tuple[Looked, ImageResult]]:
+        """Yield each frame with its result, in order.
+
+        Raises:
+            DdamfnError: what the source or the recognizer raises, after the frames before it.
+        """
+        self._decoder.start()
+        groups: deque[tuple[Sequence[Looked], Future[list[ImageResult]]]] = deque()
+        failure: list[BaseException] = []
+        for group in self._groups(failure):
+            groups.append((group, self._pool.submit(self._recognizer.classify, [looked.found for looked in group])))
+            while len(groups) >= (1 if self._source.info.live else _GROUPS_AT_WORK):
+                yield from _results(*groups.popleft())
+        while groups:
+            yield from _results(*groups.popleft())
+        if failure:
+            raise failure[0]
+
+    def close(self) -> None:
+        """End all threads and close the source; frames in flight are dropped."""
+        self._stop.set()
+        if self._decoder.ident is not None:
+            self._decoder.join(_STOPPED_AFTER_S)
+        self._pool.shutdown(cancel_futures=True)
+        # A decoder that hangs, in a camera that gives nothing more, still uses its file: the process's end closes it.
+        if not self._decoder.is_alive():
+            self._source.close()
+
+    def _groups(self, failure: list[BaseException]) -> Iterator[Sequence[Looked]]:
+        """Collect frames in order until their faces fill a batch; put what ended the frames early into `failure`."""
+        group: list[Looked] = []
+        while True:
+            entry = self._ready.get()
+            if not isinstance(entry, Future):
+                failure += [] if entry is None else [entry]
+                break
+            try:
+                group.append(entry.result())
+            except Exception as error:
+                failure.append(error)
+                break
+            faces = sum(len(looked.found.crops) for looked in group)
+            kept = sum(looked.found.kept_bytes for looked in group) * (_GROUPS_AT_WORK + 1)
+            full = faces >= self._batch or len(group) >= self._frames_a_group or kept > _MOST_WAITING_BYTES
+            if full or not faces:
+                yield group
+                group = []
+        if group:
+            yield group
+
+    # ---------------------------------------------------------------- other threads
+
+    def _decode(self) -> None:
+        end: BaseException | None = None
+        try:
+            for raw in self._source.frames():
+                if self._stop.is_set() or not self._put(self._pool.submit(self._look, raw)):
+                    return
+        except BaseException as error:
+            end = error
+        self._put(end)
+
+    def _look(self, raw: RawFrame) -> Looked:
+        pixels = upright_rgb(raw.frame, self._source.aspect)
+        return Looked(raw.index, raw.time_s, self._recognizer.find_faces(pixels, keep_image=self._keep_images))
+
+    def _put(self, entry: _Entry) -> bool:
+        """Hand an entry on, waiting for room; a camera's oldest frame makes room instead, since it is late already."""
+        while not self._stop.is_set():
+            try:
+                self._ready.put(entry, timeout=0.1)
+            except queue.Full:
+                if self._source.info.live:
+                    self._drop_oldest()
+            else:
+                return True
+        return False
+
+    def _drop_oldest(self) -> None:
+        try:
+            oldest = self._ready.get_nowait()
+        except queue.Empty:
+            return
+        if isinstance(oldest, Future):
+            oldest.cancel()
+
+
+def _results(group: Sequence[Looked], results: Future[list[ImageResult]]) -> Iterator[tuple[Looked, ImageResult]]:
+    yield from zip(group, results.result(), strict=True)

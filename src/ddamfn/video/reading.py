@@ -1,0 +1,168 @@
+"""A video or a camera, read frame by frame."""
+
+import os
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Self
+
+from ddamfn.errors import UnreadableVideo, UsageError
+from ddamfn.recognizer import Recognizer
+from ddamfn.results import Face, ImageResult, Prediction
+from ddamfn.video.frames import FrameResult
+from ddamfn.video.pipeline import Pipeline
+from ddamfn.video.smoothing import Smoother
+from ddamfn.video.source import VideoInfo, VideoSource
+from ddamfn.video.tracking import Tracker
+
+DEFAULT_SMOOTHING_S = 0.5
+"""Time constant of smoothing in seconds: an expression lasts from half a second to four (Ekman 2003, Emotions
+Revealed), so a shorter flicker is noise."""
+
+_GAP_S, _GAP_FRAMES = 1.0, 3
+
+
+def read_video(
+    source: str | os.PathLike[str] | int,
+    recognizer: Recognizer | None = None,
+    *,
+    every: int = 1,
+    start_s: float | None = None,
+    end_s: float | None = None,
+    track: bool = True,
+    smooth_s: float = DEFAULT_SMOOTHING_S,
+    keep_images: bool = False,
+    keep_crops: bool = False,
+    batch: int = 8,
+    workers: int | None = None,
+) -> "VideoReading":
+    """Open a video or a camera and read the faces of its frames, lazily, on all cores and in constant memory.
+
+    Example:
+        >>> from ddamfn import read_video
+        >>> for frame in read_video("clip.mp4"):  # doctest: +SKIP
+        ...     print(frame.time_s, [(track, face.expression) for track, face in zip(frame.tracks, frame.faces)])
+
+    Args:
+        source: a path, or the number of a camera.
+        recognizer: finds and classifies; make it with `threads=1`, since the cores are shared out among frames. The
+            default weights when None.
+        every: read only every so-manieth frame; the others are decoded and skipped.
+        start_s: leave out frames before this time, in seconds from the start of the file.
+        end_s: stop before this time; for a camera, after so many seconds.
+        track: give each face a number that it keeps from frame to frame.
+        smooth_s: time constant of smoothing each track's probabilities, in seconds; 0 for none. Needs `track`.
+        keep_images: keep each frame's pixels in its result, for `plot()`.
+        keep_crops: keep each face's aligned crop in its result.
+        batch: faces of consecutive frames that are classified together.
+        workers: threads that find and classify; None for one a core.
+
+    Returns:
+        An iterator of `FrameResult`. Iterating raises `UnreadableVideo` after the last frame that could be read, if
+        the file is broken there.
+
+    Raises:
+        UnreadableVideo: no such file or camera, no video in it, or no decoder for it.
+        UsageError: an argument is out of range, or the start lies past the end.
+        MissingExtra: PyAV is not installed.
+    """
+    for name, number in (("every", every), ("batch", batch), ("workers", workers)):
+        if number is not None and number < 1:
+            raise UsageError(f"{name} must be at least 1, not {number}")
+    if not smooth_s >= 0:
+        raise UsageError(f"smooth_s must be at least 0 seconds, not {smooth_s}")
+    for name, seconds in (("start_s", start_s), ("end_s", end_s)):
+        if seconds is not None and not seconds >= 0:
+            raise UsageError(f"{name} must be at least 0 seconds, not {seconds}")
+    opened = VideoSource(source, every=every, start_s=start_s, end_s=end_s)
+    try:
+        recognizer = Recognizer(threads=1) if recognizer is None else recognizer
+    except BaseException:
+        opened.close()
+        raise
+    pipeline = Pipeline(opened, recognizer, workers=workers or _cores(), batch=batch, keep_images=keep_images)
+    tracker = Tracker(longest_gap_s(opened.info, every)) if track else None
+    smoother = Smoother(smooth_s) if track and smooth_s else None
+    return VideoReading(opened, pipeline, recognizer.threshold, tracker, smoother, keep_crops=keep_crops)
+
+
+def longest_gap_s(info: VideoInfo, every: int) -> float:
+    """Return for how many seconds a track outlives its face: one, or three of the frames that are read."""
+    return max(_GAP_S, _GAP_FRAMES * every / info.rate)
+
+
+class VideoReading(Iterator[FrameResult]):
+    """An iterator over the frames of a video; made by `read_video`.
+
+    It ends its threads when it is exhausted, closed, or left as a context manager.
+
+    Attributes:
+        info: what the container says of the video.
+    """
+
+    def __init__(
+        self,
+        source: VideoSource,
+        pipeline: Pipeline,
+        threshold: float,
+        tracker: Tracker | None,
+        smoother: Smoother | None,
+        *,
+        keep_crops: bool,
+    ) -> None:
+        self.info: VideoInfo = source.info
+        self._source, self._pipeline = source, pipeline
+        self._threshold, self._keep_crops = threshold, keep_crops
+        self._tracker, self._smoother = tracker, smoother
+        self._frames = self._run()
+
+    def __next__(self) -> FrameResult:
+        """Return the next frame's result."""
+        return next(self._frames)
+
+    def close(self) -> None:
+        """End all threads and close the file."""
+        self._frames.close()
+        self._pipeline.close()
+
+    def __enter__(self) -> Self:
+        """Nothing is read before the first frame is asked for."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+    def _run(self) -> Generator[FrameResult]:
+        try:
+            for looked, result in self._pipeline.run():
+                picture = replace(result, source=self.info.source)
+                if self._keep_crops:
+                    pairs = zip(picture.faces, looked.found.crops, strict=True)
+                    picture = replace(picture, faces=[replace(face, aligned=crop) for face, crop in pairs])
+                yield self._finish(looked.index, looked.time_s, picture)
+        finally:
+            self._pipeline.close()
+        if self._source.damage is not None:
+            raise UnreadableVideo(f"{self.info.source}: {self._source.damage}; the frames before are complete")
+
+    def _finish(self, index: int, time_s: float, picture: ImageResult) -> FrameResult:
+        tracks: tuple[int | None, ...] = (None,) * len(picture.faces)
+        if self._tracker is not None:
+            numbers = tracks = self._tracker.update(time_s, picture.faces)
+            if self._smoother is not None:
+                picture = replace(picture, faces=self._smooth(self._smoother, time_s, numbers, picture.faces))
+        return FrameResult(picture, index, time_s, tracks)
+
+    def _smooth(self, smoother: Smoother, time_s: float, tracks: Sequence[int], faces: Sequence[Face]) -> list[Face]:
+        smoothed = []
+        for track, face in zip(tracks, faces, strict=True):
+            probabilities = smoother.smooth(track, time_s, face.probabilities)
+            smoothed.append(replace(face, prediction=Prediction.of(probabilities, self._threshold)))
+        return smoothed
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

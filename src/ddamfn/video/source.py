@@ -1,0 +1,270 @@
+"""A video file or a camera as a stream of frames with their times."""
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ddamfn.errors import UnreadableVideo, UsageError
+from ddamfn.video.camera import open_camera
+from ddamfn.video.declared import announced_duration, declared_duration, pixel_aspect, readable_stream, start_offset
+from ddamfn.video.library import load_av
+
+if TYPE_CHECKING:
+    from av import Packet, VideoFrame
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+_LOGGER = logging.getLogger(__name__)
+
+# What a stream without any rate is given, as FFmpeg does.
+_FALLBACK_RATE = 25.0
+# A file that ends this much before its declared end is broken. Containers round, and the last frame's length is often
+# unknown, so less says nothing.
+_LEAST_LOSS_S = 0.5
+_LEAST_LOSS_FRAMES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class VideoInfo:
+    """What a container says of its video.
+
+    Attributes:
+        source: the path, or `camera 0`.
+        codec: name of the codec, such as `h264`.
+        rate: frames a second on average; 25 where the container does not say.
+        duration_s: seconds; None where the container does not say, and for a camera.
+        frames: how many frames will be read; an estimate unless the file is read whole; None if unknown.
+        live: whether it is a camera.
+    """
+
+    source: str
+    codec: str
+    rate: float
+    duration_s: float | None
+    frames: int | None
+    live: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RawFrame:
+    """A frame as decoded.
+
+    Attributes:
+        index: number of the frame, counted from the first one of what is read.
+        time_s: seconds from the start of the file, from the container's timestamps.
+        frame: PyAV's frame.
+    """
+
+    index: int
+    time_s: float
+    frame: "VideoFrame"
+
+
+class VideoSource:
+    """Opens a video and decodes it, once.
+
+    Args:
+        source: a path, or the number of a camera.
+        every: yield only every so-manieth frame.
+        start_s: leave out frames before this time; None or 0 for none.
+        end_s: stop before this time; None for the end.
+
+    Attributes:
+        info: what the container says.
+        aspect: width of a stored pixel by its height.
+        damage: after the last frame, where and how the file is broken; None if it is not.
+
+    Raises:
+        UnreadableVideo: no such file, no video in it, no decoder for it.
+        UsageError: numbers out of range, or a start past the end.
+        MissingExtra: PyAV is not installed.
+    """
+
+    def __init__(
+        self, source: str | os.PathLike[str] | int, *, every: int = 1, start_s: float | None, end_s: float | None
+    ) -> None:
+        self._av: Any = load_av()
+        self._source = source if isinstance(source, int) else os.fspath(source)
+        self._live = isinstance(source, int)
+        self._every, self._start_s, self._end_s = every, start_s or 0.0, end_s
+        if self._live and self._start_s:
+            raise UsageError("a camera has no start to skip to: leave the start out")
+        self._open()
+        self.damage: str | None = None
+        self.aspect = pixel_aspect(self._stream)
+        self.info = self._describe()
+        self._check_times()
+        self._period_s = 1 / self.info.rate
+        self._decoded_to_s: float | None = None
+        self._failures = 0
+
+    def frames(self) -> Iterator[RawFrame]:
+        """Decode and yield the frames; the last of them is followed by the look for damage."""
+        index = 0
+        cut = False
+        for time_s, frame in self._from_start():
+            if self._end_s is not None and time_s >= self._end_s:
+                cut = True
+                break
+            if index % self._every == 0:
+                yield RawFrame(index, time_s, frame)
+            index += 1
+        if not cut:
+            self._look_for_damage(index)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._container.close()
+
+    # ---------------------------------------------------------------- opening
+
+    def _open(self) -> None:
+        if isinstance(self._source, int):
+            self._container: InputContainer = open_camera(self._av, self._source)
+        else:
+            self._container = self._open_file(self._source)
+        try:
+            self._stream: VideoStream = readable_stream(self._container, self._name)
+        except UnreadableVideo:
+            self._container.close()
+            raise
+        self._stream.thread_type = "AUTO"
+        # A camera's clock may count from 1970 or from when the machine was started.
+        self._offset_s = None if self._live else start_offset(self._container)
+
+    def _open_file(self, path: str) -> "InputContainer":
+        # PyAV takes "1:2.mp4" and "data:..." for addresses of protocols; an absolute path never is one.
+        absolute = Path(path).absolute()
+        if absolute.is_dir():
+            raise UnreadableVideo(f"{path}: a folder, not a video")
+        try:
+            if absolute.stat().st_size == 0 and absolute.is_file():
+                raise UnreadableVideo(f"{path}: the file is empty")
+            # Names of songs and places in metadata need not be UTF-8, and nothing here reads them.
+            container: InputContainer = self._av.open(str(absolute), metadata_errors="replace")
+        except FileNotFoundError:
+            raise UnreadableVideo(f"{path}: no such file") from None
+        except self._av.FFmpegError as error:
+            if isinstance(error, OSError):
+                raise UnreadableVideo(f"{path}: {error.strerror}") from error
+            raise UnreadableVideo(
+                f"{path}: not a video that can be read, or its index at the end is missing ({error.strerror})"
+            ) from error
+        except OSError as error:
+            raise UnreadableVideo(f"{path}: {error.strerror}") from error
+        return container
+
+    @property
+    def _name(self) -> str:
+        return f"camera {self._source}" if self._live else str(self._source)
+
+    def _describe(self) -> VideoInfo:
+        rate = float(self._stream.average_rate or self._stream.guessed_rate or _FALLBACK_RATE)
+        duration_s = None if self._live else declared_duration(self._container, self._stream)
+        frames = None
+        end_s = self._end_s if duration_s is None else min(duration_s, self._end_s or duration_s)
+        if not self._start_s and self._end_s is None and self._stream.frames:
+            frames = -(-self._stream.frames // self._every)
+        elif end_s is not None and not self._live:
+            frames = -(-max(1, round((end_s - self._start_s) * rate)) // self._every)
+        return VideoInfo(self._name, self._stream.codec_context.name, rate, duration_s, frames, self._live)
+
+    def _check_times(self) -> None:
+        duration_s = self.info.duration_s
+        problem = None
+        if duration_s is not None and self._start_s >= duration_s:
+            problem = f"the start, {self._start_s:g} s, lies past the end of {self._name} ({duration_s:.2f} s)"
+        elif self._end_s is not None and self._end_s <= self._start_s:
+            problem = f"the end, {self._end_s:g} s, must lie after the start, {self._start_s:g} s"
+        if problem is not None:
+            self._container.close()
+            raise UsageError(problem)
+
+    # ---------------------------------------------------------------- decoding
+
+    def _from_start(self) -> Iterator[tuple[float, "VideoFrame"]]:
+        """Yield the frames from the start on, by way of the last key frame before it where the file has an index."""
+        if self._start_s and self._seek():
+            frames = self._timed()
+            first = next(frames, None)
+            if first is not None and first[0] <= self._start_s:
+                yield from (entry for entry in frames if entry[0] >= self._start_s)
+                return
+            # No key frame before the start, or the file led elsewhere: the long way is the sure one.
+            self._container.close()
+            self._open()
+            self._decoded_to_s, self._failures = None, 0
+        yield from (entry for entry in self._timed() if entry[0] >= self._start_s)
+
+    def _seek(self) -> bool:
+        # Without times in the stream, frames after a jump could not be placed.
+        if self._stream.start_time is None or self._stream.time_base is None:
+            return False
+        try:
+            # A frame earlier, since times of files are rounded to the container's ticks.
+            wanted_s = max(0.0, self._start_s - self._period_s) + (self._offset_s or 0.0)
+            self._container.seek(int(wanted_s / self._stream.time_base), stream=self._stream)
+        except self._av.FFmpegError:
+            return False
+        return True
+
+    def _timed(self) -> Iterator[tuple[float, "VideoFrame"]]:
+        for frame in self._decode():
+            if frame.pts is None:
+                time_s = 0.0 if self._decoded_to_s is None else self._decoded_to_s
+            else:
+                if self._offset_s is None:
+                    self._offset_s = float(frame.time)
+                time_s = float(frame.time) - self._offset_s
+            length_s = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 0.0
+            self._decoded_to_s = time_s + (length_s or self._period_s)
+            yield time_s, frame
+
+    def _decode(self) -> Iterator["VideoFrame"]:
+        """Yield every frame that can be decoded; what cannot is counted and stepped over."""
+        packets = self._container.demux(self._stream)
+        packet: Packet[VideoStream] | None
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                return
+            except BlockingIOError:
+                # A camera that has no new frame yet.
+                time.sleep(0.005)
+                continue
+            except self._av.FFmpegError as error:
+                self._note(error)
+                packet = None
+            try:
+                yield from self._stream.decode(packet)
+            except self._av.EOFError:
+                return
+            except self._av.FFmpegError as error:
+                self._note(error)
+            if packet is None:
+                return
+
+    def _note(self, error: Exception) -> None:
+        self._failures += 1
+        if self.damage is None:
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            self.damage = f"damaged at {self._decoded_to_s or 0:.2f} s ({reason})"
+
+    def _look_for_damage(self, count: int) -> None:
+        """Compare what came with what the container announced: most demuxers end a truncated file without a word."""
+        if not count:
+            raise UnreadableVideo(
+                f"{self._name}: no frame from {self._start_s:g} s on could be decoded"
+                + (f", {self.damage}" if self.damage else "")
+            )
+        end_s, announced_s = self._decoded_to_s or 0.0, announced_duration(self._container, self._stream)
+        loss_s = max(_LEAST_LOSS_S, _LEAST_LOSS_FRAMES * self._period_s)
+        if announced_s is not None and announced_s - end_s > loss_s:
+            self.damage = f"breaks off at {end_s:.2f} s of {announced_s:.2f} s"
+        elif self._failures:
+            _LOGGER.debug("%s: %d packets could not be decoded", self._name, self._failures)

@@ -1,0 +1,115 @@
+"""Which face of a frame is which of the frames before: numbers that stay through short gaps."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddamfn.results import Face
+
+# Mean distance of the five points, in face sizes. 0.5 is where boxes of one size overlap by a third; the eyes of two
+# people side by side are at least one size apart.
+_NEAR = 0.5
+# For each second in which a face was not seen, its place is this much less sure; never more than the farthest.
+_LOOSENS_PER_S = 1.0
+_FARTHEST = 1.2
+# One face is not suddenly this many times as large.
+_MOST_GROWTH = 1.8
+# A face's speed is averaged over about so long, and trusted for no longer.
+_SPEED_S = 0.2
+_COASTS_S = 0.5
+
+
+@dataclass(slots=True)
+class _Track:
+    """One face's last sighting.
+
+    `points` float64 (5, 2) pixels; `size_px` the side of a square of the box's area; `speed` (2,) pixels a second.
+    """
+
+    number: int
+    points: NDArray[np.float64]
+    size_px: float
+    seen_s: float
+    speed: NDArray[np.float64]
+
+    def expected(self, time_s: float) -> NDArray[np.float64]:
+        return self.points + self.speed * min(max(time_s - self.seen_s, 0.0), _COASTS_S)
+
+    def see(self, points: NDArray[np.float64], size_px: float, time_s: float) -> None:
+        passed_s = time_s - self.seen_s
+        if passed_s > 0:
+            share = 1 - math.exp(-passed_s / _SPEED_S)
+            measured = (points.mean(axis=0) - self.points.mean(axis=0)) / passed_s
+            self.speed = self.speed + share * (measured - self.speed)
+        self.points, self.size_px, self.seen_s = points, size_px, time_s
+
+
+class Tracker:
+    """Gives each face a number that it keeps while it is seen, and through gaps.
+
+    A face goes to the track whose expected landmarks are nearest, measured in face sizes; the nearest pairs are taken
+    first. Landmarks tell turned and overlapping faces apart where boxes only overlap. Taking the nearest first instead
+    of minimising the sum (the Hungarian method) costs nothing in practice: the two differ only where two faces lie
+    within half a face of each other, and there neither knows who is who. So SciPy, which has the method, need not be
+    installed. A number says "the same place went on", not "the same person": at a cut a new face at the old place keeps
+    the number.
+
+    Args:
+        gap_s: a face that was not seen for longer gets a new number when it comes back, at least 0 seconds.
+    """
+
+    def __init__(self, gap_s: float = 1.0) -> None:
+        self._gap_s = gap_s
+        self._tracks: list[_Track] = []
+        self._given = 0
+
+    def update(self, time_s: float, faces: Sequence[Face]) -> tuple[int, ...]:
+        """Take the next frame's faces.
+
+        Args:
+            time_s: of the frame, in seconds, not before the last one's.
+            faces: in any order.
+
+        Returns:
+            The track of each face, numbered from 1 in the order of appearance.
+        """
+        self._tracks = [track for track in self._tracks if time_s - track.seen_s <= self._gap_s]
+        seen = [(face.landmarks.points.astype(np.float64), _size(face)) for face in faces]
+        numbers = [0] * len(seen)
+        taken: set[int] = set()
+        for _, row, track in self._pairs(seen, time_s):
+            if not numbers[row] and track.number not in taken:
+                track.see(*seen[row], time_s)
+                numbers[row] = track.number
+                taken.add(track.number)
+        for row, (points, size_px) in enumerate(seen):
+            if not numbers[row]:
+                self._given += 1
+                numbers[row] = self._given
+                self._tracks.append(_Track(self._given, points, size_px, time_s, np.zeros(2)))
+        return tuple(numbers)
+
+    def _pairs(
+        self, seen: Sequence[tuple[NDArray[np.float64], float]], time_s: float
+    ) -> list[tuple[float, int, _Track]]:
+        """Return what may belong together as (distance, row of the face, track), the nearest first."""
+        pairs = []
+        for track in self._tracks:
+            expected = track.expected(time_s)
+            # The gap between two frames in a row is no doubt about the place, one of several frames is.
+            farthest = min(_NEAR + _LOOSENS_PER_S * max(0.0, time_s - track.seen_s), _FARTHEST)
+            for row, (points, size_px) in enumerate(seen):
+                if max(size_px, track.size_px) > _MOST_GROWTH * min(size_px, track.size_px):
+                    continue
+                distance = float(np.linalg.norm(points - expected, axis=1).mean())
+                distance /= math.sqrt(size_px * track.size_px)
+                if distance <= farthest:
+                    pairs.append((distance, row, track))
+        return sorted(pairs, key=lambda pair: (pair[0], pair[1], pair[2].number))
+
+
+def _size(face: Face) -> float:
+    return max(1.0, math.sqrt(face.bbox.width * face.bbox.height))
