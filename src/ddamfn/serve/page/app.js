@@ -1,0 +1,147 @@
+// Puts the parts of the page together.
+
+import { describe } from "./about.js";
+import { Api } from "./api.js";
+import { Camera } from "./camera.js";
+import { announce, byId, element } from "./dom.js";
+import { annotated, save, stem, toCsv, toJson } from "./files.js";
+import { takeIn } from "./intake.js";
+import { Panel } from "./panel.js";
+import { Pictures } from "./pictures.js";
+import { shownConfidence, Stage } from "./stage.js";
+import { stateOf, Strip } from "./strip.js";
+import { expressionName, percent, switchLanguage, text, translate } from "./texts.js";
+import { askToken } from "./token.js";
+
+const PRECISIONS = [0.8, 0.85, 0.9, 0.95, 0.98, 0.99];
+const CROP_SIDE_PX = 112;
+
+const api = new Api(askToken);
+const pictures = new Pictures(api);
+const strip = new Strip(pictures);
+const stage = new Stage({
+  onShown: () => render(),
+  onChoose: (index) => pictures.chooseFace(index),
+  limits: () => api.limits,
+});
+const panel = new Panel(stage, CROP_SIDE_PX, (index) => pictures.chooseFace(index));
+const camera = new Camera((file) => addFiles([file]));
+let model = null;
+
+function render() {
+  const { all, current } = pictures;
+  byId("workspace").hidden = all.length === 0;
+  byId("intake").classList.toggle("compact", all.length > 0);
+  byId("remove-all").hidden = all.length < 2;
+  byId("choose").textContent = text(all.length > 0 ? "chooseMore" : "choose");
+  strip.render();
+  stage.render(current);
+  panel.render(current);
+  const unfinished = all.some(({ state }) => state !== "done" && state !== "failed");
+  byId("save-json").disabled = byId("save-csv").disabled = unfinished;
+  byId("save-picture").disabled = !current?.result;
+  const gone = all.some(({ refusal }) => refusal?.kind === "gone") || model === "gone";
+  if (byId("banner").hidden === gone) {
+    byId("banner-text").textContent = gone ? `${text("goneTitle")}. ${text("goneText")}` : "";
+    byId("banner").hidden = !gone;
+  }
+}
+
+function renderTexts() {
+  translate();
+  byId("language").textContent = text("other");
+  byId("language").setAttribute("aria-label", text("otherLabel"));
+  byId("language").lang = text("other") === "English" ? "en" : "zh-CN";
+  describe(typeof model === "object" ? model : null);
+  renderPrecisions();
+  camera.render();
+  render();
+}
+
+function renderPrecisions() {
+  const highest = model?.highest_precision ?? 0;
+  byId("precision-block").hidden = highest === 0;
+  const reached = PRECISIONS.filter((precision) => precision <= highest);
+  const options = reached.map((precision) => element("option", { value: precision, textContent: percent(precision, 0) }));
+  byId("precision").replaceChildren(element("option", { value: "", textContent: text("precisionOff") }), ...options);
+  byId("precision").value = pictures.precision ?? "";
+}
+
+function addFiles(files) {
+  pictures.add(files);
+  announce(text("reading"));
+}
+
+function tellRead({ detail: picture }) {
+  const unfinished = pictures.all.some(({ state }) => state !== "done" && state !== "failed");
+  if (picture !== pictures.current && unfinished) return;
+  const told = pictures.current;
+  if (told.refusal) {
+    announce(text("toldFailed", told.name, text(`${told.refusal.kind}Title`)));
+  } else if (told.result) {
+    const face = told.result.faces[told.face];
+    const answer = face ? text("faceLabel", told.face + 1, expressionName(face.expression), shownConfidence(face)) : "";
+    announce(text("told", told.name, stateOf(told), answer));
+  }
+}
+
+async function learnModel() {
+  try {
+    [model] = (await api.models()).models;
+    panel.cropSide = model.alignment.side_px;
+  } catch (error) {
+    model = error.kind === "gone" ? "gone" : null;
+  }
+  renderTexts();
+}
+
+async function retryGone() {
+  if (model === null || model === "gone") await learnModel();
+  pictures.again(({ refusal }) => refusal?.kind === "gone");
+}
+
+async function savePicture() {
+  const picture = pictures.current;
+  if (!stage.isShown) return announce(text("savePictureUnshown"));
+  const blob = await annotated(stage.image, picture, panel.overlaid, panel.cropSide);
+  if (!blob) return announce(text("saveFailed"));
+  return save(blob, `${stem(picture.name)}-annotated.${blob.type === "image/jpeg" ? "jpg" : "png"}`);
+}
+
+function removeCurrent() {
+  const { name } = pictures.current;
+  pictures.remove(pictures.current);
+  announce(text("removed", name));
+  // The focus must not vanish with what it was on.
+  if (pictures.all.length === 0) byId("choose").focus();
+  else if (!strip.focus()) byId("remove").focus();
+}
+
+pictures.addEventListener("change", render);
+pictures.addEventListener("read", tellRead);
+takeIn(addFiles);
+byId("language").addEventListener("click", () => {
+  switchLanguage();
+  renderTexts();
+});
+byId("remove").addEventListener("click", removeCurrent);
+byId("remove-all").addEventListener("click", () => {
+  for (const picture of [...pictures.all]) pictures.remove(picture);
+  byId("choose").focus();
+});
+byId("retry").addEventListener("click", () => pictures.again((picture) => picture === pictures.current));
+byId("banner-retry").addEventListener("click", retryGone);
+byId("precision").addEventListener("change", ({ target }) => {
+  pictures.precision = target.value === "" ? null : Number(target.value);
+  pictures.again(() => true);
+});
+byId("save-json").addEventListener("click", () => {
+  save(new Blob([toJson(pictures.all)], { type: "application/json" }), "expressions.json");
+});
+byId("save-csv").addEventListener("click", () => {
+  save(new Blob([toCsv(pictures.all, model.labels)], { type: "text/csv" }), "expressions.csv");
+});
+byId("save-picture").addEventListener("click", savePicture);
+
+renderTexts();
+learnModel();
