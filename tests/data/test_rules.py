@@ -108,9 +108,23 @@ def test_argmax(votes: list[int], expected: str | None) -> None:
     assert one(votes, "argmax") == (None if expected is None else {expected: 1.0})
 
 
+@pytest.mark.parametrize(
+    ("votes", "expected"),
+    [
+        ([0, 0, 0, 0, 0, 0, 0, 4, 0, 6], "contempt"),
+        ([0, 1, 0, 0, 0, 0, 0, 0, 9, 0], "happiness"),
+        ([0, 0, 0, 4, 4, 0, 0, 0, 2, 0], "sadness"),  # the first on a tie
+        ([0, 0, 0, 0, 0, 0, 0, 0, 4, 6], None),
+    ],
+)
+def test_argmax_of_all_rows(votes: list[int], expected: str | None) -> None:
+    assert one(votes, "argmax_all") == (None if expected is None else {expected: 1.0})
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_shapes_and_sums(rule: str, rng: np.random.Generator) -> None:
     votes = rng.multinomial(10, np.full(10, 0.1), size=500)
+    votes[7] = [0] * 8 + [5, 5]
     before = votes.copy()
     keep, target = targets(votes, rule)
     assert keep.shape == (500,)
@@ -140,6 +154,7 @@ LABEL_CSV = {
     "majority": (25_045, 3_191, 3_137),
     "probability": (27_762, 3_480, 3_481),
     "multi_target": (27_667, 3_472, 3_466),
+    "argmax_all": (28_556, 3_579, 3_573),
 }
 NEW_CSV_ROWS = {"majority": (25_060, 3_199, 3_153), "argmax": (28_389, 3_553, 3_546)}
 

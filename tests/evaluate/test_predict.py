@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddamfn.data import Dataset, open_dataset
+from ddamfn.data import RULES, Dataset, open_dataset
 from ddamfn.data.synthetic import write_drawn_folder, write_drawn_rafdb
 from ddamfn.errors import DataError, UsageError
 from ddamfn.evaluate.face_source import faces_of_dataset
@@ -113,7 +113,7 @@ def test_pictures_are_left_out_by_name(table: LogitTable) -> None:
 
 def test_rule_decides_which_pictures_count(classifier: Classifier, drawn_ferplus: Path) -> None:
     dataset = open_dataset(drawn_ferplus)
-    for rule in ("majority", "probability", "multi_target", "argmax"):
+    for rule in RULES:
         kept = int(dataset.select("val").targets(rule)[0].sum())
         table = predict_split(classifier, dataset, "val", rule)
         assert (table.rule, len(table)) == (rule, kept)

@@ -20,7 +20,7 @@ KINDS = (
     *("ferplus", "ferplus-fer2013new", "rafdb", "rafdb-aligned", "affectnet", "affectnet7", "fer2013", "ckplus"),
     *("folder", "table"),
 )
-RULES = ("majority", "probability", "multi_target", "argmax")
+RULES = ("majority", "probability", "multi_target", "argmax", "argmax_all")
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

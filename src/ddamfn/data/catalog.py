@@ -89,6 +89,7 @@ FERPLUS = DatasetCard(
         "probability": {"train": 27_762, "val": 3_480, "test": 3_481},
         "multi_target": {"train": 27_667, "val": 3_472, "test": 3_466},
         "argmax": {"train": 28_385, "val": 3_555, "test": 3_545},
+        "argmax_all": {"train": 28_556, "val": 3_579, "test": 3_573},
     },
     votes=True,
     licence="labels MIT; the pictures (FER2013) were gathered by web search and their rights were never cleared",
@@ -111,6 +112,7 @@ FERPLUS_NEW = replace(
         "probability": {"train": 27_772, "val": 3_476, "test": 3_480},
         "multi_target": {"train": 27_668, "val": 3_472, "test": 3_471},
         "argmax": {"train": 28_386, "val": 3_553, "test": 3_545},
+        "argmax_all": {"train": 28_556, "val": 3_579, "test": 3_572},
     },
     note="votes from fer2013new.csv; every score must name its vote rule and N",
 )
