@@ -1,6 +1,7 @@
 // The pictures of the page and what was read from them. Everything is in memory, and gone with the page.
 
 import { Refusal } from "./api.js";
+import { upright } from "./upright.js";
 
 const AT_ONCE = 4;
 const THUMB_PX = 128;
@@ -13,7 +14,7 @@ class Picture {
     this.id = `picture-${(Picture.#count += 1)}`;
     this.file = file;
     this.name = file.name;
-    this.url = URL.createObjectURL(file);
+    this.url = null;
     this.state = "waiting";
     this.result = null;
     this.refusal = null;
@@ -42,7 +43,7 @@ export class Pictures extends EventTarget {
     const added = files.map((file) => new Picture(file));
     this.all.push(...added);
     this.current = added[0] ?? this.current;
-    for (const picture of added) this.#thumbs = this.#thumbs.then(() => this.#shrink(picture));
+    for (const picture of added) this.#thumbs = this.#thumbs.then(() => this.#prepare(picture));
     this.#changed();
     this.#work();
   }
@@ -63,7 +64,7 @@ export class Pictures extends EventTarget {
   remove(picture) {
     const place = this.all.indexOf(picture);
     picture.abort.abort();
-    URL.revokeObjectURL(picture.url);
+    if (picture.url) URL.revokeObjectURL(picture.url);
     this.all.splice(place, 1);
     if (this.current === picture) this.current = this.all[Math.min(place, this.all.length - 1)] ?? null;
     this.#changed();
@@ -119,23 +120,27 @@ export class Pictures extends EventTarget {
   }
 
   // One after the other: a decoded photograph takes up to hundreds of megabytes.
-  async #shrink(picture) {
+  async #prepare(picture) {
     if (!this.all.includes(picture)) return;
-    try {
-      const bitmap = await createImageBitmap(picture.file);
-      const scale = THUMB_PX / Math.min(bitmap.width, bitmap.height);
-      const canvas = document.createElement("canvas");
-      canvas.width = canvas.height = THUMB_PX;
-      const context = canvas.getContext("2d");
-      context.imageSmoothingQuality = "high";
-      const [width, height] = [bitmap.width * scale, bitmap.height * scale];
-      context.drawImage(bitmap, (THUMB_PX - width) / 2, (THUMB_PX - height) / 2, width, height);
-      bitmap.close();
-      picture.thumb = canvas;
-    } catch {
-      // Not shown by this browser; the server may read it all the same.
-      return;
-    }
+    const shown = await upright(picture.file).catch(() => picture.file);
+    if (!this.all.includes(picture)) return;
+    picture.url = URL.createObjectURL(shown);
+    this.#changed();
+    // A browser that does not show the picture has no thumbnail of it; the server may read it all the same.
+    picture.thumb = await shrink(shown).catch(() => null);
     this.#changed();
   }
+}
+
+async function shrink(file) {
+  const bitmap = await createImageBitmap(file);
+  const scale = THUMB_PX / Math.min(bitmap.width, bitmap.height);
+  const canvas = document.createElement("canvas");
+  canvas.width = canvas.height = THUMB_PX;
+  const context = canvas.getContext("2d");
+  context.imageSmoothingQuality = "high";
+  const [width, height] = [bitmap.width * scale, bitmap.height * scale];
+  context.drawImage(bitmap, (THUMB_PX - width) / 2, (THUMB_PX - height) / 2, width, height);
+  bitmap.close();
+  return canvas;
 }

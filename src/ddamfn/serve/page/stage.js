@@ -9,10 +9,12 @@ import { expressionName, percent, text } from "./texts.js";
 
 const LARGEST_ZOOM = 4;
 const LABEL_GAP_PX = 5;
+const CROWD = 12;
 
 /** Shows one picture; calls `onShown` when the browser has it, and `onChoose` with a face's index. */
 export class Stage {
   #picture = null;
+  #url = null;
   #result = null;
   #buttons = [];
   #limits = () => null;
@@ -38,12 +40,15 @@ export class Stage {
 
   /** Tells whether the browser shows the picture, so that it can be drawn elsewhere. */
   get isShown() {
-    return this.image.complete && this.image.naturalWidth > 0;
+    return this.image.complete && this.image.naturalWidth > 0 && !byId("frame").classList.contains("unshown");
   }
 
   render(picture) {
-    if (picture !== this.#picture) this.#load(picture);
+    this.#picture = picture;
+    if (picture?.url !== this.#url) this.#load(picture?.url ?? null);
     if (!picture) return;
+    // Shown in another way than it was read: boxes would stand beside the faces.
+    if (picture.result && this.isShown && !this.#isAsRead(picture.result)) byId("frame").classList.add("unshown");
     if (picture.result !== this.#result) this.#makeFaces(picture);
     this.#resize();
     this.#buttons.forEach((button, index) => this.#describe(button, picture.result.faces[index], index));
@@ -72,11 +77,15 @@ export class Stage {
     heat.setAttribute("opacity", opacity);
   }
 
-  #load(picture) {
-    this.#picture = picture;
+  #isAsRead({ width, height }) {
+    return width === this.image.naturalWidth && height === this.image.naturalHeight;
+  }
+
+  #load(url) {
+    this.#url = url;
     byId("frame").classList.remove("unshown");
     byId("layer").classList.add("empty");
-    if (picture) this.image.src = picture.url;
+    if (url) this.image.src = url;
     else this.image.removeAttribute("src");
   }
 
@@ -144,7 +153,8 @@ export class Stage {
       return [label.offsetWidth, label.offsetHeight];
     };
     const labels = this.#buttons.map((button) => button.querySelector(".label"));
-    const texts = faces.map((face) => labelTexts(face));
+    // In a crowd, numbers would cover the faces.
+    const texts = faces.map((face, index) => labelTexts(face, faces.length > CROWD && index !== this.#picture.face));
     const marks = faces.map((face, index) => ({
       box: face.bbox.map((value) => value * scale),
       extents: texts[index].map((words) => measure(labels[index], words)),
@@ -167,9 +177,9 @@ export function shownConfidence(face) {
 }
 
 /** Returns what may be written beside a face, best first. */
-export function labelTexts(face) {
+export function labelTexts(face, short = false) {
   const name = expressionName(face.expression);
-  const confidence = face.expression === "uncertain" ? "" : percent(face.confidence, 0);
+  const confidence = short || face.expression === "uncertain" ? "" : percent(face.confidence, 0);
   return confidence ? [`${name} ${confidence}`, name] : [name];
 }
 

@@ -66,7 +66,7 @@ const ENGLISH = {
 
   noFaceTitle: "No face found",
   noFaceText: "Faces that are very small, turned far away or mostly covered are not found. Try a larger or clearer picture.",
-  unshown: "Read, but your browser cannot show this format. The faces are where they are in the picture.",
+  unshown: "It was read, but your browser cannot show it. The boxes stand where the faces are in the upright picture.",
   emptyTitle: "Empty file",
   emptyText: "The file has 0 bytes.",
   unreadableTitle: "Not a picture that can be read",
@@ -195,7 +195,7 @@ const CHINESE = {
 
   noFaceTitle: "未找到人脸",
   noFaceText: "过小、侧转过大或大部分被遮挡的人脸无法找到。请换一张更大或更清晰的图片。",
-  unshown: "已读取，但浏览器无法显示此格式。人脸位置与图片中的位置一致。",
+  unshown: "已读取，但浏览器无法显示该图片。方框为人脸在摆正后图片中的位置。",
   emptyTitle: "空文件",
   emptyText: "该文件大小为 0 字节。",
   unreadableTitle: "无法读取的图片",
