@@ -96,8 +96,8 @@ def _export_best(args: argparse.Namespace, study: "Study", progress: "Progress",
     if (folder / f"{name}.onnx").exists():
         print(f"{folder / name}.onnx is kept; delete it to export the best run anew")
         return
-    from ddamfn.train.finished import read_run
     from ddamfn.export.weights import export_run
+    from ddamfn.train.finished import read_run
 
     finished = read_run(str(args.runs / study.name / best.job), "best")
     folder.mkdir(parents=True, exist_ok=True)

@@ -9,8 +9,12 @@ from typing import Literal
 from ddamfn.train import Run
 from ddamfn.train.config import to_dict
 
-Scored = Literal["test", "valid"]
-"""What a job is scored on: pictures that chose nothing, or the ones that its epoch was chosen by."""
+Scored = Literal["test", "valid", "own_valid"]
+"""What a job is scored on: pictures that chose nothing, or the ones that its epoch was chosen by.
+
+Where a set has no validation split, "valid" holds out the same pictures for every seed, so that rows can be compared;
+"own_valid" those that `ddamfn train` holds out for the run's seed, so that the run can be exported like any other.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +41,7 @@ class Job:
         run: everything that is trained, with the seed.
         data: the data set's folder.
         fold: what is held out to score on; None is the set's own test split.
-        scored: "valid" never opens the test split: for tables that settings are chosen by.
+        scored: other than "test", it never opens the test split: for tables that settings or runs are chosen by.
         pictures: at most so many are trained on, of every class its share; None takes all.
         estimator: a method of `study.classic` in place of the run's network, which then gives pictures and seed alone.
         commit: of the source tree, on record beside the result; no part of the name, so that a study can be finished

@@ -133,28 +133,37 @@ def levers_of(base: Run, given: Given) -> tuple[Mapping[Lever, Run], Mapping[Lev
     """
     found: dict[Lever, Run] = {}
     unfit: dict[Lever, str] = {}
-    offered = sorted((*LEVERS, *_epochs(base), *_taught(given)), key=lambda lever: GROUPS.index(lever.group))
-    for lever in offered:
-        same = lever.settings.get("optimiser.name") == base.optimiser.name
-        if same or (lever.group == "alignment" and given.one_alignment):
-            continue
+    for lever in _chosen(base, given):
         try:
             run = override(base, lever.settings)
         except ConfigError as error:
-            if lever.group in _OF_RUNS or {lever.group, lever.key} & set(given.only):
+            if lever.group in _OF_RUNS or _names(lever) & set(given.only):
                 raise
             unfit[lever] = str(error)
             continue
         if run != base:
             found[lever] = run
-    names = {name for lever in found for name in (lever.group, lever.key)}
+    return found, unfit
+
+
+def _chosen(base: Run, given: Given) -> list[Lever]:
+    """Levers that are asked for and that these data offer; a network is built only for these."""
+    offered = sorted((*LEVERS, *_epochs(base), *_taught(given)), key=lambda lever: GROUPS.index(lever.group))
+    offered = [
+        lever
+        for lever in offered
+        if lever.settings.get("optimiser.name") != base.optimiser.name
+        and not (given.one_alignment and lever.group == "alignment")
+    ]
+    names = {name for lever in offered for name in _names(lever)}
     if unknown := [name for name in given.only if name not in names]:
         hint = "; alignment needs the data set itself in place of a prepared one" if given.one_alignment else ""
         raise UsageError(f"no lever named {', '.join(unknown)}; this table has {', '.join(sorted(names))}{hint}")
-    chosen = {
-        lever: run for lever, run in found.items() if not given.only or {lever.group, lever.key} & set(given.only)
-    }
-    return chosen, unfit
+    return [lever for lever in offered if not given.only or _names(lever) & set(given.only)]
+
+
+def _names(lever: Lever) -> set[str]:
+    return {lever.group, lever.key}
 
 
 def levers(base: Run, plan: Plan, given: Given) -> Study:

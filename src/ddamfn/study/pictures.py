@@ -77,14 +77,13 @@ class Pictures:
         # Inside a fold the selection is on a part of the fold's own training pictures, whatever the set offers.
         own = None if job.fold is not None else job.run.data.validation or own_validation(prepared)
         if own is None:
-            # Runs that are scored on the held-out part must all have the same one.
-            generator = torch.Generator().manual_seed(job.seed if job.scored == "test" else _FOLD_SEED)
+            generator = torch.Generator().manual_seed(_FOLD_SEED if job.scored == "valid" else job.seed)
             train, valid = hold_out(train, job.run.data.holdout, generator, subjects)
         else:
             valid = self._whole(prepared, own, job.run.data.validation_rule, job.run.data).tensors
         if job.pictures is not None:
             train = limited(train, job.pictures)
-        if job.scored == "valid":
+        if job.scored != "test":
             test = valid
         elif test is None:
             test = self._whole(prepared, score_split(prepared), job.run.data.validation_rule, job.run.data).tensors

@@ -124,7 +124,7 @@ def _limit(study: Study) -> list[str]:
 
 
 def _closing(study: Study, results: Sequence[Result]) -> list[str]:
-    texts = [_VALID if study.jobs[0].scored == "valid" else _TEST]
+    texts = [_VALID if study.jobs[0].scored != "test" else _TEST]
     if any(row.slides is not None or row.published is not None for row in study.rows):
         texts.append(_START)
     if any(result.head_means for result in results):

@@ -17,5 +17,5 @@ def seeds(base: Run, plan: Plan) -> Study:
         title=f"{base.recipe}, {plan.seeds} seed{'s' * (plan.seeds > 1)}",
         rows=(row,),
         reference=None,
-        jobs=repeat((row,), plan, scored="valid"),
+        jobs=repeat((row,), plan, scored="own_valid"),
     )

@@ -1,0 +1,113 @@
+"""Whole studies in one process each, on drawn faces: every method once, and the queue with its budget."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ddamfn.cli import main
+from ddamfn.data import open_dataset
+from ddamfn.data.synthetic import write_drawn_folder
+from ddamfn.faces import Alignment
+from ddamfn.preparation import prepare
+from ddamfn.study.classic import ESTIMATORS
+from ddamfn.study.methods import METHODS
+
+Arguments = Callable[..., list[str]]
+SIDE_PX = 64
+"""The smallest that all methods take."""
+
+
+@pytest.fixture(scope="module")
+def larger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four drawn faces of each of three classes to train on, two to validate on, two to test on, prepared."""
+    classes = ("neutral", "happiness", "surprise")
+    root = write_drawn_folder(tmp_path_factory.mktemp("drawn") / "faces", 4, np.random.default_rng(3), 80, classes)
+    folder = tmp_path_factory.mktemp("prepared") / "faces"
+    return prepare(open_dataset(root), folder, Alignment("ddamfn_frontal", side_px=SIDE_PX), workers=1).folder
+
+
+@pytest.mark.slow
+def test_every_method_trains_and_is_scored(larger: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [
+        "study", "comparison", "--methods", *METHODS, *ESTIMATORS, "--data", str(larger), "--seeds", "1",
+        "--runs", str(tmp_path / "runs"), "--output", str(tmp_path / "report"), "--device", "cpu", "--quiet",
+        "--recipe", "ddamfn_quick", "--set", f"data.alignment.side_px={SIDE_PX}",
+        "--set", f'phases=[{{"epochs":1,"side_px":{SIDE_PX},"batch_size":6}}]',
+    ]  # fmt: skip
+    assert main(words) == 0, capsys.readouterr().err
+    lines = (tmp_path / "runs" / "comparison" / "results.jsonl").read_text().splitlines()
+    results = {row["row"]: row for row in map(json.loads, lines)}
+    assert set(results) == {*METHODS, *ESTIMATORS}
+    assert all(row["n"] == 6 and row["n_train"] == 12 for row in results.values())
+    assert {row["epochs"] for name, row in results.items() if name in METHODS} == {1}
+    assert {row["epochs"] for name, row in results.items() if name in ESTIMATORS} == {0}
+    with (tmp_path / "report" / "table.csv").open(newline="") as file:
+        table = {row["row"]: row for row in csv.DictReader(file)}
+    assert table["SCN"]["slides, RAF-DB"] == "87.03"
+    assert (table["DDAMFN"]["published on RAF-DB"], table["DDAMFN"]["slides, RAF-DB"]) == ("91.35", "90.635")
+    assert {row["ours, each as published"] for row in table.values()} == {"not run"}
+
+
+def test_the_other_column_is_filled_by_the_other_run(arguments: Arguments, tmp_path: Path) -> None:
+    words = arguments("comparison", "--methods", "lbp", "--seeds", "1")
+    assert main([*words, "--as-published", "--budget", "0"]) == 0
+    published = (tmp_path / "report" / "report.md").read_text()
+    assert "0 of 2 jobs done" in published
+    assert main(words) == 0
+    assert main([*words, "--as-published", "--budget", "0"]) == 0
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "Comparison, each as published" in text
+
+
+def test_the_queue_keeps_its_budget_and_goes_on(
+    arguments: Arguments, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("--studies", "levers", "best", "--best", "ddamfn_quick", "--seeds", "1", "--pictures", "16")
+    words = arguments("queue", *names, "--rows", "labels-smoothing", "attention-heads0")
+    assert main([*words, "--budget", "0"]) == 0
+    assert "the budget is spent" in capsys.readouterr().err
+    assert not list((tmp_path / "runs").glob("*/results.jsonl"))
+    assert main(words) == 0
+    rows = [json.loads(line) for line in (tmp_path / "runs" / "ablation-levers" / "results.jsonl").open()]
+    assert [row["row"] for row in rows] == ["base", "labels-smoothing", "attention-heads0"]
+    # Scored on validation; trained on half of the pictures, every class with its share.
+    assert all((row["n"], row["n_valid"], row["n_train"]) == (16, 16, 16) for row in rows)
+    assert all(row["accuracy"] == row["valid_accuracy"] for row in rows)
+    assert [len(row["head_means"]) for row in rows] == [2, 2, 0]
+    text = (tmp_path / "report" / "levers" / "report.md").read_text()
+    assert "The test split was not opened" in text
+    assert "`objective.label_smoothing=0.1`" in text
+    assert "heads' means" in text
+    assert (tmp_path / "runs" / "weights" / "ddamfn_quick.onnx").stat().st_size > 1_000_000
+    out = capsys.readouterr().out
+    assert "score it once with: ddamfn eval" in out
+    # Once more: nothing is trained or exported again.
+    assert main(words) == 0
+    assert "is kept" in capsys.readouterr().out
+
+
+def test_a_budget_ends_a_job_after_an_epoch_and_the_next_start_goes_on(
+    arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ddamfn.study import runner
+
+    words = arguments("ablation", "--table", "ddan", "--seeds", "1")
+    words[words.index('phases=[{"epochs":1,"side_px":32,"batch_size":16}]')] = (
+        'phases=[{"epochs":2,"side_px":32,"batch_size":16}]'
+    )
+    asked = iter([False, True, True])
+    with monkeypatch.context() as patch:
+        patch.setattr(runner._Queue, "time_is_up", lambda self: next(asked))
+        assert main(words) == 0
+    (metrics,) = (tmp_path / "runs" / "ablation-ddan").glob("mfn-*/metrics.jsonl")
+    first = metrics.read_text()
+    assert len(first.splitlines()) == 1
+    assert "0 of 2 jobs done" in (tmp_path / "report" / "report.md").read_text()
+    assert main(words) == 0
+    assert metrics.read_text().startswith(first)
+    assert len(metrics.read_text().splitlines()) == 2
+    assert "2 of 2 jobs done" in (tmp_path / "report" / "report.md").read_text()
