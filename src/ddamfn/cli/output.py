@@ -1,5 +1,6 @@
 """Where results go: standard output, or a file that never stands half written."""
 
+import argparse
 import contextlib
 import os
 import stat
@@ -8,10 +9,33 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from ddamfn.errors import DdamfnError
+from ddamfn.errors import DdamfnError, UsageError
 
 FORMATS = ("table", "json", "jsonl", "csv", "parquet")
 """How results can be written."""
+
+
+def output_format(args: argparse.Namespace) -> str:
+    """Return the asked format, or the one that the output file's ending names."""
+    ending = os.path.splitext(args.output or "")[1].lower().removeprefix(".")
+    return str(args.format or (ending if ending in FORMATS else "table"))
+
+
+def check_output(args: argparse.Namespace, kind: str) -> None:
+    """Refuse an output that cannot be written to before anything is read.
+
+    Raises:
+        UsageError: Parquet on a terminal, or a folder in place of a file.
+    """
+    if kind == "parquet" and args.output is None and sys.stdout.isatty():
+        raise UsageError("Parquet is not for a terminal: name a file with --output, or pipe it on")
+    if args.output is not None and os.path.isdir(args.output):
+        raise UsageError(f"--output must be a file, and {args.output!r} is a folder")
+
+
+def same_file(one: str, other: str) -> bool:
+    """Whether two paths lead to one place, links resolved."""
+    return os.path.realpath(one) == os.path.realpath(other)
 
 
 @contextlib.contextmanager
@@ -64,6 +88,11 @@ def naming_the_file(path: str | os.PathLike[str]) -> Iterator[None]:
         raise
     except OSError as error:
         raise DdamfnError(f"cannot write {os.fspath(path)}: {error.strerror or error}") from error
+
+
+def number(count: int, noun: str) -> str:
+    """Return a count with its noun, such as "1 face" or "2,000 faces"."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def plain(text: str) -> str:

@@ -1,19 +1,31 @@
-"""`ddamfn predict`: expressions in photographs, as a table, JSON, CSV or Parquet, and as annotated pictures."""
+"""`ddamfn predict`: expressions in pictures, as a table, JSON, CSV or Parquet, and as annotated pictures.
+
+A video or a camera is handed on to `predict_video`.
+"""
 
 import argparse
-import contextlib
 import os
-import signal
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ddamfn.cli.output import FORMATS, naming_the_file, open_output, plain
+from ddamfn.cli import predict_video
+from ddamfn.cli.output import (
+    FORMATS,
+    check_output,
+    naming_the_file,
+    number,
+    open_output,
+    output_format,
+    plain,
+    same_file,
+)
 from ddamfn.cli.parser import positive_integer, share
 from ddamfn.cli.progress import Reporter
+from ddamfn.cli.signals import ending_on_sigterm
 from ddamfn.cli.sources import STANDARD_INPUT, Sources, base_folder
+from ddamfn.cli.video_source import find_video
 from ddamfn.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,6 +38,7 @@ anything else a list ("json") or a line each ("jsonl"). A picture without a face
 cannot be read is one line on standard error and has "error" in the output; the others go on, and the exit status is 1.
 With --abstain .9 at least nine of ten answers were right on validation pictures (lower end of the 95 % interval); the
 other faces are "uncertain" and keep the likeliest expression's confidence and all probabilities.
+A video is named by itself, a camera by its number; videos in a folder are left out. Ctrl-C leaves complete files.
 """
 # What Pillow writes without loss of colour; a picture in any other format is annotated as PNG.
 _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
@@ -40,17 +53,26 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Add the verb to the command line."""
     parser = subparsers.add_parser(
         "predict",
-        help="read the expressions in pictures",
-        description="Finds the faces in pictures and reads their expressions.",
+        help="read the expressions in pictures, a video or a camera",
+        description="Finds the faces in pictures, a video or a camera and reads their expressions.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("sources", nargs="+", metavar="SOURCE", help="picture, folder, glob in quotes, or - for stdin")
+    parser.add_argument(
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help="picture, folder, glob in quotes, - for stdin, a video, or a camera's number",
+    )
     parser.add_argument(
         "--format", choices=FORMATS, help="of the results; otherwise by the ending of --output, else a table"
     )
     parser.add_argument("--output", metavar="FILE", help="write the results to FILE instead of standard output")
-    parser.add_argument("--annotate", metavar="DIR", help="write each picture with its faces marked into DIR")
+    parser.add_argument(
+        "--annotate",
+        metavar="DIR_OR_FILE",
+        help="write each picture with its faces marked into a folder, a video into a file (.mp4, .mov, .mkv)",
+    )
     parser.add_argument(
         "--attention", action="store_true", help="add the attention maps to JSON and to the annotated pictures"
     )
@@ -65,11 +87,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--batch", type=positive_integer, default=16, metavar="N", help="faces classified together")
     parser.add_argument("--weights", metavar="NAME_OR_PATH", help="bundled weights or an .onnx file")
     parser.add_argument("--quiet", action="store_true", help="no progress and no summary")
+    predict_video.add_arguments(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Read all pictures and write their results as they come.
+    """Read all pictures, or the video, and write their results as they come.
 
     Returns:
         0, or 1 if a picture could not be read.
@@ -77,7 +100,10 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         DdamfnError: for arguments that make no sense, and for what ends the whole run.
     """
-    kind = _format(args)
+    video = find_video(args)
+    if video is not None:
+        return predict_video.run(args, video)
+    kind = output_format(args)
     _check(args, kind)
     sources = Sources(args.sources, skip=args.annotate)
 
@@ -90,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
         batch=args.batch,
         abstain=args.abstain,
     )
-    with _ending_on_sigterm():
+    with ending_on_sigterm():
         return _read_all(args, kind, sources, recognizer)
 
 
@@ -144,43 +170,27 @@ class _Tally:
         self.faceless += result.error is None and not result.faces
 
     def __str__(self) -> str:
-        parts = [_number(self.pictures, "picture"), _number(self.faces, "face")]
+        parts = [number(self.pictures, "picture"), number(self.faces, "face")]
         parts += [f"{self.uncertain:,} uncertain"] if self.uncertain else []
         parts += [f"{self.faceless:,} without a face"] if self.faceless else []
         parts += [f"{self.unreadable:,} unreadable"] if self.unreadable else []
         return ", ".join(parts)
 
 
-def _number(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
-def _format(args: argparse.Namespace) -> str:
-    """Return the asked format, or the one that the output file's ending names."""
-    ending = os.path.splitext(args.output or "")[1].lower().removeprefix(".")
-    return str(args.format or (ending if ending in FORMATS else "table"))
-
-
 def _check(args: argparse.Namespace, kind: str) -> None:
     """Refuse what cannot work before the first picture is read."""
     if args.attention and kind not in ("json", "jsonl") and args.annotate is None:
         raise UsageError("--attention adds the maps to --format json or jsonl, and to --annotate: name one of these")
-    if kind == "parquet" and args.output is None and sys.stdout.isatty():
-        raise UsageError("Parquet is not for a terminal: name a file with --output, or pipe it on")
-    if args.output is not None:
-        if os.path.isdir(args.output):
-            raise UsageError(f"--output must be a file, and {args.output!r} is a folder")
-        if any(os.path.exists(source) and _same(source, args.output) for source in args.sources):
-            raise UsageError(f"--output {args.output!r} is one of the pictures to read: choose another file")
+    check_output(args, kind)
+    if args.output is not None and any(
+        os.path.exists(entry) and same_file(entry, args.output) for entry in args.sources
+    ):
+        raise UsageError(f"--output {args.output!r} is one of the pictures to read: choose another file")
     if args.annotate is not None:
         if os.path.exists(args.annotate) and not os.path.isdir(args.annotate):
             raise UsageError(f"--annotate must be a folder, and {args.annotate!r} is a file")
-        if _same(args.annotate, base_folder(args.sources)):
+        if same_file(args.annotate, base_folder(args.sources)):
             raise UsageError(f"--annotate {args.annotate!r} holds the pictures themselves: choose another folder")
-
-
-def _same(one: str, other: str) -> bool:
-    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def _annotate(result: "ImageResult", folder: Path, base: str, *, attention: bool) -> None:
@@ -197,20 +207,3 @@ def _annotate(result: "ImageResult", folder: Path, base: str, *, attention: bool
         target.parent.mkdir(parents=True, exist_ok=True)
         result.plot(attention=attention).save(partial, **options)
         partial.replace(target)
-
-
-@contextlib.contextmanager
-def _ending_on_sigterm() -> Iterator[None]:
-    """Let `timeout` and service managers end a run as Ctrl-C does: with the results so far complete."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(number: int, frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -17,10 +17,11 @@ class Reporter:
     Args:
         total: how many pictures there will be; None if that is not known.
         quiet: show no progress; messages are printed all the same.
+        noun: what is counted.
     """
 
-    def __init__(self, total: int | None, *, quiet: bool) -> None:
-        self._total = total
+    def __init__(self, total: int | None, *, quiet: bool, noun: str = "pictures") -> None:
+        self._total, self._noun = total, noun
         self._quiet = quiet
         self._done = 0
         self._start = self._last_line = time.monotonic()
@@ -49,7 +50,7 @@ class Reporter:
             self._bar[0].advance(self._bar[1])
         elif not self._quiet and now - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = now
-            self.message(f"{self._done:,} pictures, {self.rate:.1f}/s")
+            self.message(f"{self._done:,} {self._noun}, {self.rate:.1f}/s")
 
     @property
     def rate(self) -> float:

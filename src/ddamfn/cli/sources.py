@@ -16,6 +16,14 @@ PICTURE_SUFFIXES = frozenset(
 )
 """Which files of a folder count as pictures; a file that is named itself is always tried."""
 
+VIDEO_SUFFIXES = frozenset(
+    [
+        *(".3gp", ".asf", ".avi", ".flv", ".h264", ".m2ts", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4", ".mpeg"),
+        *(".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
+    ]
+)
+"""Which files are videos; one is named by itself, and folders of pictures leave them out."""
+
 STANDARD_INPUT = "-"
 
 
@@ -90,6 +98,8 @@ class Sources:
     def _nothing(argument: str) -> str:
         if _is_glob(argument):
             return f"no file matches {argument!r}: check the pattern, or name a folder"
+        if any(os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES for name in os.listdir(argument)):
+            return f"no pictures in the folder {argument!r}, but videos: name one of them, a video a call"
         return f"no pictures in the folder {argument!r}: looked for .jpg, .png, .webp and the like, also in its folders"
 
 

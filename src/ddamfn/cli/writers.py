@@ -2,29 +2,39 @@
 
 import csv
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, BinaryIO, Protocol
 
 from ddamfn.cli.output import plain
 from ddamfn.errors import MissingExtra
-from ddamfn.results import ImageResult, row_columns
+from ddamfn.results import Face, ImageResult, row_columns
+from ddamfn.video.frames import FrameResult, frame_columns
 
 _ROWS_A_GROUP = 4096
 _TEXT_COLUMNS = ("source", "expression", "error")
 
 
-class Writer(Protocol):
-    """Takes results one by one."""
+_Result = ImageResult | FrameResult
 
-    def write(self, result: ImageResult) -> None:
-        """Write one picture's result."""
+
+class Writer(Protocol):
+    """Takes results one by one: of pictures, or of a video's frames."""
+
+    def write(self, result: Any) -> None:
+        """Write the result of one picture or frame."""
 
     def close(self) -> None:
         """Write what belongs at the end; the stream stays open."""
 
 
 def make_writer(
-    kind: str, stream: BinaryIO, classes: tuple[str, ...], *, single: bool = False, attention: bool = False
+    kind: str,
+    stream: BinaryIO,
+    classes: tuple[str, ...],
+    *,
+    single: bool = False,
+    attention: bool = False,
+    frames: bool = False,
 ) -> Writer:
     """Return the writer for a format.
 
@@ -34,16 +44,18 @@ def make_writer(
         classes: the weights' expressions, which name columns.
         single: the user named exactly one picture: JSON is then an object instead of a list.
         attention: JSON holds the attention maps.
+        frames: results will be those of a video's frames.
 
     Raises:
         MissingExtra: Parquet without pyarrow.
     """
+    columns = frame_columns(classes) if frames else row_columns(classes)
     makers: Mapping[str, Callable[[], Writer]] = {
-        "table": lambda: TableWriter(stream),
+        "table": lambda: FrameTableWriter(stream) if frames else TableWriter(stream),
         "json": lambda: JsonWriter(stream, single=single, attention=attention),
         "jsonl": lambda: JsonLinesWriter(stream, attention=attention),
-        "csv": lambda: CsvWriter(stream, classes),
-        "parquet": lambda: ParquetWriter(stream, classes),
+        "csv": lambda: CsvWriter(stream, columns),
+        "parquet": lambda: ParquetWriter(stream, columns),
     }
     return makers[kind]()
 
@@ -76,9 +88,30 @@ class TableWriter:
     @staticmethod
     def _line(result: ImageResult, index: int, source: str) -> str:
         face = result.faces[index]
-        place = f"{face.bbox.x1:.0f}, {face.bbox.y1:.0f}, {face.bbox.width:.0f} x {face.bbox.height:.0f}"
         number = f"{index + 1}/{len(result.faces)}"
-        return f"{face.expression:<12}{face.confidence:>10.1%}{number:>8}{face.score:>8.3f}   {place:<24}{source}"
+        return (
+            f"{face.expression:<12}{face.confidence:>10.1%}{number:>8}{face.score:>8.3f}   {_place(face):<24}{source}"
+        )
+
+
+class FrameTableWriter:
+    """A line a face of a video, with the time of its frame; frames without a face have none."""
+
+    _HEAD = f"{'time':>10}{'track':>7}   {'expression':<12}{'confidence':>10}{'score':>8}   left, top, size\n"
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._stream.write(_encode(self._HEAD))
+
+    def write(self, frame: FrameResult) -> None:
+        """Write a line for each face."""
+        for track, face in zip(frame.tracks, frame.faces, strict=True):
+            head = f"{frame.time_s:>9.3f}s{'-' if track is None else track:>7}   {face.expression:<12}"
+            self._stream.write(_encode(f"{head}{face.confidence:>10.1%}{face.score:>8.3f}   {_place(face)}\n"))
+        self._stream.flush()
+
+    def close(self) -> None:
+        """Write nothing: the table has no end of its own."""
 
 
 class JsonLinesWriter:
@@ -88,7 +121,7 @@ class JsonLinesWriter:
         self._stream = stream
         self._attention = attention
 
-    def write(self, result: ImageResult) -> None:
+    def write(self, result: _Result) -> None:
         """Write one line."""
         self._stream.write(_encode(_json(result.to_dict(attention=self._attention)) + "\n"))
         self._stream.flush()
@@ -106,7 +139,7 @@ class JsonWriter:
         self._attention = attention
         self._count = 0
 
-    def write(self, result: ImageResult) -> None:
+    def write(self, result: _Result) -> None:
         """Write one element."""
         opening = "" if self._single else ",\n" if self._count else "[\n"
         ending = "\n" if self._single else ""
@@ -120,15 +153,15 @@ class JsonWriter:
 
 
 class CsvWriter:
-    """One row a face, and one for each picture without a face or that could not be read."""
+    """One row a face, and one for each picture or frame without a face or that could not be read."""
 
-    def __init__(self, stream: BinaryIO, classes: tuple[str, ...]) -> None:
+    def __init__(self, stream: BinaryIO, columns: Sequence[str]) -> None:
         self._stream = stream
-        self._rows = csv.DictWriter(_Utf8(stream), row_columns(classes), lineterminator="\n")
+        self._rows = csv.DictWriter(_Utf8(stream), columns, lineterminator="\n")
         self._rows.writeheader()
 
-    def write(self, result: ImageResult) -> None:
-        """Write the picture's rows."""
+    def write(self, result: _Result) -> None:
+        """Write the rows of a picture or frame."""
         self._rows.writerows(result.to_rows())
         self._stream.flush()
 
@@ -139,7 +172,7 @@ class CsvWriter:
 class ParquetWriter:
     """The rows of CSV with types, in groups of some thousands."""
 
-    def __init__(self, stream: BinaryIO, classes: tuple[str, ...]) -> None:
+    def __init__(self, stream: BinaryIO, columns: Sequence[str]) -> None:
         """Open the file.
 
         Raises:
@@ -150,15 +183,19 @@ class ParquetWriter:
             import pyarrow.parquet
         except ModuleNotFoundError:
             raise MissingExtra("parquet", "pyarrow") from None
-        kinds = {name: pyarrow.string() for name in _TEXT_COLUMNS} | {"face": pyarrow.int32()}
-        fields = [(name, kinds.get(name, pyarrow.float64())) for name in row_columns(classes)]
+        kinds = {name: pyarrow.string() for name in _TEXT_COLUMNS} | {
+            "face": pyarrow.int32(),
+            "frame": pyarrow.int64(),
+            "track": pyarrow.int32(),
+        }
+        fields = [(name, kinds.get(name, pyarrow.float64())) for name in columns]
         self._schema = pyarrow.schema(fields)
         self._table_from = pyarrow.Table.from_pylist
         self._file = pyarrow.parquet.ParquetWriter(stream, self._schema)
         self._rows: list[dict[str, Any]] = []
 
-    def write(self, result: ImageResult) -> None:
-        """Take the picture's rows."""
+    def write(self, result: _Result) -> None:
+        """Take the rows of a picture or frame."""
         for row in result.to_rows():
             self._rows.append(row | {"source": _encode(row["source"]).decode()})
         if len(self._rows) >= _ROWS_A_GROUP:
@@ -173,6 +210,10 @@ class ParquetWriter:
         if self._rows:
             self._file.write_table(self._table_from(self._rows, schema=self._schema))
             self._rows = []
+
+
+def _place(face: Face) -> str:
+    return f"{face.bbox.x1:.0f}, {face.bbox.y1:.0f}, {face.bbox.width:.0f} x {face.bbox.height:.0f}"
 
 
 class _Utf8:

@@ -10,8 +10,8 @@ from PIL import Image
 from ddamfn.drawing.palette import FAINT, INK, MUTED, PAPER, expression_colour
 from ddamfn.drawing.text import clip_rounded, fill_rounded, text_width, write
 
-_WIDTH, _MARGIN, _GAP = 1600, 40, 28
-_PLOT_LEFT, _PLOT_HEIGHT = 220, 132
+_WIDTH, _MARGIN, _GAP = 1600, 40, 30
+_PLOT_LEFT, _PLOT_HEIGHT = 228, 132
 _TITLE, _CAPTION = 22, 15
 # Drawn this many times larger and shrunk, so that slanted edges are smooth.
 _SMOOTHING = 2
@@ -54,7 +54,7 @@ def draw_timeline(
     """
     head = _MARGIN + 2 * _TITLE + _GAP + 2 * _CAPTION
     row = _TITLE + _CAPTION + _PLOT_HEIGHT + _GAP
-    height = head + max(1, len(strips)) * row + _GAP + 3 * _CAPTION + _MARGIN // 2
+    height = head + max(1, len(strips)) * row + _MARGIN // 2 + (2 * _CAPTION if note else 0)
     canvas = Image.new("RGB", (_WIDTH, height), PAPER)
     write(canvas, (_MARGIN, _MARGIN + _TITLE // 2), _shortened(title), _TITLE + 4, INK)
     _draw_legend(canvas, names, _MARGIN + 2 * _TITLE + _CAPTION)
