@@ -1,0 +1,83 @@
+"""The pictures of jobs: shared where they are the same, limited by class, and the test split left alone."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from ddamfn.study.jobs import Fold, Job
+from ddamfn.study.pictures import Pictures, limited
+from ddamfn.train import override, recipe
+from ddamfn.train.tensorset import TensorSplit
+
+RUN = override(recipe("ddamfn_quick"), {"data.alignment.side_px": 32, "phases.0.side_px": 32})
+
+
+def split(*counts: int) -> TensorSplit:
+    labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    targets = torch.nn.functional.one_hot(labels, len(counts)).float()
+    images = torch.arange(len(labels), dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 4, 4)
+    return TensorSplit(images, targets, tuple(map(str, range(len(labels)))), tuple("abcd"[: len(counts)]))
+
+
+def test_jobs_that_ask_for_the_same_pictures_share_the_tensors(faces: Path) -> None:
+    pictures = Pictures(faces, torch.device("cpu"))
+    job = Job(row="a", run=RUN, data=str(faces))
+    other = override(RUN, {"seed": 7, "model.name": "mobilefacenet", "model.options": {}, "optimiser.lr": 0.5})
+    one, two = pictures.parts(job), pictures.parts(replace(job, row="b", run=other))
+    assert [part.images.data_ptr() for part in one] == [part.images.data_ptr() for part in two]
+    assert len({part.images.data_ptr() for part in one}) == 3
+
+
+def test_a_job_scored_on_validation_needs_no_test_split(faces: Path) -> None:
+    pictures = Pictures(faces, torch.device("cpu"))
+    parts = pictures.parts(Job(row="a", run=RUN, data=str(faces), scored="valid"))
+    assert parts.test is parts.valid
+    assert not set(parts.train.keys) & set(parts.valid.keys)
+    assert all(not key.startswith("test") for part in parts for key in part.keys)
+
+
+def test_the_limit_keeps_every_class_and_its_share() -> None:
+    whole = split(60, 30, 8, 2)
+    part = limited(whole, 50)
+    assert Counter(part.targets.argmax(dim=1).tolist()) == {0: 30, 1: 15, 2: 4, 3: 1}
+    assert limited(whole, 50).keys == part.keys
+    assert limited(whole, 100) is whole
+    # Also where its share is less than one picture.
+    assert set(limited(split(90, 9, 1), 10).targets.argmax(dim=1).tolist()) == {0, 1, 2}
+    assert part.keys != whole.keys[:50]
+
+
+def test_the_limit_is_on_the_pictures_trained_on(faces: Path) -> None:
+    pictures = Pictures(faces, torch.device("cpu"))
+    job = Job(row="a", run=RUN, data=str(faces), pictures=12)
+    plain = pictures.parts(replace(job, pictures=None))
+    parts = pictures.parts(job)
+    assert len(parts.train) == 12
+    assert Counter(parts.train.targets.argmax(dim=1).tolist()) == {0: 3, 1: 3, 2: 3, 3: 3}
+    assert (parts.valid.keys, parts.test.keys) == (plain.valid.keys, plain.test.keys)
+    folds = [pictures.parts(replace(job, fold=Fold(number=k, of=2))) for k in range(2)]
+    assert sorted(key for fold in folds for key in fold.test.keys) == sorted(plain.train.keys)
+    assert all(len(fold.train) == 12 for fold in folds)
+    assert job.id != replace(job, pictures=None).id
+
+
+def test_compared_rows_share_the_part_held_out_and_runs_to_export_keep_their_own(faces: Path) -> None:
+    pictures = Pictures(faces, torch.device("cpu"))
+    run = override(RUN, {"data.holdout": 0.25})
+    fold = Fold(number=0, of=2)
+
+    def held(scored: str, seed: int) -> tuple[str, ...]:
+        job = Job(row="a", run=replace(run, seed=seed), data=str(faces), fold=fold)
+        return pictures.parts(replace(job, scored=scored)).valid.keys  # type: ignore[arg-type]
+
+    assert held("valid", 0) == held("valid", 1)
+    assert held("own_valid", 0) != held("own_valid", 1)
+    assert held("own_valid", 1) == held("test", 1)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_the_smallest_limits_are_kept(n: int) -> None:
+    assert len(limited(split(10, 5, 5), n)) == n
