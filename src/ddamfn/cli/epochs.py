@@ -48,18 +48,17 @@ class EpochBars:
         if self._bar is not None:
             bar, task = self._bar
             bar.advance(task, pictures)
-            if loss is not None and accuracy is not None:
-                bar.update(task, loss=f"loss {loss:.3f}", accuracy=f"accuracy {accuracy:.3f}")
+            if loss is not None:
+                bar.update(task, loss=f"loss {loss:.3f}")
+            if accuracy is not None:
+                bar.update(task, accuracy=f"accuracy {accuracy:.3f}")
 
     def epoch_done(self, row: dict[str, Any]) -> None:
         """Print the epoch's line."""
         self._close()
-        heads = " ".join(f"{mean:.2f}" for mean in row["head_means"]) or "none"
-        heads += f" (maximum {row['joined_mean']:.2f})" if row["head_means"] else ""
         print(
             f"epoch {row['epoch']:3d}  {row['side_px']} px  lr {row['lr']:.2e}  loss {row['train']['loss']:.3f}  "
-            f"train {row['train']['accuracy']:.4f}  valid {row['valid']['accuracy']:.4f}  heads {heads}  "
-            f"{row['pictures_per_second']:.0f}/s",
+            f"{_scores(row)}{row['pictures_per_second']:.0f}/s",
             file=sys.stderr,
             flush=True,
         )
@@ -71,6 +70,16 @@ class EpochBars:
         if self._bar is not None:
             self._bar[0].stop()
             self._bar = None
+
+
+def _scores(row: dict[str, Any]) -> str:
+    """What there is of accuracies and heads; a pretext task has no validation, and most have no accuracy."""
+    text = f"train {row['train']['accuracy']:.4f}  " if "accuracy" in row["train"] else ""
+    if "valid" in row:
+        heads = " ".join(f"{mean:.2f}" for mean in row["head_means"]) or "none"
+        heads += f" (maximum {row['joined_mean']:.2f})" if row["head_means"] else ""
+        text += f"valid {row['valid']['accuracy']:.4f}  heads {heads}  "
+    return text
 
 
 def _make_bar() -> "Progress":

@@ -100,17 +100,28 @@ def _train(args: argparse.Namespace, settings: "Run", folder: Path) -> "Outcome"
     with Bar(quiet=args.quiet, resumes=True) as bar:
         prepared = train.open_prepared(args.data, settings.data.alignment, bar, kind=args.kind)
     _report_prepared(prepared)
-    splits = train.load_splits(prepared, settings, device)
-    if not args.quiet:
-        print(
-            f"ddamfn: {len(splits[0]):,} pictures to train on, {len(splits[1]):,} to select on "
-            f"({splits[1].origin}); {len(splits[0].classes)} classes, on {device}",
-            file=sys.stderr,
+    if train.is_pretext(settings):
+        with Bar(quiet=args.quiet, resumes=True) as bar:
+            faces = train.load_faces(prepared, settings, device, bar)
+        _say(args, f"{len(faces):,} pictures to learn from without labels ({faces.origin}), on {device}")
+        with EpochBars(quiet=args.quiet, draw=lambda: draw_curves(folder)) as bars:
+            outcome = train.pretrain(settings, faces, folder, bars, resume=args.resume)
+    else:
+        splits = train.load_splits(prepared, settings, device)
+        _say(
+            args,
+            f"{len(splits[0]):,} pictures to train on, {len(splits[1]):,} to select on ({splits[1].origin}); "
+            f"{len(splits[0].classes)} classes, on {device}",
         )
-    with EpochBars(quiet=args.quiet, draw=lambda: draw_curves(folder)) as bars:
-        outcome = train.fit(settings, *splits, folder, bars, resume=args.resume)
+        with EpochBars(quiet=args.quiet, draw=lambda: draw_curves(folder)) as bars:
+            outcome = train.fit(settings, *splits, folder, bars, resume=args.resume)
     draw_curves(folder)
     return outcome
+
+
+def _say(args: argparse.Namespace, text: str) -> None:
+    if not args.quiet:
+        print(f"ddamfn: {text}", file=sys.stderr)
 
 
 def assignments(texts: Sequence[str]) -> dict[str, Any]:
@@ -189,6 +200,10 @@ def _report_prepared(prepared: "Prepared") -> None:
 
 
 def _print_outcome(outcome: "Outcome") -> None:
+    trunk = outcome.folder / "checkpoints" / "trunk.safetensors"
+    if "valid" not in outcome.last:
+        print(f"trunk: {trunk}\nbegin a run with it: ddamfn train RECIPE --data ROOT --set initial={outcome.folder}")
+        return
     for name, row in (("last", outcome.last), ("best", outcome.best)):
         scores = row["valid"]
         print(

@@ -102,6 +102,7 @@ def _training(finished: FinishedRun) -> dict[str, Any]:
             **{key: valid[key] for key in _VALIDATION},
         },
         "attention": {key: finished.row[key] for key in _ATTENTION if key in finished.row},
+        **{key: finished.environment[key] for key in ("initial", "teachers") if key in finished.environment},
         "environment": {key: finished.environment.get(key) for key in ("ddamfn", "torch", "python", "device")},
     }
 

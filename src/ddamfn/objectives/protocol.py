@@ -29,7 +29,8 @@ class Loss(NamedTuple):
 
     Attributes:
         total: float32 scalar, the one to differentiate.
-        parts: name -> float32 scalar, unweighted, for the record; "cross_entropy" is always among them.
+        parts: name -> float32 scalar, unweighted, for the record; "cross_entropy" is always among them where there are
+            labels.
     """
 
     total: Tensor
@@ -51,6 +52,18 @@ class TrainingSplit:
     class_shares: tuple[float, ...] | None = None
 
 
+class Lesson(NamedTuple):
+    """What teachers say of a batch, see `ddamfn.objectives.distillation`.
+
+    Attributes:
+        probabilities: (B, K) float32, at the distillation's temperature, averaged over the teachers.
+        features: (B, C, H, W) float, the (last) teacher's map.
+    """
+
+    probabilities: Tensor
+    features: Tensor
+
+
 @dataclass(frozen=True, kw_only=True)
 class Context:
     """Which pictures a batch holds, and where in the run it stands.
@@ -60,11 +73,13 @@ class Context:
         epoch: counted from 0.
         weights: (B,) float32, how much each picture counts in the classification loss, with a mean of 1 over the
             split; None where all count alike.
+        lesson: what the teachers say of these pictures; None where nobody teaches.
     """
 
     rows: Tensor
     epoch: int
     weights: Tensor | None = None
+    lesson: Lesson | None = None
 
 
 def weights_of(context: Context | None) -> Tensor | None:
@@ -95,6 +110,10 @@ class Criterion(nn.Module, ABC):
         """Judge a batch, see `forward`."""
         loss: Loss = super().__call__(output, targets, context)
         return loss
+
+    def right(self, output: ModelOutput, targets: Tensor) -> Tensor | None:
+        """Count the batch's pictures that are answered right, for the record; None if there is no right answer."""
+        return (output.logits.argmax(dim=1) == targets.argmax(dim=1)).sum()
 
     def after_step(self, output: ModelOutput, targets: Tensor, context: Context) -> None:
         """Learn from a batch what is not learned by gradients; most have nothing of the kind.

@@ -71,7 +71,7 @@ class PreparedSplit:
 
     Attributes:
         name: the split.
-        rule: the vote rule, "single label" where the set has no votes.
+        rule: the vote rule, "single label" where the set has no votes, "no label" where none was asked for.
         crops: (N, S, S, 3) uint8 RGB, read on demand.
         targets: (N, K) float32, columns as in `classes`; every row sums to 1.
         keys: N picture names inside the data set.
@@ -134,12 +134,13 @@ class Prepared:
         """
         return read_manifest(self.folder / MANIFEST_NAME)
 
-    def split(self, name: str, rule: str = "majority") -> PreparedSplit:
+    def split(self, name: str, rule: str | None = "majority") -> PreparedSplit:
         """Return one split under a vote rule.
 
         Args:
             name: one of `splits`.
-            rule: one of `ddamfn.data.RULES`; without meaning for sets with one label a picture.
+            rule: one of `ddamfn.data.RULES`; without meaning for sets with one label a picture. None keeps every
+                readable picture and asks for no label: there are no classes, and targets are (N, 0).
 
         Raises:
             DataError: if there is no such split or its files are damaged.
@@ -150,7 +151,10 @@ class Prepared:
         rows = [row for row in self.manifest() if row.split == name]
         if len(rows) != self.counts[name]["pictures"]:
             raise DataError(f"{self.folder / MANIFEST_NAME} lacks rows of {name}; prepare the data set again")
-        keep, targets = sample_targets([r.label for r in rows], [r.votes for r in rows], self.classes, rule)
+        if rule is None:
+            keep, targets = np.ones(len(rows), dtype=np.bool_), np.zeros((len(rows), 0), dtype=np.float32)
+        else:
+            keep, targets = sample_targets([r.label for r in rows], [r.votes for r in rows], self.classes, rule)
         readable = np.array([not r.outcome.error for r in rows], dtype=np.bool_)
         missing = int((keep & ~readable).sum())
         if missing:
@@ -159,14 +163,14 @@ class Prepared:
         picked = [rows[i] for i in chosen.tolist()]
         return PreparedSplit(
             name=name,
-            rule=rule if self.votes else "single label",
+            rule="no label" if rule is None else rule if self.votes else "single label",
             crops=Crops(_open_array(self.folder / f"{name}.npy"), np.array([r.row for r in picked], dtype=np.int64)),
             targets=targets[chosen],
             keys=[r.key for r in picked],
             found=np.array([r.outcome.found for r in picked], dtype=np.bool_),
             subjects=[r.subject for r in picked],
             groups=[r.group for r in picked],
-            classes=self.classes,
+            classes=() if rule is None else self.classes,
             unreadable=missing,
         )
 

@@ -9,7 +9,7 @@ from ddamfn.data import RULES
 from ddamfn.errors import ConfigError
 from ddamfn.faces import Alignment, Appearance
 from ddamfn.labels import EXPRESSIONS
-from ddamfn.objectives import OBJECTIVES, DDAMFNObjective, Objective
+from ddamfn.objectives import OBJECTIVES, DDAMFNObjective, Distillation, Objective, PretextObjective
 
 OptimiserName = Literal["sgd", "adam", "adamw"]
 ScheduleName = Literal["constant", "step", "exponential", "cosine"]
@@ -190,6 +190,10 @@ class Run:
     data: Data = Data()
     augment: Augment = Augment()
     objective: Objective = _DEFAULT_OBJECTIVE
+    distillation: Distillation | None = None
+    """Other runs to learn from; None learns from the labels alone."""
+    initial: str | None = None
+    """A run's folder, or a safetensors file: the network begins with every tensor of it that fits by name and shape."""
     optimiser: Optimiser = Optimiser()
     schedule: Schedule = Schedule()
     phases: tuple[Phase, ...] = (Phase(epochs=40),)
@@ -220,6 +224,12 @@ class Run:
     def _require_harmony(self) -> None:
         """Refuse settings that make no sense together."""
         mixed = self.augment.mixup > 0 or self.augment.cutmix > 0
+        _require(
+            not isinstance(self.objective, PretextObjective)
+            or not (mixed or self.data.balanced or self.distillation is not None),
+            f"{self.objective.name} is a pretext task without labels: leave out distillation, data.balanced, "
+            "augment.mixup and augment.cutmix",
+        )
         _require(
             not mixed or self.objective.takes_mixtures,
             f"the objective {self.objective.name} keeps a label or a centre of every picture and cannot judge "

@@ -10,6 +10,7 @@ from torch import nn
 
 from ddamfn.errors import ConfigError, TrainingError, UsageError
 from ddamfn.models import create_model
+from ddamfn.objectives import PretextObjective
 from ddamfn.train.checkpoint import load_network
 from ddamfn.train.config import Run
 from ddamfn.train.settings import run_from_dict
@@ -58,6 +59,11 @@ def read_run(folder: str | Path, checkpoint: Checkpoint = "best") -> FinishedRun
         raise UsageError(f"a run has the checkpoints {' and '.join(get_args(Checkpoint))}, not {checkpoint!r}")
     place = Path(folder)
     run, environment = run_from_dict(_read_json(place / "config.json")), _read_json(place / "environment.json")
+    if isinstance(run.objective, PretextObjective):
+        raise TrainingError(
+            f"{place} trained a trunk by {run.objective.name}, without a class; begin a run with it: ddamfn train "
+            f"RECIPE --set initial={place}"
+        )
     row = _row_of(place, run, checkpoint)
     side_px = run.data.alignment.side_px
     if row["side_px"] != side_px:

@@ -4,25 +4,28 @@ import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from ddamfn.errors import TrainingError
+from ddamfn.errors import ConfigError, TrainingError
 from ddamfn.evaluate import score
 from ddamfn.models import create_model
-from ddamfn.objectives import Context
+from ddamfn.objectives import Context, PretextObjective, TaughtCriterion
 from ddamfn.train.augment import Augmenter, seed_step, to_input
 from ddamfn.train.average import MovingAverage
 from ddamfn.train.checkpoint import load_state, save_network, save_state
 from ddamfn.train.config import Phase, Run
+from ddamfn.train.initial import begin_from
 from ddamfn.train.mixing import Batch, mix
 from ddamfn.train.optim import build_optimiser, learning_rate, load_optimiser_state, optimiser_state, set_learning_rate
 from ddamfn.train.record import RunFolder, environment, write_json
+from ddamfn.train.reporter import Reporter
 from ddamfn.train.sampling import epoch_batches
 from ddamfn.train.settings import require_network
 from ddamfn.train.step import answer, train_step
+from ddamfn.train.teachers import Teachers, teachers_record
 from ddamfn.train.tensorset import TensorSplit
 
 log = logging.getLogger(__name__)
@@ -31,19 +34,6 @@ _CHECK_STEPS = 50
 """How often the numbers are looked at to see that they are finite: each look waits for the device."""
 _SHOW_STEPS = 10
 """How often the reporter is told the loss where reading it waits for the device."""
-
-
-class Reporter(Protocol):
-    """Who is told how a run goes on; the command line draws a progress bar from it."""
-
-    def epoch_started(self, epoch: int, epochs: int, pictures: int, done: int, side_px: int) -> None:
-        """Begin an epoch, counted from 1, of so many pictures, some of which are done when a run resumes."""
-
-    def step_done(self, pictures: int, loss: float | None, accuracy: float | None) -> None:
-        """Count pictures; loss and accuracy are the epoch's so far, None where reading them would wait for a GPU."""
-
-    def epoch_done(self, row: dict[str, Any]) -> None:
-        """Take the row that goes into metrics.jsonl."""
 
 
 @dataclass(frozen=True)
@@ -64,14 +54,25 @@ class Outcome:
 class Trainer:
     """One run's moving parts, and where in the run they stand."""
 
+    pretext: ClassVar[bool] = False
+    """Whether it trains pretext tasks, which have no labels."""
+
     def __init__(self, run: Run, train: TensorSplit, valid: TensorSplit, folder: RunFolder) -> None:
         torch.manual_seed(run.seed)
         self.run, self.folder, self.device = run, folder, train.images.device
         self.train_split, self.valid_split = train, valid
         self.network = create_model(run.model.name, num_classes=len(train.classes), **run.model.options)
+        self.origins: dict[str, Any] = {}
+        if run.initial is not None and not folder.state.exists():
+            self.origins["initial"] = begin_from(self.network, run.initial)
         self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.forward = torch.compile(self.network, dynamic=False) if run.compile else self.network
         self.criterion = run.objective.create_criterion(train.describe()).to(self.device)
+        self.teachers: Teachers | None = None
+        if run.distillation is not None:
+            self.teachers = Teachers(run.distillation, run, train.classes, self.device)
+            self.origins["teachers"] = teachers_record(run.distillation)
+            self.criterion = TaughtCriterion(self.criterion, run.distillation)
         self.optimiser = build_optimiser(run.optimiser, [*self.network.parameters(), *self.criterion.parameters()])
         self.average: MovingAverage | None = None
         if run.ema is not None:
@@ -128,13 +129,12 @@ class Trainer:
         seed_step(self.run.seed, self.epoch, self.step)
         set_learning_rate(self.optimiser, learning_rate(self.run, self.epoch, part))
         rows = rows.to(self.device)
-        images = augment(train.images[rows].float() / 255)
-        weights = None if train.weights is None else train.weights[rows]
-        batch = mix(Batch(images, train.targets[rows], weights), self.run.augment)
+        batch = self._batch(train, rows, augment)
         inputs = to_input(batch.images, self.run.data.mean, self.run.data.std)
         # Code is compiled for full batches alone: an epoch's last one is not worth a second compilation.
         network = self.forward if len(rows) == batch_size else self.network
-        context = Context(rows=rows, epoch=self.epoch, weights=batch.weights)
+        lesson = None if self.teachers is None else self.teachers(batch.images)
+        context = Context(rows=rows, epoch=self.epoch, weights=batch.weights, lesson=lesson)
         sums = train_step(
             network, self.criterion, self.optimiser, inputs, batch.targets, context, self.run.optimiser.clip_norm
         )
@@ -142,11 +142,18 @@ class Trainer:
         if self.average is not None:
             self.average.update_parameters(self.network)
 
+    def _batch(self, train: TensorSplit, rows: Tensor, augment: Augmenter) -> Batch:
+        """Pictures of these rows, changed at random."""
+        weights = None if train.weights is None else train.weights[rows]
+        images = augment(train.images[rows].float() / 255)
+        return mix(Batch(images, train.targets[rows], weights), self.run.augment)
+
     def _running(self) -> tuple[float | None, float | None]:
         if self.device.type == "cuda" and self.step % _SHOW_STEPS:
             return None, None
         n = self.sums["n"]
-        return float(self.sums["loss"] / n), float(self.sums["right"] / n)
+        right = self.sums.get("right")
+        return float(self.sums["loss"] / n), None if right is None else float(right / n)
 
     def _require_finite(self) -> None:
         """Look at the loss and at the weights: no checkpoint may hold what is not a number."""
@@ -160,19 +167,14 @@ class Trainer:
             )
 
     def _close_epoch(self, valid: TensorSplit, phase: Phase, reporter: Reporter) -> None:
-        answers = answer(self.kept, valid, self.run.data, phase.batch_size)
-        scores = score(answers.logits.numpy(), valid.targets.cpu().numpy(), valid.classes)
-        sums = {name: float(value) for name, value in self.sums.items()}
-        n, right = sums.pop("n"), sums.pop("right")
+        n = float(self.sums["n"])
+        means = {name: float(value) / n for name, value in self.sums.items()}
         row = {
             "epoch": self.epoch + 1,
             "side_px": phase.side_px,
             "lr": learning_rate(self.run, self.epoch, 1.0 - 1e-9),
-            "train": {**{name: value / n for name, value in sums.items()}, "accuracy": right / n, "n": int(n)},
-            "valid": scores.to_dict(),
-            "head_means": answers.head_means,
-            "head_difference": answers.head_difference,
-            "joined_mean": answers.joined_mean,
+            "train": {{"right": "accuracy"}.get(name, name): mean for name, mean in means.items()} | {"n": int(n)},
+            **self._validated(valid, phase),
             "seconds": self.seconds,
             "pictures_per_second": n / self.seconds,
         }  # fmt: skip
@@ -182,6 +184,16 @@ class Trainer:
         self._save()
         self.folder.append(row)
         reporter.epoch_done(row)
+
+    def _validated(self, valid: TensorSplit, phase: Phase) -> dict[str, Any]:
+        """What an epoch's row says of the validation pictures."""
+        answers = answer(self.kept, valid, self.run.data, phase.batch_size)
+        return {
+            "valid": score(answers.logits.numpy(), valid.targets.cpu().numpy(), valid.classes).to_dict(),
+            "head_means": answers.head_means,
+            "head_difference": answers.head_difference,
+            "joined_mean": answers.joined_mean,
+        }
 
     def _keep(self, row: dict[str, Any]) -> None:
         """Write the weights; only epochs of the last phase, at the size that prediction uses, can be the best."""
@@ -226,7 +238,14 @@ class Trainer:
 
 
 def fit(
-    run: Run, train: TensorSplit, valid: TensorSplit, folder: Path, reporter: Reporter, *, resume: bool = False
+    run: Run,
+    train: TensorSplit,
+    valid: TensorSplit,
+    folder: Path,
+    reporter: Reporter,
+    *,
+    resume: bool = False,
+    trainer: type[Trainer] = Trainer,
 ) -> Outcome:
     """Train one run into a folder.
 
@@ -237,25 +256,30 @@ def fit(
         folder: where everything is written.
         reporter: who is told.
         resume: go on in a folder that holds the same run.
+        trainer: what trains; see `ddamfn.train.pretraining` for the other one.
 
     Raises:
-        ConfigError: if the folder holds another run, another process trains in it, or the network cannot be built or
-            lacks what the objective needs.
+        ConfigError: if the folder holds another run, another process trains in it, the network cannot be built or
+            lacks what the objective needs, or `initial` or a teacher does not fit.
         DataError: if a class has no training picture.
         TrainingError: for a loss that is not finite, a disk that refuses, or a device without memory.
     """
-    train.require_every_class()
+    if isinstance(run.objective, PretextObjective) != trainer.pretext:
+        raise ConfigError(f"{run.objective.name} is a pretext task; train it with ddamfn train or `pretrain`")
+    if not trainer.pretext:
+        train.require_every_class()
     require_network(run)
     place = RunFolder(folder)
     data = {
         name: {"n": len(split), "sha256": split.fingerprint()} for name, split in (("train", train), ("valid", valid))
     }
     with place.lock():
-        place.begin(run, environment(train.images.device, data), resume=resume)
-        trainer = Trainer(run, train, valid, place)
-        trainer.resume()
+        # Made before the folder's files: what does not fit leaves no run behind.
+        running = trainer(run, train, valid, place)
+        place.begin(run, {**environment(train.images.device, data), **running.origins}, resume=resume)
+        running.resume()
         try:
-            return trainer.fit(reporter)
+            return running.fit(reporter)
         except torch.OutOfMemoryError as error:
             raise TrainingError(
                 f"{folder}: the device has too little memory; begin a run of another --name with smaller batches, such "

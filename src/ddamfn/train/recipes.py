@@ -20,6 +20,7 @@ from ddamfn.errors import UsageError
 from ddamfn.faces import Alignment, Appearance
 from ddamfn.objectives import DDAMFNObjective
 from ddamfn.train.config import Augment, Data, Model, Optimiser, Phase, Run, Schedule
+from ddamfn.train.recipes_pretraining import pretrain_barlow, pretrain_identity, pretrain_rotation, pretrain_simsiam
 
 SEVEN = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger")
 """The authors' order of classes, for every data set; AffectNet-8 adds contempt."""
@@ -203,7 +204,7 @@ RECIPES: dict[str, Callable[[], Run]] = {
     recipe.__name__: recipe
     for recipe in (
         ddamfn_rafdb, ddamfn_pp_rafdb, ddamfn_affectnet, ddamfn_pp_affectnet, ddamfn_ferplus, ddamfn_ferplus_cpu,
-        ddamfn_ferplus_best, ddamfn_quick,
+        ddamfn_ferplus_best, ddamfn_quick, pretrain_barlow, pretrain_identity, pretrain_rotation, pretrain_simsiam,
     )
 }  # fmt: skip
 

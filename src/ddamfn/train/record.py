@@ -36,6 +36,7 @@ class RunFolder:
         self.state = path / "checkpoints" / "state.pt"
         self.last = path / "checkpoints" / "last.safetensors"
         self.best = path / "checkpoints" / "best.safetensors"
+        self.trunk = path / "checkpoints" / "trunk.safetensors"
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -92,6 +93,12 @@ class RunFolder:
     def _compare(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         if before.get("data", now.get("data")) != now.get("data"):
             raise ConfigError(f"{self.path} was trained on other pictures; resume with the same --data")
+        for name in ("initial", "teachers"):
+            if name in now and before.get(name) != now[name]:
+                raise ConfigError(
+                    f"{self.path}: {name} has other weights now than when the run began; put the old ones back, or "
+                    "choose another --name"
+                )
         changed = [name for name, value in now.items() if before.get(name, value) != value]
         if changed:
             log.warning("%s: another %s than before; the result may differ", self.path, ", ".join(changed))

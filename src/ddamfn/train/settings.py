@@ -81,8 +81,11 @@ def _assign(plain: Any, name: str, value: Any) -> None:
 
 def _item(place: Any, step: str, name: str) -> Any:
     if isinstance(place, dict):
-        # An unknown name is complained about later, where it is known which ones there are.
-        return place.setdefault(step, {})
+        # An unknown name is complained about later, where it is known which ones there are. What is switched off, and
+        # therefore nothing, is begun.
+        if place.get(step) is None:
+            place[step] = {}
+        return place[step]
     if isinstance(place, list):
         if step.isdecimal() and int(step) < len(place):
             return place[int(step)]

@@ -7,11 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from ddamfn.data import open_dataset
 from ddamfn.data.catalog import CARDS
-from ddamfn.data.rules import leading_share
+from ddamfn.data.rules import VOTE_COLUMNS, leading_share
 from ddamfn.errors import ConfigError, DataError
 from ddamfn.faces import Alignment
 from ddamfn.preparation import Prepared, load_prepared, prepare
@@ -82,7 +81,7 @@ def load_splits(prepared: Prepared, run: Run, device: torch.device) -> tuple[Ten
         tensors = to_tensors(split, data.appearance, classes, device, origin)
         return tensors, dict(zip(split.keys, split.subjects, strict=True))
 
-    training = "train" if _WHOLE not in prepared.splits else _WHOLE
+    training = training_split(prepared)
     train, subjects = read(training, data.rule)
     validation = data.validation or own_validation(prepared)
     if validation is None:
@@ -93,18 +92,30 @@ def load_splits(prepared: Prepared, run: Run, device: torch.device) -> tuple[Ten
         valid, _ = read(validation, data.validation_rule)
     train.require_every_class()
     if data.vote_weight:
-        train = train.weighted(_leading_shares(prepared, training, train))
+        train = weighted_by_votes(train, prepared)
     if not len(valid):
         raise DataError(f"{valid.origin}: no picture is left to validate on; add some, or change --set data.holdout")
     return train, valid
 
 
-def _leading_shares(prepared: Prepared, name: str, split: TensorSplit) -> Tensor:
-    """Share of votes of each picture's leading expression, (N,) float32."""
+def weighted_by_votes(split: TensorSplit, prepared: Prepared) -> TensorSplit:
+    """The same pictures, each weighed by the share of all its votes that its leading expression has.
+
+    A picture with a label in place of votes weighs like one on which all agree.
+
+    Raises:
+        ConfigError: if the set has no votes.
+    """
     if not prepared.votes:
         raise ConfigError(f"{prepared.folder} has no votes; train with --set data.vote_weight=false")
-    votes = {row.key: row.votes for row in prepared.manifest() if row.split == name and row.votes is not None}
-    return torch.from_numpy(leading_share([votes[key] for key in split.keys]))
+    certain = (1.0,) + (0.0,) * (len(VOTE_COLUMNS) - 1)
+    votes = {row.key: row.votes or certain for row in prepared.manifest()}
+    return split.weighted(torch.from_numpy(leading_share([votes[key] for key in split.keys])))
+
+
+def training_split(prepared: Prepared) -> str:
+    """Name of the split to train on."""
+    return "train" if _WHOLE not in prepared.splits else _WHOLE
 
 
 def own_validation(prepared: Prepared) -> str | None:

@@ -46,7 +46,8 @@ def train_step(
 
     Returns:
         float32 scalars on the device, to be summed over steps: "loss" and every part of it times B, "right" (pictures
-        answered with their target's largest class), "n" (B). Nothing here waits for the device.
+        answered with their target's largest class; not there if the criterion knows no right answer), "n" (B). Nothing
+        here waits for the device.
     """
     optimiser.zero_grad(set_to_none=True)
     output, loss = _backward(network, criterion, images, targets, context)
@@ -63,10 +64,10 @@ def train_step(
         optimiser.step()
     output = output.detach()
     criterion.after_step(output, targets, context)
-    right = (output.logits.argmax(dim=1) == targets.argmax(dim=1)).sum()
-    size = len(targets)
+    right, size = criterion.right(output, targets), len(targets)
     sums = {name: part.float() * size for name, part in {"loss": loss.total.detach(), **loss.parts}.items()}
-    return {**sums, "right": right.float(), "n": right.new_tensor(size).float()}
+    answered = {} if right is None else {"right": right.float()}
+    return {**sums, **answered, "n": loss.total.new_tensor(float(size))}
 
 
 def _backward(

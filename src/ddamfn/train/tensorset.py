@@ -23,7 +23,7 @@ class TensorSplit:
 
     Attributes:
         images: (N, C, S, S) uint8, C = 1 for grey and 3 for RGB.
-        targets: (N, K) float32, rows of which sum to 1.
+        targets: (N, K) float32, rows of which sum to 1; in pre-training whatever the pretext task asks for.
         keys: the pictures' names.
         classes: canonical names of the K columns.
         origin: where the pictures come from, for messages.
@@ -61,7 +61,7 @@ class TensorSplit:
 
     def resized(self, side_px: int) -> "TensorSplit":
         """The same split with smaller pictures, antialiased; itself if they have that side."""
-        if self.images.shape[-1] == side_px:
+        if self.images.shape[-1] == side_px or not len(self):
             return self
         parts = [
             F.interpolate(chunk.float(), size=(side_px, side_px), mode="bilinear", antialias=True, align_corners=False)
@@ -95,7 +95,7 @@ class TensorSplit:
 
 
 def to_tensors(
-    split: PreparedSplit, appearance: Appearance, classes: tuple[str, ...], device: torch.device, origin: str
+    split: PreparedSplit, appearance: Appearance, classes: tuple[str, ...] | None, device: torch.device, origin: str
 ) -> TensorSplit:
     """Read a prepared split's crops into memory, in the appearance that prediction gives them, bit for bit.
 
@@ -103,14 +103,17 @@ def to_tensors(
         split: what to read.
         appearance: colour and detail.
         classes: canonical names of the wanted columns, in this order. Pictures whose targets lie mostly on other
-            classes are left out; the targets of the others are scaled to a sum of 1.
+            classes are left out; the targets of the others are scaled to a sum of 1. None keeps all, with targets
+            (N, 0).
         device: where the tensors shall live.
         origin: where the pictures come from, for messages.
     """
-    columns = [split.classes.index(name) for name in classes]
+    columns = [split.classes.index(name) for name in classes or ()]
     targets = np.asarray(split.targets)[:, columns]
-    kept = np.flatnonzero(targets.sum(axis=1) > 0.5)
-    targets = targets[kept] / targets[kept].sum(axis=1, keepdims=True)
+    kept = np.arange(len(split))
+    if classes is not None:
+        kept = np.flatnonzero(targets.sum(axis=1) > 0.5)
+        targets = targets[kept] / targets[kept].sum(axis=1, keepdims=True)
     parts: list[NDArray[np.uint8]] = []
     for start in range(0, len(kept), _CHUNK):
         crops = apply_appearance(np.asarray(split.crops[kept[start : start + _CHUNK]]), appearance)
@@ -122,6 +125,6 @@ def to_tensors(
         torch.from_numpy(np.ascontiguousarray(images)).to(device),
         torch.from_numpy(targets.astype(np.float32)).to(device),
         tuple(split.keys[i] for i in kept.tolist()),
-        classes,
+        classes or (),
         origin,
     )

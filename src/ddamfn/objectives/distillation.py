@@ -1,0 +1,107 @@
+"""Distillation: a network learns other networks' answers beside, or in place of, the labels.
+
+Source: Hinton et al., "Distilling the Knowledge in a Neural Network", 2015, section 2; Romero et al., "FitNets: Hints
+for Thin Deep Nets", ICLR 2015, for the maps of features; Furlanello et al., "Born-Again Neural Networks", ICML 2018,
+for teachers like the student.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ddamfn.errors import ConfigError
+from ddamfn.models import ModelOutput
+from ddamfn.objectives.protocol import Context, Criterion, Lesson, Loss
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distillation:
+    """Who teaches, and how much it counts.
+
+    Raises:
+        ConfigError: if a number is out of range or nobody teaches.
+    """
+
+    teachers: tuple[str, ...]
+    """Folders of finished runs; the probabilities of several are averaged. One of the same recipe makes the student
+    born again."""
+    temperature: float = 2.0
+    """T: logits of both sides are divided by it, so that the small probabilities count too."""
+    weight: float = 0.5
+    """Share of the teachers' part in the loss; with 1 the labels count for nothing."""
+    features: float = 0.0
+    """How much the maps of features must agree as well; for one teacher whose map has the student's shape."""
+
+    def __post_init__(self) -> None:
+        if not self.teachers:
+            raise ConfigError("teachers must name at least one run's folder")
+        if len(set(self.teachers)) < len(self.teachers):
+            raise ConfigError(f"a teacher stands twice in {list(self.teachers)}")
+        if not self.temperature > 0:
+            raise ConfigError(f"temperature must be above 0, not {self.temperature}")
+        if not 0 <= self.weight <= 1:
+            raise ConfigError(f"weight is a share from 0 to 1, not {self.weight}")
+        if not self.features >= 0:
+            raise ConfigError(f"features must be 0 or more, not {self.features}")
+        if self.features and len(self.teachers) > 1:
+            raise ConfigError("features are learned from one teacher alone; name one, or set features to 0")
+
+
+def distillation_loss(logits: Tensor, probabilities: Tensor, temperature: float) -> Tensor:
+    """T^2 KL(teacher || student) in nats, mean over the batch; its gradient keeps its size at any temperature.
+
+    Args:
+        logits: (B, K) float, of the student.
+        probabilities: (B, K) float32, of the teacher at the temperature.
+        temperature: T.
+    """
+    student = F.log_softmax(logits.float() / temperature, dim=1)
+    return F.kl_div(student, probabilities, reduction="batchmean") * temperature**2
+
+
+def feature_distance(features: Tensor, wanted: Tensor) -> Tensor:
+    """Mean over batch and positions of one minus the cosine of two maps, which does not depend on their scale.
+
+    Raises:
+        ConfigError: if their shapes differ.
+    """
+    if features.shape != wanted.shape:
+        raise ConfigError(
+            f"the teacher's map of features is {tuple(wanted.shape[1:])}, the student's {tuple(features.shape[1:])}; "
+            "choose another teacher, or --set distillation.features=0"
+        )
+    return 1 - F.cosine_similarity(features.float(), wanted.float(), dim=1).mean()
+
+
+class TaughtCriterion(Criterion):
+    """Another criterion and the teachers' answers: (1 - w) L + w T^2 KL + f (1 - cos)."""
+
+    def __init__(self, inner: Criterion, config: Distillation) -> None:
+        super().__init__()
+        self.inner, self.config = inner, config
+        self.mirrored = inner.mirrored
+
+    def forward(self, output: ModelOutput, targets: Tensor, context: Context | None = None) -> Loss:
+        """Judge a batch; its context holds the teachers' lesson."""
+        lesson = _lesson(context)
+        own = self.inner(output, targets, context)
+        with torch.autocast(output.logits.device.type, enabled=False):
+            taught = distillation_loss(output.logits, lesson.probabilities, self.config.temperature)
+            total = (1 - self.config.weight) * own.total + self.config.weight * taught
+            parts = {**own.parts, "distillation": taught.detach()}
+            if self.config.features:
+                distance = feature_distance(output.features, lesson.features)
+                total, parts["features"] = total + self.config.features * distance, distance.detach()
+        return Loss(total, parts)
+
+    def after_step(self, output: ModelOutput, targets: Tensor, context: Context) -> None:
+        """Let the other criterion learn."""
+        self.inner.after_step(output, targets, context)
+
+
+def _lesson(context: Context | None) -> Lesson:
+    lesson = None if context is None else context.lesson
+    assert lesson is not None  # the loop asks the teachers before every step
+    return lesson

@@ -1,0 +1,116 @@
+"""Pretext tasks: questions that the pictures answer by themselves, for a network to learn from without labels.
+
+What is learned is the trunk: everything that a network's map of features depends on. A task's own head is a part of
+its criterion, so any network of the registry can be trained, and the head is left behind with the criterion.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ddamfn.errors import ConfigError
+from ddamfn.models import ModelOutput
+from ddamfn.objectives.protocol import Criterion, TrainingSplit
+
+
+class PretextCriterion(Criterion):
+    """A pretext task at work: it says which views of a batch the network sees, and judges what comes of them.
+
+    The output that it judges has a row for every view; the targets keep a row for every picture.
+    """
+
+    def views(self, images: Tensor, augment: Callable[[Tensor], Tensor]) -> Tensor:
+        """Make of pictures what the network sees.
+
+        Args:
+            images: (B, C, S, S) float, 0..1.
+            augment: changes every picture at random, another way at each call.
+
+        Returns:
+            (V B, C, S, S): the first views of all pictures, then the second ones, and so on.
+        """
+        return augment(images)
+
+    def right(self, output: ModelOutput, targets: Tensor) -> Tensor | None:
+        """Count pictures answered right; most tasks have no such answer."""
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretextObjective(ABC):
+    """What all pretext tasks have in common.
+
+    Raises:
+        ConfigError: if a number is out of range.
+    """
+
+    name: ClassVar[str]
+    takes_mixtures: ClassVar[bool] = False
+    takes_identities: ClassVar[bool] = False
+    """Whether the targets are the faces' embeddings (`ddamfn.preparation.identity`); other tasks need none."""
+    channels: int = 512
+    """C of the network's map of features."""
+
+    def __post_init__(self) -> None:
+        if self.channels < 1:
+            raise ConfigError(f"channels must be at least 1, not {self.channels}")
+
+    @abstractmethod
+    def create_criterion(self, split: TrainingSplit) -> PretextCriterion:
+        """Begin a run, with a head drawn from torch's global generator."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoViewObjective(PretextObjective):
+    """What the tasks that compare two random views of a picture have in common."""
+
+    width: int = 2048
+    """Numbers in each layer of the projector, and in a picture's projection."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.width < 1:
+            raise ConfigError(f"width must be at least 1, not {self.width}")
+
+
+class TwoViews(PretextCriterion):
+    """A criterion whose network sees every picture twice, changed at random in two ways."""
+
+    def views(self, images: Tensor, augment: Callable[[Tensor], Tensor]) -> Tensor:
+        """Change the pictures twice."""
+        return torch.cat([augment(images), augment(images)])
+
+
+def pooled(output: ModelOutput, channels: int) -> Tensor:
+    """Mean of a network's map of features over its positions, (B, C) float32.
+
+    Raises:
+        ConfigError: if the map has not `channels` channels.
+    """
+    if output.features.shape[1] != channels:
+        raise ConfigError(
+            f"the network's map has {output.features.shape[1]} channels, not {channels}; "
+            f"--set objective.channels={output.features.shape[1]}"
+        )
+    return output.features.float().mean(dim=(2, 3))
+
+
+def perceptron(*widths: int, last_norm: bool = False) -> nn.Sequential:
+    """Linear layers of these widths; batch normalisation and ReLU between them.
+
+    Args:
+        widths: of the input and of every layer's output.
+        last_norm: normalise the last output too, without learned scale and shift.
+    """
+    layers: list[nn.Module] = []
+    for before, after in pairwise(widths[:-1]):
+        layers += [nn.Linear(before, after, bias=False), nn.BatchNorm1d(after), nn.ReLU(inplace=True)]
+    layers.append(nn.Linear(widths[-2], widths[-1], bias=not last_norm))
+    if last_norm:
+        layers.append(nn.BatchNorm1d(widths[-1], affine=False))
+    return nn.Sequential(*layers)

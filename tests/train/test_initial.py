@@ -1,0 +1,105 @@
+"""Networks that begin with another run's weights, and what is refused."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ddamfn.errors import ConfigError, TrainingError
+from ddamfn.models import create_model
+from ddamfn.train import Run, fit
+from ddamfn.train.checkpoint import save_network
+from ddamfn.train.initial import begin_from, weights_file
+from ddamfn.train.loop import Trainer
+from ddamfn.train.pretraining import trunk_names
+from ddamfn.train.record import RunFolder
+from ddamfn.train.tensorset import TensorSplit
+
+Splits = tuple[TensorSplit, TensorSplit]
+LIGHT = {"num_heads": 2, "mixed_kernels": False, "coordinate_attention": False}
+
+
+def ddamfn(classes: int, seed: int) -> torch.nn.Module:
+    torch.manual_seed(seed)
+    return create_model("ddamfn", num_classes=classes, **LIGHT)
+
+
+def test_what_fits_by_name_and_shape_is_taken_and_the_rest_stays(tmp_path: Path) -> None:
+    other, network = ddamfn(5, seed=1), ddamfn(8, seed=2)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    save_network({**other.state_dict(), "stranger": torch.ones(2)}, tmp_path / "other.safetensors")
+    record = begin_from(network, str(tmp_path / "other.safetensors"))
+    after, source = network.state_dict(), other.state_dict()
+    fitting = [name for name in source if before[name].shape == source[name].shape]
+    assert record["taken"] == len(fitting) < record["tensors"] == len(after)
+    assert len(record["sha256"]) == 64
+    for name, tensor in after.items():
+        assert torch.equal(tensor, source[name] if name in fitting else before[name]), name
+
+
+def test_nothing_in_common_is_told_in_one_line(tmp_path: Path) -> None:
+    save_network({"stranger": torch.ones(2)}, tmp_path / "other.safetensors")
+    with pytest.raises(ConfigError, match=r"other.safetensors: none of its 1 tensors has name and shape"):
+        begin_from(ddamfn(8, seed=1), str(tmp_path / "other.safetensors"))
+
+
+def test_a_missing_or_damaged_file_is_told_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere: no run with kept weights"):
+        weights_file(str(tmp_path / "nowhere"))
+    (tmp_path / "torn.safetensors").write_bytes(b"torn")
+    with pytest.raises(TrainingError, match=r"torn.safetensors: no readable weights"):
+        begin_from(ddamfn(8, seed=1), str(tmp_path / "torn.safetensors"))
+
+
+def test_a_run_prefers_its_trunk_then_its_best_network(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    for name in ("last", "best", "trunk"):
+        save_network({"x": torch.ones(1)}, folder / f"{name}.safetensors")
+        assert weights_file(str(tmp_path)) == folder / f"{name}.safetensors"
+
+
+@pytest.mark.parametrize("name", ["ddamfn", "mfn", "iresnet18"])
+def test_the_trunk_is_what_the_features_depend_on(name: str) -> None:
+    network = create_model(name, num_classes=4)
+    names = trunk_names(network)
+    assert network.training
+    assert all(parameter.grad is None for parameter in network.parameters())
+    network.eval()
+    images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        features = network(images).features
+        for key, tensor in network.state_dict().items():
+            if key not in names and tensor.is_floating_point():
+                tensor.add_(1)
+        assert torch.equal(network(images).features, features)
+    rest = [key for key in network.state_dict() if key not in names]
+    assert rest
+    if name == "ddamfn":
+        assert all(key.startswith("trunk.") for key in names)
+        assert all(key.startswith("ddan.") for key in rest)
+
+
+def test_a_run_begins_with_the_weights_and_keeps_their_hash(
+    splits: Splits, make_run: Callable[..., Run], tmp_path: Path, reporter: Any
+) -> None:
+    other = ddamfn(8, seed=5)
+    save_network(other.state_dict(), tmp_path / "other.safetensors")
+    run = make_run(initial=str(tmp_path / "other.safetensors"), model__options=LIGHT, phases__0__epochs=1, ema=0.5)
+    trainer = Trainer(run, *splits, RunFolder(tmp_path / "run"))
+    for part in (trainer.network, trainer.kept):
+        assert all(torch.equal(part.state_dict()[name], tensor) for name, tensor in other.state_dict().items())
+    fit(run, *splits, tmp_path / "run", reporter)
+    assert f'"sha256": "{trainer.origins["initial"]["sha256"]}"' in (tmp_path / "run" / "environment.json").read_text()
+    # A run that stands at a checkpoint needs its beginning no more.
+    (tmp_path / "other.safetensors").unlink()
+    fit(run, *splits, tmp_path / "run", reporter, resume=True)
+
+
+def test_a_run_that_cannot_begin_leaves_no_folder_behind(
+    splits: Splits, make_run: Callable[..., Run], tmp_path: Path, reporter: Any
+) -> None:
+    with pytest.raises(ConfigError, match="no run with kept weights"):
+        fit(make_run(initial=str(tmp_path / "none")), *splits, tmp_path / "run", reporter)
+    assert not (tmp_path / "run" / "config.json").exists()
