@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from ddamfn.errors import ConfigError
+from ddamfn.preparation import Prepared
 from ddamfn.study.jobs import Fold, Job
 from ddamfn.study.pictures import Pictures, limited
 from ddamfn.train import override, recipe
@@ -37,6 +39,24 @@ def test_a_job_scored_on_validation_needs_no_test_split(faces: Path) -> None:
     assert parts.test is parts.valid
     assert not set(parts.train.keys) & set(parts.valid.keys)
     assert all(not key.startswith("test") for part in parts for key in part.keys)
+
+
+def test_votes_weigh_a_job_s_pictures_too(faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = Job(row="a", run=override(RUN, {"data.vote_weight": True}), data=str(faces))
+    with pytest.raises(ConfigError, match="has no votes"):
+        Pictures(faces, torch.device("cpu")).parts(job)
+    calls: list[int] = []
+
+    def weighted(train: TensorSplit, _: Prepared) -> TensorSplit:
+        calls.append(len(train))
+        return train.weighted(torch.arange(1.0, len(train) + 1))
+
+    monkeypatch.setattr("ddamfn.study.pictures.weighted_by_votes", weighted)
+    parts = Pictures(faces, torch.device("cpu")).parts(replace(job, pictures=12))
+    assert calls == [12]
+    assert parts.train.weights is not None
+    assert parts.valid.weights is None
+    assert parts.test.weights is None
 
 
 def test_the_limit_keeps_every_class_and_its_share() -> None:

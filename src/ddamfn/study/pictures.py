@@ -16,7 +16,7 @@ from ddamfn.preparation import Prepared
 from ddamfn.study.jobs import Fold, Job
 from ddamfn.train import Data, open_prepared
 from ddamfn.train.sampling import hold_out
-from ddamfn.train.sources import own_validation
+from ddamfn.train.sources import own_validation, weighted_by_votes
 from ddamfn.train.tensorset import TensorSplit, to_tensors
 
 Progress = Callable[[int, int], None]
@@ -83,6 +83,8 @@ class Pictures:
             valid = self._whole(prepared, own, job.run.data.validation_rule, job.run.data).tensors
         if job.pictures is not None:
             train = limited(train, job.pictures)
+        if job.run.data.vote_weight:
+            train = weighted_by_votes(train, prepared)
         if job.scored != "test":
             test = valid
         elif test is None:
