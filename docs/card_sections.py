@@ -61,7 +61,11 @@ def _facts(card: Card) -> list[tuple[str, str]]:
         ("epochs", str(training.get("epochs", "not recorded"))),
         ("commit", f"`{training.get('commit', 'not recorded')}`"),
         ("command", f"`{training.get('command', 'not recorded')}`"),
-        *((key, _words(training[key])) for key in ("initial", "distillation", "objective") if key in training),
+        *(
+            (key, _words(training[key]))
+            for key in ("initial", "distillation", "teachers", "objective")
+            if key in training
+        ),
         ("selection", str(training.get("selection", "not recorded"))),
     ]
     valid = training.get("validation")
