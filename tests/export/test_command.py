@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("torch", reason="recipes need PyTorch")
 
 from ddamfn.cli.train import assignments
-from ddamfn.export.command import settings_of, training_command
+from ddamfn.export.command import portable, settings_of, training_command
 from ddamfn.objectives import OBJECTIVES
 from ddamfn.train import RECIPES, Optimiser, Phase, Run, override, recipe
 from ddamfn.train.config import to_dict
@@ -70,3 +70,4 @@ def test_a_card_says_nothing_of_whose_machine_it_was(place: str, shown: str) -> 
     run = recipe("ddamfn_quick")
     changed = replace(run, model=replace(run.model, options={"weights": [place]}))
     assert settings_of(changed)["model"]["options"] == {"weights": [shown]}
+    assert portable({place: "sha"}) == {shown: "sha"}

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ddamfn.data.catalog import CARDS
-from ddamfn.export.command import settings_of, training_command
+from ddamfn.export.command import portable, settings_of, training_command
 from ddamfn.export.lean import Precision
 from ddamfn.faces import NETWORK_SHA256
 from ddamfn.models.complexity import count_macs, count_parameters
@@ -61,6 +61,7 @@ def build_card(
             "num_heads": len(finished.row["head_means"]),
             "parameters": count_parameters(finished.network),
             "gmac": round(count_macs(finished.network, (side, side)) / 1e9, 4),
+            "options": dict(finished.run.model.options),
         },
         labels=finished.classes,
         input_side_px=side,
@@ -102,7 +103,7 @@ def _training(finished: FinishedRun) -> dict[str, Any]:
             **{key: valid[key] for key in _VALIDATION},
         },
         "attention": {key: finished.row[key] for key in _ATTENTION if key in finished.row},
-        **{key: finished.environment[key] for key in ("initial", "teachers") if key in finished.environment},
+        **{key: portable(finished.environment[key]) for key in ("initial", "teachers") if key in finished.environment},
         "environment": {key: finished.environment.get(key) for key in ("ddamfn", "torch", "python", "device")},
     }
 

@@ -31,20 +31,21 @@ def training_command(run: Run) -> str:
 
 
 def settings_of(run: Run) -> dict[str, Any]:
-    """Return the settings as config.json has them, less the places of this machine.
-
-    A list equals what a tuple is read back as. Of an absolute path, such as another run's folder or checkpoint, the
-    part from the run's name on is kept: it says which run, and nothing of whose machine.
-    """
-    plain: dict[str, Any] = _portable(json.loads(json.dumps(to_dict(run))))
+    """Return the settings as config.json has them, lists in place of tuples, and `portable`."""
+    plain: dict[str, Any] = portable(json.loads(json.dumps(to_dict(run))))
     return plain
 
 
-def _portable(value: Any) -> Any:
+def portable(value: Any) -> Any:
+    """Return plain values less the places of this machine.
+
+    Of an absolute path, such as another run's folder or checkpoint, the part from the run's name on is kept: it says
+    which run, and nothing of whose machine.
+    """
     if isinstance(value, dict):
-        return {key: _portable(entry) for key, entry in value.items()}
+        return {portable(key): portable(entry) for key, entry in value.items()}
     if isinstance(value, list):
-        return [_portable(entry) for entry in value]
+        return [portable(entry) for entry in value]
     if isinstance(value, str) and Path(value).is_absolute():
         parts = Path(value).parts
         first = parts.index("checkpoints") - 1 if "checkpoints" in parts[2:] else len(parts) - 1
