@@ -16,7 +16,7 @@ export function takeIn(onFiles) {
   });
   listenToDrops(onFiles);
   document.addEventListener("paste", (event) => {
-    if (event.target.closest("input, textarea") || document.querySelector("dialog[open]")) return;
+    if (event.target.closest?.("input, textarea") || document.querySelector("dialog[open]")) return;
     const files = [...event.clipboardData.files];
     if (files.length === 0) announce(text("nothingPasted"));
     else onFiles(files.map(named));

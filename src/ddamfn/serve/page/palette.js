@@ -2,7 +2,7 @@
 
 const EXPRESSIONS = {
   neutral: "#bec6d1", happiness: "#ffc83d", surprise: "#ff8a3d", sadness: "#5c9aff", anger: "#e83e36",
-  disgust: "#68be5c", fear: "#9662f0", contempt: "#24bab2", uncertain: "#70787e",
+  disgust: "#68be5c", fear: "#9662f0", contempt: "#24bab2", uncertain: "#707882",
 };
 const OTHER = "#d678be";
 

@@ -5,7 +5,7 @@ import { byId, element, mark, radioButton, radioGroup } from "./dom.js";
 import { placeLabels } from "./labels.js";
 import { expressionColour } from "./palette.js";
 import { stateOf } from "./strip.js";
-import { expressionName, percent, text } from "./texts.js";
+import { count, expressionName, percent, text } from "./texts.js";
 
 const LARGEST_ZOOM = 4;
 const LABEL_GAP_PX = 5;
@@ -187,5 +187,5 @@ export function labelTexts(face, short = false) {
 function refusalText(kind, limits) {
   if (kind !== "tooLarge") return text(`${kind}Text`);
   if (!limits) return "";
-  return text("tooLargeText", Math.floor(limits.max_upload_bytes / 2 ** 20), Math.floor(limits.max_pixels / 1e6));
+  return text("tooLargeText", count(limits.max_upload_bytes / 2 ** 20), count(limits.max_pixels / 1e6));
 }

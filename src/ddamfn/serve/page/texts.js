@@ -85,7 +85,6 @@ const ENGLISH = {
   tokenNeededText: "Try again to enter it.",
   refusedTitle: "The server refused the picture",
   refusedText: "",
-  badPrecision: "These weights do not reach that share: all faces are answered.",
   nothingPasted: "What was pasted holds no picture.",
 
   cameraTitle: "Camera",
@@ -214,7 +213,6 @@ const CHINESE = {
   tokenNeededText: "请重试并输入令牌。",
   refusedTitle: "服务器拒绝了该图片",
   refusedText: "",
-  badPrecision: "这些权重达不到该比例：将回答所有人脸。",
   nothingPasted: "粘贴的内容中没有图片。",
 
   cameraTitle: "摄像头",
@@ -282,9 +280,9 @@ export function percent(value, digits = 1) {
   return told(value);
 }
 
-/** Returns a whole number with the language's own grouping. */
+/** Returns a number with the language's own grouping, to a tenth. */
 export function count(value) {
-  return new Intl.NumberFormat(TAGS[current]).format(value);
+  return new Intl.NumberFormat(TAGS[current], { maximumFractionDigits: 1 }).format(value);
 }
 
 /** Writes every text of the document that stands under a `data-text` or `data-label`. */

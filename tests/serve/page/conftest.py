@@ -1,0 +1,98 @@
+"""Debian's Chromium with a camera that sees the portrait, and pages that may do nothing forbidden."""
+
+import io
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ddamfn.data.synthetic import drawn_face
+
+playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright, of the extra dev")
+CHROMIUM = shutil.which("chromium")
+
+Open = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def browser(portrait: bytes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Return a browser for all tests of a file; its camera shows the portrait."""
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    camera = tmp_path_factory.mktemp("camera") / "portrait.mjpeg"
+    frame = io.BytesIO()
+    Image.open(io.BytesIO(portrait)).convert("RGB").resize((480, 480)).save(frame, "JPEG")
+    camera.write_bytes(frame.getvalue() * 3)
+    arguments = [
+        "--no-sandbox",
+        "--use-fake-ui-for-media-stream",
+        "--use-fake-device-for-media-stream",
+        f"--use-file-for-fake-video-capture={camera}",
+    ]
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser: Any) -> Iterator[Open]:
+    """Open the page of a server; at the end it must have asked nobody else, broken no policy and raised no error."""
+    opened: list[tuple[Any, str, list[str], list[str]]] = []
+
+    def open_at(url: str, **options: Any) -> Any:
+        context = browser.new_context(**({"locale": "en-GB", "viewport": {"width": 1280, "height": 900}} | options))
+        page = context.new_page()
+        page.set_default_timeout(15_000)
+        asked: list[str] = []
+        faults: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda message: faults.append(message.text) if _is_fault(message) else None)
+        page.goto(url)
+        opened.append((context, url, asked, faults))
+        return page
+
+    yield open_at
+    for context, url, asked, faults in opened:
+        context.close()
+        assert asked
+        assert [address for address in asked if not address.startswith((url, "blob:", "data:"))] == []
+        assert faults == []
+
+
+def _is_fault(message: Any) -> bool:
+    # Refusals are answers like any other, but the browser logs them.
+    return message.type in ("error", "warning") and not message.text.startswith("Failed to load resource")
+
+
+@pytest.fixture
+def page(open_page: Open, running: Any) -> Any:
+    """Return the page of the server that a file shares, in English, 1280 px wide."""
+    return open_page(running.url)
+
+
+@pytest.fixture(scope="session")
+def files(portrait: bytes, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Return pictures by name: one face, two faces, none; one stored turned; and files that are no pictures."""
+    folder = tmp_path_factory.mktemp("files")
+    image = Image.open(io.BytesIO(portrait)).convert("RGB")
+    two = Image.new("RGB", (900, 420), (196, 204, 210))
+    generator = np.random.default_rng(5)
+    for left, label in ((20, "happiness"), (460, "surprise")):
+        two.paste(Image.fromarray(drawn_face(label, generator, 400, head=0.7)[0]), (left, 10))
+    two.save(folder / "two, faces.png")
+    Image.new("RGB", (320, 200), (90, 120, 150)).save(folder / "none.png")
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    for name in ("turned.jpg", "turned.webp"):
+        image.crop((60, 0, 460, 512)).transpose(Image.Transpose.ROTATE_90).save(folder / name, exif=turned)
+    (folder / "portrait.jpg").write_bytes(portrait)
+    (folder / "broken.jpg").write_bytes(portrait[:9000])
+    (folder / "notes.txt").write_text("no picture")
+    (folder / "zero.jpg").touch()
+    return {path.name.partition(".")[0] if path.suffix == ".png" else path.name: path for path in folder.iterdir()}
