@@ -1,0 +1,163 @@
+"""Students and their teachers: what is learned, whose classes fit, and that a stop changes nothing."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ddamfn.errors import ConfigError, TrainingError
+from ddamfn.objectives import Distillation
+from ddamfn.train import Run, fit
+from ddamfn.train.augment import to_input
+from ddamfn.train.checkpoint import load_network, load_state, save_network
+from ddamfn.train.finished import read_run
+from ddamfn.train.step import answer
+from ddamfn.train.teachers import Teachers
+from ddamfn.train.tensorset import TensorSplit
+
+CPU = torch.device("cpu")
+CLASSES = ("neutral", "happiness", "surprise", "anger")
+Splits = tuple[TensorSplit, TensorSplit]
+
+
+class Stop(Exception):
+    """Stands for a kill between two steps."""
+
+
+@pytest.fixture(scope="module")
+def small(draw: Callable[..., TensorSplit]) -> Splits:
+    """Sixteen drawn faces of four classes to train on, and eight to validate on."""
+    return draw(4, seed=3, classes=CLASSES), draw(2, seed=4, classes=CLASSES)
+
+
+@pytest.fixture(scope="module")
+def teacher(small: Splits, make_run: Callable[..., Run], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that knows its sixteen faces by heart."""
+
+    class Nobody:
+        def __getattr__(self, name: str) -> Callable[..., None]:
+            return lambda *_: None
+
+    folder = tmp_path_factory.mktemp("runs") / "teacher"
+    run = make_run(phases__0__epochs=10, augment={"flip": 0}, checkpoint_steps=1000, schedule={"name": "constant"})
+    fit(run, small[0], small[0], folder, Nobody())
+    network = settled(read_run(folder, "last").network, small[0], run)
+    save_network(network.state_dict(), folder / "checkpoints" / "best.safetensors")
+    return folder
+
+
+def settled(network: torch.nn.Module, split: TensorSplit, run: Run) -> torch.nn.Module:
+    """Give batch normalisation the means of these very pictures: twenty steps are too few for its running ones."""
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.momentum = None
+    with torch.no_grad():
+        network.train()(to_input(split.images.float() / 255, run.data.mean, run.data.std))
+    return network.eval()
+
+
+def taught_run(make_run: Callable[..., Run], *teachers: Path, **more: Any) -> Run:
+    teaching = {"teachers": [str(path) for path in teachers], **more.pop("distillation", {})}
+    return make_run(distillation=teaching, augment={"flip": 0}, **more)
+
+
+def test_a_student_without_labels_learns_the_teachers_answers(
+    small: Splits, teacher: Path, make_run: Callable[..., Run], tmp_path: Path, reporter: Any
+) -> None:
+    train = small[0]
+    answers = answer(read_run(teacher).network, train, make_run().data, 8).logits.argmax(dim=1)
+    assert answers.bincount().max() < len(answers)
+    # The labels say nothing: every class is as likely.
+    blind = replace(train, targets=torch.full_like(train.targets, 1 / len(CLASSES)))
+    blind.targets[:4] += torch.eye(4) * 1e-6  # each class must have a picture
+    run = taught_run(
+        make_run, teacher, distillation={"weight": 1.0}, phases__0__epochs=10, checkpoint_steps=1000,
+        schedule={"name": "constant"}, seed=9,
+    )  # fmt: skip
+    fit(run, blind, train, tmp_path / "run", reporter)
+    network = settled(read_run(tmp_path / "run", "last").network, train, run)
+    learned = answer(network, train, run.data, 8).logits.argmax(dim=1)
+    assert int((learned == answers).sum()) >= 13
+    assert reporter.rows[-1]["train"]["distillation"] < reporter.rows[0]["train"]["distillation"] / 2
+
+
+def test_a_stopped_student_ends_with_the_same_bits_and_keeps_its_teachers(
+    small: Splits, teacher: Path, make_run: Callable[..., Run], tmp_path: Path, reporter: Any
+) -> None:
+    run = taught_run(make_run, teacher, distillation={"features": 0.5}, phases__0__epochs=1, phases__0__batch_size=4)
+    fit(run, *small, tmp_path / "whole", reporter)
+
+    class Stopping(type(reporter)):  # type: ignore[misc]
+        def step_done(self, pictures: int, loss: float | None, accuracy: float | None) -> None:
+            super().step_done(pictures, loss, accuracy)
+            if len(self.steps) == 3:
+                raise Stop
+
+    with pytest.raises(Stop):
+        fit(run, *small, tmp_path / "stopped", Stopping())
+    best = teacher / "checkpoints" / "best.safetensors"
+    before = best.read_bytes()
+    try:
+        save_network({name: tensor * 2 for name, tensor in load_network(best).items()}, best)
+        with pytest.raises(ConfigError, match="teachers has other weights now than when the run began"):
+            fit(run, *small, tmp_path / "stopped", reporter, resume=True)
+    finally:
+        best.write_bytes(before)
+    fit(run, *small, tmp_path / "stopped", reporter, resume=True)
+    whole, resumed = (load_state(tmp_path / name / "checkpoints" / "state.pt") for name in ("whole", "stopped"))
+    assert all(torch.equal(tensor, resumed["network"][name]) for name, tensor in whole["network"].items())
+    # No teacher is in a checkpoint.
+    own = read_run(teacher).network.state_dict()
+    assert set(whole["network"]) == set(own)
+    assert not whole["criterion"]
+
+
+def test_an_ensemble_is_the_mean_and_classes_are_mapped_by_name(
+    teacher: Path, small: Splits, make_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    for part in ("config.json", "environment.json", "metrics.jsonl", "checkpoints/best.safetensors"):
+        (other / part).parent.mkdir(parents=True, exist_ok=True)
+        (other / part).write_bytes((teacher / part).read_bytes())
+    weights = load_network(other / "checkpoints" / "best.safetensors")
+    save_network({name: tensor * 0.9 for name, tensor in weights.items()}, other / "checkpoints" / "best.safetensors")
+    run, images = make_run(), small[0].images[:4].float() / 255
+    config = Distillation(teachers=(str(teacher), str(other)), temperature=3.0)
+    lesson = Teachers(config, run, CLASSES, CPU)(images)
+    with torch.no_grad():
+        single = [
+            (read_run(path).network(to_input(images, run.data.mean, run.data.std)).logits / 3).softmax(dim=1)
+            for path in (teacher, other)
+        ]
+    torch.testing.assert_close(lesson.probabilities, (single[0] + single[1]) / 2)
+    assert not lesson.probabilities.requires_grad
+    turned = Teachers(config, run, CLASSES[::-1], CPU)(images)
+    torch.testing.assert_close(turned.probabilities, lesson.probabilities.flip(1))
+
+
+def test_a_teacher_sees_pictures_at_its_own_size(teacher: Path, small: Splits, make_run: Callable[..., Run]) -> None:
+    run = make_run(data__alignment__side_px=64)
+    teachers = Teachers(Distillation(teachers=(str(teacher),)), run, CLASSES, CPU)
+    images = small[0].images[:4].float() / 255
+    doubled = images.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    small_again = F.interpolate(doubled, (32, 32), mode="bilinear", antialias=True, align_corners=False)
+    torch.testing.assert_close(teachers(doubled).probabilities, teachers(small_again).probabilities)
+
+
+def test_teachers_that_do_not_fit_are_told_in_one_line(
+    teacher: Path, make_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    config = Distillation(teachers=(str(teacher),))
+    with pytest.raises(ConfigError, match="knows neutral, happiness, surprise, anger, the run is to learn neutral"):
+        Teachers(config, make_run(), ("neutral", "fear"), CPU)
+    with pytest.raises(ConfigError, match="trained on pictures of another appearance"):
+        Teachers(config, make_run(data__appearance__colour="grey"), CLASSES, CPU)
+    with pytest.raises(ConfigError, match="trained on pictures of another template, ddamfn_frontal, not arcface"):
+        Teachers(config, make_run(data__alignment__template="arcface"), CLASSES, CPU)
+    with pytest.raises(TrainingError, match="name a folder below runs"):
+        Teachers(Distillation(teachers=(str(tmp_path / "none"),)), make_run(), CLASSES, CPU)
