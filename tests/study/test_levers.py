@@ -95,6 +95,22 @@ def test_what_does_not_fit_the_base_is_left_out_and_said() -> None:
         levers(balanced, Plan(data="faces"), Given(only=("optimisation-logit-adjustment",)))
 
 
+def test_rows_of_other_runs_stand_there_only_if_runs_are_named(best: Study) -> None:
+    assert not {row.name for row in best.rows} & {"pretraining-initial", "distillation-teachers"}
+    given = Given(
+        only=("pretraining", "distillation"), pretrained="/home/me/runs/trunk", teachers=("/home/me/big", "/b")
+    )
+    study = levers(recipe("ddamfn_ferplus_best"), Plan(data="faces"), given)
+    assert [row.name for row in study.rows] == ["base", "pretraining-initial", "distillation-teachers"]
+    assert study.row("pretraining-initial").run.initial == "/home/me/runs/trunk"
+    taught = study.row("distillation-teachers").run.distillation
+    assert taught is not None
+    assert taught.teachers == ("/home/me/big", "/b")
+    # A report names the runs without their places on this machine.
+    assert "trunk" in study.row("pretraining-initial").note
+    assert not any("/home/me" in row.note for row in study.rows)
+
+
 def test_groups_and_names_are_unique() -> None:
     assert len({lever.key for lever in LEVERS}) == len(LEVERS)
     assert {lever.group for lever in LEVERS} < set(GROUPS)

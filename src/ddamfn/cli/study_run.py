@@ -31,11 +31,15 @@ def ablation(args: argparse.Namespace, base: "Run", plan: "Plan") -> "Study":
 def levers(args: argparse.Namespace, base: "Run", plan: "Plan") -> "Study":
     """The table of levers."""
     from ddamfn import study
+    from ddamfn.train.initial import weights_file
 
+    for place in (args.pretrained, *args.teachers):
+        if place is not None:
+            weights_file(place)  # a wrong path is known now, not when its row begins
     given = study.Given(
         only=args.rows,
-        pretrained=args.pretrained,
-        teachers=args.teachers,
+        pretrained=None if args.pretrained is None else str(Path(args.pretrained).resolve()),
+        teachers=[str(Path(run).resolve()) for run in args.teachers],
         one_alignment=(args.data / "prepared.json").exists(),
     )
     return study.levers(base, plan, given)

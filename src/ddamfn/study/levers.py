@@ -226,7 +226,7 @@ def _taught(given: Given) -> tuple[Lever, ...]:
             Lever("pretraining", "initial", "begun from a pre-trained network", {"initial": given.pretrained})
         )
     if given.teachers:
-        settings = {"distillation.teachers": list(given.teachers)}
+        settings = {"distillation": {"teachers": list(given.teachers)}}
         title = f"distilled from {len(given.teachers)} teacher{'s' * (len(given.teachers) > 1)}"
         changes.append(Lever("distillation", "teachers", title, settings, "Hinton et al., 2015"))
     return tuple(changes)
@@ -238,6 +238,8 @@ def _shown(lever: Lever) -> str:
     def text(value: Any) -> Any:
         if lever.group not in _OF_RUNS:
             return value
-        return [Path(run).name for run in value] if isinstance(value, list) else Path(str(value)).name
+        if isinstance(value, dict):
+            return {"teachers": [Path(run).name for run in value["teachers"]]}
+        return Path(str(value)).name
 
     return ", ".join(f"`{name}={json.dumps(text(value))}`" for name, value in lever.settings.items())
