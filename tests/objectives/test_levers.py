@@ -93,12 +93,11 @@ def test_a_criterion_s_state_holds_nothing_that_follows_from_its_settings() -> N
 # ---------------------------------------------------------------- consistency
 
 
-def test_consistent_maps_cost_nothing_and_the_rest_is_the_mean_square(make_output: MakeOutput) -> None:
+def test_consistent_maps_cost_nothing_and_the_rest_is_the_sum_of_squares(make_output: MakeOutput) -> None:
     maps = torch.randn(4, 3, 5, 7)
     assert float(flip_consistency_loss(maps, maps.flip(-1))) == 0
     other = torch.randn(4, 3, 5, 7)
-    # As maps whose mean, not sum, over the 35 positions is the logit.
-    expected = (35 * (maps - other.flip(-1))).square().sum() / (4 * 3 * 5 * 7)
+    expected = (maps - other.flip(-1)).square().sum() / (4 * 3)
     torch.testing.assert_close(flip_consistency_loss(maps, other), expected)
     output = make_output(torch.randn(4, 3), class_maps=maps, mirrored_class_maps=other)
     loss = criterion(plain(flip_consistency=5.0))(output, TARGETS)

@@ -151,7 +151,7 @@ def test_without_the_lever_no_mirror_image_passes() -> None:
 
 def test_consistency_makes_a_sided_network_forget_its_sides() -> None:
     network = Located(sided=True)
-    optimiser = build_optimiser(Optimiser(lr=3e-4, momentum=0.0, weight_decay=0.0), network.parameters())
+    optimiser = build_optimiser(Optimiser(lr=5e-3, momentum=0.0, weight_decay=0.0), network.parameters())
     judge = DDAMFNObjective(attention_weight=0, flip_consistency=5.0).create_criterion(
         TrainingSplit(classes=("neutral", "happiness"), num_pictures=4)
     )

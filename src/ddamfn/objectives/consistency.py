@@ -8,10 +8,11 @@ from torch import Tensor
 
 
 def flip_consistency_loss(class_maps: Tensor, mirrored_class_maps: Tensor) -> Tensor:
-    """Mean squared difference of a picture's class maps and its mirror image's, these flipped back.
+    """Squared difference of a picture's class maps and its mirror image's, these flipped back: sum over positions.
 
-    The paper's maps have the logits as their mean over positions (global average pooling), ours as their sum. They are
-    made like the paper's here, so that the loss has its scale and its weight of 5 means the same.
+    Mean over pictures and classes. The paper takes the mean over positions as well, of maps whose mean is the logit and
+    which hence have the logits' size. Ours sum to the logits, and GDConv gives positions weights of either sign: it is
+    the sum of their squares that has the size of a squared logit, so that the paper's weight of 5 means about the same.
 
     Args:
         class_maps: (B, K, H, W) float, each position's part of the logits.
@@ -20,5 +21,4 @@ def flip_consistency_loss(class_maps: Tensor, mirrored_class_maps: Tensor) -> Te
     Returns:
         A scalar.
     """
-    positions = class_maps.shape[-2] * class_maps.shape[-1]
-    return (positions * (class_maps - mirrored_class_maps.flip(-1))).square().mean()
+    return (class_maps - mirrored_class_maps.flip(-1)).square().sum(dim=(2, 3)).mean()
