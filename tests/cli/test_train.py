@@ -299,3 +299,22 @@ def test_a_drawn_data_set_is_learned_in_a_minute(tmp_path: Path) -> None:
     last = json.loads((tmp_path / "ddamfn_quick-seed0" / "result.json").read_text())["last"]
     assert last["valid"]["n"] == 128
     assert last["valid"]["accuracy"] > 0.9
+
+
+def test_a_trunk_is_trained_without_labels_and_begins_a_run(
+    faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    light = 'model.options={"num_heads":2,"mixed_kernels":false,"coordinate_attention":false}'
+    settings = ["data.alignment.side_px=32", 'phases=[{"epochs":1,"side_px":32,"batch_size":8}]', light]
+    more = [part for setting in settings for part in ("--set", setting)]
+    common = ["--data", str(faces), "--runs", str(tmp_path), "--quiet", *more]
+    assert main(["train", "pretrain_rotation", *common, "--name", "turned"]) == 0
+    told = capsys.readouterr()
+    assert f"--set initial={tmp_path / 'turned'}" in told.out
+    assert re.search(r"epoch   1  32 px .* train 0\.\d{4}  \d+/s", told.err)
+    assert main(["train", "ddamfn_quick", *common, "--name", "begun", "--set", f"initial={tmp_path / 'turned'}"]) == 0
+    begun = json.loads((tmp_path / "begun" / "environment.json").read_text())["initial"]
+    assert begun["file"] == str(tmp_path / "turned" / "checkpoints" / "trunk.safetensors")
+    assert 0 < begun["taken"] < begun["tensors"]
+    assert main(["export", str(tmp_path / "turned"), "--name", "none"]) == 1
+    assert "trained a trunk by rotation" in capsys.readouterr().err

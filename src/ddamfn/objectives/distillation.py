@@ -96,6 +96,10 @@ class TaughtCriterion(Criterion):
                 total, parts["features"] = total + self.config.features * distance, distance.detach()
         return Loss(total, parts)
 
+    def right(self, output: ModelOutput, targets: Tensor) -> Tensor | None:
+        """Count by the labels, as the other criterion does."""
+        return self.inner.right(output, targets)
+
     def after_step(self, output: ModelOutput, targets: Tensor, context: Context) -> None:
         """Let the other criterion learn."""
         self.inner.after_step(output, targets, context)
