@@ -17,16 +17,16 @@ from ddamfn.serve.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How one request wants its pictures read; None leaves it to the recognizer.
+    """How one request wants its pictures read.
 
     Attributes:
         min_score: faces that the detector scores lower are left out, above 0 to 1.
         max_faces: only this many of each picture.
-        abstain: the share of answers that shall be right, above 0 to 1.
+        abstain: the share of answers that shall be right, above 0 to 1; None answers always.
     """
 
-    min_score: float | None = None
-    max_faces: int | None = None
+    min_score: float
+    max_faces: int
     abstain: float | None = None
 
 

@@ -149,6 +149,7 @@ class _Form:
         self._headers: dict[bytes, bytes] = {}
         self._name = self._value = b""
         self._content: list[bytes] | None = None
+        self._file_name = ""
 
     def callbacks(self) -> "MultipartCallbacks":
         return {
@@ -180,9 +181,10 @@ class _Form:
 
     def _on_headers(self) -> None:
         _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
-        if options.get(b"name") == FIELD.encode():
+        # A field without a file name is a text that somebody typed, whatever its name.
+        if options.get(b"name") == FIELD.encode() and b"filename" in options:
             self._content = []
-            self._file_name = clean_name(options.get(b"filename", b""))
+            self._file_name = clean_name(options[b"filename"])
 
     def _on_data(self, data: bytes, start: int, end: int) -> None:
         if self._content is not None:

@@ -1,13 +1,15 @@
 """The addresses of the server's interface, each no more than: receive, read, answer."""
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, Response
+from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
 from starlette.requests import ClientDisconnect
 
 from ddamfn.errors import PictureTooLarge, UnreadableImage, UsageError
@@ -52,7 +54,7 @@ def api_router(settings: Settings, card: Card, pipeline: Pipeline, metrics: Metr
     """
     router = APIRouter(responses=refusals(_GENERAL))
     bodies = BodyReader(settings)
-    models = _models(card, settings)
+    models, options_of = _models(card, settings), _options_for(card, settings)
 
     @router.post(
         "/v1/predict",
@@ -62,7 +64,7 @@ def api_router(settings: Settings, card: Card, pipeline: Pipeline, metrics: Metr
         openapi_extra=_body(_BINARY, raw=True),
     )
     async def predict(
-        request: Request, options: Annotated[Options, Depends(_options)], attention: _Attention = False
+        request: Request, options: Annotated[Options, Depends(options_of)], attention: _Attention = False
     ) -> Response:
         """Finds the faces in a picture and reads their expressions. The answer is that of `ddamfn predict`."""
         pipeline.check_ready()
@@ -81,14 +83,13 @@ def api_router(settings: Settings, card: Card, pipeline: Pipeline, metrics: Metr
         openapi_extra=_body({"type": "array", "items": _BINARY, "minItems": 1}, raw=False),
     )
     async def predict_batch(
-        request: Request, options: Annotated[Options, Depends(_options)], attention: _Attention = False
+        request: Request, options: Annotated[Options, Depends(options_of)], attention: _Attention = False
     ) -> Response:
         """Reads each part named `file`. Answers come in order; a file that cannot be read has an `error`."""
         pipeline.check_ready()
         async with bodies.uploads(request, raw=False) as uploads:
             with pipeline.admit(len(uploads)):
-                work = asyncio.gather(*(_read_or_say_why(pipeline, upload, options) for upload in uploads))
-                results = await _unless_gone(request, work)
+                results = await _unless_gone(request, _read_all(pipeline, uploads, options))
         return JSONResponse([result.to_dict(attention=attention) for result in results])
 
     @router.get("/v1/models", summary="The weights that answer, and the limits", response_model=ModelsBody)
@@ -121,15 +122,24 @@ def api_router(settings: Settings, card: Card, pipeline: Pipeline, metrics: Metr
     return router
 
 
-def _options(
-    min_score: Annotated[float | None, Query(gt=0, le=1, description="leave out faces detected with less")] = None,
-    max_faces: Annotated[int | None, Query(ge=1, description="only the surest faces of a picture")] = None,
-    abstain: Annotated[
-        float | None,
-        Query(gt=0, le=1, description='answer "uncertain" where fewer than this share of the answers would be right'),
-    ] = None,
-) -> Options:
-    return Options(min_score, max_faces, abstain)
+def _options_for(card: Card, settings: Settings) -> Callable[..., Options]:
+    """Return what reads a request's options; its description names the highest precision that the weights can keep."""
+    # Only described: asked for more, the recognizer says best what is wrong.
+    kept = {} if card.calibration is None else {"maximum": max(card.calibration["precision_low"])}
+    count = Annotated[int, Query(ge=1, le=settings.max_faces, description="only this many of each picture, the surest")]
+    precision = Annotated[float, Field(gt=0, le=1, json_schema_extra=kept)]
+
+    def options(
+        min_score: Annotated[float, Query(gt=0, le=1, description="leave out faces detected with less")] = 0.5,
+        max_faces: count = settings.max_faces,
+        abstain: Annotated[
+            precision | SkipJsonSchema[None],
+            Query(description='answer "uncertain" where fewer than this share of the answers would be right'),
+        ] = None,
+    ) -> Options:
+        return Options(min_score, max_faces, abstain)
+
+    return options
 
 
 async def _read(pipeline: Pipeline, upload: Upload, options: Options) -> ImageResult:
@@ -152,11 +162,15 @@ async def _read_or_say_why(pipeline: Pipeline, upload: Upload, options: Options)
         return ImageResult(upload.name, None, None, error=problem.detail)
 
 
+async def _read_all(pipeline: Pipeline, uploads: Sequence[Upload], options: Options) -> list[ImageResult]:
+    return await asyncio.gather(*(_read_or_say_why(pipeline, upload, options) for upload in uploads))
+
+
 def _without_name(error: Exception) -> str:
     return str(error).removeprefix("<bytes>: ")
 
 
-async def _unless_gone(request: Request, work: Awaitable[_T]) -> _T:
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, _T]) -> _T:
     """Wait for work, but drop it as soon as nobody waits for the answer any more.
 
     Raises:
@@ -167,7 +181,7 @@ async def _unless_gone(request: Request, work: Awaitable[_T]) -> _T:
         while (await request.receive())["type"] != "http.disconnect":
             pass
 
-    done, watching = asyncio.ensure_future(work), asyncio.ensure_future(gone())
+    done, watching = asyncio.create_task(work), asyncio.create_task(gone())
     try:
         await asyncio.wait((done, watching), return_when=asyncio.FIRST_COMPLETED)
         if done.done():
@@ -181,7 +195,7 @@ async def _unless_gone(request: Request, work: Awaitable[_T]) -> _T:
 def _models(card: Card, settings: Settings) -> dict[str, Any]:
     alignment = card.alignment
     points = Alignment(alignment["template"], alignment["margin"], alignment["side_px"]).points()
-    told = ("dataset", "split", "rule", "n", "correct", "accuracy", "ci95", "macro_f1")
+    told = ("dataset", "split", "rule", "n", "correct", "accuracy", "ci95", "macro_f1", "per_class_recall")
     model = {
         "name": card.name,
         "labels": card.labels,
@@ -189,6 +203,7 @@ def _models(card: Card, settings: Settings) -> dict[str, Any]:
         "input_side_px": card.input_side_px,
         "alignment": {**alignment, "points": points.round(3).tolist()},
         "can_abstain": card.calibration is not None,
+        "highest_precision": None if card.calibration is None else max(card.calibration["precision_low"]),
         "scores": [{key: score[key] for key in told if key in score} for score in card.scores],
         "licence": card.licence,
         "rights": card.rights,
@@ -198,6 +213,7 @@ def _models(card: Card, settings: Settings) -> dict[str, Any]:
         "max_upload_bytes": settings.max_upload_bytes,
         "max_pixels": settings.max_pixels,
         "max_pictures": settings.queue,
+        "max_faces": settings.max_faces,
     }
     return {"models": [model], "limits": limits}
 

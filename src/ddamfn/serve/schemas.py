@@ -21,6 +21,7 @@ BATCH_EXAMPLE: list[dict[str, Any]] = [
 """A batch's answer."""
 
 _Pair = tuple[float, float]
+_Row = tuple[float, float, float]
 _Share = Field(ge=0, le=1)
 
 
@@ -37,6 +38,9 @@ class FaceBody(BaseModel):
     probabilities: dict[str, float] = Field(description="every expression's probability")
     attention: list[list[list[float]]] | None = Field(
         default=None, description="one 7 x 7 map a head, 0 to 1, on the aligned face; only if asked for"
+    )
+    matrix: tuple[_Row, _Row] | None = Field(
+        default=None, description="takes (x, y, 1) of the picture to the aligned face; only if attention is asked for"
     )
 
 
@@ -61,7 +65,12 @@ class ModelBody(BaseModel):
         description="how faces are laid into crops; `points` are the template's five (x, y) in the crop, for each pose"
     )
     can_abstain: bool
-    scores: list[dict[str, Any]] = Field(description="accuracy on test splits: data set, split, rule, n, interval")
+    highest_precision: float | None = Field(
+        description="the highest share of right answers that abstaining can keep; null if the card has no curve for it"
+    )
+    scores: list[dict[str, Any]] = Field(
+        description="accuracy on test splits: data set, split, rule, n, interval, recalls"
+    )
     licence: str
     rights: str
     sha256: str
@@ -73,6 +82,7 @@ class LimitsBody(BaseModel):
     max_upload_bytes: int
     max_pixels: int
     max_pictures: int
+    max_faces: int
 
 
 class ModelsBody(BaseModel):

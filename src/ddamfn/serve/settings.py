@@ -19,6 +19,8 @@ class Settings:
         workers: threads that decode pictures and find faces; one a core by default.
         max_upload_bytes: of a request's body; more is refused.
         max_pixels: of one picture; more is refused before its pixels are decoded.
+        max_faces: of one picture. Asked for faces of any score, noise has thousands of them, which one request must not
+            keep the server busy with.
         queue: pictures that may be inside at once, waiting or being read; more are refused until some are done. A batch
             request may hold this many.
         batch: faces that are classified together, about.
@@ -39,6 +41,7 @@ class Settings:
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     max_upload_bytes: int = 20 * 2**20
     max_pixels: int = 64_000_000
+    max_faces: int = 128
     queue: int = 64
     batch: int = 16
     batch_wait_s: float = 0.005
@@ -50,7 +53,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Refuse what no server can work with."""
-        for name in ("workers", "max_upload_bytes", "max_pixels", "queue", "batch", "buffered_bytes"):
+        for name in ("workers", "max_upload_bytes", "max_pixels", "max_faces", "queue", "batch", "buffered_bytes"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.batch_wait_s < 0 or self.body_idle_s <= 0 or self.body_total_s <= 0:
