@@ -7,7 +7,19 @@ import pytest
 from ddamfn.errors import ConfigError
 from ddamfn.faces import Alignment
 from ddamfn.objectives import OBJECTIVES, DDAMFNObjective, SCNObjective
-from ddamfn.train import RECIPES, Augment, Data, Optimiser, Phase, Run, Schedule, is_pretext, override, recipe, run_from_dict
+from ddamfn.train import (
+    RECIPES,
+    Augment,
+    Data,
+    Optimiser,
+    Phase,
+    Run,
+    Schedule,
+    is_pretext,
+    override,
+    recipe,
+    run_from_dict,
+)
 from ddamfn.train.config import MAX_SEED, to_dict
 
 
