@@ -31,6 +31,7 @@ def larger(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_every_method_trains_and_is_scored(larger: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [
         "study", "comparison", "--methods", *METHODS, *ESTIMATORS, "--data", str(larger), "--seeds", "1",
@@ -63,6 +64,8 @@ def test_the_other_column_is_filled_by_the_other_run(arguments: Arguments, tmp_p
     assert "Comparison, each as published" in text
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_queue_keeps_its_budget_and_goes_on(
     arguments: Arguments, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
