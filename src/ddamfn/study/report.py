@@ -101,7 +101,7 @@ def write_report(
 
 def _heading(study: Study, progress: Progress, circumstances: Circumstances) -> list[str]:
     run = study.jobs[0].run
-    phases = ", ".join(f"{phase.epochs} epochs at {phase.side_px} px" for phase in run.phases)
+    phases = ", ".join(f"{phase.epochs} epoch{'s' * (phase.epochs > 1)} at {phase.side_px} px" for phase in run.phases)
     facts = [
         f"- {circumstances.date}, commit `{circumstances.commit}`, `{circumstances.command}`",
         f"- Data: {circumstances.data}",
