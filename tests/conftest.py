@@ -3,6 +3,8 @@
 import os
 import random
 import sys
+from collections.abc import Callable, Iterable, Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -126,3 +128,63 @@ def calibrated_weights(stand_in_weights: Path, tmp_path_factory: pytest.TempPath
         replace(read_card(stand_in_weights.with_suffix(".json")), calibration=curve), network.with_suffix(".json")
     )
     return network
+
+
+@pytest.fixture(scope="session")
+def head() -> np.ndarray:
+    """Return the head of the bundled portrait, uint8 (96, 96, 3) RGB."""
+    import io
+    from importlib.resources import files
+
+    from PIL import Image
+
+    content = files("ddamfn").joinpath("demo", "astronaut.jpg").read_bytes()
+    with Image.open(io.BytesIO(content)) as picture:
+        return np.asarray(picture.convert("RGB").crop((90, 0, 370, 280)).resize((96, 96)))
+
+
+@pytest.fixture(scope="session")
+def write_video() -> Callable[..., Path]:
+    """Return what writes RGB frames into a video file; without PyAV the test is skipped."""
+    av = pytest.importorskip("av", reason="needs PyAV")
+
+    def write(
+        path: Path,
+        frames: Iterable[np.ndarray],
+        *,
+        rate: int = 10,
+        times_s: Sequence[float] | None = None,
+        codec: str = "libx264",
+        rotation: int = 0,
+        mirrored: bool = False,
+        aspect: Fraction | None = None,
+        sound_s: float = 0.0,
+        options: dict[str, str] | None = None,
+        kind: str | None = None,
+    ) -> Path:
+        ticks = 1000 if times_s else rate
+        with av.open(str(path), "w", format=kind, options=options or {}) as container:
+            stream = container.add_stream(codec, rate=rate)
+            stream.pix_fmt, stream.gop_size = "yuv420p", 5
+            stream.codec_context.time_base = Fraction(1, ticks)
+            sound = container.add_stream("aac", rate=8000, layout="mono") if sound_s else None
+            for index, pixels in enumerate(frames):
+                if not index:
+                    stream.height, stream.width = pixels.shape[:2]
+                    if rotation or mirrored:
+                        stream.set_display_rotation(rotation, hflip=mirrored)
+                    if aspect:
+                        stream.codec_context.sample_aspect_ratio = aspect
+                frame = av.VideoFrame.from_ndarray(pixels)
+                frame.pts = round(times_s[index] * ticks) if times_s else index
+                frame.time_base = Fraction(1, ticks)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+            if sound is not None:
+                silence = av.AudioFrame.from_ndarray(np.zeros((1, int(8000 * sound_s)), np.float32), "fltp", "mono")
+                silence.rate, silence.pts, silence.time_base = 8000, 0, Fraction(1, 8000)
+                container.mux(sound.encode(silence))
+                container.mux(sound.encode(None))
+        return path
+
+    return write

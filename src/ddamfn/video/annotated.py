@@ -26,9 +26,9 @@ ANNOTATED_SUFFIXES = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matr
 # H.264 first, since every browser and player shows it; MPEG-4 part 2 is in every build of FFmpeg.
 _ENCODERS = ("libx264", "libopenh264", "h264_videotoolbox", "h264_mf", "mpeg4")
 # About what a viewer calls lossless at a fraction of the time that slower settings take.
-_OPTIONS = {"libx264": {"preset": "veryfast", "crf": "20"}, "mpeg4": {"qscale": "4"}}
-# Ticks of a second: common to 24, 25, 30 and 60 frames a second, and fine enough for cameras.
-_TICKS = 90_000
+_OPTIONS = {"libx264": {"preset": "veryfast", "crf": "20"}, "mpeg4": {"qmin": "2", "qmax": "5"}}
+# Ticks of a second: whole numbers of them make 24, 25, 29.97, 30 and 60 frames a second, and MPEG-4 takes no more.
+_TICKS = 60_000
 _BT709 = 1
 _LIMITED_RANGE = 1
 
@@ -72,6 +72,11 @@ class AnnotatedVideo:
         except (OSError, self._av.FFmpegError) as error:
             raise self._cannot(error) from error
 
+    @property
+    def is_h264(self) -> bool:
+        """Whether every browser and player will show the file."""
+        return self.encoder != "mpeg4"
+
     def write(self, frame: FrameResult) -> None:
         """Draw and encode one frame; the first one sets the size.
 
@@ -105,6 +110,7 @@ class AnnotatedVideo:
             self._container.close()
             self._partial.replace(self._path)
         except (OSError, self._av.FFmpegError) as error:
+            self._partial.unlink(missing_ok=True)
             raise self._cannot(error) from error
 
     def __enter__(self) -> Self:

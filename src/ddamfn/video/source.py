@@ -25,6 +25,8 @@ _FALLBACK_RATE = 25.0
 # A file that ends this much before its declared end is broken. Containers round, and the last frame's length is often
 # unknown, so less says nothing.
 _LEAST_LOSS_S = 0.5
+# Matroska counts milliseconds: a frame this much before a wanted time is the one that was meant.
+_TICK_S = 0.0005
 _LEAST_LOSS_FRAMES = 3
 
 
@@ -105,16 +107,15 @@ class VideoSource:
     def frames(self) -> Iterator[RawFrame]:
         """Decode and yield the frames; the last of them is followed by the look for damage."""
         index = 0
-        cut = False
         for time_s, frame in self._from_start():
-            if self._end_s is not None and time_s >= self._end_s:
-                cut = True
-                break
+            if self._end_s is not None and time_s >= self._end_s - _TICK_S:
+                if not index:
+                    raise UsageError(f"no frame of {self._name} lies from {self._start_s:g} s to {self._end_s:g} s")
+                return
             if index % self._every == 0:
                 yield RawFrame(index, time_s, frame)
             index += 1
-        if not cut:
-            self._look_for_damage(index)
+        self._look_for_damage(index)
 
     def close(self) -> None:
         """Close the file."""
@@ -191,14 +192,17 @@ class VideoSource:
         if self._start_s and self._seek():
             frames = self._timed()
             first = next(frames, None)
-            if first is not None and first[0] <= self._start_s:
-                yield from (entry for entry in frames if entry[0] >= self._start_s)
+            if first is not None and first[0] < self._start_s - _TICK_S:
+                yield from (entry for entry in frames if self._after_start(entry[0]))
                 return
             # No key frame before the start, or the file led elsewhere: the long way is the sure one.
             self._container.close()
             self._open()
             self._decoded_to_s, self._failures = None, 0
-        yield from (entry for entry in self._timed() if entry[0] >= self._start_s)
+        yield from (entry for entry in self._timed() if self._after_start(entry[0]))
+
+    def _after_start(self, time_s: float) -> bool:
+        return time_s >= self._start_s - _TICK_S
 
     def _seek(self) -> bool:
         # Without times in the stream, frames after a jump could not be placed.

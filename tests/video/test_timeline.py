@@ -1,0 +1,98 @@
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ddamfn.drawing import clock
+from ddamfn.drawing.palette import FAINT, expression_colour
+from ddamfn.results import Face, ImageResult
+from ddamfn.video import FrameResult, Timeline
+
+FaceAt = Callable[..., Face]
+_CLASSES = ("neutral", "happiness")
+
+
+def frame(time_s: float, faces: list[Face], tracks: tuple[int | None, ...]) -> FrameResult:
+    return FrameResult(ImageResult("clip.mp4", 640, 480, faces, classes=_CLASSES), 0, time_s, tracks)
+
+
+def share_of(picture: np.ndarray, name: str) -> np.ndarray:
+    """Return for each column how many pixels of an expression's colour it has, left of the plots excluded."""
+    return (picture == expression_colour(name)).all(axis=2)[150:].sum(axis=0)
+
+
+def test_areas_follow_the_probabilities_and_gaps_stay_empty(face_at: FaceAt) -> None:
+    timeline = Timeline(_CLASSES)
+    for step in range(100):
+        time_s = step / 10
+        if not 4 <= time_s < 6:
+            happy = 0.25 if time_s < 4 else 0.75
+            face = face_at(100, 100, probabilities={"neutral": 1 - happy, "happiness": happy})
+            timeline.add(frame(time_s, [face], (1,)))
+        else:
+            timeline.add(frame(time_s, [], ()))
+    picture = np.asarray(timeline.draw())
+    happy, neutral = share_of(picture, "happiness"), share_of(picture, "neutral")
+    plotted = np.flatnonzero(happy + neutral)
+    left, right = plotted[0], plotted[-1]
+    at = {time_s: left + round((right - left) * time_s / 9.9) for time_s in (2, 5, 8)}
+    assert happy[at[2]] == pytest.approx(33, abs=1)
+    assert neutral[at[2]] == pytest.approx(99, abs=1)
+    assert happy[at[8]] == pytest.approx(99, abs=1)
+    assert happy[at[5]] == neutral[at[5]] == 0
+    assert (picture[:, at[5]] == FAINT).all(axis=1).sum() == pytest.approx(132, abs=2)
+
+
+def test_an_hour_takes_the_memory_and_time_of_a_minute(face_at: FaceAt) -> None:
+    timeline = Timeline(_CLASSES)
+    face = face_at(100, 100)
+    start = time.process_time()
+    for step in range(20_000):
+        timeline.add(frame(step * 0.18, [face], (1 + step // 10,)))
+    assert time.process_time() - start < 10
+    held = sum(series.sums.nbytes + series.counts.nbytes for series in timeline._tracks.values())
+    assert held < 4_000_000
+    picture = timeline.draw()
+    # Eight tracks and the note about the others, not two thousand.
+    assert picture.height < 2500
+
+
+def test_the_longest_tracks_are_drawn(face_at: FaceAt) -> None:
+    timeline = Timeline(_CLASSES)
+    glad = face_at(100, 100, probabilities={"neutral": 0.0, "happiness": 1.0})
+    for step in range(300):
+        faces, tracks = [face_at(100, 100)], (2 + step // 10,)
+        if 50 <= step < 150:
+            faces, tracks = [*faces, glad], (*tracks, 1)
+        timeline.add(frame(step / 10, faces, tracks))
+    assert share_of(np.asarray(timeline.draw()), "happiness").max() >= 130
+
+
+def test_without_a_face_there_is_a_picture_too() -> None:
+    timeline = Timeline(_CLASSES)
+    assert timeline.draw().width == 1600
+    timeline.add(frame(0.0, [], ()))
+    assert timeline.draw().width == 1600
+
+
+def test_the_best_seen_crop_stands_beside_its_track(face_at: FaceAt) -> None:
+    timeline = Timeline(_CLASSES)
+    for score, colour in ((0.7, 10), (0.9, 200), (0.8, 90)):
+        aligned = np.full((112, 112, 3), (colour, 0, 0), np.uint8)
+        timeline.add(frame(score, [replace(face_at(100, 100), score=score, aligned=aligned)], (1,)))
+    picture = np.asarray(timeline.draw())
+    assert (picture == (200, 0, 0)).all(axis=2).sum() > 10_000
+
+
+def test_faces_without_tracks_are_refused(face_at: FaceAt) -> None:
+    with pytest.raises(ValueError, match="track=True"):
+        Timeline(_CLASSES).add(frame(0.0, [face_at(100, 100)], (None,)))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "step", "text"), [(0, 1, "0:00"), (59.6, 1, "1:00"), (3725, 60, "1:02:05"), (7.25, 0.2, "0:07.2")]
+)
+def test_times_are_written_as_players_do(seconds: float, step: float, text: str) -> None:
+    assert clock(seconds, step) == text
