@@ -93,8 +93,8 @@ def test_the_whole_way_goes_by_keyboard(page: Any, files: Files, recognizer: Rec
                 return
         raise AssertionError(f"Tab does not lead to {selector}")
 
-    tab_to("#choose")
     with page.expect_file_chooser() as chooser:
+        tab_to("#choose")
         page.keyboard.press("Enter")
     chooser.value.set_files([files["two, faces"], files["none"]])
     expect(page.locator("#progress")).to_have_text("2 of 2 read", timeout=20_000)

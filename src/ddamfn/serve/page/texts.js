@@ -4,7 +4,7 @@ const ENGLISH = {
   other: "中文",
   otherLabel: "中文：切换到中文",
   tagline: "Faces in photographs and the expressions they show",
-  intakeTitle: "Drop pictures here",
+  intakeTitle: "Drop or choose pictures",
   intakeHint: "Choose several at once, use the camera, or paste with Ctrl+V (⌘V).",
   choose: "Choose pictures",
   chooseMore: "Add pictures",
@@ -132,7 +132,7 @@ const CHINESE = {
   other: "English",
   otherLabel: "English: switch to English",
   tagline: "找出照片中的人脸及其呈现的表情",
-  intakeTitle: "将图片拖到这里",
+  intakeTitle: "拖入或选择图片",
   intakeHint: "可一次选择多张图片，也可使用摄像头，或用 Ctrl+V（⌘V）粘贴。",
   choose: "选择图片",
   chooseMore: "添加图片",
@@ -173,13 +173,13 @@ const CHINESE = {
 
   attentionTitle: "网络关注的位置",
   none: "人脸",
-  head: (n) => `注意力头 ${n}`,
+  head: (n) => `头 ${n}`,
   both: (n) => (n === 2 ? "两者" : "全部"),
   opacity: "图片上的不透明度",
   attentionNote: (ranges) =>
     `每张图的颜色从其最小值（暗）到最大值（亮）：${ranges}。“两者”为逐点取较大值。`,
   attentionEven: "这些图几乎是均匀的：难以据此判断网络关注何处。",
-  range: (head, low, high) => `${head} ${low} 至 ${high}`,
+  range: (head, low, high) => `${head}：${low} 至 ${high}`,
 
   precision: "仅在正确率达到此比例时回答",
   precisionOff: "总是回答",
@@ -275,8 +275,8 @@ export function expressionName(name) {
 export function percent(value, digits = 1) {
   const told = (p) => new Intl.NumberFormat(TAGS[current], { style: "percent", maximumFractionDigits: digits }).format(p);
   const step = 10 ** -(digits + 2);
-  if (value > 0 && value < step) return text("atMost", told(step));
-  if (value < 1 && value > 1 - step) return text("atLeast", told(1 - step));
+  if (value > 0 && value < step / 2) return text("atMost", told(step));
+  if (value < 1 && value >= 1 - step / 2) return text("atLeast", told(1 - step));
   return told(value);
 }
 
