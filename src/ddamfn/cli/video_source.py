@@ -20,7 +20,9 @@ def find_video(args: argparse.Namespace) -> str | int | None:
     """
     sources: list[str] = [match for source in args.sources for match in _expand(source)]
     videos = [source for source in sources if _is_video(source)]
-    option = next((f"--{name}" for name in _OPTIONS if getattr(args, name) not in (None, False)), None)
+    # By identity: `--smooth 0` is an option that was given.
+    given = (name for name in _OPTIONS if getattr(args, name) is not None and getattr(args, name) is not False)
+    option = next((f"--{name}" for name in given), None)
     if videos and len(sources) > 1:
         raise UsageError(f"a video is read by itself: name {videos[0]!r} alone, with one call for each video")
     if videos:

@@ -1,0 +1,290 @@
+"""Frames a second on a 720p clip with one face, the time of each stage, and the peak of memory on files of any length.
+
+    python benchmarks/video.py [--weights NAME_OR_PATH] [--rounds 3] [--frames 300] [--minutes 1 10 60]
+
+The files are made here: the bundled portrait wanders over a drawn background; long ones repeat ten seconds without
+encoding again. Each run is a process of its own. Writes docs/benchmarks/<date>-<commit>-video.md.
+"""
+
+import argparse
+import io
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from machine import ROOT, cores, heading, load, write_result
+from PIL import Image
+
+RATE = 25
+LONG_LOOP_S = 10
+STAGE_FRAMES = 40
+
+
+def main() -> None:
+    """Make the files, measure, and write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--weights", help="bundled weights or an .onnx file")
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each line (default: 3)")
+    parser.add_argument("--frames", type=int, default=300, help="of the 720p clip (default: 300)")
+    parser.add_argument("--minutes", type=float, nargs="+", default=[1, 10, 60], help="lengths for the peak of memory")
+    parser.add_argument("--every", type=int, default=10, help="frames read of the long files (default: each tenth)")
+    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "benchmarks")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child is not None:
+        print(json.dumps(child(**json.loads(args.child))))
+        return
+    before = load()
+    with tempfile.TemporaryDirectory() as folder:
+        clip = write_clip(Path(folder) / "clip.mp4", 1280, 720, args.frames)
+        stages = run_child(what="stages", path=str(clip), weights=args.weights)
+        lines = report_speed(args, stages, speeds(args, clip), before)
+        lines += report_memory(args, Path(folder))
+    print("\n".join(lines))
+    print(f"\nwritten to {write_result(lines, args.output, 'video')}", file=sys.stderr)
+
+
+# ---------------------------------------------------------------- files
+
+
+def frames(width: int, height: int, count: int) -> Iterator[np.ndarray]:
+    """The portrait, half as high as the frame or more, on its way over a drawn background."""
+    content = resources.files("ddamfn").joinpath("demo", "astronaut.jpg").read_bytes()
+    side = height * 7 // 10
+    portrait = np.asarray(Image.open(io.BytesIO(content)).convert("RGB").resize((side, side)))
+    y, x = np.mgrid[:height, :width]
+    ground = np.stack([90 + x * 60 // width, 110 + y * 40 // height, np.full_like(x, 130)], axis=-1).astype(np.uint8)
+    for number in range(count):
+        pixels = ground.copy()
+        left = round((width - side) * (0.5 + 0.5 * np.sin(number / 40)))
+        top = round((height - side) * (0.5 + 0.5 * np.cos(number / 25)))
+        pixels[top : top + side, left : left + side] = portrait
+        yield pixels
+
+
+def write_clip(path: Path, width: int, height: int, count: int) -> Path:
+    """Encode frames as H.264."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=RATE, options={"preset": "veryfast"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for pixels in frames(width, height, count):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels)))
+        container.mux(stream.encode(None))
+    return path
+
+
+def repeat(clip: Path, path: Path, seconds: float) -> Path:
+    """Repeat a clip's packets up to a length."""
+    with av.open(str(path), "w") as new:
+        with av.open(str(clip)) as old:
+            stream = new.add_stream_from_template(old.streams.video[0])
+        for loop in range(max(1, round(seconds / LONG_LOOP_S))):
+            with av.open(str(clip)) as old:
+                source = old.streams.video[0]
+                shift = round(Fraction(loop * LONG_LOOP_S) / source.time_base)
+                for packet in old.demux(source):
+                    if packet.dts is not None:
+                        packet.pts, packet.dts, packet.stream = packet.pts + shift, packet.dts + shift, stream
+                        new.mux(packet)
+    return path
+
+
+# ---------------------------------------------------------------- one process each
+
+
+def run_child(**work: Any) -> dict[str, Any]:
+    """Do one piece of work in a new process, and add the process's peak of memory in MB."""
+    process = subprocess.Popen([sys.executable, __file__, "--child", json.dumps(work)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    answer = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{work} failed")
+    measured: dict[str, Any] = json.loads(answer)
+    return measured | {"peak_mb": usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)}
+
+
+def child(what: str, **work: Any) -> dict[str, Any]:
+    """Carry out one piece of work."""
+    jobs: dict[str, Callable[..., dict[str, Any]]] = {"stages": stage_times, "speed": speed, "predict": predict}
+    return jobs[what](**work)
+
+
+def stage_times(path: str, weights: str | None) -> dict[str, Any]:
+    """Time of each stage in ms a frame, alone and on one thread: of the processor, and on the clock."""
+    from ddamfn.recognizer import Recognizer
+    from ddamfn.results import ImageResult
+    from ddamfn.video import AnnotatedVideo, FrameResult
+    from ddamfn.video.upright import upright_rgb
+
+    recognizer = Recognizer(weights, threads=1)
+    with av.open(path) as container:
+        container.streams.video[0].thread_count = 1
+        decoded = container.decode(video=0)
+        next(decoded)
+        raw: list[Any] = []
+        times = {"decode": timed(lambda: raw.extend(next(decoded) for _ in range(STAGE_FRAMES)))}
+    pictures: list[np.ndarray] = []
+    times["to upright RGB"] = timed(lambda: pictures.extend(upright_rgb(frame) for frame in raw))
+    recognizer.find_faces(pictures[0])
+    found: list[Any] = []
+    times["find and align faces"] = timed(
+        lambda: found.extend(recognizer.find_faces(picture, keep_image=True) for picture in pictures)
+    )
+    results: list[ImageResult] = []
+    times["classify, in eights"] = timed(
+        lambda: [results.extend(recognizer.classify(found[start : start + 8])) for start in range(0, len(found), 8)]
+    )
+    numbered = [FrameResult(result, index, index / RATE, (1,)) for index, result in enumerate(results)]
+    with tempfile.TemporaryDirectory() as folder, AnnotatedVideo(Path(folder) / "a.mp4", RATE) as video:
+        video.write(numbered[0])
+        times["draw and encode (--annotate)"] = timed(lambda: [video.write(frame) for frame in numbered[1:]])
+    return {"times": times, "faces": sum(len(result.faces) for result in results) / len(results)}
+
+
+def timed(work: Callable[[], object]) -> tuple[float, float]:
+    """Processor and clock time in ms a frame."""
+    clock, processor = time.perf_counter(), time.process_time()
+    work()
+    spent = time.process_time() - processor, time.perf_counter() - clock
+    return 1e3 * spent[0] / STAGE_FRAMES, 1e3 * spent[1] / STAGE_FRAMES
+
+
+def speed(path: str, weights: str | None, cores: int, annotate: bool) -> dict[str, Any]:
+    """Frames a second of `read_video` on so many cores, and the processor's time a frame."""
+    from ddamfn.recognizer import Recognizer
+    from ddamfn.video import AnnotatedVideo, read_video
+
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+    recognizer = Recognizer(weights, threads=1)
+    # The first run of a network makes its plans.
+    recognizer.predict(np.zeros((720, 1280, 3), np.uint8))
+    count = faces = 0
+    with tempfile.TemporaryDirectory() as folder:
+        clock, processor = time.perf_counter(), time.process_time()
+        video = AnnotatedVideo(Path(folder) / "a.mp4", RATE) if annotate else None
+        for frame in read_video(path, recognizer, workers=cores, keep_images=annotate):
+            count, faces = count + 1, faces + len(frame.faces)
+            if video is not None:
+                video.write(frame)
+        if video is not None:
+            video.close()
+        spent, used = time.perf_counter() - clock, time.process_time() - processor
+    return {"rate": count / spent, "processor_ms": 1e3 * used / count, "frames": count, "faces": faces}
+
+
+def predict(path: str, weights: str | None, every: int) -> dict[str, Any]:
+    """Run the command with everything that it can write."""
+    from ddamfn.cli import main as command
+
+    with tempfile.TemporaryDirectory() as folder:
+        results = Path(folder) / "faces.jsonl"
+        options = ["--every", str(every), "--output", str(results), "--timeline", f"{folder}/line.png"]
+        options += ["--annotate", f"{folder}/a.mp4", "--quiet", *(["--weights", weights] if weights else [])]
+        start = time.perf_counter()
+        status = command(["predict", path, *options])
+        spent = time.perf_counter() - start
+        with results.open(encoding="utf-8") as lines:
+            tracks = [face["track"] for line in lines for face in json.loads(line)["faces"]]
+    return {"status": status, "seconds": spent, "faces": len(tracks), "tracks": len(set(tracks))}
+
+
+# ---------------------------------------------------------------- tables
+
+
+def speeds(args: argparse.Namespace, clip: Path) -> dict[tuple[int, bool], list[dict[str, Any]]]:
+    """All rounds of every line, in turns, so that a busy minute does not fall on one line alone."""
+    lines = [(number, annotate) for number in range(1, cores() + 1) for annotate in (False, True)]
+    measured: dict[tuple[int, bool], list[dict[str, Any]]] = {line: [] for line in lines}
+    for number in range(args.rounds):
+        for line in lines:
+            one = run_child(what="speed", path=str(clip), weights=args.weights, cores=line[0], annotate=line[1])
+            measured[line].append(one | {"load": load()})
+            print(f"round {number + 1} of {args.rounds}, {line[0]} cores: {one['rate']:.1f} frames/s", file=sys.stderr)
+    return measured
+
+
+def report_speed(
+    args: argparse.Namespace,
+    stages: dict[str, Any],
+    measured: dict[tuple[int, bool], list[dict[str, Any]]],
+    before: float,
+) -> list[str]:
+    """Heading, stages and frames a second as Markdown."""
+    from ddamfn.weights import find_weights
+
+    command = " ".join(["python benchmarks/video.py", *sys.argv[1:]])
+    lines = heading("Reading a video", command, before, "ddamfn", "av", "onnxruntime", "numpy", "pillow")
+    lines += [
+        f"- weights: {find_weights(args.weights)[1].name}",
+        f"- clip: {args.frames} frames of 1280 x 720, H.264, {stages['faces']:.2f} faces a frame, every frame read",
+        "",
+        f"Each stage alone on one thread, over {STAGE_FRAMES} frames. The processor's time does not count what other "
+        "processes took.",
+        "",
+        "| stage | processor, ms a frame | clock, ms a frame |",
+        "|---|---|---|",
+    ]
+    lines += [f"| {name} | {used:.2f} | {spent:.2f} |" for name, (used, spent) in stages["times"].items()]
+    lines += [
+        "",
+        f"`read_video` with tracks and smoothing, {args.rounds} runs a line, each in a process of its own that is held to "
+        "the cores. Load counts the processes that wanted a core meanwhile, this one included: where it exceeds the "
+        "machine's cores, frames/s are those of a busy machine. The last column is computed: what the processor's time "
+        "allows on idle cores.",
+        "",
+        "| cores | annotated video | frames/s | deviation | best | load | processor, ms a frame | cores / processor time |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for (number, annotate), runs in measured.items():
+        rates = [run["rate"] for run in runs]
+        used = statistics.mean(run["processor_ms"] for run in runs)
+        deviation = statistics.stdev(rates) if len(rates) > 1 else 0.0
+        lines.append(
+            f"| {number} | {'written' if annotate else 'no'} | {statistics.mean(rates):.1f} | {deviation:.1f} "
+            f"| {max(rates):.1f} | {statistics.mean(run['load'] for run in runs):.1f} | {used:.1f} "
+            f"| {1e3 * number / used:.1f} frames/s |"
+        )
+    return lines
+
+
+def report_memory(args: argparse.Namespace, folder: Path) -> list[str]:
+    """Peaks of memory as Markdown."""
+    loop = write_clip(folder / "loop.mp4", 640, 360, RATE * LONG_LOOP_S)
+    lines = [
+        "",
+        f"`ddamfn predict --every {args.every} --output faces.jsonl --annotate a.mp4 --timeline line.png` on files of "
+        f"640 x 360 at {RATE} frames/s that repeat {LONG_LOOP_S} s:",
+        "",
+        "| length | frames decoded | faces | tracks | seconds | peak memory |",
+        "|---|---|---|---|---|---|",
+    ]
+    for minutes in args.minutes:
+        path = repeat(loop, folder / "long.mp4", 60 * minutes)
+        run = run_child(what="predict", path=str(path), weights=args.weights, every=args.every)
+        if run["status"]:
+            raise SystemExit(f"the run over {minutes:g} minutes ended with status {run['status']}")
+        decoded = max(1, round(60 * minutes / LONG_LOOP_S)) * LONG_LOOP_S * RATE
+        lines.append(
+            f"| {minutes:g} min | {decoded:,} | {run['faces']:,} | {run['tracks']} | {run['seconds']:.0f} "
+            f"| {run['peak_mb']:.0f} MB |"
+        )
+        print(lines[-1], file=sys.stderr)
+    return lines
+
+
+if __name__ == "__main__":
+    main()
