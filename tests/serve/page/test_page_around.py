@@ -81,8 +81,8 @@ def test_a_full_queue_is_waited_for(serve: Any, open_page: Any, files: Files) ->
 def test_a_token_is_asked_for_once_and_again_if_it_is_wrong(serve: Any, open_page: Any, files: Files) -> None:
     page = open_page(serve(token="right", ready=False).url)
     dialog = page.get_by_role("dialog", name="Token")
-    for token in ("wrong", "right"):
-        expect(page.locator("#token-wrong")).to_be_visible(visible=token == "right")
+    for token in ("wrong", "令牌", "right"):
+        expect(page.locator("#token-wrong")).to_be_visible(visible=token != "wrong")
         page.get_by_label("Token", exact=True).last.fill(token)
         page.keyboard.press("Enter")
     expect(dialog).to_be_hidden()
@@ -96,6 +96,11 @@ def test_a_token_is_asked_for_once_and_again_if_it_is_wrong(serve: Any, open_pag
     expect(dialog).to_be_visible()
     page.click("#token-cancel")
     expect(page.locator("#message-title")).to_have_text("A token is needed")
+    page.click("#retry")
+    page.get_by_label("Token", exact=True).last.fill("right")
+    page.keyboard.press("Enter")
+    expect(page.locator("#message-title")).to_have_text("No face found")
+    expect(page.locator("#save-csv")).to_be_enabled()
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 360)])
@@ -168,6 +173,29 @@ def test_the_map_lies_where_the_face_was_cut_out(page: Any, files: Files, recogn
     corners = np.array([[a, c, e], [b, d, f]]) @ np.array([[0, 1, 0, 1], [0, 0, 1, 1], [1, 1, 1, 1]])
     back = face.matrix @ np.vstack([corners, np.ones(4)])
     assert np.allclose(back, np.array([[0, 112, 0, 112], [0, 0, 112, 112]]), atol=0.01)
+
+
+def test_the_page_says_how_good_the_weights_are(page: Any) -> None:
+    expect(page.locator("#weights-text")).to_have_text("stand-in: not measured.")
+    recalls = {"happiness": 0.9, "fear": 0.12, "disgust": 0.0}
+    score = {"accuracy": 0.7567, "n": 3137, "dataset": "ferplus", "per_class_recall": recalls}
+    page.evaluate("async (model) => (await import('/about.js')).describe(model)", {"name": "w", "scores": [score]})
+    expect(page.locator("#weights-text")).to_have_text("w: right on 75.7% of 3,137 test pictures of FERPlus.")
+    expect(page.locator("#weights-weak")).to_have_text("Rarely recognised there: fear (12%), disgust (0%).")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [("NotAllowedError", "was told not to use the camera"), ("NotFoundError", "No camera was found")],
+)
+def test_a_camera_that_cannot_be_had_is_told(page: Any, error: str, told: str) -> None:
+    page.evaluate(
+        "(name) => { navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('', name); }; }", error
+    )
+    page.click("#camera-open")
+    page.click("#camera-start")
+    expect(page.locator("#camera-problem")).to_contain_text(told)
+    expect(page.locator("#camera-start")).to_be_visible()
 
 
 def test_labels_stay_inside_and_clear_of_each_other(page: Any, rng: np.random.Generator) -> None:

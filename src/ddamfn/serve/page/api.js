@@ -83,7 +83,7 @@ export class Api {
     }
     if (file === null) return "gone";
     const opens = await file.slice(0, 1).arrayBuffer().then(() => true, () => false);
-    return opens ? "refused" : "moved";
+    return opens ? "broken" : "moved";
   }
 
   async #renewToken(used) {
@@ -94,7 +94,8 @@ export class Api {
       });
       const token = await this.#asking;
       if (token === null) throw new Refusal("tokenNeeded");
-      this.#token = token;
+      // What cannot stand in a header cannot be right: an empty token is refused, and asked for again.
+      this.#token = /^[\x21-\x7e]+$/.test(token) ? token : "";
     }
   }
 }

@@ -38,7 +38,8 @@ function render() {
   stage.render(current);
   panel.render(current);
   const unfinished = all.some(({ state }) => state !== "done" && state !== "failed");
-  byId("save-json").disabled = byId("save-csv").disabled = unfinished;
+  byId("save-json").disabled = unfinished;
+  byId("save-csv").disabled = unfinished || !model?.labels;
   byId("save-picture").disabled = !current?.result;
   const gone = all.some(({ refusal }) => refusal?.kind === "gone") || model === "gone";
   if (byId("banner").hidden === gone) {
@@ -73,6 +74,8 @@ function addFiles(files) {
 }
 
 function tellRead({ detail: picture }) {
+  // The token may have been missing when the page asked first.
+  if (picture.result && !model?.labels) learnModel();
   const unfinished = pictures.all.some(({ state }) => state !== "done" && state !== "failed");
   if (picture !== pictures.current && unfinished) return;
   const told = pictures.current;

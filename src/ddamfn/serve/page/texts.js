@@ -40,8 +40,6 @@ const ENGLISH = {
   faceHintNone: "No face is chosen.",
   confidence: (p) => `${p} confidence`,
   withheld: (name, p) => `Not sure enough to answer. Likeliest: ${name}, ${p}.`,
-  atMost: (p) => `<${p}`,
-  atLeast: (p) => `>${p}`,
 
   attentionTitle: "Where the network attends",
   none: "Face",
@@ -83,8 +81,10 @@ const ENGLISH = {
   movedText: "It was moved, changed or removed since it was chosen. Choose it again.",
   tokenNeededTitle: "A token is needed",
   tokenNeededText: "Try again to enter it.",
-  refusedTitle: "The server refused the picture",
-  refusedText: "",
+  brokenTitle: "The connection broke",
+  brokenText: "The server is there, but did not receive the whole picture. Try again.",
+  refusedTitle: "The server could not answer",
+  refusedText: "Try again; if it happens once more, the server’s own messages may say why.",
   nothingPasted: "What was pasted holds no picture.",
 
   cameraTitle: "Camera",
@@ -168,8 +168,6 @@ const CHINESE = {
   faceHintNone: "尚未选择人脸。",
   confidence: (p) => `置信度 ${p}`,
   withheld: (name, p) => `把握不足，不作回答。最可能：${name}，${p}。`,
-  atMost: (p) => `<${p}`,
-  atLeast: (p) => `>${p}`,
 
   attentionTitle: "网络关注的位置",
   none: "人脸",
@@ -211,8 +209,10 @@ const CHINESE = {
   movedText: "文件在选择之后被移动、更改或删除。请重新选择。",
   tokenNeededTitle: "需要令牌",
   tokenNeededText: "请重试并输入令牌。",
-  refusedTitle: "服务器拒绝了该图片",
-  refusedText: "",
+  brokenTitle: "连接中断",
+  brokenText: "服务器仍在运行，但没有收到完整的图片。请重试。",
+  refusedTitle: "服务器无法回答",
+  refusedText: "请重试；如再次发生，请查看服务器自身的消息。",
   nothingPasted: "粘贴的内容中没有图片。",
 
   cameraTitle: "摄像头",
@@ -275,8 +275,8 @@ export function expressionName(name) {
 export function percent(value, digits = 1) {
   const told = (p) => new Intl.NumberFormat(TAGS[current], { style: "percent", maximumFractionDigits: digits }).format(p);
   const step = 10 ** -(digits + 2);
-  if (value > 0 && value < step / 2) return text("atMost", told(step));
-  if (value < 1 && value >= 1 - step / 2) return text("atLeast", told(1 - step));
+  if (value > 0 && value < step / 2) return `<${told(step)}`;
+  if (value < 1 && value >= 1 - step / 2) return `>${told(1 - step)}`;
   return told(value);
 }
 
@@ -285,8 +285,9 @@ export function count(value) {
   return new Intl.NumberFormat(TAGS[current], { maximumFractionDigits: 1 }).format(value);
 }
 
-/** Writes every text of the document that stands under a `data-text` or `data-label`. */
+/** Writes the title, and every text of the document that stands under a `data-text` or `data-label`. */
 export function translate() {
+  document.title = `ddamfn · ${text("tagline")}`;
   document.documentElement.lang = TAGS[current];
   for (const node of document.querySelectorAll("[data-text]")) node.textContent = text(node.dataset.text);
   for (const node of document.querySelectorAll("[data-label]")) node.setAttribute("aria-label", text(node.dataset.label));
