@@ -67,6 +67,8 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None] | Non
         # The framework's own pages fetch their scripts from elsewhere.
         docs_url=None,
         redoc_url=None,
+        # A redirect would repeat the Host that the client sent.
+        redirect_slashes=False,
     )
     install(app)
     app.add_exception_handler(Exception, _unexpected)

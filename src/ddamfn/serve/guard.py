@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 import logging
+import re
 import time
 import traceback
 from collections.abc import MutableMapping
@@ -134,8 +135,7 @@ class _Exchange:
 
 def _host(header: str) -> str:
     """Return the name in a Host header, lower case and without port."""
-    name = header.strip().lower()
-    return name.partition("]")[0] + "]" if name.startswith("[") else name.partition(":")[0]
+    return re.sub(r":\d*$", "", header.strip().lower())
 
 
 def _place(error: BaseException) -> str:

@@ -1,0 +1,136 @@
+"""Servers on real sockets, in threads of the test, and pictures to send to them."""
+
+import io
+import struct
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("fastapi", reason="needs the extra serve")
+
+from ddamfn.recognizer import Recognizer
+from ddamfn.serve import Settings, address, bind, make_server
+
+PORTRAIT = files("ddamfn").joinpath("demo", "astronaut.jpg").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def portrait() -> bytes:
+    """Return the bundled portrait's bytes: one face."""
+    return PORTRAIT
+
+
+@pytest.fixture(scope="session")
+def pictures() -> list[bytes]:
+    """Return pictures with one face each, all different: the portrait darker, mirrored, smaller."""
+    image = Image.open(io.BytesIO(PORTRAIT)).convert("RGB")
+    made = [image.resize((side, side)) for side in (512, 384, 300)]
+    made += [picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).point(lambda value: value * 0.7) for picture in made]
+    return [png(picture) for picture in made]
+
+
+@pytest.fixture(scope="session")
+def bomb() -> bytes:
+    """Return a PNG of 100 bytes that claims 2.5 thousand million pixels."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    head = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+
+
+@pytest.fixture(scope="session")
+def noise() -> bytes:
+    """Return a PNG of more than two megabytes, without a face."""
+    return png(Image.fromarray(np.random.default_rng(3).integers(0, 256, (900, 900, 3), dtype=np.uint8)))
+
+
+@pytest.fixture(scope="session")
+def recognizer(stand_in_weights: Path) -> Recognizer:
+    """Return what the servers must agree with."""
+    return Recognizer(stand_in_weights, threads=1)
+
+
+class Running:
+    """A server in a thread, and a client for it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.failures: list[Exception] = []
+        self.server = make_server(settings, self.failures.append, last_requests_s=5)
+        self._listener = bind("127.0.0.1", 0)
+        self.url = address(self._listener)
+        self.port = int(self.url.rpartition(":")[2])
+        # What the environment says of proxies is not for this machine's own address.
+        self.client = httpx.Client(base_url=self.url, timeout=20, trust_env=False)
+        self._thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self._listener]})
+        self._thread.start()
+
+    def wait_until_ready(self) -> None:
+        for _ in range(200):
+            if self.client.get("/readyz").status_code == 200:
+                return
+            time.sleep(0.05)
+        raise AssertionError("the server never became ready")
+
+    def metric(self, name: str) -> float:
+        """Return a metric's value, summed over its labels."""
+        lines = self.client.get("/metrics").text.splitlines()
+        values = [line.rsplit(" ", 1)[1] for line in lines if line.startswith((f"{name} ", f"{name}{{"))]
+        assert values, f"no metric {name}"
+        return sum(map(float, values))
+
+    def predict(self, content: bytes, **arguments: Any) -> httpx.Response:
+        return self.client.post("/v1/predict", files={"file": ("photo.jpg", content)}, **arguments)
+
+    def stop(self) -> None:
+        self.client.close()
+        self.server.should_exit = True
+        self._thread.join(20)
+        self._listener.close()
+        assert not self._thread.is_alive()
+
+
+Serve = Callable[..., Running]
+
+
+@pytest.fixture
+def serve(stand_in_weights: Path) -> Iterator[Serve]:
+    """Start servers with settings of one's own; they end with the test."""
+    started: list[Running] = []
+
+    def start(*, ready: bool = True, **settings: Any) -> Running:
+        running = Running(replace(Settings(stand_in_weights, workers=2), **settings))
+        started.append(running)
+        if ready and settings.get("token") is None:
+            running.wait_until_ready()
+        return running
+
+    yield start
+    for running in started:
+        running.stop()
+
+
+@pytest.fixture(scope="module")
+def running(calibrated_weights: Path) -> Iterator[Running]:
+    """Return a server with the default settings, for all tests of a file."""
+    running = Running(Settings(calibrated_weights, workers=2))
+    running.wait_until_ready()
+    yield running
+    running.stop()
+
+
+def png(image: Image.Image) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, format="PNG")
+    return stream.getvalue()

@@ -1,0 +1,181 @@
+"""The server as a process: signals, sockets, and what the command line refuses."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from ddamfn.cli import main
+from ddamfn.errors import DdamfnError, UsageError
+from ddamfn.serve import Settings, address, bind, is_loopback
+
+
+class _Process:
+    """`ddamfn serve` on a free port."""
+
+    def __init__(self, *arguments: str) -> None:
+        command = [sys.executable, "-c", "import sys; from ddamfn.cli import main; sys.exit(main())", "serve"]
+        self.process = subprocess.Popen([*command, "--port", "0", *arguments], stderr=subprocess.PIPE, text=True)
+        assert self.process.stderr is not None
+        line = self.process.stderr.readline()
+        assert line.startswith("ddamfn serves http://127.0.0.1:"), line
+        self.url = line.split()[2]
+        self.port = int(self.url.rpartition(":")[2])
+        with httpx.Client(base_url=self.url, trust_env=False, timeout=30) as client:
+            for _ in range(200):
+                if client.get("/readyz").status_code == 200:
+                    return
+                time.sleep(0.05)
+        raise AssertionError("the server never became ready")
+
+
+@pytest.fixture
+def process(stand_in_weights: Path) -> Iterator[_Process]:
+    started = _Process("--weights", str(stand_in_weights), "--workers", "1")
+    yield started
+    if started.process.poll() is None:
+        started.process.kill()
+    started.process.communicate()
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_signal_lets_the_server_finish_what_it_has(
+    process: _Process, portrait: bytes, number: signal.Signals, status: int
+) -> None:
+    head = f"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(portrait)}\r\n\r\n".encode()
+    with socket.create_connection(("127.0.0.1", process.port)) as connection:
+        connection.settimeout(30)
+        connection.sendall(head + portrait[:1000])
+        time.sleep(0.3)
+        process.process.send_signal(number)
+        time.sleep(0.3)
+        with pytest.raises(OSError):  # noqa: PT011 - refused or reset, as the system likes
+            socket.create_connection(("127.0.0.1", process.port), timeout=2).recv(1)
+        connection.sendall(portrait[1000:])
+        answer = b""
+        while chunk := connection.recv(65536):
+            answer += chunk
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b'"expression":' in answer
+    assert process.process.wait(30) == status
+    assert process.process.stderr is not None
+    assert process.process.stderr.read() == ""
+
+
+def test_a_damaged_network_ends_the_server_with_one_line(stand_in_weights: Path, tmp_path: Path) -> None:
+    (tmp_path / "stand-in.onnx").write_bytes(b"damaged")
+    (tmp_path / "stand-in.json").write_bytes(stand_in_weights.with_suffix(".json").read_bytes())
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; from ddamfn.cli import main; sys.exit(main())",
+        "serve",
+        "--port",
+        "0",
+    ]
+    done = subprocess.run(
+        [*command, "--weights", str(tmp_path / "stand-in.onnx")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("ddamfn: error: ")
+    assert "sha256 differs" in done.stderr
+    assert len(done.stderr.splitlines()) == 2
+
+
+def _refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, list[str]]:
+    status = main(["serve", "--port", "0", *arguments])
+    return status, capsys.readouterr().err.splitlines()
+
+
+def test_others_are_not_let_in_without_a_token(capsys: pytest.CaptureFixture[str]) -> None:
+    for host in ("0.0.0.0", "::"):
+        status, lines = _refused(capsys, "--host", host)
+        assert status == 2
+        assert len(lines) == 1
+        assert "--token-file" in lines[0]
+        assert "--insecure" in lines[0]
+
+
+def test_the_token_file_is_checked(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[Settings] = []
+    monkeypatch.setattr("ddamfn.serve.run", lambda settings, _: served.append(settings))
+    path = tmp_path / "token"
+    for content, words in ((None, "cannot read"), (b"", "one token"), (b"two words", "one token"), (b"\xff", "ASCII")):
+        if content is not None:
+            path.write_bytes(content)
+        status, lines = _refused(capsys, "--token-file", str(path))
+        assert status == 2
+        assert len(lines) == 1
+        assert words in lines[0]
+    path.write_text("secret\n")
+    path.chmod(0o644)
+    status, lines = _refused(capsys, "--token-file", str(path), "--host", "127.0.0.1")
+    assert status == 0
+    assert "chmod 600" in lines[0]
+    path.chmod(0o600)
+    status, lines = _refused(capsys, "--token-file", str(path), "--host", "0.0.0.0", "--max-upload-mb", "3")
+    assert status == 0
+    assert [line.split(":")[0] for line in lines] == ["ddamfn serves http"]
+    assert [settings.token for settings in served] == ["secret", "secret"]
+    assert [settings.hosts is None for settings in served] == [False, True]
+    assert served[1].max_upload_bytes == 3 * 2**20
+    assert "secret" not in repr(served[0])
+
+
+def test_a_port_that_is_taken_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with bind("127.0.0.1", 0) as listener:
+        port = address(listener).rpartition(":")[2]
+        assert main(["serve", "--port", port]) == 1
+    error = capsys.readouterr().err
+    assert "choose another with --port" in error
+    assert len(error.splitlines()) == 1
+    with pytest.raises(SystemExit, match="2"):
+        main(["serve", "--port", "70000"])
+    with pytest.raises(UsageError, match="no host"):
+        bind("no.such.host.invalid", 0)
+    with pytest.raises(DdamfnError, match="cannot listen"):
+        bind("192.0.2.1", 0)
+
+
+def test_a_missing_extra_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("ddamfn.serve")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "fastapi", None)
+    assert main(["serve"]) == 1
+    assert capsys.readouterr().err == 'ddamfn: error: The server needs fastapi: pip install "ddamfn[serve]"\n'
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [("127.0.0.1", True), ("127.8.8.8", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False)],
+)
+def test_loopback_is_told_from_what_others_reach(host: str, loopback: bool) -> None:
+    assert is_loopback(host) is loopback
+
+
+@pytest.mark.parametrize("wrong", [{"workers": 0}, {"queue": 0}, {"token": ""}, {"body_idle_s": 0.0}])
+def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        Settings(**wrong)
+
+
+def test_the_server_needs_no_pytorch(stand_in_weights: Path) -> None:
+    code = (
+        "import sys; from ddamfn.serve import Settings, create_app; "
+        f"create_app(Settings({os.fspath(stand_in_weights)!r})); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode == 0
