@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, TypedDict, cast
+from typing import Any, Literal, NotRequired, TypedDict, cast
 
 from ddamfn.errors import UnknownLabel, WeightsError
 from ddamfn.labels import canonical
@@ -30,6 +30,7 @@ class ArchitectureCard(TypedDict):
     num_heads: int
     parameters: int
     gmac: float
+    options: NotRequired[Mapping[str, Any]]
 
 
 class AppearanceCard(TypedDict):
@@ -68,9 +69,12 @@ class Card:
         rights: what is known of the rights in the data that they were trained on, and what follows for users.
         file: name of the ONNX file beside the card.
         sha256: of the ONNX file, 64 lower-case hexadecimal digits.
-        precision: in which the file stores the weights; they are computed in float32 either way.
+        precision: in which the file stores the weights. Of float16 float32 is made before computing; int8 computes its
+            large convolutions in integers.
         calibration: how honest the confidence is on validation, and from where on answers keep which precision; None
             if it was not measured.
+        export: of a file made from other weights: its format, what it was made from, and what its gate measured; None
+            for weights that came straight from a run.
     """
 
     name: str
@@ -88,8 +92,9 @@ class Card:
     rights: str
     file: str
     sha256: str
-    precision: Literal["float32", "float16"] = "float32"
+    precision: Literal["float32", "float16", "int8"] = "float32"
     calibration: CalibrationCard | None = None
+    export: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         """Check what a program relies on.
