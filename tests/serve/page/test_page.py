@@ -236,3 +236,8 @@ def test_answers_are_withheld_on_request(page: Any, files: Files) -> None:
     assert page.locator(".face").get_attribute("aria-label") == "Face 1: uncertain"
     page.select_option("#precision", "")
     expect(page.locator("#answer")).to_have_text(likeliest)
+    page.click("#remove")
+    expect(page.locator("#workspace")).to_be_hidden()
+    read(page, files["none"])
+    expect(page.locator("#message-title")).to_have_text("No face found")
+    expect(page.locator(".face")).to_have_count(0)

@@ -46,10 +46,11 @@ export class Stage {
   render(picture) {
     this.#picture = picture;
     if (picture?.url !== this.#url) this.#load(picture?.url ?? null);
+    // Also without a picture: the faces of the last one must go.
+    if ((picture?.result ?? null) !== this.#result) this.#makeFaces(picture?.result ?? null);
     if (!picture) return;
     // Shown in another way than it was read: boxes would stand beside the faces.
     if (picture.result && this.isShown && !this.#isAsRead(picture.result)) byId("frame").classList.add("unshown");
-    if (picture.result !== this.#result) this.#makeFaces(picture);
     this.#resize();
     this.#buttons.forEach((button, index) => this.#describe(button, picture.result.faces[index], index));
     mark(this.#buttons, this.#buttons[picture.face]);
@@ -102,9 +103,9 @@ export class Stage {
     frame.style.width = `min(100%, ${(66 * width) / height}vh, ${LARGEST_ZOOM * width}px)`;
   }
 
-  #makeFaces(picture) {
-    this.#result = picture.result;
-    const faces = picture.result?.faces ?? [];
+  #makeFaces(result) {
+    this.#result = result;
+    const faces = result?.faces ?? [];
     this.#buttons = faces.map((face, index) => {
       const button = radioButton("face", element("span", { className: "label" }));
       button.dataset.face = index;
@@ -161,12 +162,16 @@ export class Stage {
     }));
     const found = placeLabels(marks, [frame.clientWidth, frame.clientHeight], LABEL_GAP_PX, this.#picture.face);
     labels.forEach((label, index) => {
+      const { box } = marks[index];
+      // A thick line would hide a small face.
+      const thickest = index === this.#picture.face ? 4 : 2;
+      this.#buttons[index].style.setProperty("--line", `${Math.min(thickest, Math.max(1.5, (box[2] - box[0]) / 14))}px`);
       label.classList.toggle("unplaced", !found[index]);
       if (!found[index]) return;
       const { text: chosen, place } = found[index];
       label.textContent = texts[index][chosen];
-      label.style.left = `${place[0] - marks[index].box[0]}px`;
-      label.style.top = `${place[1] - marks[index].box[1]}px`;
+      label.style.left = `${place[0] - box[0]}px`;
+      label.style.top = `${place[1] - box[1]}px`;
     });
   }
 }
