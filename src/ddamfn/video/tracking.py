@@ -12,9 +12,10 @@ from ddamfn.results import Face
 # Mean distance of the five points, in face sizes. 0.5 is where boxes of one size overlap by a third; the eyes of two
 # people side by side are at least one size apart.
 _NEAR = 0.5
-# For each second in which a face was not seen, its place is this much less sure; never more than the farthest.
-_LOOSENS_PER_S = 1.0
-_FARTHEST = 1.2
+# For each second in which a face was not seen, its place is this much less sure: somebody who walks by crosses two or
+# three of their faces' sizes a second. Never more than the farthest.
+_LOOSENS_PER_S = 2.5
+_FARTHEST = 1.5
 # One face is not suddenly this many times as large.
 _MOST_GROWTH = 1.8
 # A face's speed is averaged over about so long, and trusted for no longer.
@@ -99,7 +100,6 @@ class Tracker:
         pairs = []
         for track in self._tracks:
             expected = track.expected(time_s)
-            # The gap between two frames in a row is no doubt about the place, one of several frames is.
             farthest = min(_NEAR + _LOOSENS_PER_S * max(0.0, time_s - track.seen_s), _FARTHEST)
             for row, (points, size_px) in enumerate(seen):
                 if max(size_px, track.size_px) > _MOST_GROWTH * min(size_px, track.size_px):
