@@ -71,10 +71,11 @@ def test_options_are_the_command_lines(running: Any, calibrated_weights: Path, p
 
 
 def test_pictures_at_once_are_classified_together_and_answered_alike(
-    running: Any, recognizer: Recognizer, pictures: list[bytes]
+    serve: Any, recognizer: Recognizer, pictures: list[bytes]
 ) -> None:
+    # A long wait, so that a slow machine makes batches too.
+    running = serve(batch_wait_s=2.0, batch=8)
     alone = [_expected(recognizer, picture, attention=True) for picture in pictures]
-    batches, faces = running.metric("ddamfn_batch_faces_count"), running.metric("ddamfn_batch_faces_sum")
     order = list(range(len(pictures))) * 4
     with ThreadPoolExecutor(12) as clients:
         answers = list(
@@ -82,8 +83,8 @@ def test_pictures_at_once_are_classified_together_and_answered_alike(
         )
     assert all(_near(answer, alone[row]) for answer, row in zip(answers, order, strict=True))
     assert all(len(answer["faces"]) == 1 for answer in answers)
-    assert running.metric("ddamfn_batch_faces_sum") - faces == len(order)
-    assert running.metric("ddamfn_batch_faces_count") - batches < len(order)
+    assert running.metric("ddamfn_batch_faces_sum") == len(order)
+    assert running.metric("ddamfn_batch_faces_count") < len(order) / 2
 
 
 def test_a_batch_is_answered_in_order_and_bad_files_in_their_place(

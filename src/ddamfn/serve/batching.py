@@ -14,6 +14,8 @@ from ddamfn.serve.metrics import Metrics
 from ddamfn.serve.problems import RETRY, Problem
 from ddamfn.serve.settings import Settings
 
+_Waiting = tuple[FoundFaces, asyncio.Future[ImageResult]]
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -46,10 +48,14 @@ class Pipeline:
         self._metrics = metrics
         self._recognizer: Recognizer | None = None
         self._finders = ThreadPoolExecutor(settings.workers, "ddamfn-find")
-        self._classifier = ThreadPoolExecutor(1, "ddamfn-classify")
+        # Classifying a face takes about half as long as finding it.
+        classifiers = max(1, settings.workers // 2)
+        self._classifiers = ThreadPoolExecutor(classifiers, "ddamfn-classify")
+        self._free = asyncio.Semaphore(classifiers)
+        self._batches: set[asyncio.Task[None]] = set()
         self._inside = 0
         self._finding = 0
-        self._waiting: list[tuple[FoundFaces, asyncio.Future[ImageResult]]] = []
+        self._waiting: list[_Waiting] = []
         self._arrived = asyncio.Event()
         self._draining: asyncio.Task[None] | None = None
 
@@ -75,7 +81,7 @@ class Pipeline:
     def close(self) -> None:
         """Let the threads end; what they are doing is finished."""
         self._finders.shutdown(cancel_futures=True)
-        self._classifier.shutdown(cancel_futures=True)
+        self._classifiers.shutdown(cancel_futures=True)
 
     @contextlib.contextmanager
     def admit(self, pictures: int) -> Iterator[None]:
@@ -143,21 +149,31 @@ class Pipeline:
         return await answer
 
     async def _drain(self) -> None:
-        """Classify what waits, batch after batch, until nothing waits."""
+        """Hand what waits to the classifiers, batch after batch, until nothing waits."""
         while self._waiting:
             await self._wait_for_company()
-            batch = self._next_batch()
-            pictures = [found for found, _ in batch]
-            self._metrics.batch_faces.observe(sum(len(found.crops) for found in pictures))
-            results = await asyncio.get_running_loop().run_in_executor(self._classifier, self._classified, pictures)
-            for (_, answer), result in zip(batch, results, strict=True):
-                # Not if its client went away meanwhile.
-                if answer.done():
-                    continue
-                if isinstance(result, ImageResult):
-                    answer.set_result(result)
-                else:
-                    answer.set_exception(result)
+            await self._free.acquire()
+            # Formed only now: while all classifiers were busy, more may have come.
+            batch = asyncio.create_task(self._answer(self._next_batch()))
+            self._batches.add(batch)
+            batch.add_done_callback(self._batches.discard)
+
+    async def _answer(self, batch: Sequence[_Waiting]) -> None:
+        """Classify a batch, and give each picture's request its result."""
+        pictures = [found for found, _ in batch]
+        self._metrics.batch_faces.observe(sum(len(found.crops) for found in pictures))
+        try:
+            results = await asyncio.get_running_loop().run_in_executor(self._classifiers, self._classified, pictures)
+        finally:
+            self._free.release()
+        for (_, answer), result in zip(batch, results, strict=True):
+            # Not if its client went away meanwhile.
+            if answer.done():
+                continue
+            if isinstance(result, ImageResult):
+                answer.set_result(result)
+            else:
+                answer.set_exception(result)
 
     async def _wait_for_company(self) -> None:
         """Wait until a batch is full, nobody else is looking for faces, or the wait is over."""
@@ -167,7 +183,7 @@ class Pipeline:
                     self._arrived.clear()
                     await self._arrived.wait()
 
-    def _next_batch(self) -> list[tuple[FoundFaces, asyncio.Future[ImageResult]]]:
+    def _next_batch(self) -> Sequence[_Waiting]:
         """Take pictures until a batch is full; one with many faces may be a batch by itself."""
         faces = taken = 0
         while taken < len(self._waiting) and faces < self._settings.batch:
