@@ -28,6 +28,8 @@ from PIL import Image
 
 RATE = 25
 LONG_LOOP_S = 10
+# Small, so that an hour is read in minutes; what is kept a frame does not depend on the size.
+LONG_SIZE = (320, 180)
 STAGE_FRAMES = 40
 
 
@@ -58,8 +60,8 @@ def main() -> None:
 # ---------------------------------------------------------------- files
 
 
-def frames(width: int, height: int, count: int) -> Iterator[np.ndarray]:
-    """The portrait on its way over a drawn background, back where it began after `LONG_LOOP_S`."""
+def frames(width: int, height: int, count: int, swing: float) -> Iterator[np.ndarray]:
+    """The portrait on its way over a drawn background, back where it began after `LONG_LOOP_S`; `swing` is a share."""
     content = resources.files("ddamfn").joinpath("demo", "astronaut.jpg").read_bytes()
     side = height * 7 // 10
     portrait = np.asarray(Image.open(io.BytesIO(content)).convert("RGB").resize((side, side)))
@@ -68,18 +70,18 @@ def frames(width: int, height: int, count: int) -> Iterator[np.ndarray]:
     for number in range(count):
         pixels = ground.copy()
         turn = 2 * np.pi * number / (RATE * LONG_LOOP_S)
-        left = round((width - side) * (0.5 + 0.25 * np.sin(turn)))
-        top = round((height - side) * (0.5 + 0.25 * np.cos(turn)))
+        left = round((width - side) * (0.5 + swing * np.sin(turn)))
+        top = round((height - side) * (0.5 + swing * np.cos(turn)))
         pixels[top : top + side, left : left + side] = portrait
         yield pixels
 
 
-def write_clip(path: Path, width: int, height: int, count: int) -> Path:
+def write_clip(path: Path, width: int, height: int, count: int, swing: float = 0.25) -> Path:
     """Encode frames as H.264."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=RATE, options={"preset": "veryfast"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        for pixels in frames(width, height, count):
+        for pixels in frames(width, height, count, swing):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels)))
         container.mux(stream.encode(None))
     return path
@@ -264,11 +266,11 @@ def report_speed(
 
 def report_memory(args: argparse.Namespace, folder: Path) -> list[str]:
     """Peaks of memory as Markdown."""
-    loop = write_clip(folder / "loop.mp4", 640, 360, RATE * LONG_LOOP_S)
+    loop = write_clip(folder / "loop.mp4", *LONG_SIZE, RATE * LONG_LOOP_S, swing=0.02)
     lines = [
         "",
         f"`ddamfn predict --every {args.every} --output faces.jsonl --annotate a.mp4 --timeline line.png` on files of "
-        f"640 x 360 at {RATE} frames/s that repeat {LONG_LOOP_S} s:",
+        f"{LONG_SIZE[0]} x {LONG_SIZE[1]} at {RATE} frames/s that repeat {LONG_LOOP_S} s:",
         "",
         "| length | frames decoded | faces | tracks | seconds | peak memory |",
         "|---|---|---|---|---|---|",
