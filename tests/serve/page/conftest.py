@@ -13,6 +13,8 @@ from PIL import Image
 from ddamfn.data.synthetic import drawn_face
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright, of the extra dev")
+# A busy machine may need seconds for what takes a blink elsewhere.
+playwright.expect.set_options(timeout=15_000)
 CHROMIUM = shutil.which("chromium")
 
 Open = Callable[..., Any]

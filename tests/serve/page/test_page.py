@@ -24,7 +24,7 @@ def expect(found: Any) -> Any:
 def read(page: Any, *paths: Path) -> None:
     """Choose files and wait until all are read."""
     page.set_input_files("#files", list(paths))
-    expect(page.locator("#progress")).to_have_text(f"{len(paths)} of {len(paths)} read", timeout=20_000)
+    expect(page.locator("#progress")).to_have_text(f"{len(paths)} of {len(paths)} done", timeout=20_000)
 
 
 def saved(page: Any, button: str) -> tuple[str, bytes]:
@@ -97,7 +97,7 @@ def test_the_whole_way_goes_by_keyboard(page: Any, files: Files, recognizer: Rec
         tab_to("#choose")
         page.keyboard.press("Enter")
     chooser.value.set_files([files["two, faces"], files["none"]])
-    expect(page.locator("#progress")).to_have_text("2 of 2 read", timeout=20_000)
+    expect(page.locator("#progress")).to_have_text("2 of 2 done", timeout=20_000)
     tab_to(".thumb")
     page.keyboard.press("ArrowRight")
     expect(page.locator("#message-title")).to_have_text("No face found")
@@ -143,29 +143,32 @@ def test_pictures_are_pasted_and_dropped(page: Any, files: Files, way: str) -> N
 
 def test_the_camera_starts_by_a_button_alone_and_stops_with_the_picture(page: Any) -> None:
     track = "() => window.track?.readyState ?? document.querySelector('video').srcObject"
+    view = page.locator("#camera-view")
     page.click("#camera-open")
     expect(page.locator("#camera-consent")).to_contain_text("Only the picture that you take is sent")
     assert page.evaluate(track) is None
     page.click("#camera-start")
-    expect(page.locator("#camera-view")).to_be_visible()
+    expect(view).to_be_visible()
     page.evaluate("() => { window.track = document.querySelector('video').srcObject.getTracks()[0]; }")
     assert page.evaluate(track) == "live"
     page.click("#camera-stop")
     assert page.evaluate(track) == "ended"
-    expect(page.locator("#camera-view")).to_be_hidden()
+    expect(view).to_be_hidden()
     page.click("#camera-start")
     page.evaluate("() => new Promise((done) => { document.querySelector('video').requestVideoFrameCallback(done); })")
     page.evaluate("() => { window.track = document.querySelector('video').srcObject.getTracks()[0]; }")
     page.click("#camera-take")
     expect(page.locator("#camera")).to_be_hidden()
+    expect(view).to_have_js_property("srcObject", None)
     assert page.evaluate(track) == "ended"
     expect(page.locator("#caption")).to_contain_text("camera-1.jpg")
     expect(page.locator(".face")).to_have_count(1)
     page.click("#camera-open")
     page.click("#camera-start")
-    expect(page.locator("#camera-view")).to_be_visible()
+    expect(view).to_be_visible()
     page.evaluate("() => { window.track = document.querySelector('video').srcObject.getTracks()[0]; }")
     page.keyboard.press("Escape")
+    expect(view).to_have_js_property("srcObject", None)
     assert page.evaluate(track) == "ended"
 
 

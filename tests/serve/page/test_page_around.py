@@ -29,7 +29,7 @@ def choose(page: Any, *paths: Path) -> None:
 
 
 def expect_all_read(page: Any, number: int) -> None:
-    expect(page.locator("#progress")).to_have_text(f"{number} of {number} read", timeout=20_000)
+    expect(page.locator("#progress")).to_have_text(f"{number} of {number} done", timeout=20_000)
 
 
 def test_a_server_that_is_gone_is_told(serve: Any, open_page: Any, files: Files) -> None:

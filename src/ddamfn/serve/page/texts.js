@@ -15,7 +15,7 @@ const ENGLISH = {
   privacyRemote: (host) => `Pictures go to the server ${host} and nowhere else: they are read in memory and not kept.`,
 
   picturesTitle: "Pictures",
-  progress: (done, all) => `${done} of ${all} read`,
+  progress: (done, all) => `${done} of ${all} done`,
   waiting: "waiting",
   reading: "reading …",
   busyWaiting: "the server is busy, waiting …",
@@ -143,7 +143,7 @@ const CHINESE = {
   privacyRemote: (host) => `图片只发送到服务器 ${host}：只在内存中读取，不会保存。`,
 
   picturesTitle: "图片",
-  progress: (done, all) => `已读取 ${done} / ${all}`,
+  progress: (done, all) => `已完成 ${done} / ${all}`,
   waiting: "等待中",
   reading: "读取中……",
   busyWaiting: "服务器繁忙，等待中……",
