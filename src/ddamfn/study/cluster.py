@@ -18,7 +18,7 @@ from ddamfn.study.pace import Pace
 from ddamfn.study.pictures import Pictures
 from ddamfn.study.results import LEDGER, Ledger, Result, claim
 from ddamfn.study.runner import Progress, Standing, Watcher
-from ddamfn.study.scoring import run_job
+from ddamfn.study.scoring import discard_state, run_job
 from ddamfn.train import run_from_dict
 from ddamfn.train.config import to_dict
 
@@ -96,6 +96,7 @@ def run_on_ray(
         job, answer = running.pop(ready), ray.get(ready)
         if isinstance(answer, Result):
             ledger.append(answer)
+            discard_state(folder / job.id)
             pace.learn(job, answer)
             watcher.job_done(standing(job, job.run.epochs), answer)
         elif answer != _BUSY:

@@ -12,7 +12,7 @@ from ddamfn.study.jobs import Job, Study
 from ddamfn.study.pace import Pace, work
 from ddamfn.study.pictures import Pictures
 from ddamfn.study.results import LEDGER, Ledger, Result, claim
-from ddamfn.study.scoring import run_job
+from ddamfn.study.scoring import discard_state, run_job
 
 log = logging.getLogger(__name__)
 
@@ -131,6 +131,7 @@ class _Queue:
     def do(self, job: Job) -> None:
         """Run one job, unless it is done or another process has it."""
         if job.id in self.ledger.read():
+            discard_state(self.folder / job.id)  # a kill may have fallen between the two
             return
         with claim(self.folder / job.id) as mine:
             # Another process may have finished it just now.
@@ -146,6 +147,7 @@ class _Queue:
                 self.watcher.job_failed(self.standing(job, 0, 1.0), str(error))
                 return
             self.ledger.append(result)
+            discard_state(self.folder / job.id)
             self.pace.learn(job, result)
             self.watcher.job_done(self.standing(job, job.run.epochs, 1.0), result)
 

@@ -1,5 +1,6 @@
 """One job: train, then score the network that was best on validation, once, on pictures nothing was chosen by."""
 
+import json
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
@@ -79,13 +80,20 @@ def run_job(job: Job, parts: Parts, folder: Path, reporter: Reporter) -> Result:
     if job.estimator is not None:
         trained, answers = _fit_estimator(job, job.estimator, parts)
     else:
-        outcome = fit(job.run, parts.train, parts.valid, folder, reporter, resume=True)
-        trained, answers = _answer(job, parts, outcome)
+        trained, answers = _answer(job, parts, _train(job, parts, folder, reporter))
     folder.mkdir(parents=True, exist_ok=True)
     content = BytesIO()
     np.savez_compressed(content, keys=answers.keys, true=answers.true, logits=answers.logits)
     replace_file(folder / ANSWERS, content.getbuffer())
     return _result(job, parts, trained, answers)
+
+
+def discard_state(folder: Path) -> None:
+    """Delete what only an unfinished job needs, several times its network's size; networks, record and answers stay.
+
+    To be called once the result is in the ledger: without either, a killed study would train the job again.
+    """
+    RunFolder(folder).state.unlink(missing_ok=True)
 
 
 def load_answers(folder: Path) -> Answers:
@@ -101,6 +109,17 @@ def load_answers(folder: Path) -> Answers:
         raise TrainingError(
             f"{folder / ANSWERS}: cannot be read ({error}); delete {folder} to run the job anew"
         ) from error
+
+
+def _train(job: Job, parts: Parts, folder: Path, reporter: Reporter) -> Outcome:
+    place = RunFolder(folder)
+    if place.result.exists() and not place.state.exists():  # finished, and its line of the ledger was lost
+        reached = json.loads(place.result.read_text(encoding="utf-8"))
+        return Outcome(folder, reached["last"], reached["best"])
+    if job.run.compile:
+        # Other jobs' code counts towards PyTorch's limit of versions of a function, past which it no longer compiles.
+        torch.compiler.reset()
+    return fit(job.run, parts.train, parts.valid, folder, reporter, resume=True)
 
 
 def _answer(job: Job, parts: Parts, outcome: Outcome) -> tuple[_Trained, Answers]:

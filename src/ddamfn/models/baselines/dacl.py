@@ -16,11 +16,15 @@ FEATURE_SIDE = 7
 
 
 class FeatureAttention(nn.Module):
-    """The last map (B, 512, 7, 7) to a weight in (0, 1) for each of its 512 channels, (B, 512)."""
+    """The last map (B, 512, 7, 7) to a weight in (0, 1) for each of its 512 channels, (B, 512).
 
-    def __init__(self) -> None:
+    Args:
+        width: of the first layer.
+    """
+
+    def __init__(self, width: int = 3584) -> None:
         super().__init__()
-        widths = (FEATURE_CHANNELS * FEATURE_SIDE**2, 3584, 512, 64)
+        widths = (FEATURE_CHANNELS * FEATURE_SIDE**2, width, 512, 64)
         layers: list[nn.Module] = []
         for taken, given, act in zip(widths[:-1], widths[1:], (nn.ReLU(), nn.ReLU(), nn.Tanh()), strict=True):
             layers += [nn.Linear(taken, given), nn.BatchNorm1d(given), act]
@@ -39,15 +43,20 @@ class DACL(nn.Module):
 
     While training, `extra` holds "embedding" (B, 512), the feature that the centre loss moves, and "channel_weights"
     (B, 512) in (0, 1). In evaluation the attention network does not run: answers do not depend on it.
+
+    Args:
+        num_classes: K.
+        attention_width: of the attention network's first layer, which holds nine tenths of all parameters; 3584 in the
+            paper.
     """
 
     input_size = (224, 224)
 
-    def __init__(self, *, num_classes: int) -> None:
+    def __init__(self, *, num_classes: int, attention_width: int = 3584) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.trunk = ResNet18Trunk()
-        self.attention = FeatureAttention()
+        self.attention = FeatureAttention(attention_width)
         self.classifier = nn.Linear(FEATURE_CHANNELS, num_classes)
 
     def forward(self, images: Tensor) -> ModelOutput:
@@ -61,6 +70,6 @@ class DACL(nn.Module):
 
 
 @register_model
-def dacl(*, num_classes: int) -> DACL:
+def dacl(*, num_classes: int, attention_width: int = 3584) -> DACL:
     """DACL; 103,042,311 parameters with 7 classes, of which 11,180,103 answer."""
-    return DACL(num_classes=num_classes)
+    return DACL(num_classes=num_classes, attention_width=attention_width)
