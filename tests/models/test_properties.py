@@ -14,9 +14,10 @@ from ddamfn.objectives import OBJECTIVES, TrainingSplit
 
 CLASSES = 5
 
-# The large networks are tested with few of their equal layers and on small pictures; the whole ones at their own size
-# are in test_counts.py, without numbers.
+# The large networks are tested with few of their equal layers, or narrow ones, and on small pictures; the whole ones at
+# their own size are in test_counts.py, without numbers.
 LIGHT: dict[str, dict[str, int]] = {
+    "dacl": {"attention_width": 64},
     "mvit": {"mask_depth": 1, "depth": 2},
     "poster": {"depth": 2},
     "transfer": {"depth": 2},

@@ -20,13 +20,20 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     context = ray.init(
-        num_cpus=2, num_gpus=0, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+        num_cpus=2,
+        num_gpus=0,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        object_store_memory=80 * 2**20,
     )
     yield context.address_info["gcs_address"]
     ray.shutdown()
 
 
+# On a busy machine it is the starting of Ray's processes that takes minutes, not the study.
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_two_workers_share_a_study_and_do_each_job_once(
     cluster: str, arguments: Arguments, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -76,11 +76,11 @@ def test_the_limit_is_on_the_pictures_trained_on(faces: Path) -> None:
     plain = pictures.parts(replace(job, pictures=None))
     parts = pictures.parts(job)
     assert len(parts.train) == 12
-    assert Counter(parts.train.targets.argmax(dim=1).tolist()) == {0: 3, 1: 3, 2: 3, 3: 3}
+    assert Counter(parts.train.targets.argmax(dim=1).tolist()) == {0: 4, 1: 4, 2: 4}
     assert (parts.valid.keys, parts.test.keys) == (plain.valid.keys, plain.test.keys)
-    folds = [pictures.parts(replace(job, fold=Fold(number=k, of=2))) for k in range(2)]
+    folds = [pictures.parts(replace(job, pictures=3, fold=Fold(number=k, of=2))) for k in range(2)]
     assert sorted(key for fold in folds for key in fold.test.keys) == sorted(plain.train.keys)
-    assert all(len(fold.train) == 12 for fold in folds)
+    assert all(len(fold.train) == 3 for fold in folds)
     assert job.id != replace(job, pictures=None).id
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ddamfn.evaluate.significance import mcnemar
-from ddamfn.study import Circumstances, Plan, Progress, Result, Study, ablation, write_report
+from ddamfn.study import Circumstances, Plan, Progress, Result, Study, ablation, comparison, crossval, write_report
 from ddamfn.study.crossval import summarise_folds
 from ddamfn.study.results import Ledger, claim
 from ddamfn.study.scoring import ANSWERS
@@ -96,6 +96,28 @@ def test_a_study_without_results_says_so(study: Study, tmp_path: Path) -> None:
     assert "0 of 15 jobs done" in text
     assert "Failed: `job-1`: loss is not finite" in text
     assert "No difference can be judged yet" in text
+
+
+def report(study: Study, results: list[Result], folder: Path) -> str:
+    circumstances = Circumstances(command="ddamfn study", data="faces", date="2026-01-01", commit="abc")
+    return write_report(study, Progress(tuple(results), {}, ()), folder, folder / "report", circumstances)
+
+
+@pytest.mark.parametrize("folds", [10, 3])
+def test_the_slides_folds_stand_beside_ten_folds_alone(folds: int, tmp_path: Path) -> None:
+    study = crossval(recipe("ddamfn_rafdb"), Plan(data="faces"), folds=folds, grouped=False)
+    results = [result(job.id, job.row, np.arange(100) < 90, fold=k) for k, job in enumerate(study.jobs)]
+    text = report(study, results, tmp_path)
+    assert ("| slides, RAF-DB |" in text) is (folds == 10)
+    assert ("| 91.82 |" in text) is (folds == 10)
+    assert "| 0 | 3 | 90 of 100 | 90.00 % |" in text
+
+
+def test_rows_with_recipes_of_their_own_are_named_with_them(tmp_path: Path) -> None:
+    base, plan = recipe("ddamfn_rafdb"), Plan(data="faces")
+    text = report(comparison(base, plan, methods=["scn"], as_published=True), [], tmp_path)
+    assert "Each row's own recipe: SCN, 70 epochs at 224 px; DDAMFN, 40 epochs at 112 px" in text
+    assert "Recipe `ddamfn_rafdb`, 40 epochs at 112 px" in report(comparison(base, plan, methods=["scn"]), [], tmp_path)
 
 
 def test_folds_get_the_corrected_interval() -> None:

@@ -62,7 +62,7 @@ def heads(run: Run) -> tuple[Row, ...]:
 
 
 def attention_loss(run: Run) -> tuple[Row, ...]:
-    """The attention loss switched off, as printed on the slides, and as the authors' program has it."""
+    """The attention loss switched off, as printed on the slides, as in the authors' program, and weaker."""
     base = _with(run, "ddamfn", num_heads=2)
     return (
         Row(name="none", title="no attention loss", run=replace(base, objective=DDAMFNObjective(attention_weight=0.0))),
@@ -77,6 +77,15 @@ def attention_loss(run: Run) -> tuple[Row, ...]:
             title="0.1 / mean over pairs",
             run=replace(base, objective=DDAMFNObjective(attention_form="mean_pair")),
             note="As in the authors' program.",
+        ),
+        *(
+            Row(
+                name=f"mean-pair-{weight:g}",
+                title=f"{weight:g} / mean over pairs",
+                run=replace(base, objective=DDAMFNObjective(attention_weight=weight)),
+                note="Not on the slides: from random weights 0.1 may be too much.",
+            )
+            for weight in (0.01, 0.001)
         ),
     )
 

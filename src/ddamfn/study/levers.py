@@ -44,6 +44,10 @@ class Lever:
         return f"{self.group}-{self.name}"
 
 
+_ALIGNED = (
+    "No row leaves faces unaligned: a network that was trained on whole pictures could not be used on a photograph, "
+    "where every face in it would be given the same crop."
+)
 _ADAMW = {"optimiser.name": "adamw", "optimiser.lr": 1e-3, "optimiser.weight_decay": 0.05}
 _SGD = {"optimiser.name": "sgd", "optimiser.lr": 0.05, "optimiser.momentum": 0.9, "optimiser.weight_decay": 5e-4}
 
@@ -186,6 +190,8 @@ def levers(base: Run, plan: Plan, given: Given) -> Study:
         rows.append(Row(name=lever.key, title=title, run=run, note=note))
     notes = ["Each row is the baseline with the named settings changed, and nothing else."]
     notes += [f"Left out: {lever.group}, {lever.title}: {reason}." for lever, reason in unfit.items()]
+    if any(lever.group == "alignment" for lever in found):
+        notes.append(_ALIGNED)
     if given.one_alignment:
         notes.append("No rows of alignment: a prepared set has one alone. They need the data set itself.")
     return Study(

@@ -13,6 +13,7 @@ from ddamfn.study.results import Result
 from ddamfn.study.runner import Progress
 from ddamfn.study.summary import summarise, verdict
 from ddamfn.study.table import cells, percent
+from ddamfn.train import Run
 from ddamfn.train.checkpoint import replace_file
 
 REPORT, TABLE, JOBS, CHART = "report.md", "table.csv", "jobs.csv", "chart.png"
@@ -80,7 +81,7 @@ def write_report(
         draw_rows(study, summaries, destination / CHART)
     else:
         folds = summarise_folds(progress.results)
-        head, rows, body = ["seed", "fold", "n/N", "accuracy", "slides, RAF-DB"], _fold_cells(folds), _folds_text(folds)
+        (head, *rows), body = _fold_cells(folds, study.jobs[0].fold.of), _folds_text(folds)
         draw_folds(study, folds, destination / CHART)
     text = (
         "\n\n".join(
@@ -101,11 +102,10 @@ def write_report(
 
 def _heading(study: Study, progress: Progress, circumstances: Circumstances) -> list[str]:
     run = study.jobs[0].run
-    phases = ", ".join(f"{phase.epochs} epoch{'s' * (phase.epochs > 1)} at {phase.side_px} px" for phase in run.phases)
     facts = [
         f"- {circumstances.date}, commit `{circumstances.commit}`, `{circumstances.command}`",
         f"- Data: {circumstances.data}",
-        f"- Recipe `{run.recipe}`, {phases}; rule {run.data.rule} to train on, {run.data.validation_rule} to score on",
+        f"- {_recipes(study)}; rule {run.data.rule} to train on, {run.data.validation_rule} to score on",
         *_limit(study),
         f"- {len(progress.results)} of {len(study.jobs)} jobs done",
     ]
@@ -116,6 +116,19 @@ def _heading(study: Study, progress: Progress, circumstances: Circumstances) -> 
         facts.append(f"- Trained on {', '.join(devices)} for {hours:.2f} h in all, from commit {', '.join(commits)}")
     facts += [f"- Failed: `{job}`: {reason}" for job, reason in progress.failed.items()]
     return [f"# {study.title}", "\n".join(facts)]
+
+
+def _recipes(study: Study) -> str:
+    """The recipe of all rows, or each row's own."""
+    runs = {row.title: row.run for row in study.rows if row.estimator is None}
+    if len({run.recipe for run in runs.values()}) == 1:
+        run = next(iter(runs.values()))
+        return f"Recipe `{run.recipe}`, {_phases(run)}"
+    return "Each row's own recipe: " + "; ".join(f"{title}, {_phases(run)}" for title, run in runs.items())
+
+
+def _phases(run: Run) -> str:
+    return ", ".join(f"{phase.epochs} epoch{'s' * (phase.epochs > 1)} at {phase.side_px} px" for phase in run.phases)
 
 
 def _limit(study: Study) -> list[str]:
@@ -133,18 +146,23 @@ def _closing(study: Study, results: Sequence[Result]) -> list[str]:
     return [" ".join(texts), *(["\n".join(notes)] if notes else [])]
 
 
-def _fold_cells(folds: FoldSummary) -> list[list[str]]:
-    ten = bool(folds.results) and max(result.fold or 0 for result in folds.results) < len(SLIDES)
-    return [
-        [
-            str(result.seed),
-            str((result.fold or 0) + 1),
-            f"{result.correct:,} of {result.n:,}",
-            percent(result.accuracy),
-            f"{SLIDES[result.fold or 0]:g}" if ten else "",
-        ]
-        for result in folds.results
-    ]
+def _fold_cells(folds: FoldSummary, of: int) -> list[list[str]]:
+    """Heading and a line a fold; the slides' figures stand beside ten folds alone."""
+    ten = of == len(SLIDES)
+    lines = [["seed", "fold", "n/N", "accuracy", "95 % over pictures", *(["slides, RAF-DB"] if ten else [])]]
+    for result in folds.results:
+        number = result.fold or 0
+        lines.append(
+            [
+                str(result.seed),
+                str(number + 1),
+                f"{result.correct:,} of {result.n:,}",
+                percent(result.accuracy),
+                " to ".join(map(percent, result.ci95)),
+                *([f"{SLIDES[number]:g}"] if ten else []),
+            ]
+        )
+    return lines
 
 
 def _folds_text(folds: FoldSummary) -> list[str]:
