@@ -10,11 +10,11 @@ import sys
 from collections.abc import Sequence
 
 from ddamfn import __version__
-from ddamfn.cli import data, demo, eval, export, models, predict, serve, study, train
+from ddamfn.cli import data, demo, eval, explain, export, models, predict, serve, study, train
 from ddamfn.cli.parser import Parser
 from ddamfn.errors import DdamfnError, UsageError
 
-_VERBS = (predict, demo, models, eval, data, train, study, export, serve)
+_VERBS = (predict, demo, models, eval, data, train, study, export, explain, serve)
 
 # One line, so no wrapping: some who read help never open the model card.
 _LAW = (

@@ -24,13 +24,18 @@ def overlay(crop: NDArray[np.uint8], attention: NDArray[np.floating], side_px: i
     Returns:
         An RGB picture, `side_px` square.
     """
-    face = Image.fromarray(crop).resize((side_px, side_px), Image.Resampling.LANCZOS)
-    grey = np.asarray(face.convert("L"), dtype=np.float64)[..., None]
-    values = np.asarray(stretch(attention, side_px), dtype=np.float64)
+    face = np.asarray(Image.fromarray(crop).resize((side_px, side_px), Image.Resampling.LANCZOS))
+    return Image.fromarray(np.round(tint(face, stretch(attention, side_px))).astype(np.uint8))
+
+
+def tint(image: NDArray[np.uint8], heat: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return a picture (H, W, 3), 0 to 255, turned grey and coloured by heat (H, W) of 0 to 1."""
+    grey = np.asarray(Image.fromarray(image).convert("L"), dtype=np.float64)[..., None]
+    values = np.asarray(heat, dtype=np.float64)
     strength = (_WEAKEST + (_STRONGEST - _WEAKEST) * values)[..., None]
-    # The face stays grey beneath, so that every colour that is seen is attention.
-    mixed = grey * (1 - strength) + heat_colours(values) * strength
-    return Image.fromarray(np.round(mixed).astype(np.uint8))
+    # The picture stays grey beneath, so that every colour that is seen is attention.
+    mixed: NDArray[np.float64] = grey * (1 - strength) + heat_colours(values) * strength
+    return mixed
 
 
 def stretch(attention: NDArray[np.floating], side_px: int) -> NDArray[np.float32]:

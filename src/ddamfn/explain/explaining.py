@@ -1,0 +1,253 @@
+"""One picture to explained faces: the maps of each, measured against chance and against the centre."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddamfn.errors import DdamfnError, MissingExtra, UsageError
+from ddamfn.explain.faithfulness import STEPS, Score, measure
+from ddamfn.explain.maps import FaceMap, attention_maps, centre_map, random_maps
+from ddamfn.faces import Appearance, apply_appearance, normalise
+from ddamfn.recognizer import Classifier, Picture, Recognizer
+from ddamfn.results import Face, ImageResult
+
+_DIGITS = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoredMap:
+    """A map and what it is worth.
+
+    Attributes:
+        map: the map.
+        score: its deletion and insertion for its expression.
+        beats_random: how many of the random maps have a smaller insertion minus deletion.
+        beats_centre: whether the centre map has.
+    """
+
+    map: FaceMap
+    score: Score
+    beats_random: int
+    beats_centre: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Baselines:
+    """What maps score that know nothing of the network, for one expression.
+
+    Attributes:
+        random: one score a random map.
+        centre: of a hill in the middle.
+    """
+
+    random: tuple[Score, ...]
+    centre: Score
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FaceExplanation:
+    """One face, explained.
+
+    Attributes:
+        face: with its answer, crop and matrix.
+        maps: the heads' and their maximum; Grad-CAM of the answered and the second expression where it is installed.
+        baselines: by expression.
+    """
+
+    face: Face
+    maps: tuple[ScoredMap, ...]
+    baselines: Mapping[str, Baselines]
+
+    @property
+    def second(self) -> str:
+        """The second likeliest expression."""
+        return _ranked(self.face)[1]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        plain = self.face.to_dict()
+        plain["matrix"] = np.round(self.face.matrix, 6).tolist()
+        plain["maps"] = [
+            {
+                "name": scored.map.name,
+                "title": scored.map.title,
+                "expression": scored.map.expression,
+                "flat": scored.map.flat,
+                **_plain(scored.score),
+                "beats_random": scored.beats_random,
+                "beats_centre": scored.beats_centre,
+                "values": np.round(scored.map.values.astype(np.float64), 5).tolist(),
+            }
+            for scored in self.maps
+        ]
+        plain["baselines"] = {
+            name: {
+                "random": {**_plain(mean_score(entry.random)), "maps": [_plain(score) for score in entry.random]},
+                "centre": _plain(entry.centre),
+            }
+            for name, entry in self.baselines.items()
+        }
+        return plain
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Explanation:
+    """All faces of one picture, explained.
+
+    Attributes:
+        result: what was read from the picture, with the picture itself.
+        faces: in the order of the result.
+        missing: why there is no Grad-CAM, one line; None if there is or it was not asked for.
+    """
+
+    result: ImageResult
+    faces: tuple[FaceExplanation, ...]
+    missing: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        plain = {key: getattr(self.result, key) for key in ("source", "width", "height")}
+        return plain | {"faces": [face.to_dict() for face in self.faces], "missing": self.missing}
+
+
+class Explainer:
+    """Explains pictures with one set of weights.
+
+    Args:
+        weights: name of bundled weights, or path of an `.onnx` network or its card; the default weights when None.
+        max_faces: only this many of a picture, those with the highest score; None for all.
+        grad_cam: whether to add Grad-CAM where PyTorch and captum are installed and the weights can be read into it.
+        random: random maps to compare with, at least 1.
+        steps: see `faithfulness.measure`, at least 2.
+        seed: of the random maps; every face is compared with the same ones.
+
+    Attributes:
+        classifier: the weights.
+        missing: why there is no Grad-CAM; see `Explanation`.
+
+    Raises:
+        UsageError: if an argument is out of range.
+        WeightsError: if the weights are not there or damaged.
+    """
+
+    def __init__(
+        self,
+        weights: str | os.PathLike[str] | None = None,
+        *,
+        max_faces: int | None = None,
+        grad_cam: bool = True,
+        random: int = 8,
+        steps: int = STEPS,
+        seed: int = 0,
+    ) -> None:
+        for name, number, least in (("random", random, 1), ("steps", steps, 2), ("seed", seed, 0)):
+            if number < least:
+                raise UsageError(f"{name} must be at least {least}, not {number}")
+        self._recognizer = Recognizer(weights, max_faces=max_faces)
+        self.classifier = Classifier(weights)
+        self._steps, self._random = steps, random_maps(random, np.random.default_rng(seed))
+        self._grad_cam, self.missing = _grad_cam_of(weights, self.classifier) if grad_cam else (None, None)
+
+    def __call__(self, picture: Picture) -> Explanation:
+        """Explain every face of one picture.
+
+        Args:
+            picture: as for `Recognizer.predict`.
+
+        Raises:
+            UnreadableImage: the picture is missing, damaged, too large, or not a picture.
+        """
+        result = self._recognizer.predict(picture)
+        return Explanation(result, tuple(self._explain(face) for face in result.faces), self.missing)
+
+    def _explain(self, face: Face) -> FaceExplanation:
+        assert face.aligned is not None  # predict keeps the crops
+        maps = attention_maps(face)
+        if self._grad_cam is not None:
+            maps += self._grad_cam(face)
+        values = [entry.values for entry in maps] + [centre_map(), *self._random]
+        measured = [measure(self.classifier, face.aligned, entry, self._steps) for entry in values]
+        centre, chance = measured[len(maps)], measured[len(maps) + 1 :]
+        baselines = {
+            name: Baselines(tuple(scores[name] for scores in chance), centre[name]) for name in _ranked(face)[:2]
+        }
+        scored = [
+            _judge(entry, scores[entry.expression], baselines[entry.expression])
+            for entry, scores in zip(maps, measured, strict=False)
+        ]
+        return FaceExplanation(face, tuple(scored), baselines)
+
+
+def explain(picture: Picture, weights: str | os.PathLike[str] | None = None, **options: Any) -> Explanation:
+    """Explain the faces of one picture; for several pictures keep an `Explainer`.
+
+    Example:
+        >>> from ddamfn.explain import explain
+        >>> for face in explain("photo.jpg").faces:  # doctest: +SKIP
+        ...     print(face.face.expression, [(m.map.name, m.score.difference) for m in face.maps])
+
+    Args:
+        picture: as for `Recognizer.predict`.
+        weights: as for `Explainer`.
+        options: as for `Explainer`.
+
+    Raises:
+        UnreadableImage: the picture is missing, damaged, too large, or not a picture.
+        UsageError: if an option is out of range.
+        WeightsError: if the weights are not there or damaged.
+    """
+    return Explainer(weights, **options)(picture)
+
+
+def mean_score(scores: Sequence[Score]) -> Score:
+    """The mean of several scores."""
+    return Score(
+        float(np.mean([score.deletion for score in scores])), float(np.mean([score.insertion for score in scores]))
+    )
+
+
+def _judge(entry: FaceMap, score: Score, baselines: Baselines) -> ScoredMap:
+    # A flat map has no order of its own, so whatever it scores is no merit.
+    beaten = 0 if entry.flat else sum(score.difference > other.difference for other in baselines.random)
+    return ScoredMap(entry, score, beaten, not entry.flat and score.difference > baselines.centre.difference)
+
+
+def _ranked(face: Face) -> list[str]:
+    return sorted(face.probabilities, key=lambda name: -face.probabilities[name])
+
+
+def _plain(score: Score) -> dict[str, float]:
+    numbers = {"deletion": score.deletion, "insertion": score.insertion, "difference": score.difference}
+    return {name: round(value, _DIGITS) for name, value in numbers.items()}
+
+
+def _grad_cam_of(
+    weights: str | os.PathLike[str] | None, classifier: Classifier
+) -> tuple[Callable[[Face], list[FaceMap]] | None, str | None]:
+    """What makes the Grad-CAM maps of a face, or why nothing does."""
+    try:
+        from ddamfn.explain.gradcam import grad_cam
+        from ddamfn.export.loading import load_network
+    except ModuleNotFoundError as error:
+        return None, str(MissingExtra("explain", str(error.name), "Grad-CAM"))
+    card = classifier.card
+    try:
+        network = load_network(card.name if weights is None else weights).network
+    except DdamfnError as error:
+        return None, f"no Grad-CAM: {error}"
+
+    def make(face: Face) -> list[FaceMap]:
+        assert face.aligned is not None  # predict keeps the crops
+        names = _ranked(face)[:2]
+        pixels: NDArray[np.uint8] = apply_appearance(face.aligned[None], Appearance(**card.appearance))
+        maps = grad_cam(network, normalise(pixels, card.mean, card.std), [card.labels.index(name) for name in names])
+        return [
+            FaceMap(f"grad-cam-{name}", f"Grad-CAM, {name}", name, values)
+            for name, values in zip(names, maps, strict=True)
+        ]
+
+    return make, None

@@ -1,0 +1,67 @@
+"""Grad-CAM: where the features of a class lie, by the gradient of its logit. Needs PyTorch and captum.
+
+Source: Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV 2017.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from captum.attr import LayerGradCam
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ddamfn.errors import WeightsError
+from ddamfn.models import ModelOutput
+
+
+def grad_cam(network: nn.Module, inputs: NDArray[np.float32], targets: Sequence[int]) -> list[NDArray[np.float32]]:
+    """Compute one map a class, at the network's last spatial features.
+
+    Args:
+        network: in evaluation mode, on the CPU.
+        inputs: (1, 3, S, S) float32, one normalised face.
+        targets: columns of the logits.
+
+    Returns:
+        A map (h, w) for each target, 0 where nothing speaks for the class.
+
+    Raises:
+        WeightsError: if no module of the network gives its spatial features.
+    """
+    images = torch.from_numpy(inputs).requires_grad_()
+    explainer = LayerGradCam(lambda pictures: network(pictures).logits, feature_layer(network, images))
+    maps = []
+    for target in targets:
+        attributed = explainer.attribute(images, target=target, relu_attributions=True)
+        assert isinstance(attributed, Tensor)
+        maps.append(attributed[0, 0].detach().numpy().astype(np.float32))
+    return maps
+
+
+def feature_layer(network: nn.Module, images: Tensor) -> nn.Module:
+    """Find the module whose output is the `features` of the network's output: it has another name in every network.
+
+    Args:
+        network: any of the registry.
+        images: (B, 3, S, S) to run it on once.
+
+    Raises:
+        WeightsError: if no module gives them as they are.
+    """
+    seen: list[tuple[nn.Module, object]] = []
+    hooks = [
+        module.register_forward_hook(lambda module, _, output: seen.append((module, output)))
+        for module in network.modules()
+    ]
+    try:
+        with torch.no_grad():
+            output = network(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert isinstance(output, ModelOutput)
+    found = next((module for module, given in seen if given is output.features), None)
+    if found is None:
+        raise WeightsError("no module of this network gives its spatial features, so there is no layer for Grad-CAM")
+    return found

@@ -1,0 +1,70 @@
+"""Maps over an aligned face: the network's own, and those that know nothing of it, to compare with."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddamfn.results import Face
+
+_FLAT = 1e-3
+"""A map whose values differ by less has no place of interest; `ddamfn.drawing` paints it in one colour."""
+
+_CENTRE_WIDTH = 0.25
+"""Standard deviation of the centre map, as a share of the crop's side."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FaceMap:
+    """One map over an aligned face.
+
+    Attributes:
+        name: short, for files and JSON, such as `head-1`.
+        title: for people.
+        expression: whose probability the map is measured by. The heads' maps belong to no class; they are measured by
+            the answered one.
+        values: float32 (h, w), larger where the map says that more depends on; h and w are 7 for DDAMFN.
+    """
+
+    name: str
+    title: str
+    expression: str
+    values: NDArray[np.float32]
+
+    @property
+    def flat(self) -> bool:
+        """Whether all values are nearly the same, so that the map singles out no place."""
+        return float(np.ptp(self.values)) < _FLAT
+
+
+def attention_maps(face: Face) -> list[FaceMap]:
+    """The heads' own maps and their maximum, which is what the network multiplies its features with.
+
+    The maps are the means over the channels, so the maximum here is that of the means.
+
+    Args:
+        face: from a `Recognizer`.
+
+    Returns:
+        A + 1 maps; none for a network without heads.
+    """
+    if face.attention is None:
+        return []
+    answer = face.prediction.likeliest
+    heads = [
+        FaceMap(f"head-{number}", f"attention head {number}", answer, values)
+        for number, values in enumerate(face.attention, start=1)
+    ]
+    return [*heads, FaceMap("maximum", "maximum of the heads", answer, face.attention.max(axis=0))]
+
+
+def centre_map(side: int = 7) -> NDArray[np.float32]:
+    """A round hill in the middle of the crop, (side, side): what anybody would guess of an aligned face."""
+    offset = (np.arange(side) + 0.5) / side - 0.5
+    squared = offset[:, None] ** 2 + offset[None, :] ** 2
+    return np.exp(-squared / (2 * _CENTRE_WIDTH**2)).astype(np.float32)
+
+
+def random_maps(count: int, generator: np.random.Generator, side: int = 7) -> list[NDArray[np.float32]]:
+    """Maps of independent uniform numbers, as coarse as those of the network; `count` of (side, side)."""
+    return [generator.random((side, side), dtype=np.float32) for _ in range(count)]
