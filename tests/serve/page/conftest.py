@@ -12,9 +12,6 @@ from PIL import Image
 
 from ddamfn.data.synthetic import drawn_face
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright, of the extra dev")
-# A busy machine may need seconds for what takes a blink elsewhere.
-playwright.expect.set_options(timeout=15_000)
 CHROMIUM = shutil.which("chromium")
 
 Open = Callable[..., Any]
@@ -23,8 +20,11 @@ Open = Callable[..., Any]
 @pytest.fixture(scope="module")
 def browser(portrait: bytes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Return a browser for all tests of a file; its camera shows the portrait."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright, of the extra dev")
     if CHROMIUM is None:
         pytest.skip("needs Chromium: apt-get install chromium")
+    # A busy machine may need seconds for what takes a blink elsewhere.
+    sync_api.expect.set_options(timeout=15_000)
     camera = tmp_path_factory.mktemp("camera") / "portrait.mjpeg"
     frame = io.BytesIO()
     Image.open(io.BytesIO(portrait)).convert("RGB").resize((480, 480)).save(frame, "JPEG")
@@ -35,7 +35,7 @@ def browser(portrait: bytes, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         "--use-fake-device-for-media-stream",
         f"--use-file-for-fake-video-capture={camera}",
     ]
-    with playwright.sync_playwright() as started:
+    with sync_api.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=arguments)
         yield browser
         browser.close()
