@@ -65,9 +65,8 @@ def recognizer(stand_in_weights: Path) -> Recognizer:
 class Running:
     """A server in a thread, and a client for it."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.failures: list[Exception] = []
-        self.server = make_server(settings, self.failures.append, last_requests_s=5)
+    def __init__(self, settings: Settings, *, last_requests_s: int = 5) -> None:
+        self.server = make_server(settings, last_requests_s=last_requests_s)
         self._listener = bind("127.0.0.1", 0)
         self.url = address(self._listener)
         self.port = int(self.url.rpartition(":")[2])
@@ -109,8 +108,9 @@ def serve(stand_in_weights: Path) -> Iterator[Serve]:
     """Start servers with settings of one's own; they end with the test."""
     started: list[Running] = []
 
-    def start(*, ready: bool = True, **settings: Any) -> Running:
-        running = Running(replace(Settings(stand_in_weights, workers=2), **settings))
+    def start(*, ready: bool = True, last_requests_s: int = 5, **settings: Any) -> Running:
+        chosen = replace(Settings(stand_in_weights, workers=2), **settings)
+        running = Running(chosen, last_requests_s=last_requests_s)
         started.append(running)
         if ready and settings.get("token") is None:
             running.wait_until_ready()

@@ -113,6 +113,7 @@ def test_the_token_file_is_checked(
 ) -> None:
     served: list[Settings] = []
     monkeypatch.setattr("ddamfn.serve.run", lambda settings, _: served.append(settings))
+    monkeypatch.setattr("ddamfn.serve.bind", lambda *_: bind("127.0.0.1", 0))
     path = tmp_path / "token"
     for content, words in ((None, "cannot read"), (b"", "one token"), (b"two words", "one token"), (b"\xff", "ASCII")):
         if content is not None:
@@ -131,7 +132,11 @@ def test_the_token_file_is_checked(
     assert status == 0
     assert [line.split(":")[0] for line in lines] == ["ddamfn serves http"]
     assert [settings.token for settings in served] == ["secret", "secret"]
-    assert [settings.hosts is None for settings in served] == [False, True]
+    assert served[0].hosts is not None
+    assert served[1].hosts is None
+    for host, named in (("127.9.9.9", "127.9.9.9"), ("::1", "[::1]"), ("localhost", "localhost")):
+        _refused(capsys, "--host", host)
+        assert named in (served.pop().hosts or ())
     assert served[1].max_upload_bytes == 3 * 2**20
     assert "secret" not in repr(served[0])
 
@@ -165,6 +170,16 @@ def test_a_missing_extra_is_one_line(capsys: pytest.CaptureFixture[str], monkeyp
 )
 def test_loopback_is_told_from_what_others_reach(host: str, loopback: bool) -> None:
     assert is_loopback(host) is loopback
+
+
+def test_a_client_that_never_ends_does_not_keep_the_server(serve: Any) -> None:
+    running = serve(last_requests_s=1)
+    with socket.create_connection(("127.0.0.1", running.port)) as connection:
+        connection.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nhalf")
+        time.sleep(0.3)
+        began = time.monotonic()
+        running.stop()
+        assert time.monotonic() - began < 8
 
 
 @pytest.mark.parametrize("wrong", [{"workers": 0}, {"queue": 0}, {"token": ""}, {"body_idle_s": 0.0}])

@@ -15,8 +15,8 @@ answers as "ddamfn predict --format json" does; /openapi.json describes the rest
 written or logged. Requests that arrive together are classified together, by one process: its threads fill the cores and
 share the networks, where more processes would each load their own. SIGTERM or Ctrl-C lets it finish what it has begun.
 
-Without --host only this machine reaches it, and only under the names localhost and 127.0.0.1. Elsewhere a token is
-needed; it travels unencrypted, so put a server that speaks TLS in front.
+Without --host only this machine reaches it, and only under the names localhost and 127.0.0.1: a proxy on this machine
+must ask for one of these. Elsewhere a token is needed; it travels unencrypted: put a server that speaks TLS in front.
 """
 
 
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         weights=args.weights,
         max_upload_bytes=args.max_upload_mb * 2**20,
         token=token,
-        hosts=LOOPBACK_HOSTS if loopback else None,
+        hosts=(*LOOPBACK_HOSTS, _as_in_url(args.host)) if loopback else None,
         **own,
     )
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
@@ -73,6 +73,10 @@ def run(args: argparse.Namespace) -> int:
         print(f"ddamfn serves {address(listener)} (Ctrl-C ends it)", file=sys.stderr, flush=True)
         serve(settings, listener)
     return 0
+
+
+def _as_in_url(host: str) -> str:
+    return f"[{host.lower()}]" if ":" in host else host.lower()
 
 
 def _token(path: Path) -> str:
