@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import os
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddamfn.cli.output import check_output, naming_the_file, number, open_output, output_format, plain, same_file
@@ -138,10 +139,11 @@ def _open_timeline(
 
 def _save(timeline: "Timeline", path: str) -> None:
     with naming_the_file(path):
-        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        partial = f"{path}.part"
+        target = Path(os.path.realpath(path))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name}.part")
         timeline.draw().save(partial, format="PNG")
-        os.replace(partial, path)
+        partial.replace(target)
 
 
 def _check(args: argparse.Namespace, kind: str, source: str | int) -> None:

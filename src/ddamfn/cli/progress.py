@@ -111,7 +111,9 @@ def _make_bar() -> "Progress":
         """Pictures a second."""
 
         def render(self, task: Task) -> Text:
-            return Text(f"{task.speed:.1f}/s" if task.speed else "", style="progress.data.speed")
+            # Over the whole run: results come in batches, and rich's own figure is that of the last burst.
+            shown = f"{task.completed / task.elapsed:.1f}/s" if task.elapsed and task.completed else ""
+            return Text(shown, style="progress.data.speed")
 
     columns = (BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
     return Progress(*columns, console=Console(stderr=True), transient=True)
