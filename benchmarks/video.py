@@ -1,9 +1,9 @@
 """Frames a second on a 720p clip with one face, the time of each stage, and the peak of memory on files of any length.
 
-    python benchmarks/video.py [--weights NAME_OR_PATH] [--rounds 3] [--frames 300] [--minutes 1 10 60]
+    python benchmarks/video.py [--part speed] [--weights NAME_OR_PATH] [--rounds 3] [--frames 300] [--minutes 1 10 60]
 
 The files are made here: the bundled portrait wanders over a drawn background; long ones repeat ten seconds without
-encoding again. Each run is a process of its own. Writes docs/benchmarks/<date>-<commit>-video.md.
+encoding again. Each run is a process of its own. Writes docs/benchmarks/<date>-<commit>-video.md, or -video-speed.md and -video-memory.md part by part.
 """
 
 import argparse
@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=300, help="of the 720p clip (default: 300)")
     parser.add_argument("--minutes", type=float, nargs="+", default=[1, 10, 60], help="lengths for the peak of memory")
     parser.add_argument("--every", type=int, default=25, help="read each Nth frame of the long files (default: 25)")
+    parser.add_argument("--part", choices=("speed", "memory"), help="measure only this")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "benchmarks")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -49,12 +50,16 @@ def main() -> None:
         return
     before = load()
     with tempfile.TemporaryDirectory() as folder:
-        clip = write_clip(Path(folder) / "clip.mp4", 1280, 720, args.frames)
-        stages = run_child(what="stages", path=str(clip), weights=args.weights)
-        lines = report_speed(args, stages, speeds(args, clip), before)
-        lines += report_memory(args, Path(folder))
+        lines = begin(args, before)
+        if args.part != "memory":
+            clip = write_clip(Path(folder) / "clip.mp4", 1280, 720, args.frames)
+            stages = run_child(what="stages", path=str(clip), weights=args.weights)
+            lines += report_speed(args, stages, speeds(args, clip))
+        if args.part != "speed":
+            lines += report_memory(args, Path(folder))
     print("\n".join(lines))
-    print(f"\nwritten to {write_result(lines, args.output, 'video')}", file=sys.stderr)
+    kind = "video" if args.part is None else f"video-{args.part}"
+    print(f"\nwritten to {write_result(lines, args.output, kind)}", file=sys.stderr)
 
 
 # ---------------------------------------------------------------- files
@@ -220,20 +225,23 @@ def speeds(args: argparse.Namespace, clip: Path) -> dict[tuple[int, bool], list[
     return measured
 
 
-def report_speed(
-    args: argparse.Namespace,
-    stages: dict[str, Any],
-    measured: dict[tuple[int, bool], list[dict[str, Any]]],
-    before: float,
-) -> list[str]:
-    """Heading, stages and frames a second as Markdown."""
+def begin(args: argparse.Namespace, before: float) -> list[str]:
+    """The heading as Markdown."""
     from ddamfn.weights import find_weights
 
     command = " ".join(["python benchmarks/video.py", *sys.argv[1:]])
     lines = heading("Reading a video", command, before, "ddamfn", "av", "onnxruntime", "numpy", "pillow")
-    lines += [
-        f"- weights: {find_weights(args.weights)[1].name}",
-        f"- clip: {args.frames} frames of 1280 x 720, H.264, {stages['faces']:.2f} faces a frame, every frame read",
+    return [*lines, f"- weights: {find_weights(args.weights)[1].name}", ""]
+
+
+def report_speed(
+    args: argparse.Namespace,
+    stages: dict[str, Any],
+    measured: dict[tuple[int, bool], list[dict[str, Any]]],
+) -> list[str]:
+    """Stages and frames a second as Markdown."""
+    lines = [
+        f"Clip: {args.frames} frames of 1280 x 720, H.264, {stages['faces']:.2f} faces a frame, every frame read.",
         "",
         f"Each stage alone on one thread, over {STAGE_FRAMES} frames. The processor's time does not count what other "
         "processes took.",
