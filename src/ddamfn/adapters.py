@@ -1,0 +1,132 @@
+"""Results in the shapes of other packages, none of which is imported before it is asked for."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ddamfn.errors import MissingExtra
+from ddamfn.results import UNCERTAIN, Face, ImageResult, row_columns
+
+if TYPE_CHECKING:
+    import pandas
+    import pyarrow
+
+DEEPFACE_NAMES = {
+    "anger": "angry",
+    "disgust": "disgust",
+    "fear": "fear",
+    "happiness": "happy",
+    "sadness": "sad",
+    "surprise": "surprise",
+    "neutral": "neutral",
+}
+"""Our names of expressions -> those of DeepFace. It has no contempt, which keeps its name."""
+
+Results = ImageResult | Iterable[ImageResult]
+
+
+def to_pandas(results: Results) -> "pandas.DataFrame":
+    """One row a face, with the columns of `ddamfn.results.row_columns`; a picture without a face is a row too.
+
+    Raises:
+        MissingExtra: if pandas is not installed.
+    """
+    try:
+        import pandas
+    except ModuleNotFoundError as error:
+        raise MissingExtra("pandas", "pandas", "A pandas table") from error
+    columns, rows = _table(results)
+    return pandas.DataFrame(rows, columns=columns)
+
+
+def to_arrow(results: Results) -> "pyarrow.Table":
+    """The same rows as an Arrow table, for Parquet, Polars and DuckDB.
+
+    Strings are `source`, `expression` and `error`, `face` is int64, all else float64. Where there is no face its columns
+    are null, and where there is no error that one is.
+
+    Raises:
+        MissingExtra: if pyarrow is not installed.
+    """
+    try:
+        import pyarrow
+    except ModuleNotFoundError as error:
+        raise MissingExtra("parquet", "pyarrow", "An Arrow table") from error
+    columns, rows = _table(results)
+    kinds = {name: pyarrow.string() for name in ("source", "expression", "error")} | {"face": pyarrow.int64()}
+    schema = pyarrow.schema([(name, kinds.get(name, pyarrow.float64())) for name in columns])
+    return pyarrow.Table.from_pylist(rows, schema=schema)
+
+
+def to_deepface(result: ImageResult) -> list[dict[str, Any]]:
+    """The faces of one picture as `DeepFace.analyze(..., actions=["emotion"])` returns them.
+
+    "emotion" is that package's key; what stands there are probabilities of expressions shown, in per cent, under
+    DeepFace's names (`DEEPFACE_NAMES`). Its eyes are left and right for the person, ours for the viewer, so they are
+    exchanged. A picture without a face gives an empty list, where DeepFace raises an error.
+
+    Returns:
+        A dictionary a face: `emotion` (name -> 0 to 100), `dominant_emotion`, `region` (`x`, `y`, `w`, `h`, `left_eye`,
+        `right_eye` in whole pixels inside the picture), `face_confidence` (the detector's, 0 to 1).
+
+    Raises:
+        ValueError: if the picture could not be read.
+    """
+    if result.width is None or result.height is None:
+        raise ValueError(f"{result.source} could not be read: {result.error}")
+    return [_deepface(face, result.width, result.height) for face in result.faces]
+
+
+def to_supervision(result: ImageResult) -> dict[str, Any]:
+    """The faces of one picture as the fields of `supervision.Detections`: `sv.Detections(**to_supervision(result))`.
+
+    Returns:
+        `xyxy` float32 (N, 4) pixels, `confidence` float32 (N,) of the answer, `class_id` int64 (N,) in the weights' own
+        order, and `data` with N entries each: `class_name` (the answer, "uncertain" where it abstained), `face_score`
+        of the detector, `probabilities` float32 (N, K).
+    """
+    faces, classes = result.faces, result.classes
+    boxes = [[face.bbox.x1, face.bbox.y1, face.bbox.x2, face.bbox.y2] for face in faces]
+    table = [[face.probabilities[name] for name in classes] for face in faces]
+    return {
+        "xyxy": np.array(boxes, dtype=np.float32).reshape(-1, 4),
+        "confidence": np.array([face.confidence for face in faces], dtype=np.float32),
+        "class_id": np.array([classes.index(face.prediction.likeliest) for face in faces], dtype=np.int64),
+        "data": {
+            "class_name": np.array([face.expression for face in faces], dtype=np.str_),
+            "face_score": np.array([face.score for face in faces], dtype=np.float32),
+            "probabilities": np.array(table, dtype=np.float32).reshape(-1, len(classes)),
+        },
+    }
+
+
+def _table(results: Results) -> tuple[list[str], list[dict[str, Any]]]:
+    """Columns and rows of all results; expressions in the order in which the results name them."""
+    each = [results] if isinstance(results, ImageResult) else list(results)
+    classes = tuple(dict.fromkeys(name for result in each for name in result.classes))
+    return row_columns(classes), [row for result in each for row in result.to_rows()]
+
+
+def _deepface(face: Face, width: int, height: int) -> dict[str, Any]:
+    left, right = round(max(face.bbox.x1, 0)), round(min(face.bbox.x2, width))
+    top, bottom = round(max(face.bbox.y1, 0)), round(min(face.bbox.y2, height))
+    named = {DEEPFACE_NAMES.get(name, name): 100 * value for name, value in face.probabilities.items()}
+    answer = face.expression
+    return {
+        "emotion": named,
+        "dominant_emotion": answer if answer == UNCERTAIN else DEEPFACE_NAMES.get(answer, answer),
+        "region": {
+            "x": left,
+            "y": top,
+            "w": right - left,
+            "h": bottom - top,
+            "left_eye": _whole(face.landmarks.right_eye),
+            "right_eye": _whole(face.landmarks.left_eye),
+        },
+        "face_confidence": face.score,
+    }
+
+
+def _whole(point: tuple[float, float]) -> tuple[int, int]:
+    return round(point[0]), round(point[1])
