@@ -4,6 +4,8 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -50,3 +52,43 @@ def test_two_workers_share_a_study_and_do_each_job_once(
     capsys.readouterr()
     assert main(words[:-2]) == 0
     assert "jobs done]" not in capsys.readouterr().err
+
+
+class _Lost(Exception):
+    """In place of Ray's own."""
+
+
+class _Future:
+    def __init__(self, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        self.work, self.arguments = work, arguments
+
+
+class _RayThatLoses:
+    """Runs jobs in this process, and loses the workers of the row mfn."""
+
+    exceptions = SimpleNamespace(RayError=_Lost)
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": 2.0}
+
+    def remote(self, **_: Any) -> Callable[[Any], Any]:
+        return lambda work: SimpleNamespace(remote=lambda *arguments: _Future(work, arguments))
+
+    def wait(self, futures: list[_Future], num_returns: int) -> tuple[list[_Future], list[_Future]]:
+        return futures[:num_returns], futures[num_returns:]
+
+    def get(self, future: _Future) -> Any:
+        if future.arguments[0]["row"] == "mfn":
+            raise _Lost("a long trace\nthe node ran out of memory")
+        return future.work(*future.arguments)
+
+
+def test_a_lost_worker_costs_its_job_alone(
+    arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("ddamfn.study.cluster._connect", lambda _: _RayThatLoses())
+    assert main([*arguments("ablation", "--table", "ddan", "--seeds", "1"), "--ray", "anywhere"]) == 1
+    error = capsys.readouterr().err
+    assert "failed: its worker was lost (the node ran out of memory); the same command runs it again" in error
+    (line,) = (tmp_path / "runs" / "ablation-ddan" / "results.jsonl").read_text().splitlines()
+    assert json.loads(line)["row"] == "ddamfn"

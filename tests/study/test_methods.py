@@ -8,6 +8,7 @@ from ddamfn.cli.study import ESTIMATORS as NAMED_ESTIMATORS
 from ddamfn.cli.study import METHODS as NAMED_METHODS
 from ddamfn.errors import UsageError
 from ddamfn.models import list_models
+from ddamfn.objectives import DDAMFNObjective
 from ddamfn.study.classic import ESTIMATORS
 from ddamfn.study.comparison import comparison
 from ddamfn.study.jobs import Plan, Study
@@ -41,6 +42,16 @@ def test_equal_conditions_differ_in_network_and_objective_alone() -> None:
     shared = [{k: v for k, v in to_dict(row.run).items() if k not in ("model", "objective")} for row in study.rows]
     assert all(one == shared[0] for one in shared)
     assert all(type(row.run.objective) is type(METHODS[row.name].objective) for row in study.rows)
+
+
+def test_settings_of_the_recipe_s_own_objective_reach_its_method_alone() -> None:
+    study = build("scn", settings={"objective.attention_weight": 0.001})
+    assert study.row("ddamfn").run.objective == DDAMFNObjective(attention_weight=0.001)
+    assert study.row("scn").run.objective == METHODS["scn"].objective
+    assert any("weighed by 0.001." in note for note in study.notes)
+    assert any("may hold rows with heads back" in note for note in build("scn").notes)
+    published = build("scn", settings={"objective.attention_weight": 0.001}, as_published=True)
+    assert published.row("ddamfn").run.objective == DDAMFNObjective()
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -11,6 +11,7 @@ from typing import Any
 
 from ddamfn.errors import UsageError
 from ddamfn.objectives import DDAMFNObjective
+from ddamfn.study.base import attention_note
 from ddamfn.study.jobs import Plan, Row, Study, repeat
 from ddamfn.train import Model, Run
 
@@ -138,5 +139,5 @@ def ablation(table: str, base: Run, plan: Plan) -> Study:
         rows=rows,
         reference=reference,
         jobs=repeat(rows, plan),
-        notes=notes,
+        notes=(*notes, *(() if table == "attention-loss" else attention_note(base))),
     )

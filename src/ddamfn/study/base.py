@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ddamfn.data import open_dataset
+from ddamfn.objectives import DDAMFNObjective
 from ddamfn.preparation import load_prepared
 from ddamfn.train import Run, override, recipe
 from ddamfn.train.recipes import SEVEN
@@ -41,6 +42,20 @@ def count_pictures(root: Path, kind: str | None) -> int:
     """Pictures that are trained on, before the vote rule and the part to select on; nothing is prepared for it."""
     _, counts = _dataset(root, kind)
     return counts.get("all", 0) or counts.get("train", 0)
+
+
+def attention_note(run: Run) -> tuple[str, ...]:
+    """What readers must know of the attention loss of DDAMFN's rows; nothing of other objectives."""
+    if not isinstance(run.objective, DDAMFNObjective):
+        return ()
+    weight = run.objective.attention_weight
+    text = f"DDAMFN's attention loss is weighed by {weight:g}."
+    if weight >= 0.1:
+        text += (
+            " That is the published weight; from random weights it may hold rows with heads back, and "
+            "`--set objective.attention_weight=0.001` shows what they reach with less."
+        )
+    return (text,)
 
 
 def describe(root: Path, kind: str | None) -> str:

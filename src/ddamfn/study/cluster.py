@@ -93,7 +93,12 @@ def run_on_ray(
         if not running:
             break
         (ready,), _ = ray.wait(list(running), num_returns=1)
-        job, answer = running.pop(ready), ray.get(ready)
+        job = running.pop(ready)
+        try:
+            answer = ray.get(ready)
+        except ray.exceptions.RayError as error:  # a machine was lost, or a worker was killed for its memory
+            reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+            answer = f"its worker was lost ({reason}); the same command runs it again"
         if isinstance(answer, Result):
             ledger.append(answer)
             discard_state(folder / job.id)

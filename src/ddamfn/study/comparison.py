@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ddamfn.errors import UsageError
+from ddamfn.study.base import attention_note
 from ddamfn.study.classic import ESTIMATORS
 from ddamfn.study.jobs import Plan, Row, Study, repeat
 from ddamfn.study.methods import METHODS, Method
@@ -19,8 +20,9 @@ _SLIPS = (
 )
 _EQUAL = (
     "Equal conditions: the same pictures, alignment and side, no outside weights, the same epochs, optimiser and "
-    "augmentation, selection on validation; only network and objective are the method's. The budget of tuning is the "
-    "same for all, none: the settings are those of the recipe, which were found for DDAMFN and may favour it."
+    "augmentation, selection on validation; only network and objective are the method's, DDAMFN's objective with the "
+    "settings of the recipe. The budget of tuning is the same for all, none: the recipe's settings were found for "
+    "DDAMFN and may favour it."
 )
 _PUBLISHED = (
     "As published: each method's own side, optimiser, schedule and augmentation, from random weights; what could not "
@@ -67,7 +69,7 @@ def _conditions(base: Run, plan: Plan, names: Sequence[str], *, as_published: bo
         rows=rows,
         reference=REFERENCE,
         jobs=repeat(rows, plan),
-        notes=(_PUBLISHED if as_published else _EQUAL, *_SLIPS),
+        notes=(_PUBLISHED if as_published else _EQUAL, *_SLIPS, *(() if as_published else attention_note(base))),
     )
 
 

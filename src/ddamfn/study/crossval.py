@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ddamfn.evaluate.significance import Interval, corrected_t_interval
+from ddamfn.study.base import attention_note
 from ddamfn.study.jobs import Fold, Job, Plan, Row, Study
 from ddamfn.study.pictures import Pictures, folds_of
 from ddamfn.study.results import Result
@@ -45,7 +46,9 @@ def crossval(base: Run, plan: Plan, *, folds: int, grouped: bool) -> Study:
     )  # fmt: skip
     name = f"crossval-{folds}{'-subjects' if grouped else ''}"
     title = f"Cross-validation, {folds} folds, {'grouped by subject' if grouped else 'stratified by class'}"
-    return Study(name=name, title=title, rows=(row,), reference=None, jobs=jobs, notes=(_COMPARISON,))
+    return Study(
+        name=name, title=title, rows=(row,), reference=None, jobs=jobs, notes=(_COMPARISON, *attention_note(base))
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

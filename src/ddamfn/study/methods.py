@@ -33,7 +33,7 @@ class Method:
     Attributes:
         network: its name in `ddamfn.models`, which is the method's name too.
         title: for readers.
-        objective: what it is trained for; both columns use it.
+        objective: what it is trained for.
         published: accuracy on RAF-DB in the method's paper, in per cent.
         slides: accuracy on RAF-DB on the slides; None for POSTER, which the slides explain and do not compare.
         paper: citation.
@@ -59,7 +59,8 @@ class Method:
     def equal(self, base: Run) -> Run:
         """The run under the same conditions as all others: only network and objective are the method's.
 
-        A phase whose side the network cannot take has the nearest one below that it can, or its smallest.
+        Where the base has the method's own objective, its settings are the base's, so that they can be changed. A
+        phase whose side the network cannot take has the nearest one below that it can, or its smallest.
 
         Raises:
             UsageError: if the crops are too small for the network.
@@ -71,7 +72,8 @@ class Method:
             )
         phases = tuple(replace(phase, side_px=self.side(phase.side_px)) for phase in base.phases)
         model = Model(name=self.network, options=self.options)
-        return replace(base, model=model, objective=self.objective, phases=phases)
+        objective = base.objective if type(base.objective) is type(self.objective) else self.objective
+        return replace(base, model=model, objective=objective, phases=phases)
 
     def side(self, side_px: int) -> int:
         """Side that the network takes in place of another."""

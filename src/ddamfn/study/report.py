@@ -105,7 +105,7 @@ def _heading(study: Study, progress: Progress, circumstances: Circumstances) -> 
     facts = [
         f"- {circumstances.date}, commit `{circumstances.commit}`, `{circumstances.command}`",
         f"- Data: {circumstances.data}",
-        f"- {_recipes(study)}; rule {run.data.rule} to train on, {run.data.validation_rule} to score on",
+        f"- {_recipes(study)}; rule {run.data.rule} to train on, {_scoring_rule(study)} to score on",
         *_limit(study),
         f"- {len(progress.results)} of {len(study.jobs)} jobs done",
     ]
@@ -129,6 +129,12 @@ def _recipes(study: Study) -> str:
 
 def _phases(run: Run) -> str:
     return ", ".join(f"{phase.epochs} epoch{'s' * (phase.epochs > 1)} at {phase.side_px} px" for phase in run.phases)
+
+
+def _scoring_rule(study: Study) -> str:
+    """Folds are scored on pictures of the training split, with the labels that it has."""
+    job = study.jobs[0]
+    return job.run.data.validation_rule if job.fold is None else job.run.data.rule
 
 
 def _limit(study: Study) -> list[str]:
