@@ -3,7 +3,8 @@
     python benchmarks/video.py [--part speed] [--weights NAME_OR_PATH] [--rounds 3] [--frames 300] [--minutes 1 10 60]
 
 The files are made here: the bundled portrait wanders over a drawn background; long ones repeat ten seconds without
-encoding again. Each run is a process of its own. Writes docs/benchmarks/<date>-<commit>-video.md, or -video-speed.md and -video-memory.md part by part.
+encoding again. Each run is a process of its own. Writes docs/benchmarks/<date>-<commit>-video.md, with --part
+-video-speed.md or -video-memory.md.
 """
 
 import argparse
@@ -30,7 +31,7 @@ RATE = 25
 LONG_LOOP_S = 10
 # Small, so that an hour is read in minutes; what is kept a frame does not depend on the size.
 LONG_SIZE = (320, 180)
-STAGE_FRAMES = 40
+STAGE_FRAMES = 24
 
 
 def main() -> None:
@@ -45,6 +46,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "benchmarks")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.frames <= STAGE_FRAMES:
+        parser.error(f"--frames must be more than {STAGE_FRAMES}")
     if args.child is not None:
         print(json.dumps(child(**json.loads(args.child))))
         return
