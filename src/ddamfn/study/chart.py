@@ -44,7 +44,8 @@ def draw_folds(study: Study, folds: FoldSummary, path: Path) -> None:
     if folds.interval is not None:
         axes.axhline(100 * folds.interval.mean, color=GREY, linewidth=1)
         axes.axhspan(100 * folds.interval.low, 100 * folds.interval.high, color=GREY, alpha=0.15)
-    axes.set_xlabel("fold")
+    axes.set_xticks(sorted(set(numbers)))
+    axes.set_xlabel("fold: a dot a run, the line is their mean, the band its corrected 95 % interval")
     axes.set_ylabel("accuracy, %")
     set_title(axes, study.title)
     write_figure(figure, path)

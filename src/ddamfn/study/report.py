@@ -26,8 +26,10 @@ _VALID = (
     "Scored on validation, for choosing: the same pictures chose each run's epoch, so every row is somewhat too high, "
     "the baseline like the others. The test split was not opened."
 )
-_START = (
-    "All runs begin with random weights: the published figures rest on weights of face recognition that can no longer "
+_RANDOM = "All runs begin with random weights: "
+_INITIAL = "Some runs begin with other weights than published ones or learn from teachers: "
+_SOURCES = (
+    "the published figures rest on weights of face recognition that can no longer "
     "be had, and many on an epoch chosen by test pictures. Published figures and the slides' are of RAF-DB and stand "
     "in columns of their own, not to be subtracted from ours."
 )
@@ -112,8 +114,9 @@ def _heading(study: Study, progress: Progress, circumstances: Circumstances) -> 
     if progress.results:
         devices = sorted({result.device for result in progress.results})
         commits = sorted({str(result.commit) for result in progress.results})
-        hours = sum(result.seconds for result in progress.results) / 3600
-        facts.append(f"- Trained on {', '.join(devices)} for {hours:.2f} h in all, from commit {', '.join(commits)}")
+        seconds = sum(result.seconds for result in progress.results)
+        took = f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
+        facts.append(f"- Trained on {', '.join(devices)} for {took} in all, from commit {', '.join(commits)}")
     facts += [f"- Failed: `{job}`: {reason}" for job, reason in progress.failed.items()]
     return [f"# {study.title}", "\n".join(facts)]
 
@@ -145,7 +148,8 @@ def _limit(study: Study) -> list[str]:
 def _closing(study: Study, results: Sequence[Result]) -> list[str]:
     texts = [_VALID if study.jobs[0].scored != "test" else _TEST]
     if any(row.slides is not None or row.published is not None for row in study.rows):
-        texts.append(_START)
+        own = any(row.run.initial or row.run.distillation for row in study.rows)
+        texts.append((_INITIAL if own else _RANDOM) + _SOURCES)
     if any(result.head_means for result in results):
         texts.append(_ATTENTION)
     notes = [f"- {row.title}: {row.note}" for row in study.rows if row.note] + [f"- {note}" for note in study.notes]
