@@ -47,7 +47,7 @@ def read_video(
         source: a path, or the number of a camera.
         recognizer: finds and classifies; make it with `threads=1`, since the cores are shared out among frames. The
             default weights when None.
-        every: read only every so-manieth frame; the others are decoded and skipped.
+        every: read the first of every so many frames; the others are decoded and skipped.
         start_s: leave out frames before this time, in seconds from the start of the file.
         end_s: stop before this time; for a camera, after so many seconds.
         track: give each face a number that it keeps from frame to frame.
@@ -146,7 +146,7 @@ class VideoReading(Iterator[FrameResult]):
         finally:
             self._pipeline.close()
         if self._source.damage is not None:
-            raise UnreadableVideo(f"{self.info.source}: {self._source.damage}; the frames before are complete")
+            raise UnreadableVideo(f"{self.info.source}: {self._source.damage}; what could be read is complete")
 
     def _finish(self, index: int, time_s: float, picture: ImageResult) -> FrameResult:
         tracks: tuple[int | None, ...] = (None,) * len(picture.faces)

@@ -71,7 +71,7 @@ class VideoSource:
 
     Args:
         source: a path, or the number of a camera.
-        every: yield only every so-manieth frame.
+        every: yield the first of every so many frames.
         start_s: leave out frames before this time; None or 0 for none.
         end_s: stop before this time; None for the end.
 
@@ -198,7 +198,7 @@ class VideoSource:
             # No key frame before the start, or the file led elsewhere: the long way is the sure one.
             self._container.close()
             self._open()
-            self._decoded_to_s, self._failures = None, 0
+            self._decoded_to_s, self._failures, self.damage = None, 0, None
         yield from (entry for entry in self._timed() if self._after_start(entry[0]))
 
     def _after_start(self, time_s: float) -> bool:
