@@ -35,6 +35,7 @@ def light(method: Method) -> Method:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # half a minute's work, on a machine with much else to do
 def test_every_method_trains_and_is_scored(
     drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -91,6 +92,7 @@ def test_the_other_column_is_filled_by_the_other_run(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # half a minute's work, on a machine with much else to do
 def test_the_queue_keeps_its_budget_and_goes_on(
     arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
