@@ -41,12 +41,14 @@ class Level:
         seconds: from the first request to the last answer.
         latencies: seconds of each request that was answered with 200, sorted.
         statuses: how many answers of each status; "failed" for connections that broke.
+        cpu_s: seconds of a core that the server used.
     """
 
     connections: int
     seconds: float = 0.0
     latencies: list[float] = field(default_factory=list)
     statuses: Counter[str] = field(default_factory=Counter)
+    cpu_s: float = 0.0
 
     def row(self) -> str:
         """The line of the table."""
@@ -57,6 +59,7 @@ class Level:
         cells = [self.connections, f"{answered:,}", others or "none", f"{answered / self.seconds:.1f}"]
         if answered:
             cells += [f"{1e3 * value:.0f}" for value in (*self._percentiles(), self.latencies[-1])]
+            cells.append(f"{1e3 * self.cpu_s / answered:.1f}")
         return f"| {' | '.join(map(str, cells))} |"
 
     def _percentiles(self) -> tuple[float, ...]:
@@ -123,7 +126,9 @@ async def measure(args: argparse.Namespace, url: str) -> tuple[list[Level], list
     for connections in args.connections:
         deadline = time.perf_counter() + args.seconds
         level = Level(connections)
+        used = await client.metric("process_cpu_seconds_total")
         await run_level(client, level, itertools.repeat(request), lambda _, end=deadline: time.perf_counter() < end)
+        level.cpu_s = await client.metric("process_cpu_seconds_total") - used
         levels.append(level)
         print(level.row(), file=sys.stderr)
     return levels, *await watch_memory(client, portrait, args.requests)
@@ -208,11 +213,15 @@ class Client:
         async with self.connected() as exchange:
             return await exchange(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
 
-    async def memory_mb(self) -> float:
-        """Return the server's resident memory in MB."""
+    async def metric(self, name: str) -> float:
+        """Return a value that the server counts."""
         _, body = await self.get("/metrics")
         lines = (line.split() for line in body.decode().splitlines())
-        return next(float(line[1]) for line in lines if line[0] == "process_resident_memory_bytes") / 1e6
+        return next(float(line[1]) for line in lines if line[0] == name)
+
+    async def memory_mb(self) -> float:
+        """Return the server's resident memory in MB."""
+        return await self.metric("process_resident_memory_bytes") / 1e6
 
     @contextlib.asynccontextmanager
     async def connected(self) -> AsyncIterator[Callable[[bytes], "asyncio.Future[tuple[str, bytes]]"]]:
@@ -248,9 +257,11 @@ def report(
         "- server and load generator share the machine's cores; connections stay open; the bundled portrait, one face",
         f"- {args.seconds:g} s a level after 20 requests to warm up; after a 429 a connection waits a second, as told",
         "",
-        "| connections | answered | refused or failed | answers/s | p50 ms | p95 ms | p99 ms | longest ms |",
-        "|---|---|---|---|---|---|---|---|",
+        "| connections | answered | refused or failed | answers/s | p50 ms | p95 ms | p99 ms | longest ms | core ms |",
+        "|---|---|---|---|---|---|---|---|---|",
         *(level.row() for level in levels),
+        "",
+        "Core ms: the time of a core that the server used for each answer, refusals included, whatever else ran.",
         "",
         f"## Memory over {memory[-1][0]:,} requests",
         "",

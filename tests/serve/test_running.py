@@ -94,6 +94,14 @@ def test_a_damaged_network_ends_the_server_with_one_line(stand_in_weights: Path,
     assert len(done.stderr.splitlines()) == 2
 
 
+@pytest.fixture(autouse=True)
+def _sigterm_as_before() -> Iterator[None]:
+    """Take back what the verb, run in this process, does with the signal."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
 def _refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, list[str]]:
     status = main(["serve", "--port", "0", *arguments])
     return status, capsys.readouterr().err.splitlines()
@@ -112,8 +120,7 @@ def test_the_token_file_is_checked(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     served: list[Settings] = []
-    monkeypatch.setattr("ddamfn.serve.run", lambda settings, _: served.append(settings))
-    monkeypatch.setattr("ddamfn.serve.bind", lambda *_: bind("127.0.0.1", 0))
+    monkeypatch.setattr("ddamfn.serve.run", lambda settings, *_: served.append(settings))
     path = tmp_path / "token"
     for content, words in ((None, "cannot read"), (b"", "one token"), (b"two words", "one token"), (b"\xff", "ASCII")):
         if content is not None:
@@ -130,7 +137,7 @@ def test_the_token_file_is_checked(
     path.chmod(0o600)
     status, lines = _refused(capsys, "--token-file", str(path), "--host", "0.0.0.0", "--max-upload-mb", "3")
     assert status == 0
-    assert [line.split(":")[0] for line in lines] == ["ddamfn serves http"]
+    assert lines == []
     assert [settings.token for settings in served] == ["secret", "secret"]
     assert served[0].hosts is not None
     assert served[1].hosts is None

@@ -3,8 +3,11 @@
 import argparse
 import logging
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
+from typing import NoReturn
 
 from ddamfn.cli.parser import positive_integer
 from ddamfn.errors import UsageError
@@ -47,13 +50,17 @@ def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or Ctrl-C.
 
     Returns:
-        0.
+        0, if the server is told to end in another way than by a signal.
 
     Raises:
         UsageError: for a host that others reach, without a token.
         DdamfnError: if the port or the weights cannot be used.
     """
-    from ddamfn.serve import LOOPBACK_HOSTS, Settings, address, bind, is_loopback
+    # A service manager's way to end a server is no failure. While it runs, the server takes the signal by itself, and
+    # raises it once more when it has answered what had begun.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _end)
+    from ddamfn.serve import LOOPBACK_HOSTS, Settings, is_loopback
     from ddamfn.serve import run as serve
 
     token = None if args.token_file is None else _token(Path(args.token_file))
@@ -69,10 +76,16 @@ def run(args: argparse.Namespace) -> int:
         **own,
     )
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
-    with bind(args.host, args.port) as listener:
-        print(f"ddamfn serves {address(listener)} (Ctrl-C ends it)", file=sys.stderr, flush=True)
-        serve(settings, listener)
+    serve(settings, args.host, args.port, _announce)
     return 0
+
+
+def _announce(url: str) -> None:
+    print(f"ddamfn serves {url} (Ctrl-C ends it)", file=sys.stderr, flush=True)
+
+
+def _end(number: int, frame: object) -> NoReturn:
+    raise SystemExit(0)
 
 
 def _as_in_url(host: str) -> str:

@@ -2,10 +2,9 @@
 
 import errno
 import ipaddress
-import signal
+import logging
 import socket
 from collections.abc import Callable
-from types import FrameType
 
 import uvicorn
 
@@ -13,6 +12,8 @@ from ddamfn.errors import DdamfnError, UsageError
 from ddamfn.serve.app import create_app
 from ddamfn.serve.protocol import Http
 from ddamfn.serve.settings import Settings
+
+_LOGGER = logging.getLogger(__name__)
 
 _BACKLOG = 512
 _KEEP_ALIVE_S = 15
@@ -94,17 +95,20 @@ def make_server(
     return uvicorn.Server(config)
 
 
-def run(settings: Settings, listener: socket.socket) -> None:
-    """Serve until SIGTERM, which ends the process with status 0, or Ctrl-C; requests that have begun are answered.
+def run(settings: Settings, host: str, port: int, announce: Callable[[str], None] = _LOGGER.info) -> None:
+    """Serve until SIGTERM or Ctrl-C; requests that have begun are answered.
 
     Args:
         settings: limits and choices.
-        listener: from `bind`.
+        host: a name or an address to listen on.
+        port: 0 for any that is free.
+        announce: told the server's URL once it listens.
 
     Raises:
+        UsageError: there is no such host.
+        DdamfnError: the port cannot be had.
         WeightsError: the weights cannot be used.
         KeyboardInterrupt: after Ctrl-C.
-        SystemExit: after SIGTERM.
     """
     failures: list[Exception] = []
 
@@ -112,12 +116,9 @@ def run(settings: Settings, listener: socket.socket) -> None:
         failures.append(error)
         server.should_exit = True
 
-    def end(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(0)
-
     server = make_server(settings, fail)
-    # The server takes the signal while it runs, and raises it once more when it is done.
-    signal.signal(signal.SIGTERM, end)
-    server.run(sockets=[listener])
+    with bind(host, port) as listener:
+        announce(address(listener))
+        server.run(sockets=[listener])
     if failures:
         raise failures[0]
