@@ -26,8 +26,8 @@ def describe(card: Card, measured: Mapping[str, Any] | None) -> list[str]:
     scores = [row for score in card.scores for row in _score_rows(score)]
     if scores:
         head = ("scored on", "correct of N", "accuracy", "95 % interval", "mean class accuracy", "macro-F1", "ECE")
-        blocks += [table(head, scores), *_flip_averaged(card), _recalls(card), *_failures(card)]
-    blocks += [*_attention(card), *_abstention(card), _robustness(measured)]
+        blocks += [table(head, scores), *_flip_averaged(card), recalls(card), *failures(card)]
+    blocks += [*attention(card), *abstention(card), robustness(measured)]
     return [*blocks, f"Rights: {card.rights}"]
 
 
@@ -116,7 +116,7 @@ def _score_rows(score: Mapping[str, Any]) -> list[tuple[str, ...]]:
     ]
 
 
-def _recalls(card: Card) -> str:
+def recalls(card: Card) -> str:
     """Return the table of recalls: a row a class, a column a score."""
     titles = [next(iter(parts(score)))[0] for score in card.scores]
     rows = []
@@ -144,7 +144,7 @@ def _flip_averaged(card: Card) -> list[str]:
     return lines
 
 
-def _failures(card: Card) -> list[str]:
+def failures(card: Card) -> list[str]:
     """Name the classes that are answered poorly on test, and what they are taken for."""
     score = card.score("test")
     if score is None:
@@ -167,7 +167,7 @@ def _failures(card: Card) -> list[str]:
     return [f"Classes of {title} that are answered right less often than {limit}:", "\n".join(lines)]
 
 
-def _attention(card: Card) -> list[str]:
+def attention(card: Card) -> list[str]:
     """Say whether the heads differ, and whether the attention weighs anything."""
     known = card.training.get("attention") or {}
     if "joined_mean" not in known:
@@ -186,7 +186,7 @@ def _attention(card: Card) -> list[str]:
     ]
 
 
-def _abstention(card: Card) -> list[str]:
+def abstention(card: Card) -> list[str]:
     """Return what `--abstain` keeps: thresholds and coverage on validation, and what came of them on test."""
     known = card.calibration
     if known is None:
@@ -211,8 +211,13 @@ def _abstention(card: Card) -> list[str]:
     return [table(head, rows)]
 
 
-def _robustness(measured: Mapping[str, Any] | None) -> str:
-    """Return the table of changes: accuracy lost at each level, and the verdict on the mild one."""
+def robustness(measured: Mapping[str, Any] | None, *, linked: bool = True) -> str:
+    """Return the table of changes: accuracy lost at each level, and the verdict on the mild one.
+
+    Args:
+        measured: as for `describe`.
+        linked: link the report, as seen from the repository's root; else only name it.
+    """
     if measured is None:
         return "Robustness to blur, noise, light, rotation and covered faces: not measured on these weights."
     levels: dict[str, dict[str, Mapping[str, Any]]] = {}
@@ -222,7 +227,7 @@ def _robustness(measured: Mapping[str, Any] | None) -> str:
     for name, known in levels.items():
         cells = [_drop(known[level]) if level in known else "-" for level in ("mild", "medium", "severe")]
         rows.append((name, *cells, str(known["mild"]["verdict"])))
-    flips, clean = measured["flips"], measured["clean"]
+    flips, clean, report = measured["flips"], measured["clean"], f"docs/benchmarks/{measured['page']}"
     if flips is not None:
         low, high = (100 * end for end in flips["ci95"])
         rate = f"{flips['strength']}: {100 * flips['rate']:.1f} % ({low:.1f} to {high:.1f})"
@@ -231,7 +236,7 @@ def _robustness(measured: Mapping[str, Any] | None) -> str:
     subject = (
         f"Points of accuracy lost when the same {clean['n']:,} faces of {measured['title']} {measured['split']} come "
         f"worse ({percent(clean['accuracy'])} unchanged); intervals, mean class accuracy and agreement are in "
-        f"[{measured['page']}](docs/benchmarks/{measured['page']})."
+        + (f"[{measured['page']}]({report})." if linked else f"`{report}`.")
     )
     skipped = [f" Not measured: {name} ({reason})." for name, reason in measured["skipped"].items()]
     return "\n\n".join([subject + "".join(skipped), table(head, rows)])

@@ -5,8 +5,9 @@
 
 | what stands between two marks | comes from |
 |---|---|
-| `results` in README.md and MODEL_CARD.md | the cards of the bundled weights; `ddamfn eval --record` fills them |
-| robustness in MODEL_CARD.md | the newest docs/benchmarks/*-robustness.json of the same weights file |
+| `results` in both READMEs, MODEL_CARD.md and docs/index.md | the cards of the bundled weights |
+| the sections of docs/method.md and docs/responsible.md | likewise |
+| robustness in MODEL_CARD.md and docs/responsible.md | the newest docs/benchmarks/*-robustness.json of the weights |
 | `tree` in ARCHITECTURE.md | the modules and their docstrings |
 | `layers` in ARCHITECTURE.md | the import rules in pyproject.toml |
 """
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from card_sections import describe, interval, parts, percent, read_robustness, table
+from site_sections import attention_of, cost, rights, where_they_fail
 
 from ddamfn.errors import DdamfnError
 from ddamfn.weights import Card, list_weights
@@ -52,10 +54,19 @@ def replace_section(text: str, name: str, section: str) -> str:
 def stale(root: Path = ROOT, cards: Sequence[Card] | None = None) -> dict[Path, str]:
     """Return the documents that are not in step with their sources, and what they should say."""
     known = list_weights() if cards is None else cards
+    measured = read_robustness(root / "docs" / "benchmarks")
+    results = {"results": lambda: readme_results(known)}
     sections: dict[str, dict[str, Callable[[], str]]] = {
-        "README.md": {"results": lambda: readme_results(known)},
-        "MODEL_CARD.md": {"results": lambda: model_card_results(known, read_robustness(root / "docs" / "benchmarks"))},
+        "README.md": results,
+        "README.zh-CN.md": results,
+        "MODEL_CARD.md": {"results": lambda: model_card_results(known, measured)},
         "ARCHITECTURE.md": {"tree": tree, "layers": lambda: _fenced(import_layers())},
+        "docs/index.md": results,
+        "docs/method.md": {"attention": lambda: attention_of(known) or NOTHING, "cost": lambda: cost(known) or NOTHING},
+        "docs/responsible.md": {
+            "rights": lambda: rights(known) or NOTHING,
+            "failures": lambda: where_they_fail(known, measured) or NOTHING,
+        },
     }
     wanted = {}
     for name, makers in sections.items():

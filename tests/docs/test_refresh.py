@@ -161,19 +161,25 @@ def test_a_score_on_a_part_is_not_called_official(refresh: ModuleType, card: Car
 
 
 def test_only_the_marked_sections_change(refresh: ModuleType, card: Card, tmp_path: Path) -> None:
-    marks = {"README.md": ("results",), "MODEL_CARD.md": ("results",), "ARCHITECTURE.md": ("tree", "layers")}
+    marks = {
+        **dict.fromkeys(("README.md", "README.zh-CN.md", "MODEL_CARD.md", "docs/index.md"), ("results",)),
+        "ARCHITECTURE.md": ("tree", "layers"),
+        "docs/method.md": ("attention", "cost"),
+        "docs/responsible.md": ("rights", "failures"),
+    }
+    (tmp_path / "docs").mkdir()
     for name, sections in marks.items():
         marked = "".join(f"<!-- {section} -->\nold\n<!-- /{section} -->\nbetween\n" for section in sections)
         (tmp_path / name).write_text(f"before\n{marked}", encoding="utf-8")
     changed = refresh.stale(tmp_path, [card])
-    assert {path.name for path in changed} == set(marks)
+    assert set(changed) == {tmp_path / name for name in marks}
     for path, text in changed.items():
         assert text.startswith("before\n<!-- ")
         assert text.endswith(" -->\nbetween\n")
         assert "old\n" not in text
         path.write_text(text, encoding="utf-8")
     assert refresh.stale(tmp_path, [card]) == {}
-    assert {path.name for path in refresh.stale(tmp_path, [])} == {"README.md", "MODEL_CARD.md"}
+    assert set(refresh.stale(tmp_path, [])) == {tmp_path / name for name in marks if name != "ARCHITECTURE.md"}
 
 
 def test_the_tree_names_every_module_and_what_it_is_for(refresh: ModuleType) -> None:
@@ -192,3 +198,16 @@ def test_without_weights_the_table_says_so(refresh: ModuleType) -> None:
 def test_a_document_without_marks_is_refused(refresh: ModuleType) -> None:
     with pytest.raises(ValueError, match="each once"):
         refresh.replace_section("nothing marked", "results", "figures")
+
+
+def test_the_site_says_of_the_weights_what_the_cards_say(refresh: ModuleType, card: Card) -> None:
+    heads = {"head_means": [0.4, 0.5], "head_difference": 0.2, "joined_mean": 0.7}
+    made = Card.from_dict(card.to_dict() | {"training": card.training | {"attention": heads}})
+    failing = refresh.where_they_fail([made], {})
+    assert f"| neutral | {100 * card.scores[0]['per_class_recall']['neutral']:.2f} % of" in failing
+    assert "not measured on these weights" in failing
+    assert "mean of 0.700: below one" in failing
+    assert "mean of 0.700: below one" in refresh.attention_of([made])
+    assert "1,190 parameters" in refresh.cost([made])
+    assert refresh.rights([made]) == f"- `stand-in` (MIT): {card.rights}"
+    assert "](docs/" not in failing  # a page of the site lies in docs itself
