@@ -57,7 +57,7 @@ def main() -> None:
         if args.part != "memory":
             clip = write_clip(Path(folder) / "clip.mp4", 1280, 720, args.frames)
             stages = run_child(what="stages", path=str(clip), weights=args.weights)
-            lines += report_speed(args, stages, speeds(args, clip))
+            lines += [*report_speed(args, stages, speeds(args, clip)), ""]
         if args.part != "speed":
             lines += report_memory(args, Path(folder))
     print("\n".join(lines))
@@ -279,7 +279,6 @@ def report_memory(args: argparse.Namespace, folder: Path) -> list[str]:
     """Peaks of memory as Markdown."""
     loop = write_clip(folder / "loop.mp4", *LONG_SIZE, RATE * LONG_LOOP_S, swing=0.02)
     lines = [
-        "",
         f"`ddamfn predict --every {args.every} --output faces.jsonl --annotate a.mp4 --timeline line.png` on files of "
         f"{LONG_SIZE[0]} x {LONG_SIZE[1]} at {RATE} frames/s that repeat {LONG_LOOP_S} s:",
         "",
