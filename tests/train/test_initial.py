@@ -46,7 +46,7 @@ def test_nothing_in_common_is_told_in_one_line(tmp_path: Path) -> None:
 
 
 def test_a_missing_or_damaged_file_is_told_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"nowhere: no run with kept weights"):
+    with pytest.raises(ConfigError, match=r"nowhere': no run with kept weights"):
         weights_file(str(tmp_path / "nowhere"))
     (tmp_path / "torn.safetensors").write_bytes(b"torn")
     with pytest.raises(TrainingError, match=r"torn.safetensors: no readable weights"):

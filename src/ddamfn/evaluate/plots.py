@@ -105,7 +105,7 @@ def _calibration_error(count: Ints, sure: Floats, right: Floats) -> float:
 
 
 def plot_training_curves(metrics: str | os.PathLike[str], path: str | os.PathLike[str], *, title: str = "") -> Path:
-    """Draw a training run: accuracy, cross-entropy, attention loss, heads and learning rate against the epoch.
+    """Draw a training run: accuracy, loss and its parts, heads and learning rate against the epoch.
 
     Args:
         metrics: the run's `metrics.jsonl`, one JSON object an epoch; what a panel needs and a run lacks is left out.
@@ -193,6 +193,8 @@ def _panels(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
     told_apart = {"train.loss", "train.cross_entropy", "train.accuracy", "train.n"}
     parts = sorted({key for row in rows for key in row if key.startswith("train.")} - told_apart)
     heads = sorted({key for row in rows for key in row if key.startswith("head_means.")})
+    # Where the loss is the cross-entropy, one panel shows it.
+    apart = any(row.get("train.loss") != row.get("train.cross_entropy") for row in rows)
     return {
         "accuracy": {
             "train": "train.accuracy",
@@ -200,6 +202,7 @@ def _panels(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
             "validation, mean of classes": "valid.mean_class_accuracy",
         },
         "cross-entropy": {"train": "train.cross_entropy", "validation": "valid.nll"},
+        "loss": {"train": "train.loss"} if apart else {},
         "other parts of the loss": {key.removeprefix("train.").replace("_", " "): key for key in parts},
         "mean of a head's map": {f"head {number + 1}": key for number, key in enumerate(heads)},
         "learning rate": {"at the end of the epoch": "lr"},

@@ -29,7 +29,7 @@ def weights_file(place: str) -> Path:
         inside = path / "checkpoints" / f"{name}.safetensors"
         if inside.is_file():
             return inside
-    raise ConfigError(f"{place}: no run with kept weights and no safetensors file; name one of the two")
+    raise ConfigError(f"{place!r}: no run with kept weights and no safetensors file; name one of the two")
 
 
 def sha256_of(path: Path) -> str:

@@ -17,6 +17,7 @@ from ddamfn.train.augment import Augmenter, seed_step, to_input
 from ddamfn.train.average import MovingAverage
 from ddamfn.train.checkpoint import load_state, save_network, save_state
 from ddamfn.train.config import Phase, Run
+from ddamfn.train.failures import explained
 from ddamfn.train.initial import begin_from
 from ddamfn.train.mixing import Batch, mix
 from ddamfn.train.optim import build_optimiser, learning_rate, load_optimiser_state, optimiser_state, set_learning_rate
@@ -259,8 +260,8 @@ def fit(
         trainer: what trains; see `ddamfn.train.pretraining` for the other one.
 
     Raises:
-        ConfigError: if the folder holds another run, another process trains in it, the network cannot be built or
-            lacks what the objective needs, or `initial` or a teacher does not fit.
+        ConfigError: if the folder holds another run, another process trains in it, the network cannot be built,
+            cannot be compiled or lacks what the objective needs, or `initial` or a teacher does not fit.
         DataError: if a class has no training picture.
         TrainingError: for a loss that is not finite, a disk that refuses, or a device without memory.
     """
@@ -278,10 +279,5 @@ def fit(
         running = trainer(run, train, valid, place)
         place.begin(run, {**environment(train.images.device, data), **running.origins}, resume=resume)
         running.resume()
-        try:
+        with explained(run, place):
             return running.fit(reporter)
-        except torch.OutOfMemoryError as error:
-            raise TrainingError(
-                f"{folder}: the device has too little memory; begin a run of another --name with smaller batches, such "
-                f"as --set phases.0.batch_size={run.phases[0].batch_size // 2}"
-            ) from error

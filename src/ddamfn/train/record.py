@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,8 @@ class RunFolder:
     def lock(self) -> Iterator[None]:
         """Keep a second process out of the folder; the lock ends with the process, however that ends.
 
+        A folder made for the lock, in which no run begins, is removed again.
+
         Raises:
             ConfigError: if another process trains in it.
             TrainingError: if it cannot be written.
@@ -51,6 +53,7 @@ class RunFolder:
         except ImportError:  # Windows, where nothing keeps a second process out
             yield
             return
+        made = not self.path.exists()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             file = (self.path / ".lock").open("w")
@@ -63,7 +66,11 @@ class RunFolder:
                 raise ConfigError(f"{self.path}: another process is training there; choose another --name") from error
             except OSError:  # a file system without locks
                 log.debug("%s cannot be locked", self.path)
-            yield
+            try:
+                yield
+            finally:
+                if made and not self.config.exists():
+                    self._remove()
 
     def begin(self, run: Run, environment: Mapping[str, Any], *, resume: bool) -> None:
         """Make the folder's files, or check that those there belong to the same run.
@@ -89,6 +96,17 @@ class RunFolder:
                 "the settings of its config.json, or choose another --name"
             )
         self._compare(_read_json(self.environment), environment)
+
+    def withdraw(self) -> None:
+        """Take back what `begin` wrote, unless there is a checkpoint, so that the folder's name is free again."""
+        if not self.state.exists():
+            self.config.unlink(missing_ok=True)
+            self.environment.unlink(missing_ok=True)
+
+    def _remove(self) -> None:
+        with suppress(OSError):  # somebody put a file there
+            (self.path / ".lock").unlink()
+            self.path.rmdir()
 
     def _compare(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         if before.get("data", now.get("data")) != now.get("data"):

@@ -13,7 +13,9 @@ import torch
 
 from ddamfn.errors import ConfigError
 from ddamfn.models import create_model, gives_class_maps
-from ddamfn.objectives import OBJECTIVES, DDAMFNObjective, Objective
+from ddamfn.models.registry import as_network
+from ddamfn.objectives import OBJECTIVES, DDAMFNObjective, Objective, PretextObjective
+from ddamfn.objectives.pretext import pooled
 from ddamfn.train.config import Run, to_dict
 
 
@@ -54,13 +56,19 @@ def require_network(run: Run) -> None:
     """Build the network without memory, so that a wrong option is known before any picture is read.
 
     Raises:
-        ConfigError: if it cannot be built, or if the objective compares class maps and it gives none.
+        ConfigError: if it cannot be built, if the objective compares class maps and it gives none, or if its map of
+            features has another number of channels than a pretext task's head.
     """
     try:
         with torch.device("meta"):
             network = create_model(run.model.name, num_classes=2, **run.model.options)
-    except (TypeError, ValueError) as error:
+    except TypeError as error:
+        raise ConfigError(f"model.options has a value of the wrong type: {error}") from error
+    except ValueError as error:
         raise ConfigError(f"model: {error}") from error
+    if isinstance(run.objective, PretextObjective):
+        with torch.device("meta"), torch.no_grad():
+            pooled(network.eval()(torch.zeros(1, 3, *as_network(network).input_size)), run.objective.channels)
     compares = isinstance(run.objective, DDAMFNObjective) and run.objective.flip_consistency > 0
     if compares and not gives_class_maps(network):
         raise ConfigError(
@@ -143,7 +151,7 @@ def _objective(value: Any, name: str) -> Any:
     # Configurations from before there was a choice have no name.
     settings = {"name": DDAMFNObjective.name, **value}
     kind = settings.pop("name")
-    if kind not in OBJECTIVES:
+    if not isinstance(kind, str) or kind not in OBJECTIVES:
         raise ConfigError(f"{name}.name is one of {', '.join(sorted(OBJECTIVES))}, not {kind!r}")
     return _dataclass(OBJECTIVES[kind], settings, name)
 
