@@ -43,8 +43,8 @@ def to_pandas(results: Results) -> "pandas.DataFrame":
 def to_arrow(results: Results) -> "pyarrow.Table":
     """The same rows as an Arrow table, for Parquet, Polars and DuckDB.
 
-    Strings are `source`, `expression` and `error`, `face` is int64, all else float64. Where there is no face its columns
-    are null, and where there is no error that one is.
+    Strings are `source`, `expression` and `error`, `face` is int64, all else float64. Where there is no face its
+    columns are null, and where there is no error that one is.
 
     Raises:
         MissingExtra: if pyarrow is not installed.

@@ -3,6 +3,7 @@
 Source: Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV 2017.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -61,7 +62,9 @@ def feature_layer(network: nn.Module, images: Tensor) -> nn.Module:
         for hook in hooks:
             hook.remove()
     assert isinstance(output, ModelOutput)
-    found = next((module for module, given in seen if given is output.features), None)
+    calls = Counter(id(module) for module, _ in seen)
+    # A module that is called more than once, such as a shared ReLU, gives other maps as well.
+    found = next((m for m, given in seen if given is output.features and calls[id(m)] == 1), None)
     if found is None:
         raise WeightsError("no module of this network gives its spatial features, so there is no layer for Grad-CAM")
     return found
