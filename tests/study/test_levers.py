@@ -63,6 +63,19 @@ def test_a_row_changes_the_settings_that_it_names_and_no_other(best: Study) -> N
     assert len({job.id for job in best.jobs}) == len(best.jobs) == 2 * len(best.rows)
 
 
+def test_the_attention_loss_is_weighed_around_the_recipe_s_own_weight(best: Study) -> None:
+    weights = {row.name: getattr(row.run.objective, "attention_weight", None) for row in best.rows}
+    assert weights["base"] == 0.001
+    chosen = {name: weight for name, weight in weights.items() if name.startswith("attention") and weight != 0.001}
+    assert chosen == {
+        "attention-none": 0.0, "attention-1e-4": 1e-4, "attention-1e-2": 1e-2, "attention-0.1": 0.1
+    }  # fmt: skip
+    # Without rows of alignment their missing neighbour need not be explained.
+    assert any("leaves faces unaligned" in note for note in best.notes)
+    prepared = levers(recipe("ddamfn_ferplus_best"), Plan(data="faces"), Given(only=("attention",), one_alignment=True))
+    assert not any("leaves faces unaligned" in note for note in prepared.notes)
+
+
 def test_no_row_is_the_baseline_again() -> None:
     base = override(recipe("ddamfn_ferplus_best"), {"objective.attention_weight": 0.01, "augment.erase": 0.0})
     chosen = ("attention", "regularisation-no-erasing", "regularisation-erasing")
