@@ -130,6 +130,24 @@ def test_the_python_of_a_page_runs(
     assert re.search(r"^[a-z]+ \d+% \[", capsys.readouterr().out, re.MULTILINE)
 
 
+def test_the_page_on_explanations_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ddamfn.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    Path("photo.jpg").write_bytes(PORTRAIT)
+    (command,) = "".join(blocks(DOCS / "explain.md", "sh")).splitlines()
+    # Grad-CAM is tested where it is made; here it would import PyTorch.
+    assert main([*command.split()[1:], "--no-grad-cam", "--random", "1", "--quiet"]) == 0
+    assert Path("explained/explain.json").is_file()
+    assert list(Path("explained").glob("*/face-1.png"))
+    capsys.readouterr()
+    (code,) = blocks(DOCS / "explain.md", "python")
+    exec(compile(code, "explain.md", "exec"), {})
+    assert re.search(r": beats [0-4] of 4 random maps$", capsys.readouterr().out, re.MULTILINE)
+
+
 def test_the_video_page_runs(
     tmp_path: Path,
     write_video: Callable[..., Path],
