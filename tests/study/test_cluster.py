@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +23,8 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A cluster of this machine alone, and its address."""
     monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray lets its workers stand back behind everything else, which on a busy machine is for minutes.
+    monkeypatch.setenv("RAY_worker_niceness", "0")
     context = ray.init(
         num_cpus=2,
         num_gpus=0,
@@ -29,8 +33,19 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         logging_level=logging.ERROR,
         object_store_memory=80 * 2**20,
     )
-    yield context.address_info["gcs_address"]
-    ray.shutdown()
+
+    def who() -> int:
+        time.sleep(0.2)
+        return os.getpid()
+
+    try:
+        # Once both workers have begun, the first two jobs do not wait for one another.
+        task = ray.remote(num_cpus=1)(who)
+        while len(set(ray.get([task.remote(), task.remote()]))) < 2:
+            pass
+        yield context.address_info["gcs_address"]
+    finally:
+        ray.shutdown()
 
 
 # On a busy machine it is the starting of Ray's processes that takes minutes, not the study.

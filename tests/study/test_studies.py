@@ -51,7 +51,7 @@ def test_an_ablation_end_to_end(arguments: Arguments, tmp_path: Path, capsys: py
     table = read_csv(report / "table.csv")
     assert [row["row"] for row in table] == ["without DDAN (MFN)", "DDAMFN, 2 heads"]
     assert [row["slides, RAF-DB"] for row in table] == ["90.32", "91.35"]
-    assert [row["difference"] for row in table][1] == "reference"
+    assert [row["difference, points"] for row in table][1] == "reference"
     text = (report / "report.md").read_text()
     assert "4 of 4 jobs done" in text
     assert "differ by 1.03" in text

@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddamfn.evaluate.significance import mcnemar
+from ddamfn.evaluate.significance import Interval, mcnemar
 from ddamfn.study import Circumstances, Plan, Progress, Result, Study, ablation, comparison, crossval, write_report
 from ddamfn.study.crossval import summarise_folds
 from ddamfn.study.results import Ledger, claim
 from ddamfn.study.scoring import ANSWERS
 from ddamfn.study.summary import summarise, verdict
+from ddamfn.study.table import percents
 from ddamfn.train import recipe
 
 N = 2000
@@ -87,6 +88,11 @@ def test_one_seed_is_said_to_be_one(tmp_path: Path) -> None:
     hard = np.random.default_rng(0).random(N)
     right = [hard + np.random.default_rng(k).normal(0, 0.01, N) < share for k, share in ((1, 0.8), (2, 0.9))]
     assert found.p_values == (mcnemar(*right),)
+
+
+def test_an_interval_of_few_seeds_is_cut_to_what_an_accuracy_can_be() -> None:
+    assert percents(Interval(0.42, 0.06, -0.11, 0.95)) == "0.00 % to 95.00 %"
+    assert percents(Interval(0.9, 0.06, 0.4, 1.4)) == "40.00 % to 100.00 %"
 
 
 def test_a_study_without_results_says_so(study: Study, tmp_path: Path) -> None:

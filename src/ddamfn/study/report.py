@@ -12,7 +12,7 @@ from ddamfn.study.jobs import Study
 from ddamfn.study.results import Result
 from ddamfn.study.runner import Progress
 from ddamfn.study.summary import summarise, verdict
-from ddamfn.study.table import cells, percent
+from ddamfn.study.table import cells, percent, percents
 from ddamfn.train import Run
 from ddamfn.train.checkpoint import replace_file
 
@@ -181,7 +181,7 @@ def _folds_text(folds: FoldSummary) -> list[str]:
         return ["No interval yet: fewer than two folds are done."]
     return [
         f"Mean {percent(interval.mean)}, deviation {100 * interval.deviation:.2f} points over {len(folds.results)} "
-        f"folds; 95 % interval of the mean {percent(interval.low)} to {percent(interval.high)} (corrected resampled "
+        f"folds; 95 % interval of the mean {percents(interval)} (corrected resampled "
         f"t, Nadeau & Bengio 2003, n_test / n_train = {folds.test_share:.4f}). The slides' ten folds: mean 90.635, "
         "deviation 0.58.",
         "Which picture belongs to which fold: folds.csv.",

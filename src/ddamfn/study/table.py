@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ddamfn.evaluate.significance import Interval
 from ddamfn.study.jobs import Study
 from ddamfn.study.results import LEDGER, Ledger, Result
 from ddamfn.study.summary import RowSummary
@@ -30,6 +31,11 @@ def percent(share: float) -> str:
     return f"{100 * share:.2f} %"
 
 
+def percents(interval: Interval) -> str:
+    """An interval of an accuracy; of few seeds or folds it may reach beyond what an accuracy can be, and is cut."""
+    return f"{percent(max(interval.low, 0.0))} to {percent(min(interval.high, 1.0))}"
+
+
 def _right(summary: RowSummary) -> str:
     correct = ", ".join(f"{result.correct:,}" for result in summary.results)
     return f"{correct} of {summary.results[0].n:,}"
@@ -45,8 +51,7 @@ def _mean(results: Sequence[Result], mean: float, deviation: float | None) -> st
 
 
 def _seeds(summary: RowSummary) -> str:
-    interval = summary.seeds_interval
-    return "" if interval is None else f"{percent(interval.low)} to {percent(interval.high)}"
+    return "" if summary.seeds_interval is None else percents(summary.seeds_interval)
 
 
 def _pictures(summary: RowSummary) -> str:
@@ -110,7 +115,7 @@ _OWN: tuple[Column, ...] = (
     ("95 % over seeds", _seeds),
     ("95 % over pictures", _pictures),
     ("parameters", _parameters),
-    ("difference", _difference),
+    ("difference, points", _difference),
     ("its 95 %", _interval),
     ("McNemar p, seed by seed", _p_values),
 )
