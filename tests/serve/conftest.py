@@ -92,6 +92,23 @@ class Running:
     def predict(self, content: bytes, **arguments: Any) -> httpx.Response:
         return self.client.post("/v1/predict", files={"file": ("photo.jpg", content)}, **arguments)
 
+    @staticmethod
+    def expect(answer: httpx.Response, status: int, words: str = "") -> None:
+        """Check that an answer is a refusal, in the shape that all have."""
+        assert answer.status_code == status, answer.text
+        assert answer.headers["content-type"] == "application/problem+json"
+        problem = answer.json()
+        assert problem.keys() == {"type", "title", "status", "detail"}
+        assert problem["status"] == status
+        assert words in problem["detail"]
+
+    @staticmethod
+    def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, "it never happened"
+            time.sleep(0.02)
+
     def stop(self) -> None:
         self.client.close()
         self.server.should_exit = True
