@@ -185,7 +185,7 @@ class Explainer:
 def explain(picture: Picture, weights: str | os.PathLike[str] | None = None, **options: Any) -> Explanation:
     """Explain the faces of one picture; for several pictures keep an `Explainer`.
 
-    Example:
+    Examples:
         >>> from ddamfn.explain import explain
         >>> for face in explain("photo.jpg").faces:  # doctest: +SKIP
         ...     print(face.face.expression, [(m.map.name, m.score.difference) for m in face.maps])

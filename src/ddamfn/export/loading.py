@@ -70,7 +70,7 @@ def create_model(
 ) -> nn.Module:
     """Build a network, with fresh weights or with trained ones.
 
-    Example:
+    Examples:
         >>> from ddamfn import create_model
         >>> network = create_model("ddamfn", weights="ddamfn-ferplus")  # doctest: +SKIP
         >>> network(images).logits  # doctest: +SKIP

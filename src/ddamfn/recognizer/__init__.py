@@ -55,7 +55,7 @@ class FoundFaces:
 class Recognizer:
     """Reads the faces and their expressions in pictures.
 
-    Example:
+    Examples:
         >>> from ddamfn import Recognizer
         >>> result = Recognizer().predict("photo.jpg")  # doctest: +SKIP
         >>> result.faces[0].expression  # doctest: +SKIP

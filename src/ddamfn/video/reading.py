@@ -38,7 +38,7 @@ def read_video(
 ) -> "VideoReading":
     """Open a video or a camera and read the faces of its frames, lazily, on all cores and in constant memory.
 
-    Example:
+    Examples:
         >>> from ddamfn import read_video
         >>> for frame in read_video("clip.mp4"):  # doctest: +SKIP
         ...     print(frame.time_s, [(track, face.expression) for track, face in zip(frame.tracks, frame.faces)])
