@@ -15,6 +15,7 @@ from torch import Tensor, nn  # noqa: E402
 from ddamfn.errors import ConfigError, WeightsError  # noqa: E402
 from ddamfn.export import check_parity, export_onnx, measure_parity  # noqa: E402
 from ddamfn.export.onnx import exported_outputs  # noqa: E402
+from ddamfn.export.restore import read_initialisers, restore  # noqa: E402
 from ddamfn.models import ModelOutput, create_model  # noqa: E402
 
 
@@ -28,6 +29,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
     """The network itself, exported once."""
     torch.manual_seed(0)
     network = create_model("ddamfn", num_classes=8, num_heads=2).eval()
+    # A steep slope where no layer follows that could take over a sign.
+    network.get_submodule("trunk.stem.act").weight.data[5] = 1.3
     return network, export_onnx(network, tmp_path_factory.mktemp("whole") / "ddamfn.onnx")
 
 
@@ -37,6 +40,13 @@ def test_ddamfn_says_what_pytorch_says(whole: tuple[nn.Module, Path], faces: np.
     assert parity.n == 40
     assert parity.changed == 0
     assert 0 < max(parity.logit_difference, parity.attention_difference) <= 1e-4
+
+
+def test_the_file_can_be_read_back_into_pytorch(whole: tuple[nn.Module, Path], faces: np.ndarray) -> None:
+    again = create_model("ddamfn", num_classes=8, num_heads=2).eval()
+    restore(again, read_initialisers(whole[1].read_bytes(), whole[1]), whole[1])
+    expected, said = (exported_outputs(network, torch.from_numpy(faces[:3])) for network in (whole[0], again))
+    torch.testing.assert_close(said, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("count", [1, 3])

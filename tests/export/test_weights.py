@@ -16,6 +16,8 @@ from ddamfn.errors import ConfigError, TrainingError, UsageError, WeightsError  
 from ddamfn.evaluate import score  # noqa: E402
 from ddamfn.evaluate.abstention import measure_calibration  # noqa: E402
 from ddamfn.export import weights as export_weights  # noqa: E402
+from ddamfn.export.formats import convert  # noqa: E402
+from ddamfn.export.loading import load_network  # noqa: E402
 from ddamfn.export.parity import Parity  # noqa: E402
 from ddamfn.export.weights import export_run  # noqa: E402
 from ddamfn.faces import Alignment, apply_appearance  # noqa: E402
@@ -175,6 +177,26 @@ def test_command_line_exports_and_says_what_it_measured(
     assert "cli.onnx" in out
     assert "gate passed on 8 drawn faces: same answers" in out
     assert main(["models"]) == 0
+
+
+def test_command_line_takes_a_run_to_other_formats(
+    run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(export_run.__kwdefaults__, "least_faces", 8)
+    monkeypatch.setitem(convert.__kwdefaults__, "least_faces", 8)
+    assert main(["export", str(run_folder), "--format", "safetensors", "--output", str(tmp_path), "--quiet"]) == 0
+    # The name is the folder's and the format's where none is given.
+    assert "gate passed on 8 drawn faces: 100.00% of the answers the same" in capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a-safetensors.json", "a-safetensors.safetensors"]
+    images, trained = torch.randn(2, 3, 112, 112), read_run(run_folder).network
+    for weights in (
+        tmp_path / "a-safetensors.safetensors",
+        run_folder,
+        run_folder / "checkpoints" / "best.safetensors",
+    ):
+        loaded = load_network(weights)
+        assert (loaded.labels, loaded.options) == (CLASSES, TINY.options)
+        torch.testing.assert_close(loaded.network(images).logits, trained(images).logits)
 
 
 def test_what_is_no_finished_run_is_named(run_folder: Path, tmp_path: Path) -> None:

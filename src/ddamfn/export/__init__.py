@@ -1,6 +1,9 @@
-"""From a trained network to the file and card that the instrument half uses. Needs PyTorch, onnx and onnxscript."""
+"""From a trained network to the files and card that others use, and back. Needs PyTorch, onnx and onnxscript."""
 
+from ddamfn.export.loading import LoadedNetwork, create_model, load_network
 from ddamfn.export.onnx import export_onnx
 from ddamfn.export.parity import Parity, check_parity, measure_parity
 
-__all__ = ["Parity", "check_parity", "export_onnx", "measure_parity"]
+__all__ = [
+    "LoadedNetwork", "Parity", "check_parity", "create_model", "export_onnx", "load_network", "measure_parity",
+]  # fmt: skip

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +20,9 @@ from ddamfn.weights import Card
 Format = Literal["onnx", "onnx-int8", "openvino", "safetensors", "hub-folder"]
 Runner = Callable[[NDArray[np.float32]], tuple[NDArray[np.float32], NDArray[np.float32]]]
 """From normalised faces (N, 3, S, S) float32 to logits (N, K) and attention (N, A, 7, 7)."""
+
+RULE = "majority"
+"""The vote rule of validation pictures; without meaning for sets with one label a picture."""
 
 _BATCH = 4
 _ROUNDS, _TIMED = 12, 2
@@ -59,14 +62,12 @@ class GateFaces:
         words: what they are.
         classes: canonical names of the columns of `targets`.
         targets: (V, K) of the first V faces, the validation pictures; None if there are none.
-        rule: the vote rule of the targets.
     """
 
     crops: Sequence[NDArray[np.uint8]]
     words: str
     classes: tuple[str, ...] = ()
     targets: NDArray[np.float32] | None = None
-    rule: str | None = None
 
     def __len__(self) -> int:
         return sum(len(part) for part in self.crops)
@@ -80,7 +81,7 @@ class GateFaces:
                 yield normalise(apply_appearance(chunk, appearance), card.mean, card.std)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Comparison:
     """A converted file beside the float32 ONNX file.
 
@@ -95,6 +96,7 @@ class Comparison:
         accuracy_after: of the converted file on them.
         ms_per_face: of the converted file on one thread in batches of four, the median.
         ms_per_face_before: of the ONNX file, measured in turns with it.
+        answers: float32 (n, K), the converted file's logits, the validation pictures first.
     """
 
     faces: str
@@ -107,6 +109,7 @@ class Comparison:
     accuracy_after: float | None
     ms_per_face: float
     ms_per_face_before: float
+    answers: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32), repr=False)
 
     @property
     def accuracy_change(self) -> float | None:
@@ -124,7 +127,8 @@ class Comparison:
         """Plain values for a card."""
         verdict = "faster" if self.speed > 1 else "slower"
         words = f"{self.speed:.2f} times as fast as the float32 ONNX file on this machine: {verdict}"
-        return asdict(self) | {"accuracy_change": self.accuracy_change, "speed": words}
+        plain = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "answers"}
+        return plain | {"accuracy_change": self.accuracy_change, "speed": words}
 
     def failures(self, gate: Gate) -> list[str]:
         """What is beyond the gate, in words; empty if it holds."""
@@ -179,6 +183,7 @@ def compare(before: Runner, after: Runner, faces: GateFaces, card: Card) -> Comp
         accuracy_after=_accuracy(new, faces, card),
         ms_per_face=ms,
         ms_per_face_before=ms_before,
+        answers=new,
     )
 
 
@@ -198,15 +203,14 @@ def validation_faces(card: Card, prepared: Prepared, least: int) -> GateFaces:
     name = own_validation(prepared)
     if name is None:
         raise DataError(f"{prepared.folder} has no validation split of its own: export without --data, on drawn faces")
-    rule = "majority" if prepared.votes else None
-    part = prepared.split(name)
+    part = prepared.split(name, RULE)
     if not len(part):
         raise DataError(f"{prepared.folder}: the split {name} has no picture to measure on")
     crops, words = [part.crops], f"{len(part):,} validation faces"
     if len(part) < least:
         drawn = drawn_faces(card, least - len(part))
         crops, words = [part.crops, *drawn.crops], f"{words} and {drawn.words}"  # type: ignore[list-item]
-    return GateFaces(crops, words, prepared.classes, np.asarray(part.targets, np.float32), rule)  # type: ignore[arg-type]
+    return GateFaces(crops, words, prepared.classes, np.asarray(part.targets, np.float32))  # type: ignore[arg-type]
 
 
 def _accuracy(logits: NDArray[np.float32], faces: GateFaces, card: Card) -> float | None:

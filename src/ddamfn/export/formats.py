@@ -11,8 +11,12 @@ from typing import Any, get_args
 from torch import nn
 
 from ddamfn.errors import MissingExtra, UsageError, WeightsError
+from ddamfn.evaluate import fit_temperature
+from ddamfn.evaluate.abstention import measure_calibration
+from ddamfn.evaluate.logit_table import to_classes
 from ddamfn.export.comparing import (
     GATES,
+    RULE,
     Comparison,
     Format,
     GateFaces,
@@ -145,6 +149,8 @@ def convert(
                     "written, --force keeps it all the same"
                 )
             card = _card(source, kind, name, main, comparison, failures, precision)
+            if kind == "onnx-int8":
+                card = _calibrated(card, comparison, faces)
             write_card(card, main.with_suffix(".json"))
             _move(Path(draft), place / name if kind == "hub-folder" else place)
     except OSError as error:
@@ -224,9 +230,19 @@ def _card(
     if kind == "onnx":
         return replace(card, precision=precision)
     if kind == "onnx-int8":
-        # Measured on the float32 file, whose answers are not all these: scores are for `ddamfn eval --record` to add.
+        # Those of the float32 file, whose answers are not all these: scores are for `ddamfn eval --record` to add.
         return replace(card, precision="int8", scores=(), calibration=None)
     return replace(card, precision="float32")
+
+
+def _calibrated(card: Card, comparison: Comparison, faces: GateFaces) -> Card:
+    """Fit temperature and curve to the file's own answers, where there are validation pictures of all labels."""
+    if faces.targets is None or set(faces.classes) != set(card.labels):
+        return card
+    logits = to_classes(comparison.answers[: len(faces.targets)], card.labels, faces.classes)
+    temperature = fit_temperature(logits, faces.targets)
+    curve = measure_calibration(logits, faces.targets, temperature, rule=RULE)
+    return replace(card, temperature=temperature, calibration=curve)
 
 
 def _own_onnx(weights: str | os.PathLike[str], loaded: LoadedNetwork) -> Path | None:

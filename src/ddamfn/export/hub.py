@@ -37,7 +37,9 @@ from ddamfn.export.hub import HubNetwork
 network = HubNetwork.from_pretrained("FOLDER")  # or the name of a repository
 network(images).logits  # images: (B, 3, S, S) float32, normalised RGB
 ```
-"""
+{% if rights %}
+{{ rights }}
+{% endif %}"""
 
 
 class HubNetwork(

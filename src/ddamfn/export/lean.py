@@ -98,11 +98,30 @@ class SplitPReLU(nn.Module):
         return F.conv2d(x, self.linear, groups=channels) + rectified
 
 
+class SteepPReLU(nn.Module):
+    """PReLU of any slope a as `a x + (1 - a) relu(x)`, (B, C, H, W) -> same shape, where no layer takes over a sign.
+
+    One step more than `SplitPReLU`, but its parameters keep their names in the exported file, as those of a plain PReLU
+    with few channels would not.
+    """
+
+    def __init__(self, slope: Tensor) -> None:
+        super().__init__()
+        self.linear = nn.Parameter(slope.detach().reshape(-1, 1, 1, 1), requires_grad=False)
+        self.rectified = nn.Parameter((1 - slope.detach()).reshape(-1, 1, 1, 1), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Activate (B, C, H, W)."""
+        channels = self.linear.shape[0]
+        rectified = F.conv2d(F.relu(x), self.rectified, groups=channels)
+        return F.conv2d(x, self.linear, groups=channels) + rectified
+
+
 def _activation(act: nn.Module) -> nn.Module:
-    """The leaner PReLU where no channel needs a sign afterwards, else the module itself."""
-    if isinstance(act, nn.PReLU) and bool((act.weight <= 1).all()):
-        return SplitPReLU(act.weight)
-    return act
+    """The leaner form of a PReLU; another activation stays as it is."""
+    if not isinstance(act, nn.PReLU):
+        return act
+    return SplitPReLU(act.weight) if bool((act.weight <= 1).all()) else SteepPReLU(act.weight)
 
 
 def _lean_conv_block(block: ConvBlock) -> nn.Module:

@@ -78,9 +78,6 @@ class _Reader:
         self._values, self._path = values, path
         self.used: set[str] = set()
 
-    def holds(self, name: str) -> bool:
-        return name in self._values
-
     def get(self, name: str) -> Tensor:
         if name not in self._values:
             raise WeightsError(
@@ -127,10 +124,7 @@ def _unfold(norm: nn.BatchNorm2d, bias: Tensor, reader: _Reader, name: str) -> N
 
 def _fill_conv_block(block: ConvBlock, prefix: str, reader: _Reader) -> None:
     _fill_folded(block.conv, block.norm, f"{prefix}0.", reader)
-    if reader.holds(f"{prefix}1.weight"):
-        reader.copy(f"{prefix}1.weight", block.act.weight)
-    else:
-        _fill_slope(block.act, f"{prefix}1.", reader)
+    _fill_slope(block.act, f"{prefix}1.", reader)
 
 
 def _fill_linear_block(block: LinearBlock, prefix: str, reader: _Reader) -> None:
