@@ -79,6 +79,15 @@ def test_curves_leave_out_panels_without_numbers(tmp_path: Path) -> None:
     assert single.shape[0] < 0.5 * whole.shape[0]
 
 
+def test_the_loss_has_a_panel_where_it_is_not_the_cross_entropy(tmp_path: Path) -> None:
+    path, heights = tmp_path / "metrics.jsonl", []
+    for parts in ({"cross_entropy": 2.0}, {"cross_entropy": 1.5}, {"spread": 0.5}):
+        path.write_text(json.dumps({"epoch": 1, "lr": 0.1, "train": {"loss": 2.0, **parts}}))
+        heights.append(pixels(plots.plot_training_curves(path, tmp_path / "curves.png")).shape[0])
+    # Two panels stand in one row; a pretext task's loss, its part and the learning rate need two.
+    assert heights[0] < heights[1] == heights[2]
+
+
 @pytest.mark.parametrize("content", ["", '{"epoch": 1}\n', '{"lr": 1}\n'])
 def test_record_without_numbers_is_refused(content: str, tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"

@@ -232,8 +232,7 @@ def _draw_panel(axes: Any, name: str, lines: Mapping[str, Points]) -> None:
         axes.set_ylim(max(0.0, min(values) - 0.03), min(1.0, max(values) + 0.03))
     elif min(values) > 0 and max(values) > 30 * min(values):
         axes.set_yscale("log")
-    if len(lines) > 1:
-        axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8)
 
 
 def _mark_sizes(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
