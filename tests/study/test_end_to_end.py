@@ -104,7 +104,8 @@ def test_the_queue_keeps_its_budget_and_goes_on(
     assert "the budget is spent" in capsys.readouterr().err
     assert not list((tmp_path / "runs").glob("*/results.jsonl"))
     assert main(words) == 0
-    rows = [json.loads(line) for line in (tmp_path / "runs" / "ablation-levers" / "results.jsonl").open()]
+    ledger = tmp_path / "runs" / "ablation-levers" / "results.jsonl"
+    rows = [json.loads(line) for line in ledger.read_text().splitlines()]
     assert [row["row"] for row in rows] == ["base", "labels-smoothing", "attention-heads0"]
     # Scored on validation; trained on half of the pictures, every class with its share.
     assert all((row["n"], row["n_valid"], row["n_train"]) == (9, 9, 9) for row in rows)
