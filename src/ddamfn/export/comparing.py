@@ -27,6 +27,7 @@ RULE = "majority"
 _BATCH = 4
 _ROUNDS, _TIMED = 12, 2
 """Rounds of the stop watch, and batches of a round."""
+_NOISE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,8 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a card."""
-        verdict = "faster" if self.speed > 1 else "slower"
+        # Two runs of one and the same file differ by as much on a busy machine.
+        verdict = "about as fast" if abs(self.speed - 1) < _NOISE else "faster" if self.speed > 1 else "slower"
         words = f"{self.speed:.2f} times as fast as the float32 ONNX file on this machine: {verdict}"
         plain = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "answers"}
         return plain | {"accuracy_change": self.accuracy_change, "speed": words}
