@@ -10,6 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Several workers share the cores: one thread each, and each program that they start.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 _FERPLUS_PARTS = ("FER2013Train", "FER2013Valid", "FER2013Test")
 
 

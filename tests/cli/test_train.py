@@ -20,7 +20,6 @@ torch = pytest.importorskip("torch", reason="needs the extra train")
 from ddamfn.cli import main  # noqa: E402 - only where there is something to test
 from ddamfn.cli.epochs import EpochBars  # noqa: E402
 from ddamfn.data.synthetic import drawn_face, write_drawn_folder  # noqa: E402
-from ddamfn.labels import EXPRESSIONS  # noqa: E402
 from ddamfn.train import RECIPES  # noqa: E402
 
 TINY = [
@@ -28,6 +27,7 @@ TINY = [
     'phases=[{"epochs":2,"side_px":32,"batch_size":8}]',
     "checkpoint_steps=1",
 ]
+LIGHT = 'model.options={"num_heads":2,"mixed_kernels":false,"coordinate_attention":false}'
 CLASSES = ("neutral", "happiness", "surprise", "anger")
 
 
@@ -253,7 +253,7 @@ def test_the_bar_shows_loss_accuracy_rate_and_time(quiet: bool, monkeypatch: pyt
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send")
 def test_ctrl_c_leaves_a_run_that_goes_on(faces: Path, tmp_path: Path) -> None:
-    settings = [*TINY, "phases.0.epochs=4", "phases.0.batch_size=4"]
+    settings = [*TINY, "phases.0.epochs=3", "phases.0.batch_size=4"]
     assert main(arguments(faces, tmp_path, "--quiet", "--name", "whole", settings=settings)) == 0
 
     # What is started in the background of a shell script ignores the signal, and hands that on.
@@ -270,7 +270,7 @@ def test_ctrl_c_leaves_a_run_that_goes_on(faces: Path, tmp_path: Path) -> None:
     while not state.exists() and time.monotonic() < end:
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
-    time.sleep(random.Random(11).uniform(0.0, 0.3))
+    time.sleep(random.Random(11).uniform(0.0, 0.2))
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=240)
     assert process.returncode == 130
@@ -289,23 +289,24 @@ def test_ctrl_c_leaves_a_run_that_goes_on(faces: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_drawn_data_set_is_learned_in_a_minute(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
-    for split, per_class in (("train", 64), ("val", 16)):
-        for label in EXPRESSIONS:
+    for split, per_class in (("train", 64), ("val", 12)):
+        for label in CLASSES:
             folder = tmp_path / "faces" / split / label
             folder.mkdir(parents=True)
             for number in range(per_class):
                 Image.fromarray(drawn_face(label, generator)[0]).save(folder / f"{number}.png")
-    assert main(["train", "ddamfn_quick", "--data", str(tmp_path / "faces"), "--runs", str(tmp_path), "--quiet"]) == 0
+    # The recipe's five epochs, with half of the network's work.
+    command = ["train", "ddamfn_quick", "--data", str(tmp_path / "faces"), "--runs", str(tmp_path), "--quiet"]
+    assert main([*command, "--set", LIGHT, "--set", "phases.0.batch_size=8"]) == 0
     last = json.loads((tmp_path / "ddamfn_quick-seed0" / "result.json").read_text())["last"]
-    assert last["valid"]["n"] == 128
-    assert last["valid"]["accuracy"] > 0.9
+    assert last["valid"]["n"] == 48
+    assert last["valid"]["accuracy"] > 0.8
 
 
 def test_a_trunk_is_trained_without_labels_and_begins_a_run(
     faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    light = 'model.options={"num_heads":2,"mixed_kernels":false,"coordinate_attention":false}'
-    settings = ["data.alignment.side_px=32", 'phases=[{"epochs":1,"side_px":32,"batch_size":8}]', light]
+    settings = ["data.alignment.side_px=32", 'phases=[{"epochs":1,"side_px":32,"batch_size":8}]', LIGHT]
     more = [part for setting in settings for part in ("--set", setting)]
     common = ["--data", str(faces), "--runs", str(tmp_path), "--quiet", *more]
     assert main(["train", "pretrain_rotation", *common, "--name", "turned"]) == 0
