@@ -62,8 +62,8 @@ def test_what_is_restored_can_be_made_lean_again() -> None:
 def test_missing_shapes_and_surplus_are_named() -> None:
     values = lean(trained_looking()).state_dict()
     network = create_model("ddamfn", num_classes=7)
-    with pytest.raises(WeightsError, match=r"does not hold ddan\.pool\.bias by that name"):
-        restore(network, {name: value for name, value in values.items() if name != "ddan.pool.bias"}, PLACE)
+    with pytest.raises(WeightsError, match=r"does not hold ddan\.pool\.weight by that name"):
+        restore(network, {name: value for name, value in values.items() if name != "ddan.pool.weight"}, PLACE)
     with pytest.raises(WeightsError, match=r"ddan\.classifier\.weight has the shape \(7, 512\), the network needs \(8"):
         restore(create_model("ddamfn", num_classes=8), values, PLACE)
     with pytest.raises(WeightsError, match=r"file\.onnx holds ddan\.heads\.1\.\S+ and \d+ more"):
@@ -101,3 +101,12 @@ def test_slopes_come_back_exactly_where_they_are_not_steep() -> None:
             gentle = old.weight <= 1
             assert torch.equal(old.weight[gentle], new.weight[gentle])
             torch.testing.assert_close(old.weight, new.weight, rtol=1e-6, atol=0)
+
+
+def test_a_bias_of_zeros_may_be_left_out() -> None:
+    network = create_model("ddamfn", num_classes=7).eval()
+    values = {name: value for name, value in lean(network).state_dict().items() if value.any()}
+    again = create_model("ddamfn", num_classes=7)
+    restore(again, values, PLACE)
+    images = torch.randn(1, 3, 112, 112)
+    torch.testing.assert_close(logits(again.eval(), images), logits(network, images), rtol=1e-4, atol=1e-5)

@@ -8,7 +8,8 @@ The file keeps the parameters of the lean network by their names, so the way bac
 - what `lean` leaves alone is taken over by name.
 
 What was folded cannot be told apart again: the running statistics are no longer those of the training. The network
-computes the same and can be trained on, but a fresh start from a run's own safetensors is the better one.
+computes the same and can be trained on, but a run's own safetensors are the better start. An untrained network cannot
+be read back: the exporter keeps equal tensors once, under one name.
 """
 
 from collections.abc import Callable, Mapping
@@ -87,6 +88,10 @@ class _Reader:
         self.used.add(name)
         return self._values[name]
 
+    def bias(self, name: str, count: int) -> Tensor:
+        """A bias of `count` numbers or more; the exporter leaves one of zeros alone out of the file."""
+        return self.get(name) if name in self._values else torch.zeros(count)
+
     def copy(self, name: str, target: Tensor) -> None:
         self.put(self.get(name), target, name)
 
@@ -135,7 +140,7 @@ def _fill_folded(conv: nn.Module, norm: nn.Module, prefix: str, reader: _Reader)
     assert isinstance(conv, nn.Conv2d)
     assert isinstance(norm, nn.BatchNorm2d)
     reader.copy(f"{prefix}weight", conv.weight)
-    _unfold(norm, reader.get(f"{prefix}bias"), reader, f"{prefix}bias")
+    _unfold(norm, reader.bias(f"{prefix}bias", norm.num_features), reader, f"{prefix}bias")
 
 
 def _fill_slope(act: nn.Module, prefix: str, reader: _Reader) -> Tensor:
@@ -164,7 +169,7 @@ def _fill_gates(gates: DirectionalGates, prefix: str, reader: _Reader) -> None:
     assert gates.squeeze.bias is not None
     gates.squeeze.bias.zero_()
     # The lean bias is as long as a block of the runtime's layout; what is beyond the network's own is zero.
-    bias = reader.get(f"{prefix}bias")[: gates.norm.num_features]
+    bias = reader.bias(f"{prefix}bias", gates.norm.num_features)[: gates.norm.num_features]
     _unfold(gates.norm, bias, reader, f"{prefix}bias")
     _fill(gates.gate_h, f"{prefix}gate_h.", reader)
     _fill(gates.gate_w, f"{prefix}gate_w.", reader)
