@@ -9,6 +9,7 @@ import pytest
 from ddamfn.evaluate.significance import Interval, mcnemar
 from ddamfn.study import Circumstances, Plan, Progress, Result, Study, ablation, comparison, crossval, write_report
 from ddamfn.study.crossval import summarise_folds
+from ddamfn.study.levers import Given, levers
 from ddamfn.study.results import Ledger, claim
 from ddamfn.study.scoring import ANSWERS
 from ddamfn.study.summary import summarise, verdict
@@ -93,6 +94,17 @@ def test_one_seed_is_said_to_be_one(tmp_path: Path) -> None:
 def test_an_interval_of_few_seeds_is_cut_to_what_an_accuracy_can_be() -> None:
     assert percents(Interval(0.42, 0.06, -0.11, 0.95)) == "0.00 % to 95.00 %"
     assert percents(Interval(0.9, 0.06, 0.4, 1.4)) == "40.00 % to 100.00 %"
+
+
+def test_a_table_for_choosing_speaks_of_validation_pictures(tmp_path: Path) -> None:
+    given = Given(only=("attention-none", "optimisation-ema"))
+    study = levers(recipe("ddamfn_rafdb"), Plan(data="faces"), given)
+    results = fill(study, tmp_path, {"base": 0.9, "attention-none": 0.8, "optimisation-ema": 0.9})
+    text = verdict(study, summarise(study, results, tmp_path))
+    assert "noise is the choice of validation pictures alone" in text
+    # A title with a comma is one member of the list.
+    assert '"optimisation: moving average, 0.999"' in text
+    assert "larger than noise: attention: attention loss off (-" in text
 
 
 def test_a_study_without_results_says_so(study: Study, tmp_path: Path) -> None:

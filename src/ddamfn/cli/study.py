@@ -85,7 +85,10 @@ def _add_comparison(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
         f"{', '.join(ESTIMATORS)}",
     )
     parser.add_argument(
-        "--as-published", action="store_true", help="each paper's own recipe in place of equal conditions"
+        "--as-published",
+        action="store_true",
+        help="each paper's own recipe in place of equal conditions; needs the data set itself, since a prepared set has "
+        "crops of one side",
     )
     _add_common(parser, seeds=3)
     parser.set_defaults(run=lambda args: run_one(args, comparison))

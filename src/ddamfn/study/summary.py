@@ -136,21 +136,27 @@ def verdict(study: Study, summaries: Sequence[RowSummary]) -> str:
         return "No difference can be judged yet: fewer than two rows have a finished job on common pictures and seeds."
     name = study.row(study.reference).title
     found = [_phrase(s, s.difference) for s in compared if s.difference and s.difference.exceeds_noise]
-    rest = [s.row.title for s in compared if s.difference and not s.difference.exceeds_noise]
+    rest = [_title(s.row) for s in compared if s.difference and not s.difference.exceeds_noise]
     parts = []
     if found:
         parts.append(f"against {name}, larger than noise: {', '.join(found)}")
     if rest:
         parts.append(f"not larger than noise{'' if found else f' against {name}'}: {', '.join(rest)}")
     seeds = min(s.difference.seeds for s in compared if s.difference)
+    pictures = "test pictures" if study.jobs[0].scored == "test" else "validation pictures"
     noise = (
-        "with one seed, noise is the choice of test pictures alone, and what another seed would give is not known"
+        f"with one seed, noise is the choice of {pictures} alone, and what another seed would give is not known"
         if seeds == 1
-        else f"noise is the choice of test pictures and of {seeds} seeds"
+        else f"noise is the choice of {pictures} and of {seeds} seeds"
     )
     text = f"{'; '.join(parts)} ({noise}; intervals widened for {len(compared)} comparison{'s' * (len(compared) > 1)})."
     return text[0].upper() + text[1:]
 
 
 def _phrase(summary: RowSummary, difference: Difference) -> str:
-    return f"{summary.row.title} ({100 * difference.interval.mean:+.2f} points)"
+    return f"{_title(summary.row)} ({100 * difference.interval.mean:+.2f} points)"
+
+
+def _title(row: Row) -> str:
+    """A row's title as a member of a list."""
+    return f'"{row.title}"' if "," in row.title else row.title
