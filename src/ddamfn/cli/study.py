@@ -87,7 +87,7 @@ def _add_comparison(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
     parser.add_argument(
         "--as-published",
         action="store_true",
-        help="each paper's own recipe in place of equal conditions; needs the data set itself, since a prepared set has "
+        help="each paper's own recipe in place of equal conditions; needs the data set itself: a prepared set has "
         "crops of one side",
     )
     _add_common(parser, seeds=3)
