@@ -34,7 +34,7 @@ class Classifier:
     def __init__(self, weights: str | os.PathLike[str] | None = None, threads: int | None = None) -> None:
         path, self.card = find_weights(weights)
         if path.suffix.lower() != ".onnx":
-            raise WeightsError(f"{path} is for PyTorch or another runtime: name an .onnx network, or export one from it")
+            raise WeightsError(f"{path} is for PyTorch or another runtime: name an .onnx file, or export one from it")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0
         options.inter_op_num_threads = 1
