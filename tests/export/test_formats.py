@@ -115,7 +115,7 @@ def test_openvino_says_the_same(source: Source, tmp_path: Path) -> None:
     assert card.export["other_files"] == {"mine-openvino.bin": sha256((tmp_path / "mine-openvino.bin").read_bytes())}
     with pytest.raises(WeightsError, match="cannot be read into PyTorch"):
         load_network(tmp_path / "mine-openvino.json")
-    with pytest.raises(WeightsError, match=r"is for PyTorch or another runtime: name an \.onnx network"):
+    with pytest.raises(WeightsError, match=r"is for PyTorch or another runtime: name an \.onnx file"):
         Classifier(tmp_path / "mine-openvino.json")
 
 
