@@ -13,7 +13,7 @@ import pytest
 import ddamfn
 from ddamfn.errors import UnreadableVideo, UsageError, WeightsError
 from ddamfn.recognizer import Recognizer
-from ddamfn.video import frame_columns, read_video
+from ddamfn.video import FrameResult, VideoReading, frame_columns, read_video
 from ddamfn.video.source import VideoSource
 from ddamfn.video.upright import upright_rgb
 
@@ -112,16 +112,30 @@ def test_every_start_and_end_choose_frames(clip: Path, recognizer: Recognizer) -
     assert [(frame.index, round(frame.time_s, 2)) for frame in frames] == [(0, 0.5), (3, 0.8), (6, 1.1), (9, 1.4)]
 
 
+def first(reading: VideoReading) -> FrameResult:
+    with reading:
+        return next(reading)
+
+
+def test_a_reading_that_is_closed_in_a_thread_of_its_own_ends(clip: Path, recognizer: Recognizer) -> None:
+    # As happens to one that its caller forgot, when the garbage collector comes by in that thread.
+    reading = read_video(clip, recognizer, workers=2)
+    next(reading)
+    reading._pipeline._pool.submit(reading.close).result(timeout=30)
+    with pytest.raises(StopIteration):
+        next(reading)
+
+
 def test_pictures_and_crops_are_kept_only_if_asked(clip: Path, recognizer: Recognizer) -> None:
-    bare = next(iter(read_video(clip, recognizer)))
+    bare = first(read_video(clip, recognizer))
     assert (bare.picture.image, bare.faces[0].aligned) == (None, None)
     with pytest.raises(ValueError, match="keep_images=True"):
         bare.plot()
-    cut = next(iter(read_video(clip, recognizer, keep_crops=True)))
+    cut = first(read_video(clip, recognizer, keep_crops=True))
     assert cut.picture.image is None
     assert cut.faces[0].aligned is not None
     assert cut.faces[0].aligned.shape == (112, 112, 3)
-    whole = next(iter(read_video(clip, recognizer, keep_images=True)))
+    whole = first(read_video(clip, recognizer, keep_images=True))
     assert whole.picture.image is not None
     assert whole.picture.image.shape == (120, 240, 3)
     # Small frames are enlarged, so that labels can be read; the face's box is in it.

@@ -16,6 +16,7 @@ from ddamfn.video.upright import upright_rgb
 _MOST_WAITING_BYTES = 192 * 2**20
 _GROUPS_AT_WORK = 2
 _STOPPED_AFTER_S = 10.0
+_WORKERS = "ddamfn-video"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class Pipeline:
         # What a camera shows is read at once; a batch would only make it late.
         self._batch = 1 if source.info.live else batch
         self._frames_a_group = self._batch
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="ddamfn-video")
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix=_WORKERS)
         self._ready: queue.Queue[_Entry] = queue.Queue(maxsize=workers + 2)
         self._stop = threading.Event()
         self._decoder = threading.Thread(target=self._decode, name="ddamfn-decode", daemon=True)
@@ -78,9 +79,11 @@ class Pipeline:
     def close(self) -> None:
         """End all threads and close the source; frames in flight are dropped."""
         self._stop.set()
-        if self._decoder.ident is not None:
+        # What a caller has forgotten is collected as garbage, perhaps in one of these threads: none waits for itself.
+        here = threading.current_thread()
+        if self._decoder.ident is not None and here is not self._decoder:
             self._decoder.join(_STOPPED_AFTER_S)
-        self._pool.shutdown(cancel_futures=True)
+        self._pool.shutdown(wait=not here.name.startswith(_WORKERS), cancel_futures=True)
         # A decoder that hangs, in a camera that gives nothing more, still uses its file: the process's end closes it.
         if not self._decoder.is_alive():
             self._source.close()

@@ -76,7 +76,7 @@ def test_several_pictures_have_thumbnails_and_keep_what_is_wrong_to_themselves(p
         thumbs.nth(index).click()
         expect(page.locator("#message-title")).to_have_text(title)
         expect(page.locator("#message")).to_contain_text(detail)
-        assert page.locator("#frame").is_visible() == shown
+        expect(page.locator("#frame")).to_be_visible(visible=shown)
         expect(page.locator("#face")).to_be_hidden()
     page.click("#remove")
     expect(thumbs).to_have_count(5)
