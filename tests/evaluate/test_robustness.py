@@ -15,7 +15,7 @@ from ddamfn.evaluate.metrics import wilson_interval
 from ddamfn.evaluate.perturbations import GREY, JITTER, PERTURBATIONS, Perturbation, generator_for, jitter, rotate
 from ddamfn.evaluate.predict import predict_split
 from ddamfn.evaluate.robustness import measure_robustness
-from ddamfn.faces import Alignment, align
+from ddamfn.faces import Alignment, align, plain_resize
 from ddamfn.labels import EXPRESSIONS
 from ddamfn.preparation import prepare
 from ddamfn.recognizer import Classifier
@@ -99,6 +99,48 @@ def test_a_face_meets_the_same_chance_whichever_others_there_are(recorder: Recor
     recorder.seen = []
     run(recorder, source_of([views[4]], ["anger"]), *PERTURBATIONS, draws=2, seed=1)
     assert not np.array_equal(np.stack(alone), np.stack(recorder.seen))
+
+
+@pytest.mark.parametrize("pictures", [True, False])
+def test_a_network_of_another_side_meets_the_same_changes(
+    recorder: Recorder, views: list[FaceView], pictures: bool
+) -> None:
+    """Blurred at 112 px and then brought to 48 px: at 48 px the same deviation would be a far stronger blur."""
+    blur = next(entry for entry in PERTURBATIONS if entry.name == "blur")
+    own = Alignment("arcface", side_px=48)
+    recorder.card = replace(recorder.card, input_side_px=48, alignment={**recorder.card.alignment, "side_px": 48})
+    small: list[FaceView | None] = []
+    wanted = []
+    for view in views:
+        assert view.image is not None
+        assert view.landmarks is not None
+        cut = align(view.image, view.landmarks, own)
+        small.append(FaceView(view.key, cut.pixels, view.image, view.landmarks, cut.matrix))
+        if not pictures:
+            small[-1] = FaceView(view.key, cut.pixels)
+        large = view.crop if pictures else plain_resize(cut.pixels, ALIGNMENT).pixels
+        assert blur.pixels is not None
+        changed = blur.pixels(large, 1.0, np.random.default_rng(0))
+        wanted.append([plain_resize(crop, own).pixels for crop in (large, changed)])
+    run(recorder, source_of(small, ["anger"] * 6, pictures=pictures), replace(blur, strengths=(1.0,)))
+    assert np.array_equal(np.stack(recorder.seen), np.concatenate([np.stack(row) for row in zip(*wanted, strict=True)]))
+    strong = [blur.pixels(view.crop, 1.0, np.random.default_rng(0)) for view in small if view is not None]
+    unchanged, changed_crops = (np.stack(recorder.seen[i : i + 6]).astype(float) for i in (0, 6))
+    assert np.abs(changed_crops - unchanged).mean() < np.abs(np.stack(strong) - unchanged).mean()
+
+
+def test_moved_landmarks_move_by_pixels_of_the_large_crop(recorder: Recorder, views: list[FaceView]) -> None:
+    own = Alignment("arcface", side_px=48)
+    recorder.card = replace(recorder.card, input_side_px=48, alignment={**recorder.card.alignment, "side_px": 48})
+    small: list[FaceView | None] = []
+    for view in views:
+        assert view.image is not None
+        assert view.landmarks is not None
+        cut = align(view.image, view.landmarks, own)
+        small.append(FaceView(view.key, cut.pixels, view.image, view.landmarks, cut.matrix))
+    run(recorder, source_of(small, ["anger"] * 6), replace(JITTER, strengths=(4.0,)), draws=1, seed=2)
+    moved = [_cut(view, jitter, 4.0, generator_for(2, JITTER.name, view.key)) for view in views]
+    assert np.array_equal(np.stack(recorder.seen[6:]), np.stack([plain_resize(crop, own).pixels for crop in moved]))
 
 
 def test_accuracy_drop_and_agreement_are_counted_by_hand(recorder: Recorder) -> None:

@@ -1,8 +1,8 @@
 """What a photograph may do to a face: changes of the crop's pixels, and of the landmarks that the crop is cut by.
 
-Every change has a strength. Lengths are pixels of the crop, grey levels are of 255. What is left to chance comes from
-a generator that is seeded by the face and the change, so the same face meets the same chance at every strength, and
-whichever other faces are measured.
+Every change has a strength. Lengths are pixels of a crop of `CROP_SIDE_PX`, grey levels are of 255. What is left to
+chance comes from a generator that is seeded by the face and the change, so the same face meets the same chance at every
+strength, and whichever other faces are measured.
 """
 
 import io
@@ -22,6 +22,7 @@ PixelChange = Callable[[Pixels, float, np.random.Generator], Pixels]
 LandmarkChange = Callable[[Points, Points, float, np.random.Generator], Points]
 """Landmarks (5, 2) in pixels of the picture, the matrix (2, 3) from picture to crop, and a strength to landmarks."""
 
+CROP_SIDE_PX = 112
 LEVELS = ("mild", "medium", "severe")
 _LUMA = np.array([0.299, 0.587, 0.114])
 

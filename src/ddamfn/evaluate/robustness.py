@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +11,19 @@ from ddamfn.errors import DataError, DegenerateFace, UnreadableImage
 from ddamfn.evaluate.face_source import FaceSource, FaceView
 from ddamfn.evaluate.logit_table import to_classes
 from ddamfn.evaluate.metrics import Ints, paired_drop, wilson_interval
-from ddamfn.evaluate.perturbations import GREY, JITTER, LEVELS, PERTURBATIONS, Perturbation, generator_for
+from ddamfn.evaluate.perturbations import (
+    CROP_SIDE_PX,
+    GREY,
+    JITTER,
+    LEVELS,
+    PERTURBATIONS,
+    Perturbation,
+    generator_for,
+)
 from ddamfn.evaluate.predict import alignment_of
 from ddamfn.evaluate.robustness_report import FlipRate, LevelResult, Robustness
 from ddamfn.evaluate.scores import Scores, resolve_targets, score
-from ddamfn.faces import Alignment, align
+from ddamfn.faces import Alignment, align, plain_resize
 from ddamfn.recognizer import Classifier
 
 log = logging.getLogger(__name__)
@@ -44,7 +52,9 @@ def measure_robustness(
 ) -> Robustness:
     """Classify the same faces clean and under every change.
 
-    Faces that come without their picture are not cut out anew: what changes landmarks is skipped then.
+    Faces that come without their picture are not cut out anew: what changes landmarks is skipped then. Whatever side a
+    network takes, its faces are changed as crops of `CROP_SIDE_PX` and then brought to that side, so that a strength is
+    the same for all networks.
 
     Args:
         classifier: the weights.
@@ -65,17 +75,18 @@ def measure_robustness(
     }
     conditions = _conditions([entry for entry in perturbations if entry.name not in skipped], draws)
     alignment = alignment_of(classifier)
+    changing = replace(alignment, side_px=CROP_SIDE_PX)
     logits: dict[_Condition, list[NDArray[np.float32]]] = {condition: [] for condition in conditions}
     rows: list[int] = []
     missing = {"faceless": 0, "unreadable": 0}
     colourful = False
     for chunk in _chunks(source, missing, progress):
-        faces = [face for _, face in chunk]
+        faces = [_at_changing_side(face, changing) for _, face in chunk]
         rows += [row for row, _ in chunk]
         colourful = colourful or any(np.ptp(face.crop, axis=2).any() for face in faces)
         for condition in conditions:
-            crops = np.stack([_changed(face, condition, alignment, seed) for face in faces])
-            logits[condition].append(classifier.classify(crops)[0])
+            crops = [_changed(face, condition, changing, seed) for face in faces]
+            logits[condition].append(classifier.classify(np.stack([_fitted(crop, alignment) for crop in crops]))[0])
     if not rows:
         raise DataError(f"no face was found in {len(source):,} pictures of {source.title} {source.split}")
     tables = {
@@ -137,6 +148,20 @@ def _chunks(
             yield chunk
         if progress is not None:
             progress(min(start + _CHUNK, len(source)), len(source))
+
+
+def _at_changing_side(face: FaceView, changing: Alignment) -> FaceView:
+    """Return the face with a crop of the side that strengths refer to."""
+    if face.crop.shape[0] == changing.side_px:
+        return face
+    if face.image is None or face.landmarks is None:
+        return replace(face, crop=_fitted(face.crop, changing))
+    cut = align(face.image, face.landmarks, changing)
+    return replace(face, crop=cut.pixels, matrix=cut.matrix)
+
+
+def _fitted(crop: NDArray[np.uint8], alignment: Alignment) -> NDArray[np.uint8]:
+    return crop if crop.shape[0] == alignment.side_px else plain_resize(crop, alignment).pixels
 
 
 def _changed(face: FaceView, condition: _Condition, alignment: Alignment, seed: int) -> NDArray[np.uint8]:

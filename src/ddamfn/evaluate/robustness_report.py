@@ -194,12 +194,13 @@ def markdown(result: Robustness, chart: str | None = None) -> str:
 
 
 _HOW = """\
-Changes of pixels are made to the aligned crop before anything else is done to it; lengths are pixels of the crop. For
-rotation and landmark jitter the landmarks are moved and the face is aligned anew from its picture. The same faces meet
-the same chance at every strength. "Drop" is the accuracy lost against the same faces unchanged, in points; its interval
-is for paired shares (Agresti & Min 2005), the others are Wilson's, all at 95 %. "Same answer" is the share of faces
-that are answered as unchanged, right or wrong. A verdict is "holds" or "fails" where its whole interval lies on that
-side of what is allowed."""
+Changes of pixels are made to the aligned crop of 112 px before anything else is done to it; lengths are pixels of that
+crop. For rotation and landmark jitter the landmarks are moved and the face is aligned anew from its picture. A network
+that takes another side is given the crop of 112 px brought to it, changed or not. The same faces meet the same chance
+at every strength. "Drop" is the accuracy lost against the same faces unchanged, in points; its interval is for paired
+shares (Agresti & Min 2005), the others are Wilson's, all at 95 %. "Same answer" is the share of faces that are answered
+as unchanged, right or wrong. A verdict is "holds" or "fails" where its whole interval lies on that side of what is
+allowed."""
 
 
 def _subject(result: Robustness) -> str:
