@@ -77,6 +77,16 @@ def _facts(card: Card) -> list[tuple[str, str]]:
                 f"accuracy {percent(valid['mean_class_accuracy'])}",
             )
         )
+    adjusted = training.get("logit_adjustment")
+    if adjusted:
+        before = adjusted["validation_before"]
+        facts.append(
+            (
+                "logit adjustment",
+                f"tau {adjusted['tau']:g}, {adjusted['chosen']}; without it {before['correct']:,} of {before['n']:,}, "
+                f"mean class accuracy {percent(before['mean_class_accuracy'])}",
+            )
+        )
     if "note" in training:
         facts.append(("note", str(training["note"])))
     parity = training.get("parity")

@@ -128,7 +128,8 @@ class Face:
         matrix: float64 (2, 3), maps (x, y, 1) in the picture to the aligned crop that the classifier saw.
         attention: float32 (A, 7, 7), one map per attention head on the aligned crop, each value 0 to 1 (the mean over
             the head's channels); None if the network has no heads.
-        aligned: uint8 (112, 112, 3) RGB, the aligned crop itself; None unless pictures are kept.
+        aligned: uint8 (S, S, 3) RGB, the aligned crop itself, S the weights' `input_side_px`; None unless pictures are
+            kept.
     """
 
     bbox: BBox

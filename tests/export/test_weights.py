@@ -15,7 +15,9 @@ from ddamfn.data.synthetic import write_drawn_folder  # noqa: E402
 from ddamfn.errors import ConfigError, TrainingError, UsageError, WeightsError  # noqa: E402
 from ddamfn.evaluate import score  # noqa: E402
 from ddamfn.evaluate.abstention import measure_calibration  # noqa: E402
+from ddamfn.evaluate.adjustment import class_shift  # noqa: E402
 from ddamfn.export import weights as export_weights  # noqa: E402
+from ddamfn.export.adjusting import Tau  # noqa: E402
 from ddamfn.export.formats import convert  # noqa: E402
 from ddamfn.export.loading import load_network  # noqa: E402
 from ddamfn.export.parity import Parity  # noqa: E402
@@ -25,7 +27,7 @@ from ddamfn.faces import Appearance as FaceAppearance  # noqa: E402
 from ddamfn.models import create_model  # noqa: E402
 from ddamfn.preparation import Prepared, prepare  # noqa: E402
 from ddamfn.recognizer import Classifier, Recognizer  # noqa: E402
-from ddamfn.train import Data, Model, Phase, Run, recipe  # noqa: E402
+from ddamfn.train import Data, Model, Phase, Run, load_splits, recipe  # noqa: E402
 from ddamfn.train.checkpoint import save_network  # noqa: E402
 from ddamfn.train.config import to_dict  # noqa: E402
 from ddamfn.train.finished import read_run  # noqa: E402
@@ -153,6 +155,65 @@ def test_the_curve_is_that_of_the_file_on_validation(run_folder: Path, prepared:
     assert curve["ece_before"] == pytest.approx(expected["ece_before"], abs=1e-3)
     # Whatever so small a network reaches, that much can be asked for.
     assert Recognizer(done.path, abstain=max(curve["precision_low"])).threshold in curve["thresholds"]
+
+
+@pytest.mark.parametrize("tau", [0.5, "fit"])
+def test_rare_classes_are_answered_more_often_by_the_file_itself(
+    run_folder: Path, prepared: Prepared, tmp_path: Path, tau: Tau
+) -> None:
+    finished = read_run(run_folder)
+    plain = export_run(finished, "plain", tmp_path, prepared=prepared, least_faces=20)
+    done = export_run(finished, "mine", tmp_path, prepared=prepared, adjustment=tau, least_faces=20)
+    train, valid = load_splits(prepared, finished.run, torch.device("cpu"))
+    shares = train.describe().class_shares
+    assert shares is not None
+    shift = class_shift(shares, done.card.training["logit_adjustment"]["tau"])
+    crops = prepared.split("val", "majority").crops[:]
+    before, after = (Classifier(one.path).classify(crops)[0] for one in (plain, done))
+    assert np.allclose(after, before + shift, atol=1e-5)
+    # The card tells of the file, and what the run had before.
+    said = after[:, [done.card.labels.index(name) for name in valid.classes]].argmax(axis=1)
+    right = int((said == valid.targets.argmax(dim=1).numpy()).sum())
+    assert (done.card.training["validation"]["correct"], done.card.training["validation"]["n"]) == (right, len(valid))
+    assert done.card.training["logit_adjustment"]["validation_before"]["correct"] == ROWS[2]["valid"]["correct"]  # type: ignore[index]
+    chosen = "highest mean class accuracy on validation at no less accuracy" if tau == "fit" else "given"
+    assert done.card.training["logit_adjustment"]["chosen"] == chosen
+    assert "logit_adjustment" not in plain.card.training
+    # The run itself is as it was.
+    untouched = read_run(run_folder).network.state_dict()
+    assert all(torch.equal(value, untouched[name]) for name, value in finished.network.state_dict().items())
+
+
+def test_logits_are_adjusted_by_data_and_of_linear_layers_alone(
+    run_folder: Path, prepared: Prepared, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="add --data"):
+        export_run(read_run(run_folder), "mine", tmp_path, adjustment=0.3)
+    finished = read_run(run_folder)
+    finished.network.classifier.bias = None  # type: ignore[union-attr]
+    with pytest.raises(ConfigError, match="tiny_network does not end in a linear layer with a bias"):
+        export_run(finished, "mine", tmp_path, prepared=prepared, adjustment=0.3)
+    assert not list(tmp_path.iterdir())
+
+
+def test_command_line_adjusts_logits_and_says_what_came_of_it(
+    run_folder: Path,
+    prepared: Prepared,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(export_run.__kwdefaults__, "least_faces", 8)
+    asked = ["export", str(run_folder), "--name", "cli", "--output", str(tmp_path), "--quiet"]
+    assert main([*asked, "--data", str(prepared.folder), "--logit-adjustment", "0.4"]) == 0
+    assert "logits adjusted with tau 0.4: " in capsys.readouterr().out
+    assert main([*asked, "--logit-adjustment", "0.4"]) == 2
+    assert "add --data ROOT" in capsys.readouterr().err
+    assert main(["export", str(tmp_path / "cli.onnx"), "--logit-adjustment", "fit"]) == 2
+    assert "is for a run's folder" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*asked, "--logit-adjustment", "2"])
+    assert "must be `fit` or a number from 0 to 1" in capsys.readouterr().err
 
 
 def test_file_that_fails_its_gate_is_not_left_behind(

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ddamfn.data.synthetic import drawn_face
-from ddamfn.errors import WeightsError
+from ddamfn.errors import UsageError, WeightsError
 from ddamfn.evaluate import fit_temperature
 from ddamfn.evaluate.abstention import measure_calibration
+from ddamfn.export.adjusting import Tau, adjust_logits
 from ddamfn.export.card import build_card
 from ddamfn.export.lean import Precision
 from ddamfn.export.onnx import export_onnx
@@ -56,6 +57,7 @@ def export_run(
     *,
     precision: Precision = "float32",
     prepared: Prepared | None = None,
+    adjustment: Tau = 0.0,
     least_faces: int = LEAST_FACES,
 ) -> Exported:
     """Export a checkpoint; nothing is left behind if the file does not pass its gate.
@@ -69,18 +71,27 @@ def export_run(
             drawn faces if those are fewer than `least_faces`); the temperature is fitted on validation, and so is the
             curve of precision against coverage. Without it the gate is measured on drawn faces, the temperature is 1,
             and the weights cannot abstain. The test split is never opened.
+        adjustment: tau of logit adjustment, by which rare classes are answered more often; "fit" chooses it on
+            validation. Other than 0 it needs `prepared`.
         least_faces: how many faces the gate needs.
 
     Raises:
         WeightsError: if the gate fails or a file cannot be written.
         DataError: if the prepared set is another data set's.
+        ConfigError: if the logits shall be adjusted and the network does not end in a linear layer with a bias.
+        UsageError: if the logits shall be adjusted and no data are given.
     """
+    if adjustment != 0 and prepared is None:
+        raise UsageError("logits are adjusted by the classes' shares of the training pictures: add --data ROOT")
     place = Path(folder)
+    notes: dict[str, Any] = {}
     temperature, calibration, fitted_on = 1.0, None, "not fitted: no data given"
     if prepared is None:
         inputs, faces = _drawn_inputs(finished, least_faces), f"{least_faces:,} drawn faces"
     else:
         train, valid = load_splits(prepared, finished.run, torch.device("cpu"))
+        if adjustment != 0:
+            finished, notes["logit_adjustment"] = adjust_logits(finished, train, valid, adjustment)
         inputs, faces = _data_inputs(finished, train, valid, least_faces)
         logits = answer(finished.network, valid, finished.run.data, _BATCH).logits.numpy()
         temperature = fit_temperature(logits, valid.targets.numpy())
@@ -98,7 +109,7 @@ def export_run(
         raise WeightsError(f"cannot write {place}: {error.strerror or error}") from error
     finally:
         draft.unlink(missing_ok=True)
-    notes: dict[str, Any] = {"temperature": fitted_on, "parity": {"faces": faces, **parity.to_dict()}}
+    notes |= {"temperature": fitted_on, "parity": {"faces": faces, **parity.to_dict()}}
     card = build_card(
         finished,
         name,
