@@ -272,6 +272,7 @@ def two_epochs(
     """The rows of a run of two epochs at one size."""
     calmed = replace(
         run,
+        data=replace(run.data, alignment=replace(run.data.alignment, side_px=SIDES_PX[-1])),
         phases=(Phase(epochs=2, side_px=side_px, batch_size=batch_size),),
         optimiser=calm(run.optimiser, run.optimiser.sam_rho is not None),
         compile=compiled,
@@ -283,9 +284,9 @@ def two_epochs(
 
 
 def random_split(count: int, device: torch.device) -> TensorSplit:
-    """So many grey random pictures of 112 px, all classes in turn."""
+    """So many grey random pictures of the largest size, all classes in turn."""
     generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (count, 1, 112, 112), generator=generator, dtype=torch.uint8)
+    images = torch.randint(0, 256, (count, 1, SIDES_PX[-1], SIDES_PX[-1]), generator=generator, dtype=torch.uint8)
     targets = torch.eye(len(EXPRESSIONS))[torch.arange(count) % len(EXPRESSIONS)]
     return TensorSplit(images.to(device), targets.to(device), tuple(map(str, range(count))), EXPRESSIONS)
 
