@@ -142,3 +142,30 @@ def test_a_budget_ends_a_job_after_an_epoch_and_the_next_start_goes_on(
     assert metrics.read_text().startswith(first)
     assert len(metrics.read_text().splitlines()) == 2
     assert "2 of 2 jobs done" in (tmp_path / "report" / "report.md").read_text()
+
+
+def test_a_teacher_that_does_not_fit_costs_no_other_row(
+    arguments: Arguments, faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Other pictures are seen before the first job; other classes only when the row begins, and the rest goes on."""
+
+    def teacher(name: str, *settings: str) -> str:
+        words = ["train", "ddamfn_quick", "--data", str(faces), "--runs", str(tmp_path / "taught"), "--name", name]
+        small = ("data.alignment.side_px=32", 'phases=[{"epochs":1,"side_px":32,"batch_size":18}]')
+        words += [word for setting in (*small, *settings) for word in ("--set", setting)]
+        assert main([*words, "--device", "cpu", "--quiet"]) == 0
+        return str(tmp_path / "taught" / name)
+
+    def study(run: str) -> int:
+        rows = ["--rows", "distillation", "--teachers", run, "--seeds", "1"]
+        return main(arguments("ablation", "--table", "levers", *rows))
+
+    other_look = teacher("look", 'data.appearance={"colour":"grey"}')
+    other_classes = teacher("classes", 'data.classes=["neutral","happiness"]')
+    capsys.readouterr()
+    assert study(other_look) == 2
+    assert "was trained on pictures of another appearance" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+    assert study(other_classes) == 1
+    assert "knows neutral, happiness, the run is to learn" in capsys.readouterr().err
+    assert "1 of 2 jobs done" in (tmp_path / "report" / "report.md").read_text()

@@ -31,11 +31,16 @@ def ablation(args: argparse.Namespace, base: "Run", plan: "Plan") -> "Study":
 def levers(args: argparse.Namespace, base: "Run", plan: "Plan") -> "Study":
     """The table of levers."""
     from ddamfn import study
+    from ddamfn.train.finished import read_run
     from ddamfn.train.initial import weights_file
+    from ddamfn.train.teachers import require_same_look
 
+    # What does not fit is known now, not hours later when its row begins.
     for place in (args.pretrained, *args.teachers):
         if place is not None:
-            weights_file(place)  # a wrong path is known now, not when its row begins
+            weights_file(place)
+    for place in args.teachers:
+        require_same_look(read_run(place), base)
     given = study.Given(
         only=args.rows,
         pretrained=None if args.pretrained is None else str(Path(args.pretrained).resolve()),

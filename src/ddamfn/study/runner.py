@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from ddamfn.errors import TrainingError
+from ddamfn.errors import ConfigError, TrainingError
 from ddamfn.study.jobs import Job, Study
 from ddamfn.study.pace import Pace, work
 from ddamfn.study.pictures import Pictures
@@ -142,7 +142,7 @@ class _Queue:
                 result = run_job(job, self.pictures.parts(job), self.folder / job.id, _Meter(self, job))
             except _TimeUp:
                 return
-            except TrainingError as error:
+            except (ConfigError, TrainingError) as error:
                 self.failed[job.id] = str(error)
                 self.watcher.job_failed(self.standing(job, 0, 1.0), str(error))
                 return
@@ -168,8 +168,7 @@ def run_study(
 
     Raises:
         DataError: if the data set lacks what a job needs.
-        ConfigError: if a job's folder holds another run.
-        TrainingError: if results cannot be written. A run that fails by itself stops no other job.
+        TrainingError: if results cannot be written. A run that fails or does not fit by itself stops no other job.
     """
     queue = _Queue(study, folder, pictures, watcher, budget_s)
     for job in study.jobs:

@@ -73,12 +73,12 @@ def teachers_record(config: Distillation) -> dict[str, str]:
     return {folder: sha256_of(weights_file(folder)) for folder in config.teachers}
 
 
-def _prepare(teacher: FinishedRun, run: Run, classes: tuple[str, ...], device: torch.device) -> _Teacher:
-    if set(teacher.classes) != set(classes):
-        raise ConfigError(
-            f"teacher {teacher.folder} knows {', '.join(teacher.classes)}, the run is to learn {', '.join(classes)}; "
-            "choose a teacher of the same classes, or --set data.classes"
-        )
+def require_same_look(teacher: FinishedRun, run: Run) -> None:
+    """Make sure that a teacher knows pictures that look like those of a run; their size may differ.
+
+    Raises:
+        ConfigError: if colour, detail or alignment differ.
+    """
     for name, theirs, ours in (
         ("appearance", teacher.run.data.appearance, run.data.appearance),
         ("template", teacher.run.data.alignment.template, run.data.alignment.template),
@@ -89,5 +89,14 @@ def _prepare(teacher: FinishedRun, run: Run, classes: tuple[str, ...], device: t
                 f"teacher {teacher.folder} was trained on pictures of another {name}, {theirs}, not {ours}; choose "
                 "another teacher, or train with its settings"
             )
+
+
+def _prepare(teacher: FinishedRun, run: Run, classes: tuple[str, ...], device: torch.device) -> _Teacher:
+    if set(teacher.classes) != set(classes):
+        raise ConfigError(
+            f"teacher {teacher.folder} knows {', '.join(teacher.classes)}, the run is to learn {', '.join(classes)}; "
+            "choose a teacher of the same classes, or --set data.classes"
+        )
+    require_same_look(teacher, run)
     network = teacher.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return _Teacher(network.requires_grad_(False), [teacher.classes.index(name) for name in classes], teacher.run.data)
