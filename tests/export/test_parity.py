@@ -12,6 +12,7 @@ from torch import nn  # noqa: E402
 
 from ddamfn.errors import WeightsError  # noqa: E402
 from ddamfn.export import check_parity, export_onnx, measure_parity  # noqa: E402
+from ddamfn.export.parity import logit_distance  # noqa: E402
 
 
 def test_true_file_passes(tiny: nn.Module, faces: np.ndarray, tmp_path: Path) -> None:
@@ -51,7 +52,7 @@ def test_changed_answers_fail_float16_too(tiny: nn.Module, faces: np.ndarray, tm
 
 
 def test_float16_may_differ_where_no_answer_changes(tiny: nn.Module, faces: np.ndarray, tmp_path: Path) -> None:
-    tiny.get_submodule("classifier").bias.data[2] += 50.0
+    tiny.get_submodule("classifier").bias.data[2] += 2.0
     path = export_onnx(tiny, tmp_path / "a.onnx", precision="float16")
     parity = check_parity(tiny, path, faces, "float16", least_faces=40)
     assert parity.logit_difference > parity.exactness
@@ -65,3 +66,9 @@ def test_too_few_faces_are_no_gate(tiny: nn.Module, faces: np.ndarray, tmp_path:
         check_parity(tiny, path, faces)
     with pytest.raises(WeightsError, match="no faces"):
         measure_parity(tiny, path, faces[:0])
+
+
+def test_rounding_is_judged_by_the_size_of_what_is_rounded() -> None:
+    true = np.array([[0.5, -0.25], [80.0, -40.0]], dtype=np.float32)
+    assert logit_distance(true + np.float32([[0, 0.125], [0, 0]]), true) == pytest.approx(0.125)
+    assert logit_distance(true + np.float32([[0, 0], [0, 8]]), true) == pytest.approx(0.1)

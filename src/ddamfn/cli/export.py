@@ -22,6 +22,7 @@ Nothing is written unless it passes its gate, measured beside the float32 ONNX f
 or on 1,000 drawn faces without it, and kept on the card:
   onnx, safetensors, hub-folder  every answer the same, outputs within 0.0001
   openvino                       every answer the same, outputs within 0.001
+                                 (logits in units of the face's largest, where that is above 1)
   onnx-int8                      98 % of the answers the same, at most 0.5 points less accuracy on validation
 --force keeps a file all the same, and its card says so. OpenVINO files are for OpenVINO's own runtime; the others can
 be read back: .onnx by ddamfn predict, safetensors and hub folders by ddamfn.create_model(..., weights=PATH).

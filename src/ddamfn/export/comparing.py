@@ -12,6 +12,7 @@ from ddamfn.data.synthetic import drawn_face
 from ddamfn.errors import DataError, WeightsError
 from ddamfn.evaluate import score
 from ddamfn.evaluate.logit_table import to_classes
+from ddamfn.export.parity import logit_distance
 from ddamfn.faces import Appearance, apply_appearance, normalise
 from ddamfn.preparation import Prepared
 from ddamfn.train.sources import own_validation
@@ -35,7 +36,8 @@ class Gate:
     """What a format may cost.
 
     Attributes:
-        difference: largest difference of a logit or attention value; None for formats that round on purpose.
+        difference: largest difference of a logit (see `ddamfn.export.parity.logit_distance`) or attention value; None
+            for formats that round on purpose.
         agreement: least share of faces with the same first answer, 0 to 1.
         accuracy: least change of the accuracy on validation pictures, in percentage points.
     """
@@ -89,7 +91,7 @@ class Comparison:
     Attributes:
         faces: what was compared on, in words.
         n: how many faces.
-        logit_difference: largest difference of a logit.
+        logit_difference: largest difference of a logit, as `ddamfn.export.parity.logit_distance` has it.
         attention_difference: largest difference of an attention value.
         agreement: share of faces with the same first answer, 0 to 1.
         validation: pictures with a label; 0 without data.
@@ -166,7 +168,7 @@ def compare(before: Runner, after: Runner, faces: GateFaces, card: Card) -> Comp
             raise WeightsError(f"the converted file gives logits {new_logits.shape}, not {logits.shape}")
         if not np.isfinite(new_logits).all():
             raise WeightsError("the converted file gives logits that are not finite")
-        logit_difference = max(logit_difference, float(np.abs(logits - new_logits).max()))
+        logit_difference = max(logit_difference, logit_distance(new_logits, logits))
         if attention.size:
             attention_difference = max(attention_difference, float(np.abs(attention - new_attention).max()))
         said.append((logits, new_logits))

@@ -16,7 +16,9 @@ from ddamfn.export.lean import Precision, lean
 from ddamfn.export.onnx import INPUT_NAME, OUTPUT_NAMES, exported_outputs
 
 LARGEST_DIFFERENCE = 1e-4
-"""Between a logit or attention value of the file and of the PyTorch network with the same stored weights."""
+"""Between a logit or attention value of the file and of the PyTorch network with the same stored weights; of a face
+whose largest logit is above 1, in units of that. Rounding grows with the numbers that are rounded: a picture that is no
+face can have logits of 80, and float32 in another order of sums then differs by more than this in absolute terms."""
 
 LEAST_FACES = 1000
 """On so many faces a gate stands; fewer are refused unless the caller asks for fewer by name."""
@@ -30,8 +32,9 @@ class Parity:
 
     Attributes:
         n: faces compared.
-        exactness: largest difference, over logits and attention, to the PyTorch network that has the weights as stored.
-        logit_difference: largest difference of a logit to the trained network.
+        exactness: largest difference, over logits and attention, to the PyTorch network that has the weights as stored;
+            of logits as `logit_distance` has it.
+        logit_difference: largest difference of a logit to the trained network, as `logit_distance` has it.
         attention_difference: largest difference of an attention value to the trained network.
         changed: faces whose first answer is not the trained network's.
         precision: how the file stores its weights.
@@ -92,8 +95,8 @@ def measure_parity(
         said = session.run(list(OUTPUT_NAMES), {INPUT_NAME: batch})
         same = [value.numpy() for value in exported_outputs(stored, torch.from_numpy(batch))]
         true = [value.numpy() for value in exported_outputs(network, torch.from_numpy(batch))]
-        exactness = max(exactness, *(_distance(a, b) for a, b in zip(said, same, strict=True)))
-        logits = max(logits, _distance(said[0], true[0]))
+        exactness = max(exactness, logit_distance(said[0], same[0]), _distance(said[1], same[1]))
+        logits = max(logits, logit_distance(said[0], true[0]))
         attention = max(attention, _distance(said[1], true[1]))
         changed += int((said[0].argmax(axis=1) != true[0].argmax(axis=1)).sum())
     return Parity(len(inputs), exactness, logits, attention, changed, precision)
@@ -130,6 +133,12 @@ def check_parity(
             f"weights by {parity.exactness:.2g}; {advice}"
         )
     return parity
+
+
+def logit_distance(said: NDArray[np.float32], true: NDArray[np.float32]) -> float:
+    """Largest difference of a logit, (n, K) both; of a face whose largest true logit is above 1, in units of that."""
+    scale = np.maximum(1.0, np.abs(true).max(axis=1, keepdims=True))
+    return float((np.abs(said - true) / scale).max())
 
 
 def _batches(inputs: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
