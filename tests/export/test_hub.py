@@ -12,6 +12,7 @@ from torch import nn  # noqa: E402
 
 from ddamfn.export.hub import HubNetwork  # noqa: E402
 from ddamfn.export.loading import LoadedNetwork, create_model, load_network  # noqa: E402
+from ddamfn.recognizer import Classifier  # noqa: E402
 
 LABELS = ("neutral", "happiness", "surprise", "sadness", "anger")
 
@@ -53,7 +54,7 @@ def test_the_card_travels_along(tmp_path: Path) -> None:
     network.save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["architecture"] == "ddamfn"
-    assert config["preprocessing"]["input_side_px"] == 112
+    assert config["preprocessing"]["input_side_px"] == Classifier("ddamfn-ferplus").card.input_side_px
     assert config["preprocessing"]["temperature"] == network.preprocessing["temperature"] != 1.0
     readme = (tmp_path / "README.md").read_text()
     assert "library_name: ddamfn" in readme
