@@ -95,7 +95,8 @@ def _facts(card: Card) -> list[tuple[str, str]]:
             (
                 "export gate",
                 f"{parity['faces']}: {parity['changed']} answers changed, logits differ by at most "
-                f"{parity['logit_difference']:.1e} of the face's largest (of 1 if that is smaller), attention by {parity['attention_difference']:.1e}",
+                f"{parity['logit_difference']:.1e} of the face's largest (of 1 if that is smaller), attention by "
+                f"{parity['attention_difference']:.1e}",
             )
         )
     return [*facts, *_calibration(card), ("licence", card.licence)]

@@ -11,6 +11,7 @@ from torch import Tensor, nn  # noqa: E402
 from ddamfn.errors import WeightsError  # noqa: E402
 from ddamfn.explain.gradcam import feature_layer, grad_cam  # noqa: E402
 from ddamfn.models import ModelOutput, create_model  # noqa: E402
+from ddamfn.models.resample import fit_map  # noqa: E402
 
 
 class Small(nn.Module):
@@ -43,14 +44,15 @@ def test_the_formula(images: np.ndarray) -> None:
         assert said.dtype == np.float32
 
 
-@pytest.mark.parametrize("name", ["ddamfn", "mobilefacenet", "scn"])
-def test_the_layer_is_found_whatever_its_name(name: str) -> None:
+@pytest.mark.parametrize(("name", "side_px"), [("ddamfn", 112), ("ddamfn", 48), ("mobilefacenet", 112), ("scn", 112)])
+def test_the_layer_is_found_whatever_its_name(name: str, side_px: int) -> None:
     network = create_model(name, num_classes=7).eval()
-    images = torch.randn(1, 3, 112, 112)
+    images = torch.randn(1, 3, side_px, side_px)
     layer = feature_layer(network, images)
     kept: list[Tensor] = []
     layer.register_forward_hook(lambda *words: kept.append(words[-1]))
-    assert torch.equal(network(images).features, kept[0])
+    features = network(images).features
+    assert torch.equal(features, fit_map(kept[0], features.shape[-1]))
     (said,) = grad_cam(network, images.numpy(), [3])
     assert said.shape == kept[0].shape[2:]
     assert (said >= 0).all()

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ddamfn.errors import WeightsError
 from ddamfn.models import ModelOutput
+from ddamfn.models.resample import fit_map
 
 
 def grad_cam(network: nn.Module, inputs: NDArray[np.float32], targets: Sequence[int]) -> list[NDArray[np.float32]]:
@@ -43,6 +44,8 @@ def grad_cam(network: nn.Module, inputs: NDArray[np.float32], targets: Sequence[
 def feature_layer(network: nn.Module, images: Tensor) -> nn.Module:
     """Find the module whose output is the `features` of the network's output: it has another name in every network.
 
+    Of pictures that are smaller than the network was made for, it is the module whose output is resampled to them.
+
     Args:
         network: any of the registry.
         images: (B, 3, S, S) to run it on once.
@@ -64,7 +67,16 @@ def feature_layer(network: nn.Module, images: Tensor) -> nn.Module:
     assert isinstance(output, ModelOutput)
     calls = Counter(id(module) for module, _ in seen)
     # A module that is called more than once, such as a shared ReLU, gives other maps as well.
-    found = next((m for m, given in seen if given is output.features and calls[id(m)] == 1), None)
+    found = next((m for m, given in seen if calls[id(m)] == 1 and _becomes(given, output.features)), None)
     if found is None:
         raise WeightsError("no module of this network gives its spatial features, so there is no layer for Grad-CAM")
     return found
+
+
+def _becomes(given: object, features: Tensor) -> bool:
+    if given is features:
+        return True
+    if not isinstance(given, Tensor) or given.dim() != 4 or given.shape[:2] != features.shape[:2]:
+        return False
+    side = features.shape[-1]
+    return given.shape[-2:] != (side, side) and torch.equal(fit_map(given, side), features)
