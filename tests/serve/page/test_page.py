@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,9 @@ def test_a_picture_that_is_stored_turned_is_shown_upright(
     read(page, files[name])
     expect(page.locator("#caption")).to_have_text(f"{name} · 400 × 512 · 1 face")
     expect(page.locator("#message")).to_be_hidden()
+    # The answer may be there before the picture is turned, and what is not shown is not saved.
+    expect(page.locator("#picture")).to_have_js_property("naturalWidth", 400)
+    expect(page.locator("#frame")).not_to_have_class(re.compile("unshown"))
     _, content = saved(page, "#save-picture")
     upright = Image.fromarray(recognizer.predict(files[name]).image).convert("RGB")
     drawn = Image.open(io.BytesIO(content)).convert("RGB")
