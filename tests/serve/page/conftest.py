@@ -24,7 +24,7 @@ def browser(portrait: bytes, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     if CHROMIUM is None:
         pytest.skip("needs Chromium: apt-get install chromium")
     # A busy machine may need seconds for what takes a blink elsewhere.
-    sync_api.expect.set_options(timeout=30_000)
+    sync_api.expect.set_options(timeout=15_000)
     camera = tmp_path_factory.mktemp("camera") / "portrait.mjpeg"
     frame = io.BytesIO()
     Image.open(io.BytesIO(portrait)).convert("RGB").resize((480, 480)).save(frame, "JPEG")
@@ -49,7 +49,7 @@ def open_page(browser: Any) -> Iterator[Open]:
     def open_at(url: str, **options: Any) -> Any:
         context = browser.new_context(**({"locale": "en-GB", "viewport": {"width": 1280, "height": 900}} | options))
         page = context.new_page()
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(15_000)
         asked: list[str] = []
         faults: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
