@@ -61,6 +61,7 @@ def _facts(card: Card) -> list[tuple[str, str]]:
         ("epochs", str(training.get("epochs", "not recorded"))),
         ("commit", f"`{training.get('commit', 'not recorded')}`"),
         ("command", f"`{training.get('command', 'not recorded')}`"),
+        *([("exported by", f"`{training['export_command']}`")] if "export_command" in training else []),
         *(
             (key, _words(training[key]))
             for key in ("initial", "distillation", "teachers", "objective")

@@ -8,11 +8,15 @@ import pytest
 
 pytest.importorskip("torch", reason="recipes need PyTorch")
 
+from ddamfn.cli import build_parser
 from ddamfn.cli.train import assignments
-from ddamfn.export.command import portable, settings_of, training_command
+from ddamfn.export.adjusting import Tau
+from ddamfn.export.command import export_command, portable, settings_of, training_command
+from ddamfn.export.lean import Precision
 from ddamfn.objectives import OBJECTIVES
 from ddamfn.train import RECIPES, Optimiser, Phase, Run, override, recipe
 from ddamfn.train.config import to_dict
+from ddamfn.train.finished import Checkpoint
 
 
 def made_by(command: str) -> Run:
@@ -71,3 +75,21 @@ def test_a_card_says_nothing_of_whose_machine_it_was(place: str, shown: str) -> 
     changed = replace(run, model=replace(run.model, options={"weights": [place]}))
     assert settings_of(changed)["model"]["options"] == {"weights": [shown]}
     assert portable({place: "sha"}) == {shown: "sha"}
+
+
+@pytest.mark.parametrize("has_data", [False, True])
+@pytest.mark.parametrize("checkpoint", ["best", "last"])
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+@pytest.mark.parametrize("adjustment", [0.0, 0.05, "fit"])
+def test_export_is_asked_for_as_it_was(
+    has_data: bool, checkpoint: Checkpoint, precision: Precision, adjustment: Tau
+) -> None:
+    command = export_command("my weights", checkpoint, precision, adjustment, has_data=has_data)
+    args = build_parser().parse_args(shlex.split(command)[1:])
+    assert command.startswith("ddamfn export ")
+    assert (args.weights, args.name, args.data) == ("RUN", "my weights", "ROOT" if has_data else None)
+    assert (args.checkpoint, args.precision, args.logit_adjustment) == (checkpoint, precision, adjustment)
+
+
+def test_export_says_no_more_than_it_must() -> None:
+    assert export_command("mine", "best", "float32", 0.0, has_data=True) == "ddamfn export RUN --name mine --data ROOT"

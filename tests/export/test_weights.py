@@ -111,6 +111,7 @@ def test_exported_run_is_read_by_the_classifier(run_folder: Path, prepared: Prep
     assert (card.alignment["margin"], card.input_side_px) == (0.1, 112)
     assert card.appearance == {"colour": "grey", "detail_px": 48}
     assert card.training["commit"] == "abc123"
+    assert card.training["export_command"] == "ddamfn export RUN --name mine --data ROOT"
     assert (card.training["seed"], card.training["epochs"], card.training["validation"]["correct"]) == (4, 4, 3)
     assert "epoch 3" in card.training["selection"]
     assert card.training["attention"] == {

@@ -4,7 +4,9 @@ import copy
 from dataclasses import replace
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from ddamfn.errors import ConfigError
@@ -21,18 +23,20 @@ _TOLERANCE = 1e-4
 
 
 def adjust_logits(
-    finished: FinishedRun, train: TensorSplit, valid: TensorSplit, tau: Tau
-) -> tuple[FinishedRun, dict[str, Any]]:
+    finished: FinishedRun, train: TensorSplit, valid: TensorSplit, logits: NDArray[np.float32], tau: Tau
+) -> tuple[FinishedRun, NDArray[np.float32], dict[str, Any]]:
     """Shift a finished run's logits against the classes' shares of its training pictures.
 
     Args:
         finished: the run; its network stays as it is.
         train: the pictures it was trained on, for the shares.
         valid: its validation pictures, by which "fit" chooses.
+        logits: (n, C) float32, what the network answers to them.
         tau: how much; see `ddamfn.evaluate.adjustment`.
 
     Returns:
-        The run with the shifted network and with validation figures of it, and a record for the card.
+        The run with the shifted network and with validation figures of it, its logits (n, C) float32, and a record for
+        the card.
 
     Raises:
         ConfigError: if the network does not end in a linear layer with a bias.
@@ -40,11 +44,11 @@ def adjust_logits(
     data, row = finished.run.data, finished.row["valid"]
     shares = train.describe().class_shares
     assert shares is not None  # a finished run knows its classes
-    logits, targets = answer(finished.network, valid, data, _BATCH).logits.numpy(), valid.targets.numpy()
+    targets = valid.targets.numpy()
     chosen = fit_adjustment(logits, targets, shares, rule=data.validation_rule) if tau == "fit" else tau
-    shift = class_shift(shares, chosen)
-    network = _shifted(finished.network, torch.from_numpy(shift).float(), valid, finished)
-    scores = score(logits + shift, targets, finished.classes, rule=data.validation_rule)
+    shift = class_shift(shares, chosen).astype(np.float32)
+    network, shifted = _shifted(finished.network, torch.from_numpy(shift), valid, finished), logits + shift
+    scores = score(shifted, targets, finished.classes, rule=data.validation_rule)
     how = "highest mean class accuracy on validation at no less accuracy" if tau == "fit" else "given"
     record = {
         "tau": chosen,
@@ -52,7 +56,7 @@ def adjust_logits(
         "validation_before": {key: row[key] for key in ("n", "correct", "accuracy", "mean_class_accuracy")},
     }
     changed = {**finished.row, "valid": {**row, **scores.to_dict()}}
-    return replace(finished, network=network, row=changed), record
+    return replace(finished, network=network, row=changed), shifted, record
 
 
 def _shifted(network: nn.Module, shift: torch.Tensor, valid: TensorSplit, finished: FinishedRun) -> nn.Module:

@@ -1,4 +1,4 @@
-"""The command line that repeats a training run: its recipe, and the settings in which the run differs from it."""
+"""The command lines that make weights again: the training, of its recipe and what differs, and the export."""
 
 import json
 import shlex
@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from ddamfn.errors import UsageError
+from ddamfn.export.adjusting import Tau
+from ddamfn.export.lean import Precision
 from ddamfn.train import Run, recipe
 from ddamfn.train.config import to_dict
+from ddamfn.train.finished import Checkpoint
 
 
 def training_command(run: Run) -> str:
@@ -27,6 +30,24 @@ def training_command(run: Run) -> str:
         return shlex.join(words)
     for name, value in _changes(settings_of(base), settings_of(run)):
         words += ["--set", f"{name}={json.dumps(value, ensure_ascii=False)}"]
+    return shlex.join(words)
+
+
+def export_command(name: str, checkpoint: Checkpoint, precision: Precision, adjustment: Tau, *, has_data: bool) -> str:
+    """Return the `ddamfn export` that makes these weights of the run's folder, RUN, and the data set, ROOT.
+
+    Args:
+        name: of the weights.
+        checkpoint: "best" or "last", of the run.
+        precision: how they are stored.
+        adjustment: tau of logit adjustment, or "fit".
+        has_data: whether the data set was at hand.
+    """
+    words = ["ddamfn", "export", "RUN", "--name", name]
+    words += ["--data", "ROOT"] if has_data else []
+    words += ["--checkpoint", checkpoint] if checkpoint != "best" else []
+    words += ["--precision", precision] if precision != "float32" else []
+    words += ["--logit-adjustment", str(adjustment)] if adjustment != 0 else []
     return shlex.join(words)
 
 

@@ -16,6 +16,7 @@ from ddamfn.evaluate import fit_temperature
 from ddamfn.evaluate.abstention import measure_calibration
 from ddamfn.export.adjusting import Tau, adjust_logits
 from ddamfn.export.card import build_card
+from ddamfn.export.command import export_command
 from ddamfn.export.lean import Precision
 from ddamfn.export.onnx import export_onnx
 from ddamfn.export.parity import LEAST_FACES, Parity, check_parity
@@ -90,10 +91,10 @@ def export_run(
         inputs, faces = _drawn_inputs(finished, least_faces), f"{least_faces:,} drawn faces"
     else:
         train, valid = load_splits(prepared, finished.run, torch.device("cpu"))
-        if adjustment != 0:
-            finished, notes["logit_adjustment"] = adjust_logits(finished, train, valid, adjustment)
-        inputs, faces = _data_inputs(finished, train, valid, least_faces)
         logits = answer(finished.network, valid, finished.run.data, _BATCH).logits.numpy()
+        if adjustment != 0:
+            finished, logits, notes["logit_adjustment"] = adjust_logits(finished, train, valid, logits, adjustment)
+        inputs, faces = _data_inputs(finished, train, valid, least_faces)
         temperature = fit_temperature(logits, valid.targets.numpy())
         rule = finished.run.data.validation_rule
         calibration = measure_calibration(logits, valid.targets.numpy(), temperature, rule=rule)
@@ -109,6 +110,9 @@ def export_run(
         raise WeightsError(f"cannot write {place}: {error.strerror or error}") from error
     finally:
         draft.unlink(missing_ok=True)
+    notes["export_command"] = export_command(
+        name, finished.checkpoint, precision, adjustment, has_data=prepared is not None
+    )
     notes |= {"temperature": fitted_on, "parity": {"faces": faces, **parity.to_dict()}}
     card = build_card(
         finished,

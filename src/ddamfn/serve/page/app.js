@@ -105,6 +105,8 @@ async function retryGone() {
 
 async function savePicture() {
   const picture = pictures.current;
+  await stage.settle();
+  if (picture !== pictures.current) return undefined;
   if (!stage.isShown) return announce(text("savePictureUnshown"));
   const blob = await annotated(stage.image, picture, panel.overlaid, panel.cropSide);
   if (!blob) return announce(text("saveFailed"));

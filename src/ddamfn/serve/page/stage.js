@@ -43,6 +43,12 @@ export class Stage {
     return this.image.complete && this.image.naturalWidth > 0 && !byId("frame").classList.contains("unshown");
   }
 
+  /** Waits until the browser shows the picture, or has found that it cannot: `isShown` tells. */
+  async settle() {
+    // Decoding is also broken off by the picture being turned upright, which loads another; hence the loop.
+    while (!this.image.complete) await this.image.decode().catch(() => {});
+  }
+
   render(picture) {
     this.#picture = picture;
     if (picture?.url !== this.#url) this.#load(picture?.url ?? null);
