@@ -14,7 +14,8 @@ from ddamfn.train.config import to_dict
 WANTED = {
     "labels-majority", "labels-multi", "labels-vote-weight", "labels-smoothing", "labels-prior",
     "optimisation-no-sam", "optimisation-no-ema", "optimisation-sgd", "optimisation-twice", "optimisation-balanced",
-    "optimisation-logit-adjustment", "optimisation-progressive",
+    "optimisation-logit-adjustment", "optimisation-progressive", "optimisation-no-warmup", "optimisation-no-decay",
+    "optimisation-twice-the-batch", "regularisation-no-flip",
     "regularisation-no-erasing", "regularisation-mixup", "regularisation-cutmix", "regularisation-no-affine",
     "regularisation-photometry", "regularisation-flip-consistency", "regularisation-drop-path",
     "attention-none", "attention-1e-4", "attention-1e-2", "attention-heads0",
@@ -58,9 +59,26 @@ def test_a_row_changes_the_settings_that_it_names_and_no_other(best: Study) -> N
             # Of an optimiser's four numbers some may be the base's.
             assert changed
             assert changed <= set(named[row.name].settings)
+        elif row.name == "optimisation-twice-the-batch":
+            assert changed == {"phases", "optimiser.lr", "ema"}
         else:
             assert changed == {"phases"}
     assert len({job.id for job in best.jobs}) == len(best.jobs) == 2 * len(best.rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after"), [("sgd", 0.1, 0.2), ("adamw", 0.1, 0.141), ("adam", 0.0005, 0.000707)]
+)
+def test_a_larger_batch_goes_as_far_in_a_picture_as_before(name: str, before: float, after: float) -> None:
+    base = override(recipe("ddamfn_ferplus_best"), {"optimiser.name": name, "optimiser.lr": before, "ema": None})
+    ((lever, run),) = levers_of(base, Given(only=("optimisation-twice-the-batch",)))[0].items()
+    assert (run.optimiser.lr, run.ema) == (after, None)
+    assert [phase.batch_size for phase in run.phases] == [2 * phase.batch_size for phase in base.phases]
+    assert ("root" in lever.title) == (name != "sgd")
+    # Two steps of the average before are one of it now.
+    averaged = override(base, {"ema": 0.99})
+    (run,) = levers_of(averaged, Given(only=("optimisation-twice-the-batch",)))[0].values()
+    assert run.ema == pytest.approx(0.99**2)
 
 
 def test_the_attention_loss_is_weighed_around_the_recipe_s_own_weight(best: Study) -> None:

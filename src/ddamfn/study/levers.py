@@ -73,6 +73,8 @@ LEVERS: tuple[Lever, ...] = (
     Lever("optimisation", "no-ema", "no moving average", {"ema": None}),
     Lever("optimisation", "sgd", "SGD with momentum", _SGD),
     Lever("optimisation", "adamw", "AdamW", _ADAMW, "Loshchilov and Hutter, ICLR 2019"),
+    Lever("optimisation", "no-warmup", "no warm-up", {"schedule.warmup_epochs": 0.0}),
+    Lever("optimisation", "no-decay", "no weight decay", {"optimiser.weight_decay": 0.0}),
     Lever("optimisation", "balanced", "every class drawn equally often", {"data.balanced": True}),
     Lever(
         "optimisation", "logit-adjustment", "logit adjustment, tau 1",
@@ -85,6 +87,7 @@ LEVERS: tuple[Lever, ...] = (
     Lever("regularisation", "no-erasing", "no random erasing", {"augment.erase": 0.0}),
     Lever("regularisation", "mixup", "mixup 0.2", {"augment.mixup": 0.2}, "Zhang et al., ICLR 2018"),
     Lever("regularisation", "cutmix", "cutmix 1", {"augment.cutmix": 1.0}, "Yun et al., ICCV 2019"),
+    Lever("regularisation", "no-flip", "no mirroring", {"augment.flip": 0.0}),
     Lever("regularisation", "no-affine", "no rotation, shift and scale", {"augment.affine": 0.0}),
     Lever(
         "regularisation", "photometry", "stronger light, blur and noise",
@@ -152,7 +155,7 @@ def levers_of(base: Run, given: Given) -> tuple[Mapping[Lever, Run], Mapping[Lev
 
 def _chosen(base: Run, given: Given) -> list[Lever]:
     """Levers that are asked for and that these data offer; a network is built only for these."""
-    offered = sorted((*LEVERS, *_epochs(base), *_taught(given)), key=lambda lever: GROUPS.index(lever.group))
+    offered = sorted((*LEVERS, *_phases(base), *_taught(given)), key=lambda lever: GROUPS.index(lever.group))
     offered = [
         lever
         for lever in offered
@@ -204,7 +207,7 @@ def levers(base: Run, plan: Plan, given: Given) -> Study:
     )
 
 
-def _epochs(base: Run) -> tuple[Lever, ...]:
+def _phases(base: Run) -> tuple[Lever, ...]:
     """Changes to the phases, which only the base knows."""
     twice = {f"phases.{i}.epochs": 2 * phase.epochs for i, phase in enumerate(base.phases)}
     last, epochs = base.phases[-1], base.epochs
@@ -222,7 +225,20 @@ def _epochs(base: Run) -> tuple[Lever, ...]:
         changes.append(full)
     elif epochs > 1 and small < last.side_px:
         changes.append(progressive)
-    return tuple(changes)
+    return (*changes, _twice_the_batch(base))
+
+
+def _twice_the_batch(base: Run) -> Lever:
+    """Twice the batch, with a learning rate and a moving average that go as far in a picture as before."""
+    # In proportion for SGD; adaptive rules divide by the gradient's spread, which falls as the root.
+    factor, rule = (2.0, "2") if base.optimiser.name == "sgd" else (2.0**0.5, "the root of 2")
+    settings: dict[str, Any] = {f"phases.{i}.batch_size": 2 * phase.batch_size for i, phase in enumerate(base.phases)}
+    settings["optimiser.lr"] = float(f"{base.optimiser.lr * factor:.3g}")
+    if base.ema is not None:
+        settings["ema"] = float(f"{base.ema**2:.6g}")
+    source = "Goyal et al., 2017; Malladi et al., NeurIPS 2022; Busbridge et al., NeurIPS 2023"
+    title = f"twice the batch, the learning rate times {rule}"
+    return Lever("optimisation", "twice-the-batch", title, settings, source)
 
 
 def _taught(given: Given) -> tuple[Lever, ...]:
