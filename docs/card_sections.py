@@ -78,6 +78,8 @@ def _facts(card: Card) -> list[tuple[str, str]]:
                 f"accuracy {percent(valid['mean_class_accuracy'])}",
             )
         )
+    if "seeds" in training:
+        facts.append((f"validation, {len(training['seeds']['runs'])} seeds", seeds(training["seeds"])))
     adjusted = training.get("logit_adjustment")
     if adjusted:
         before = adjusted["validation_before"]
@@ -101,6 +103,15 @@ def _facts(card: Card) -> list[tuple[str, str]]:
             )
         )
     return [*facts, *_calibration(card), ("licence", card.licence)]
+
+
+def seeds(record: Mapping[str, Any]) -> str:
+    """Return in words what each seed of a recipe reached on validation."""
+    each = ", ".join(f"{run['correct']:,} (seed {run['seed']})" for run in record["runs"])
+    return (
+        f"{each} of {record['runs'][0]['n']:,}; {percent(record['mean'])} with a deviation of "
+        f"{100 * record['deviation']:.2f} points"
+    )
 
 
 def _calibration(card: Card) -> list[tuple[str, str]]:

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from card_sections import describe, interval, parts, percent, read_robustness, table
+from card_sections import describe, interval, parts, percent, read_robustness, seeds, table
 from site_sections import attention_of, cost, rights, where_they_fail
 
 from ddamfn.errors import DdamfnError
@@ -182,10 +182,12 @@ def _origin(card: Card) -> str:
     training = card.training
     dates = sorted({str(score["date"]) for score in card.scores if "date" in score})
     measured = f"measured on {' and '.join(dates)} with" if dates else "measured with"
+    several = f" Right on validation: {seeds(training['seeds'])}." if "seeds" in training else ""
     return (
         f"`{card.name}`: {measured} `ddamfn eval`, which reads pictures the way `ddamfn predict` does. Trained with "
         f"the recipe `{training.get('recipe', 'not recorded')}`, seed {training.get('seed', 'not recorded')}, from "
         f"commit `{training.get('commit', 'not recorded')}`; chosen by {training.get('selection', 'not recorded')}."
+        f"{several}"
     )
 
 

@@ -89,12 +89,14 @@ def test_the_model_card_says_how_the_weights_were_made(refresh: ModuleType, card
     made = {
         **card.training,
         "command": command,
+        "export_command": "ddamfn export RUN --name mine",
         "initial": "runs/first",
         "attention": heads,
         "objective": {"name": "x"},
     }
     text = refresh.model_card_results([Card.from_dict(card.to_dict() | {"training": made})])
     assert f"| command | `{command}` |" in text
+    assert "| exported by | `ddamfn export RUN --name mine` |" in text
     assert "| initial | `runs/first` |" in text
     assert '| objective | `{"name": "x"}` |' in text
     assert "means of 0.40 and 0.50" in text
@@ -102,6 +104,16 @@ def test_the_model_card_says_how_the_weights_were_made(refresh: ModuleType, card
     off = made | {"attention": heads | {"joined_mean": 0.97}}
     assert "all but switched off" in refresh.model_card_results([Card.from_dict(card.to_dict() | {"training": off})])
     assert "Attention" not in refresh.model_card_results([card])
+
+
+def test_what_other_seeds_reached_stands_beside_the_figures(refresh: ModuleType, card: Card) -> None:
+    runs = [{"seed": seed, "n": 3191, "correct": 2790 + seed, "accuracy": 0.875} for seed in (0, 1, 2)]
+    seeds = {"runs": runs, "mean": 0.875, "deviation": 0.00123}
+    several = Card.from_dict(card.to_dict() | {"training": {**card.training, "seeds": seeds}})
+    words = "2,790 (seed 0), 2,791 (seed 1), 2,792 (seed 2) of 3,191; 87.50 % with a deviation of 0.12 points"
+    assert f"| validation, 3 seeds | {words} |" in refresh.model_card_results([several])
+    assert f"Right on validation: {words}." in refresh.readme_results([several])
+    assert "(seed 0)" not in refresh.readme_results([card])
 
 
 def test_the_model_card_names_the_classes_that_fail_and_what_they_are_taken_for(

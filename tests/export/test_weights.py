@@ -217,6 +217,38 @@ def test_command_line_adjusts_logits_and_says_what_came_of_it(
     assert "must be `fit` or a number from 0 to 1" in capsys.readouterr().err
 
 
+def test_card_says_what_other_seeds_reached(
+    run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    others = [
+        write_run(tmp_path / "one", replace(settings(), seed=5), [row(3, 112, 4)]),
+        write_run(tmp_path / "two", replace(settings(), seed=2), [row(3, 112, 2)]),
+    ]
+    done = export_run(read_run(run_folder), "mine", tmp_path, seeds=[read_run(one) for one in others], least_faces=8)
+    record = done.card.training["seeds"]
+    assert [(run["seed"], run["correct"], run["n"]) for run in record["runs"]] == [(2, 2, 4), (4, 3, 4), (5, 4, 4)]
+    assert (record["mean"], record["deviation"]) == (0.75, 0.25)
+    asked = ["export", str(run_folder), "--name", "cli", "--output", str(tmp_path), "--quiet"]
+    other = write_run(tmp_path / "longer", replace(settings(), seed=6, ema=0.9), ROWS)
+    assert main([*asked, "--seeds", str(others[0]), str(other)]) == 1
+    assert f"{other} differs from {run_folder} by more than its seed" in capsys.readouterr().err
+    assert main([*asked, "--seeds", str(run_folder)]) == 1
+    assert "a seed stands twice among the runs, whose seeds are 4, 4" in capsys.readouterr().err
+    assert main(["export", str(done.path), "--seeds", str(run_folder)]) == 2
+    assert "--seeds is for a run's folder" in capsys.readouterr().err
+    assert not (tmp_path / "cli.onnx").exists()
+
+
+def test_command_line_tells_of_other_seeds(
+    run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(export_run.__kwdefaults__, "least_faces", 8)
+    other = write_run(tmp_path / "one", replace(settings(), seed=5), [row(3, 112, 4)])
+    asked = ["export", str(run_folder), "--name", "cli", "--output", str(tmp_path), "--quiet"]
+    assert main([*asked, "--seeds", str(other)]) == 0
+    assert "validation, by seed: 3 (seed 4), 4 (seed 5); 87.50%, deviation 17.68%" in capsys.readouterr().out
+
+
 def test_file_that_fails_its_gate_is_not_left_behind(
     run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

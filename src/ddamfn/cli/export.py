@@ -61,6 +61,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="of a run: answer rare classes more often by this much, 0 to 1; `fit` takes the highest mean class "
         "accuracy on validation that costs no accuracy; needs --data (default: 0)",
     )
+    parser.add_argument(
+        "--seeds",
+        nargs="+",
+        default=[],
+        metavar="RUN",
+        help="of a run: the same recipe with other seeds; the card then says what each reached on validation",
+    )
     parser.add_argument("--force", action="store_true", help="keep a file that falls under its gate")
     parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
     parser.set_defaults(run=run)
@@ -102,6 +109,8 @@ def run(args: argparse.Namespace) -> int:
         _export_run(args, source)
     elif args.logit_adjustment != 0:
         raise UsageError("--logit-adjustment is for a run's folder; weights that are there already keep their answers")
+    elif args.seeds:
+        raise UsageError("--seeds is for a run's folder; the card of weights that are there already is written")
     else:
         _convert(args, args.weights, args.name)
     return 0
@@ -114,7 +123,7 @@ def _export_run(args: argparse.Namespace, folder: "Path") -> None:
     from ddamfn.export.weights import export_run
     from ddamfn.train.finished import read_run
 
-    finished = read_run(folder, args.checkpoint)
+    finished, seeds = read_run(folder, args.checkpoint), [read_run(one, args.checkpoint) for one in args.seeds]
     prepared = _prepared(args, finished.run.data.alignment)
     name = args.name or folder.resolve().name
     if args.format == "onnx":
@@ -126,11 +135,12 @@ def _export_run(args: argparse.Namespace, folder: "Path") -> None:
                 precision=args.precision,
                 prepared=prepared,
                 adjustment=args.logit_adjustment,
+                seeds=seeds,
             )
         )
         return
     with tempfile.TemporaryDirectory() as scratch:
-        done = export_run(finished, name, scratch, prepared=prepared, adjustment=args.logit_adjustment)
+        done = export_run(finished, name, scratch, prepared=prepared, adjustment=args.logit_adjustment, seeds=seeds)
         _convert(args, str(done.path), args.name or f"{name}-{args.format.removeprefix('onnx-')}")
 
 
@@ -183,6 +193,10 @@ def _tell_export(done: "Exported") -> None:
             f"{after['n']:,} validation pictures right, mean class accuracy {before['mean_class_accuracy']:.2%} and "
             f"now {after['mean_class_accuracy']:.2%}"
         )
+    seeds = done.card.training.get("seeds")
+    if seeds is not None:
+        each = ", ".join(f"{run['correct']:,} (seed {run['seed']})" for run in seeds["runs"])
+        print(f"validation, by seed: {each}; {seeds['mean']:.2%}, deviation {seeds['deviation']:.2%}")
     calibration = done.card.calibration
     if calibration is not None:
         print(

@@ -99,9 +99,11 @@ def _export_best(args: argparse.Namespace, study: "Study", progress: "Progress",
     from ddamfn.export.weights import export_run
     from ddamfn.train.finished import read_run
 
-    finished = read_run(str(args.runs / study.name / best.job), "best")
+    finished, *others = (
+        read_run(args.runs / study.name / one.job) for one in sorted(progress.results, key=lambda one: one != best)
+    )
     folder.mkdir(parents=True, exist_ok=True)
     prepared = pictures.prepared(study.jobs[0].run.data.alignment)
-    done = export_run(finished, name, str(folder), precision="float32", prepared=prepared)
+    done = export_run(finished, name, folder, prepared=prepared, seeds=others)
     print(f"{done.path}  seed {best.seed}, {best.accuracy:.4f} on validation")
     print(f"score it once with: ddamfn eval --weights {done.path} --data {Path(args.data)} --split test --record")

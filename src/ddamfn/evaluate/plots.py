@@ -178,7 +178,7 @@ def _draw_change(axes: Any, result: Robustness, entries: Sequence[LevelResult]) 
     means = [scores.mean_class_accuracy for scores in scored]
     axes.plot(places, means, "o-", color=ORANGE, markersize=3, linewidth=1.2, label="mean class accuracy")
     axes.errorbar(places, accuracy, yerr=reach, fmt="o-", color=BLUE, markersize=4, capsize=2, label="accuracy, 95 %")
-    words = ["\n".join(textwrap.wrap(entry.strength, 9)) for entry in entries]
+    words = ["\n".join(textwrap.wrap(entry.strength, 10)) for entry in entries]
     axes.set_xticks(places, ["clean", *words], fontsize=7.5)
     axes.set_xlim(-0.3, 3.3)
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)

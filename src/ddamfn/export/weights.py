@@ -1,6 +1,7 @@
 """A run's checkpoint to a weights file and its card: export, gate, calibrate, describe."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from ddamfn.export.command import export_command
 from ddamfn.export.lean import Precision
 from ddamfn.export.onnx import export_onnx
 from ddamfn.export.parity import LEAST_FACES, Parity, check_parity
+from ddamfn.export.seeds import seeds_record
 from ddamfn.faces import apply_appearance, normalise
 from ddamfn.preparation import Prepared
 from ddamfn.train import load_splits
@@ -59,6 +61,7 @@ def export_run(
     precision: Precision = "float32",
     prepared: Prepared | None = None,
     adjustment: Tau = 0.0,
+    seeds: Sequence[FinishedRun] = (),
     least_faces: int = LEAST_FACES,
 ) -> Exported:
     """Export a checkpoint; nothing is left behind if the file does not pass its gate.
@@ -74,18 +77,20 @@ def export_run(
             and the weights cannot abstain. The test split is never opened.
         adjustment: tau of logit adjustment, by which rare classes are answered more often; "fit" chooses it on
             validation. Other than 0 it needs `prepared`.
+        seeds: runs of the same recipe with other seeds, whose validation figures go onto the card.
         least_faces: how many faces the gate needs.
 
     Raises:
         WeightsError: if the gate fails or a file cannot be written.
         DataError: if the prepared set is another data set's.
-        ConfigError: if the logits shall be adjusted and the network does not end in a linear layer with a bias.
+        ConfigError: if the logits shall be adjusted and the network does not end in a linear layer with a bias, or if
+            `seeds` holds another kind of run.
         UsageError: if the logits shall be adjusted and no data are given.
     """
     if adjustment != 0 and prepared is None:
         raise UsageError("logits are adjusted by the classes' shares of the training pictures: add --data ROOT")
     place = Path(folder)
-    notes: dict[str, Any] = {}
+    notes: dict[str, Any] = {"seeds": seeds_record(finished, seeds)} if seeds else {}
     temperature, calibration, fitted_on = 1.0, None, "not fitted: no data given"
     if prepared is None:
         inputs, faces = _drawn_inputs(finished, least_faces), f"{least_faces:,} drawn faces"
