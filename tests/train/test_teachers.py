@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
 
 from ddamfn.errors import ConfigError, TrainingError
 from ddamfn.objectives import Distillation
@@ -147,6 +148,31 @@ def test_a_teacher_sees_pictures_at_its_own_size(teacher: Path, small: Splits, m
     doubled = images.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
     small_again = F.interpolate(doubled, (32, 32), mode="bilinear", antialias=True, align_corners=False)
     torch.testing.assert_close(teachers(doubled).probabilities, teachers(small_again).probabilities)
+
+
+@pytest.mark.parametrize("compiles", [True, False])
+def test_teachers_are_compiled_as_the_student_is_and_for_full_batches_alone(
+    teacher: Path,
+    small: Splits,
+    make_run: Callable[..., Run],
+    monkeypatch: pytest.MonkeyPatch,
+    compiles: bool,
+) -> None:
+    seen = []
+
+    def compiled(network: nn.Module, **_: Any) -> Callable[[Tensor], Any]:
+        def forward(images: Tensor) -> Any:
+            seen.append(len(images))
+            return network(images)
+
+        return forward
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    teachers = Teachers(Distillation(teachers=(str(teacher),)), make_run(compile=compiles), CLASSES, CPU)
+    images = small[0].images[:4].float() / 255
+    whole, rest = teachers(images, full=True), teachers(images[:3])
+    assert seen == ([4] if compiles else [])
+    torch.testing.assert_close(whole.probabilities[:3], rest.probabilities)
 
 
 def test_teachers_that_do_not_fit_are_told_in_one_line(

@@ -133,8 +133,9 @@ class Trainer:
         batch = self._batch(train, rows, augment)
         inputs = to_input(batch.images, self.run.data.mean, self.run.data.std)
         # Code is compiled for full batches alone: an epoch's last one is not worth a second compilation.
-        network = self.forward if len(rows) == batch_size else self.network
-        lesson = None if self.teachers is None else self.teachers(batch.images)
+        full = len(rows) == batch_size
+        network = self.forward if full else self.network
+        lesson = None if self.teachers is None else self.teachers(batch.images, full=full)
         context = Context(rows=rows, epoch=self.epoch, weights=batch.weights, lesson=lesson)
         sums = train_step(
             network, self.criterion, self.optimiser, inputs, batch.targets, context, self.run.optimiser.clip_norm

@@ -1,5 +1,6 @@
 """Teachers: finished runs whose answers another run learns, see `ddamfn.objectives.distillation`."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -19,15 +20,18 @@ from ddamfn.train.step import mixed_precision
 @dataclass(frozen=True, eq=False)
 class _Teacher:
     network: nn.Module
+    forward: Callable[[Tensor], ModelOutput]
+    """The network as it is called for full batches: compiled if the student's is."""
     columns: list[int]
     data: Data
 
-    def answer(self, images: Tensor) -> ModelOutput:
+    def answer(self, images: Tensor, full: bool) -> ModelOutput:
+        network = self.forward if full else self.network
         side_px = self.data.alignment.side_px
         if images.shape[-1] != side_px:
             images = F.interpolate(images, (side_px, side_px), mode="bilinear", antialias=True, align_corners=False)
         with mixed_precision(images.device):
-            output: ModelOutput = self.network(to_input(images, self.data.mean, self.data.std))
+            output: ModelOutput = network(to_input(images, self.data.mean, self.data.std))
         return output
 
 
@@ -53,11 +57,11 @@ class Teachers:
         self._members = [_prepare(read_run(folder), run, classes, device) for folder in config.teachers]
 
     @torch.no_grad()
-    def __call__(self, images: Tensor) -> Lesson:
-        """What the teachers say of pictures (B, 1 or 3, S, S) float, 0..1."""
+    def __call__(self, images: Tensor, *, full: bool = False) -> Lesson:
+        """What the teachers say of pictures (B, 1 or 3, S, S) float, 0..1; compiled code is for full batches alone."""
         probabilities, output = [], None
         for teacher in self._members:
-            output = teacher.answer(images)
+            output = teacher.answer(images, full)
             logits = output.logits[:, teacher.columns].float()
             probabilities.append((logits / self.temperature).softmax(dim=1))
         assert output is not None  # a distillation names at least one teacher
@@ -99,4 +103,6 @@ def _prepare(teacher: FinishedRun, run: Run, classes: tuple[str, ...], device: t
         )
     require_same_look(teacher, run)
     network = teacher.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return _Teacher(network.requires_grad_(False), [teacher.classes.index(name) for name in classes], teacher.run.data)
+    network.requires_grad_(False)
+    forward = torch.compile(network, dynamic=False) if run.compile else network
+    return _Teacher(network, forward, [teacher.classes.index(name) for name in classes], teacher.run.data)
