@@ -21,6 +21,7 @@ from ddamfn.export.adjusting import Tau  # noqa: E402
 from ddamfn.export.formats import convert  # noqa: E402
 from ddamfn.export.loading import load_network  # noqa: E402
 from ddamfn.export.parity import Parity  # noqa: E402
+from ddamfn.export.seeds import seeds_record  # noqa: E402
 from ddamfn.export.weights import export_run  # noqa: E402
 from ddamfn.faces import Alignment, apply_appearance  # noqa: E402
 from ddamfn.faces import Appearance as FaceAppearance  # noqa: E402
@@ -237,6 +238,19 @@ def test_card_says_what_other_seeds_reached(
     assert main(["export", str(done.path), "--seeds", str(run_folder)]) == 2
     assert "--seeds is for a run's folder" in capsys.readouterr().err
     assert not (tmp_path / "cli.onnx").exists()
+
+
+def test_seeds_of_a_second_round_may_begin_with_the_same_seeds_of_the_first(tmp_path: Path) -> None:
+    first = [write_run(tmp_path / f"first{seed}", replace(settings(), seed=seed), ROWS) for seed in (1, 2)]
+    again = [replace(settings(), seed=seed, initial=str(one)) for seed, one in zip((1, 2), first, strict=True)]
+    one, other = (read_run(write_run(tmp_path / f"again{run.seed}", run, ROWS)) for run in again)
+    assert [run["seed"] for run in seeds_record(one, [other])["runs"]] == [1, 2]
+    longer = write_run(tmp_path / "longer", replace(settings(), seed=3, ema=0.9), ROWS)
+    for number, initial in enumerate((str(longer), str(tmp_path / "gone"), None)):
+        run = replace(settings(), seed=3, initial=initial)
+        stranger = read_run(write_run(tmp_path / f"stranger{number}", run, ROWS))
+        with pytest.raises(ConfigError, match="by more than its seed"):
+            seeds_record(one, [stranger])
 
 
 def test_command_line_tells_of_other_seeds(

@@ -107,3 +107,13 @@ def test_a_lost_worker_costs_its_job_alone(
     assert "failed: its worker was lost (the node ran out of memory); the same command runs it again" in error
     (line,) = (tmp_path / "runs" / "ablation-ddan" / "results.jsonl").read_text().splitlines()
     assert json.loads(line)["row"] == "ddamfn"
+
+
+def test_a_second_round_waits_for_the_first(
+    arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ddamfn.study.cluster._connect", lambda _: _RayThatLoses())
+    words = [*arguments("seeds", "--seeds", "1"), "--again", "optimiser.lr=0.0005", "--ray", "anywhere"]
+    assert main(words) == 0
+    lines = (tmp_path / "runs" / "seeds-ddamfn_quick" / "results.jsonl").read_text().splitlines()
+    assert [json.loads(line)["row"] for line in lines] == ["ddamfn_quick", "ddamfn_quick-again"]

@@ -17,9 +17,11 @@ import pytest
 from ddamfn.cli import main
 from ddamfn.cli.study import TABLES as NAMED_TABLES
 from ddamfn.data import open_dataset
+from ddamfn.errors import TrainingError
 from ddamfn.faces import Alignment
 from ddamfn.preparation import prepare
-from ddamfn.study import TABLES, Plan, ablation
+from ddamfn.study import TABLES, Job, Plan, Result, ablation
+from ddamfn.study.scoring import run_job
 from ddamfn.train import recipe
 
 Arguments = Callable[..., list[str]]
@@ -169,6 +171,63 @@ def test_a_trained_job_whose_line_was_lost_is_scored_and_not_trained_again(
     assert "epoch" not in capsys.readouterr().err
     (after,) = results(tmp_path / "runs", "seeds-ddamfn_quick")
     assert after | {"finished": before["finished"]} == before
+
+
+def test_a_second_round_goes_on_from_the_first_and_learns_from_all_of_it(
+    arguments: Arguments, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*arguments("seeds", "--seeds", "2"), "--again", "optimiser.lr=0.0005"]
+    assert main([*words, "--dry-run"]) == 0
+    assert "4 jobs, 0 done" in capsys.readouterr().out
+    assert main(words) == 0
+    done = results(tmp_path / "runs", "seeds-ddamfn_quick")
+    rows = ["ddamfn_quick"] * 2 + ["ddamfn_quick-again"] * 2
+    assert [(row["row"], row["seed"]) for row in done] == list(zip(rows, [0, 1, 0, 1], strict=True))
+    folder = (tmp_path / "runs" / "seeds-ddamfn_quick").resolve()
+    first = [str(folder / row["job"]) for row in done[:2]]
+    for row, own in zip(done[2:], first, strict=True):
+        run = json.loads((folder / row["job"] / "config.json").read_text())
+        assert (run["initial"], run["distillation"]["teachers"], run["optimiser"]["lr"]) == (own, first, 0.0005)
+        record = json.loads((folder / row["job"] / "environment.json").read_text())
+        assert sorted(record["teachers"]) == sorted(first)
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "--again optimiser.lr=0.0005`" in text
+    assert "- second round: every seed goes on from its own network" in text
+    assert str(tmp_path) not in text
+    assert [row["row"] for row in read_csv(tmp_path / "report" / "table.csv")] == ["ddamfn_quick", "second round"]
+
+
+def test_a_second_round_waits_for_the_first(
+    arguments: Arguments, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ddamfn.study import runner
+
+    trained: list[int] = []
+
+    def fails(job: Job, *rest: Any) -> Result:
+        trained.append(job.seed)
+        if job.seed == 1:
+            raise TrainingError("the disk is full")
+        return run_job(job, *rest)
+
+    words = [*arguments("seeds", "--seeds", "2"), "--again", "phases.0.epochs=1"]
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "run_job", fails)
+        assert main(words) == 1
+    assert trained == [0, 1]
+    error = capsys.readouterr().err
+    assert "the disk is full" in error
+    assert "2 jobs wait" in error
+    assert main(words) == 0
+    assert len(results(tmp_path / "runs", "seeds-ddamfn_quick")) == 4
+
+
+def test_settings_of_a_second_round_that_do_not_fit_are_told_at_once(
+    arguments: Arguments, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments("seeds"), "--again", "optimiser.speed=2"]) == 2
+    assert "speed" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_cluster_without_ray_is_one_line(

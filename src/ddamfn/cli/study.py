@@ -99,8 +99,10 @@ def _add_seeds(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
         "seeds",
         help="one recipe several times",
         description="Trains a recipe with several seeds and scores it on validation pictures; the run folders are "
-        "those of ddamfn train, for ddamfn export.",
+        "those of ddamfn train, for ddamfn export. With --again a second round follows: every seed goes on from its "
+        "own network and learns the mean answer of all of them.",
     )
+    _add_again(parser, "")
     _add_common(parser, seeds=3)
     parser.set_defaults(run=lambda args: run_one(args, seeds))
 
@@ -119,8 +121,19 @@ def _add_queue(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
         "--best", default="ddamfn_ferplus_best", metavar="RECIPE", help="of levers and best (%(default)s)"
     )
     _add_levers(parser)
+    _add_again(parser, "best: ")
     _add_common(parser, seeds=3)
     parser.set_defaults(run=run_queue)
+
+
+def _add_again(parser: argparse.ArgumentParser, study: str) -> None:
+    parser.add_argument(
+        "--again",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help=f"{study}train a second round, with this setting changed, such as optimiser.lr=0.001; may be repeated",
+    )
 
 
 def _add_common(parser: argparse.ArgumentParser, *, seeds: int) -> None:

@@ -68,7 +68,8 @@ def run_queue(args: argparse.Namespace) -> int:
 
 def _item(args: argparse.Namespace, name: str) -> tuple[argparse.Namespace, Build]:
     """The command line that a study of the queue has by itself, and how it is built."""
-    own = argparse.Namespace(**{key: value for key, value in vars(args).items() if key not in ("studies", "best")})
+    others = {"studies", "best"} if name == "best" else {"studies", "best", "again"}
+    own = argparse.Namespace(**{key: value for key, value in vars(args).items() if key not in others})
     if args.output is not None:
         own.output = args.output / name
     if name in ("heads", "backbones"):
@@ -88,10 +89,11 @@ def _item(args: argparse.Namespace, name: str) -> tuple[argparse.Namespace, Buil
 
 
 def _export_best(args: argparse.Namespace, study: "Study", progress: "Progress", pictures: "Pictures") -> None:
-    """Export the run that is best on validation, once all seeds are done."""
+    """Export the run of the last round that is best on validation, once all seeds are done."""
     if progress.waiting or progress.failed:
         return
-    best = max(progress.results, key=lambda result: (result.accuracy, -result.seed))
+    results = [result for result in progress.results if result.row == study.rows[-1].name]
+    best = max(results, key=lambda result: (result.accuracy, -result.seed))
     name, folder = study.jobs[0].run.recipe, args.runs / "weights"
     if (folder / f"{name}.onnx").exists():
         print(f"{folder / name}.onnx is kept; delete it to export the best run anew")
@@ -100,7 +102,7 @@ def _export_best(args: argparse.Namespace, study: "Study", progress: "Progress",
     from ddamfn.train.finished import read_run
 
     finished, *others = (
-        read_run(args.runs / study.name / one.job) for one in sorted(progress.results, key=lambda one: one != best)
+        read_run(args.runs / study.name / one.job) for one in sorted(results, key=lambda one: one != best)
     )
     folder.mkdir(parents=True, exist_ok=True)
     prepared = pictures.prepared(study.jobs[0].run.data.alignment)

@@ -65,10 +65,10 @@ def comparison(args: argparse.Namespace, base: "Run", plan: "Plan") -> "Study":
 
 
 def seeds(args: argparse.Namespace, base: "Run", plan: "Plan") -> "Study":
-    """One recipe several times."""
+    """One recipe several times, in one round or two."""
     from ddamfn import study
 
-    return study.seeds(base, plan)
+    return study.seeds(base, plan, runs=args.runs, again=assignments(args.again))
 
 
 def build_study(args: argparse.Namespace, build: Build) -> "Study":
@@ -217,6 +217,8 @@ def _command(args: argparse.Namespace, study: "Study") -> str:
     words += ["--pictures", str(args.pictures)] if args.pictures else []
     for assignment in args.assignments:
         words += ["--set", assignment]
+    for assignment in getattr(args, "again", []):
+        words += ["--again", assignment]
     return shlex.join(words)
 
 

@@ -3,10 +3,12 @@
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ddamfn.errors import ConfigError
-from ddamfn.train.finished import FinishedRun
+from ddamfn.train import Run
+from ddamfn.train.finished import FinishedRun, read_settings
 
 _FIGURES = ("n", "correct", "accuracy", "mean_class_accuracy")
 
@@ -18,6 +20,8 @@ def seeds_record(chosen: FinishedRun, others: Sequence[FinishedRun]) -> dict[str
         chosen: the run that is exported.
         others: at least one more.
 
+    Runs of a second round each begin with a run of their own; these may differ by their seed alone as well.
+
     Returns:
         `runs`, one entry a seed in their order; `mean` and `deviation` (of the sample) of the accuracy, 0..1.
 
@@ -25,7 +29,7 @@ def seeds_record(chosen: FinishedRun, others: Sequence[FinishedRun]) -> dict[str
         ConfigError: if a run differs in more than its seed, or a seed stands there twice.
     """
     for other in others:
-        if replace(other.run, seed=chosen.run.seed) != chosen.run:
+        if not _differ_by_seed(other.run, chosen.run):
             raise ConfigError(
                 f"{other.folder} differs from {chosen.folder} by more than its seed, see their config.json; name runs "
                 "of the same recipe"
@@ -40,3 +44,13 @@ def seeds_record(chosen: FinishedRun, others: Sequence[FinishedRun]) -> dict[str
         "mean": statistics.mean(accuracies),
         "deviation": statistics.stdev(accuracies),
     }
+
+
+def _differ_by_seed(one: Run, other: Run) -> bool:
+    """Whether two runs differ by nothing but their seed, the runs that they begin with included."""
+    if replace(one, seed=other.seed, initial=other.initial) != other:
+        return False
+    if one.initial == other.initial:
+        return True
+    begun = [Path(run.initial) for run in (one, other) if run.initial is not None]
+    return len(begun) == 2 and all(map(Path.is_dir, begun)) and _differ_by_seed(*map(read_settings, begun))

@@ -86,8 +86,12 @@ def run_on_ray(
         )  # fmt: skip
 
     while waiting or running:
-        while waiting and len(running) < slots and (budget_s is None or time.monotonic() - start < budget_s):
-            job = waiting.pop(0)
+        finished = ledger.read().keys()
+        while len(running) < slots and (budget_s is None or time.monotonic() - start < budget_s):
+            job = next((job for job in waiting if finished >= set(job.after)), None)
+            if job is None:
+                break
+            waiting.remove(job)
             running[task.remote(_plain(job), str(folder.resolve()), kind, device)] = job
             watcher.job_started(standing(job, 0))
         if not running:

@@ -46,6 +46,8 @@ class Job:
         estimator: a method of `study.classic` in place of the run's network, which then gives pictures and seed alone.
         commit: of the source tree, on record beside the result; no part of the name, so that a study can be finished
             after a change elsewhere.
+        after: names of jobs that must be done first, since the run begins with their networks or learns from them; no
+            part of the name either, for the run has their folders among its settings.
     """
 
     row: str
@@ -56,6 +58,7 @@ class Job:
     pictures: int | None = None
     estimator: str | None = None
     commit: str | None = None
+    after: tuple[str, ...] = ()
 
     @property
     def seed(self) -> int:

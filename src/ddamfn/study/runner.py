@@ -61,7 +61,8 @@ class Progress:
     Attributes:
         results: every finished job of the study, in its order.
         failed: id of a job -> why it cannot go on.
-        waiting: jobs that are neither, because time was up or another process has them.
+        waiting: jobs that are neither, because time was up, another process has them, or a job that they need is not
+            done.
     """
 
     results: tuple[Result, ...]
@@ -129,9 +130,12 @@ class _Queue:
         )
 
     def do(self, job: Job) -> None:
-        """Run one job, unless it is done or another process has it."""
-        if job.id in self.ledger.read():
+        """Run one job, unless it is done, another process has it, or it needs one that is not done."""
+        done = self.ledger.read()
+        if job.id in done:
             discard_state(self.folder / job.id)  # a kill may have fallen between the two
+            return
+        if not done.keys() >= set(job.after):
             return
         with claim(self.folder / job.id) as mine:
             # Another process may have finished it just now.

@@ -58,7 +58,7 @@ def read_run(folder: str | Path, checkpoint: Checkpoint = "best") -> FinishedRun
     if checkpoint not in get_args(Checkpoint):
         raise UsageError(f"a run has the checkpoints {' and '.join(get_args(Checkpoint))}, not {checkpoint!r}")
     place = Path(folder)
-    run, environment = run_from_dict(_read_json(place / "config.json")), _read_json(place / "environment.json")
+    run, environment = read_settings(place), _read_json(place / "environment.json")
     if isinstance(run.objective, PretextObjective):
         raise TrainingError(
             f"{place} trained a trunk by {run.objective.name}, without a class; begin a run with it: ddamfn train "
@@ -79,6 +79,16 @@ def read_run(folder: str | Path, checkpoint: Checkpoint = "best") -> FinishedRun
     except RuntimeError as error:
         raise TrainingError(f"{place}: the checkpoint does not fit the network of config.json: {error}") from error
     return FinishedRun(place, checkpoint, network.eval(), classes, run, environment, row)
+
+
+def read_settings(folder: str | Path) -> Run:
+    """Read what a run was asked to do from its folder, whether it is finished or not.
+
+    Raises:
+        TrainingError: if the folder is no run.
+        ConfigError: if it was written by another version and cannot be understood.
+    """
+    return run_from_dict(_read_json(Path(folder) / "config.json"))
 
 
 def _row_of(place: Path, run: Run, checkpoint: Checkpoint) -> dict[str, Any]:
