@@ -21,8 +21,9 @@ from ddamfn.errors import TrainingError
 from ddamfn.faces import Alignment
 from ddamfn.preparation import prepare
 from ddamfn.study import TABLES, Job, Plan, Result, ablation
+from ddamfn.study.pace import work
 from ddamfn.study.scoring import run_job
-from ddamfn.train import recipe
+from ddamfn.train import override, recipe
 
 Arguments = Callable[..., list[str]]
 
@@ -120,6 +121,13 @@ def test_a_dry_run_lists_the_jobs_and_trains_none(
     assert lines[-1].startswith("18 jobs, 0 done; about ")
     assert "assumed for cpu" in lines[-1]
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_estimate_of_a_job_knows_of_teachers_and_of_second_passes() -> None:
+    run = recipe("ddamfn_ferplus_cpu")
+    taught = override(run, {"distillation": {"teachers": ["one", "other"]}})
+    assert work(taught, 10) == 1.5 * work(run, 10)
+    assert work(override(run, {"optimiser.sam_rho": 0.05}), 10) == 2 * work(run, 10)
 
 
 def test_a_budget_that_is_spent_starts_no_job(
@@ -227,6 +235,8 @@ def test_settings_of_a_second_round_that_do_not_fit_are_told_at_once(
 ) -> None:
     assert main([*arguments("seeds"), "--again", "optimiser.speed=2"]) == 2
     assert "speed" in capsys.readouterr().err
+    assert main([*arguments("seeds"), "--again", "twice"]) == 2
+    assert "--again takes FIELD=VALUE, not 'twice'" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
 
 

@@ -68,7 +68,7 @@ def seeds(args: argparse.Namespace, base: "Run", plan: "Plan") -> "Study":
     """One recipe several times, in one round or two."""
     from ddamfn import study
 
-    return study.seeds(base, plan, runs=args.runs, again=assignments(args.again))
+    return study.seeds(base, plan, runs=args.runs, again=assignments(args.again, "--again"))
 
 
 def build_study(args: argparse.Namespace, build: Build) -> "Study":

@@ -124,8 +124,8 @@ def _say(args: argparse.Namespace, text: str) -> None:
         print(f"ddamfn: {text}", file=sys.stderr)
 
 
-def assignments(texts: Sequence[str]) -> dict[str, Any]:
-    """Read `FIELD=VALUE` texts; a value that is no JSON is taken as a string.
+def assignments(texts: Sequence[str], option: str = "--set") -> dict[str, Any]:
+    """Read `FIELD=VALUE` texts of an option; a value that is no JSON is taken as a string.
 
     Raises:
         UsageError: if a text has no equals sign.
@@ -134,7 +134,7 @@ def assignments(texts: Sequence[str]) -> dict[str, Any]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name:
-            raise UsageError(f"--set takes FIELD=VALUE, not {text!r}")
+            raise UsageError(f"{option} takes FIELD=VALUE, not {text!r}")
         try:
             values[name] = json.loads(value)
         except ValueError:
