@@ -141,6 +141,21 @@ def test_an_ensemble_is_the_mean_and_classes_are_mapped_by_name(
     torch.testing.assert_close(turned.probabilities, lesson.probabilities.flip(1))
 
 
+def test_teachers_are_asked_of_the_mirror_image_too_if_that_is_wished(
+    teacher: Path, small: Splits, make_run: Callable[..., Run]
+) -> None:
+    images = small[0].images[:4].float() / 255
+    plain, both = (
+        Teachers(Distillation(teachers=(str(teacher),), mirrored=mirrored), make_run(), CLASSES, CPU)
+        for mirrored in (False, True)
+    )
+    left, right = plain(images), plain(images.flip(-1))
+    assert not torch.allclose(left.probabilities, right.probabilities)
+    torch.testing.assert_close(both(images).probabilities, (left.probabilities + right.probabilities) / 2)
+    # Features have a place, so they are those of the picture as it is.
+    torch.testing.assert_close(both(images).features, left.features)
+
+
 def test_a_teacher_sees_pictures_at_its_own_size(teacher: Path, small: Splits, make_run: Callable[..., Run]) -> None:
     run = make_run(data__alignment__side_px=64)
     teachers = Teachers(Distillation(teachers=(str(teacher),)), run, CLASSES, CPU)

@@ -31,6 +31,9 @@ class Distillation:
     """T: logits of both sides are divided by it, so that the small probabilities count too."""
     weight: float = 0.5
     """Share of the teachers' part in the loss; with 1 the labels count for nothing."""
+    mirrored: bool = False
+    """Whether teachers are also asked of each picture's mirror image, and the two answers averaged: the student learns
+    what averaging at prediction would give, and predicts at the cost of one pass."""
     features: float = 0.0
     """How much the maps of features must agree as well; for one teacher whose map has the student's shape."""
 

@@ -53,7 +53,7 @@ class Teachers:
     """
 
     def __init__(self, config: Distillation, run: Run, classes: tuple[str, ...], device: torch.device) -> None:
-        self.temperature = config.temperature
+        self.temperature, self.mirrored = config.temperature, config.mirrored
         self._members = [_prepare(read_run(folder), run, classes, device) for folder in config.teachers]
 
     @torch.no_grad()
@@ -62,10 +62,15 @@ class Teachers:
         probabilities, output = [], None
         for teacher in self._members:
             output = teacher.answer(images, full)
-            logits = output.logits[:, teacher.columns].float()
-            probabilities.append((logits / self.temperature).softmax(dim=1))
+            probabilities.append(self._probabilities(teacher, output))
+            if self.mirrored:
+                probabilities.append(self._probabilities(teacher, teacher.answer(images.flip(-1), full)))
         assert output is not None  # a distillation names at least one teacher
         return Lesson(torch.stack(probabilities).mean(dim=0), output.features)
+
+    def _probabilities(self, teacher: _Teacher, output: ModelOutput) -> Tensor:
+        """In the order of the student's classes."""
+        return (output.logits[:, teacher.columns].float() / self.temperature).softmax(dim=1)
 
 
 def teachers_record(config: Distillation) -> dict[str, str]:
