@@ -1,5 +1,6 @@
 """What all rows of a study share: the published recipe of the data set at hand, and how many pictures it has."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -56,6 +57,11 @@ def attention_note(run: Run) -> tuple[str, ...]:
             "`--set objective.attention_weight=0.001` shows what they reach with less."
         )
     return (text,)
+
+
+def shown(settings: Mapping[str, Any]) -> str:
+    """Settings for a report, as the command line takes them."""
+    return ", ".join(f"`{name}={json.dumps(value)}`" for name, value in settings.items())
 
 
 def describe(root: Path, kind: str | None) -> str:

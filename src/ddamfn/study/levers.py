@@ -4,13 +4,13 @@ Every row differs from the base run in the settings named in `LEVERS` alone. The
 on validation pictures and never opens the test split.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ddamfn.errors import ConfigError, UsageError
+from ddamfn.study.base import shown
 from ddamfn.study.jobs import Plan, Row, Study, repeat
 from ddamfn.train import Run, override
 
@@ -264,4 +264,4 @@ def _shown(lever: Lever) -> str:
             return {"teachers": [Path(run).name for run in value["teachers"]]}
         return Path(str(value)).name
 
-    return ", ".join(f"`{name}={json.dumps(text(value))}`" for name, value in lever.settings.items())
+    return shown({name: text(value) for name, value in lever.settings.items()})

@@ -1,11 +1,11 @@
 """One recipe several times: how far its results lie apart, and which run to ship; and, if wanted, a second round."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ddamfn.study.base import shown
 from ddamfn.study.jobs import Job, Plan, Row, Study, repeat
 from ddamfn.train import Run, override
 
@@ -36,7 +36,7 @@ def seeds(base: Run, plan: Plan, *, runs: Path, again: Mapping[str, Any] | None 
         title="second round",
         run=override(base, again),
         note="every seed goes on from its own network and learns, beside the labels, the mean answer of all seeds' "
-        f"networks; {', '.join(f'`{key}={json.dumps(value)}`' for key, value in again.items())}.",
+        f"networks; {shown(again)}.",
     )
     return Study(
         name=name,
@@ -50,5 +50,5 @@ def seeds(base: Run, plan: Plan, *, runs: Path, again: Mapping[str, Any] | None 
 def _once_more(job: Job, first: Sequence[Job], row: str, folder: Path, again: Mapping[str, Any]) -> Job:
     """The second round of a job: what it begins from and learns from lies in the folders of the first round's jobs."""
     teachers = [str(folder / one.id) for one in first]
-    run = override(job.run, {"initial": str(folder / job.id), "distillation": {"teachers": teachers}})
-    return replace(job, row=row, run=override(run, again), after=tuple(one.id for one in first))
+    settings = {"initial": str(folder / job.id), "distillation": {"teachers": teachers}, **again}
+    return replace(job, row=row, run=override(job.run, settings), after=tuple(one.id for one in first))
