@@ -14,6 +14,8 @@ from ddamfn.export import export_onnx  # noqa: E402
 from ddamfn.export.lean import lean  # noqa: E402
 from ddamfn.export.restore import read_initialisers, restore  # noqa: E402
 from ddamfn.models import create_model  # noqa: E402
+from ddamfn.models.attention import DirectionalGates  # noqa: E402
+from ddamfn.models.blocks import ConvBlock, LinearBlock  # noqa: E402
 
 PLACE = Path("file.onnx")
 
@@ -48,6 +50,24 @@ def test_lean_weights_go_back_into_the_network(options: dict[str, object]) -> No
     again = create_model("ddamfn", num_classes=7, **options)
     restore(again, lean(network).state_dict(), PLACE)
     torch.testing.assert_close(logits(again.eval(), images), logits(network, images), rtol=1e-4, atol=1e-5)
+
+
+def test_weights_before_a_normalisation_come_back_as_large_as_fresh_ones() -> None:
+    source = trained_looking()
+    for module in source.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_var.mul_(100)
+    again = create_model("ddamfn", num_classes=7)
+    restore(again, lean(source).state_dict(), PLACE)
+    blocks = [block for block in again.modules() if isinstance(block, (ConvBlock, LinearBlock))]
+    before = [block.conv for block in blocks] + [g.squeeze for g in again.modules() if isinstance(g, DirectionalGates)]
+    assert len(before) == sum(isinstance(module, nn.BatchNorm2d) for module in again.modules())
+    for conv in before:
+        kernels = conv.weight.flatten(1)
+        ratio = kernels.square().mean(dim=1).sqrt() * (3 * kernels.shape[1]) ** 0.5
+        # The nearest power of two leaves a root of two at most.
+        assert ratio.min() > 0.7
+        assert ratio.max() < 1.42
 
 
 def test_what_is_restored_can_be_made_lean_again() -> None:

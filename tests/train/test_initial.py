@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from ddamfn.errors import ConfigError, TrainingError
+from ddamfn.export.lean import lean
+from ddamfn.export.restore import restore
 from ddamfn.models import create_model
 from ddamfn.train import Run, fit
 from ddamfn.train.checkpoint import save_network
@@ -22,15 +25,25 @@ LIGHT = {"num_heads": 2, "mixed_kernels": False, "coordinate_attention": False}
 
 
 def ddamfn(classes: int, seed: int) -> torch.nn.Module:
+    """A network whose normalisations have seen something, as those of every trained one have."""
     torch.manual_seed(seed)
-    return create_model("ddamfn", num_classes=classes, **LIGHT)
+    network = create_model("ddamfn", num_classes=classes, **LIGHT)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean, std=0.2)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+    return network
+
+
+def no_pictures() -> Tensor:
+    raise AssertionError("a network with statistics needs no pictures")
 
 
 def test_what_fits_by_name_and_shape_is_taken_and_the_rest_stays(tmp_path: Path) -> None:
     other, network = ddamfn(5, seed=1), ddamfn(8, seed=2)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     save_network({**other.state_dict(), "stranger": torch.ones(2)}, tmp_path / "other.safetensors")
-    record = begin_from(network, str(tmp_path / "other.safetensors"))
+    record = begin_from(network, str(tmp_path / "other.safetensors"), no_pictures)
     after, source = network.state_dict(), other.state_dict()
     fitting = [name for name in source if before[name].shape == source[name].shape]
     assert record["taken"] == len(fitting) < record["tensors"] == len(after)
@@ -42,7 +55,7 @@ def test_what_fits_by_name_and_shape_is_taken_and_the_rest_stays(tmp_path: Path)
 def test_nothing_in_common_is_told_in_one_line(tmp_path: Path) -> None:
     save_network({"stranger": torch.ones(2)}, tmp_path / "other.safetensors")
     with pytest.raises(ConfigError, match=r"other.safetensors: none of its 1 tensors has name and shape"):
-        begin_from(ddamfn(8, seed=1), str(tmp_path / "other.safetensors"))
+        begin_from(ddamfn(8, seed=1), str(tmp_path / "other.safetensors"), no_pictures)
 
 
 def test_a_missing_or_damaged_file_is_told_in_one_line(tmp_path: Path) -> None:
@@ -50,7 +63,7 @@ def test_a_missing_or_damaged_file_is_told_in_one_line(tmp_path: Path) -> None:
         weights_file(str(tmp_path / "nowhere"))
     (tmp_path / "torn.safetensors").write_bytes(b"torn")
     with pytest.raises(TrainingError, match=r"torn.safetensors: no readable weights"):
-        begin_from(ddamfn(8, seed=1), str(tmp_path / "torn.safetensors"))
+        begin_from(ddamfn(8, seed=1), str(tmp_path / "torn.safetensors"), no_pictures)
 
 
 def test_a_run_prefers_its_trunk_then_its_best_network(tmp_path: Path) -> None:
@@ -103,3 +116,34 @@ def test_a_run_that_cannot_begin_leaves_no_folder_behind(
     with pytest.raises(ConfigError, match="no run with kept weights"):
         fit(make_run(initial=str(tmp_path / "none")), *splits, tmp_path / "run", reporter)
     assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_weights_of_an_exported_file_get_statistics_and_answer_as_before(tmp_path: Path) -> None:
+    source, exported, network = ddamfn(8, seed=1).eval(), ddamfn(8, seed=2), ddamfn(8, seed=3)
+    restore(exported, lean(source).state_dict(), Path("file.onnx"))
+    save_network(exported.state_dict(), tmp_path / "file.safetensors")
+    pictures = torch.rand(256, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    begin_from(network, str(tmp_path / "file.safetensors"), lambda: pictures)
+    assert network.training
+    with torch.no_grad():
+        expected = source(pictures[:8]).logits
+        torch.testing.assert_close(network.eval()(pictures[:8]).logits, expected, rtol=1e-3, atol=1e-4)
+        # One large batch has nearly the statistics that were taken, so training begins where the file ends.
+        everything = source(pictures).logits
+        torch.testing.assert_close(network.train()(pictures).logits, everything, rtol=1e-2, atol=1e-3)
+        forgotten = exported.train()(pictures).logits
+    assert (forgotten - everything).abs().max() > 10 * (network(pictures).logits - everything).abs().max()
+
+
+def test_a_fresh_layer_beside_exported_weights_stays_fresh(tmp_path: Path) -> None:
+    exported = ddamfn(8, seed=2)
+    restore(exported, lean(ddamfn(8, seed=1).eval()).state_dict(), Path("file.onnx"))
+    trunk = {name: tensor for name, tensor in exported.state_dict().items() if name.startswith("trunk.")}
+    save_network(trunk, tmp_path / "file.safetensors")
+    torch.manual_seed(0)
+    network = create_model("ddamfn", num_classes=4, **LIGHT)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    begin_from(network, str(tmp_path / "file.safetensors"), lambda: torch.rand(16, 3, 32, 32))
+    changed = {name for name, tensor in network.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert {name.partition(".")[0] for name in changed} == {"trunk"}
+    assert all(bool(network.state_dict()[name].ne(0).all()) for name in changed if name.endswith("running_mean"))

@@ -2,14 +2,15 @@
 
 The file keeps the parameters of the lean network by their names, so the way back is exact up to rounding:
 
-- a convolution with folded batch normalisation gets a normalisation that does nothing but add the folded bias;
+- a convolution with folded batch normalisation gets a normalisation that undoes the convolution's new size and adds the
+  folded bias;
 - a slope is read from the two scales of the split PReLU, and where it is steep the sign goes back out of the mixed
   kernels;
 - what `lean` leaves alone is taken over by name.
 
-What was folded cannot be told apart again: the running statistics are no longer those of the training. The network
-computes the same and can be trained on, but a run's own safetensors are the better start. An untrained network cannot
-be read back: the exporter keeps equal tensors once, under one name.
+What was folded cannot be told apart again: the running statistics, 0 and 1, are no longer those of the training. The
+network computes the same; before it is trained on, `ddamfn.train.initial` gives it statistics of pictures again. An
+untrained network cannot be read back: the exporter keeps equal tensors once, under one name.
 """
 
 from collections.abc import Callable, Mapping
@@ -117,13 +118,24 @@ def _fill(module: nn.Module, prefix: str, reader: _Reader) -> None:
         _fill(child, f"{prefix}{name}.", reader)
 
 
-def _unfold(norm: nn.BatchNorm2d, bias: Tensor, reader: _Reader, name: str) -> None:
-    """Make a normalisation that only adds `bias`."""
+def _unfold(conv: nn.Conv2d, norm: nn.BatchNorm2d, bias: Tensor, reader: _Reader, name: str) -> None:
+    """Make a normalisation that adds `bias`, and weights of `conv` about as large as fresh ones.
+
+    What the old normalisation multiplied by is in the weights now, many times more or less than in a fresh network, and
+    a learning rate would move them too little or too much. The normalisation takes it back, by powers of two and so
+    without rounding.
+    """
     assert norm.running_mean is not None
     assert norm.running_var is not None
+    kernels = conv.weight.flatten(1)
+    # torch draws them evenly from +-1/sqrt(n), n numbers a kernel.
+    fresh = (3 * kernels.shape[1]) ** -0.5
+    size = kernels.square().mean(dim=1).sqrt()
+    power = torch.where(size > 0, torch.log2(fresh / size).round(), 0.0)
+    conv.weight.mul_(torch.exp2(power).reshape(-1, 1, 1, 1))
     norm.running_mean.zero_()
     norm.running_var.fill_(1.0)
-    norm.weight.fill_((1.0 + norm.eps) ** 0.5)
+    norm.weight.copy_((1.0 + norm.eps) ** 0.5 * torch.exp2(-power))
     reader.put(bias, norm.bias, name)
 
 
@@ -140,7 +152,7 @@ def _fill_folded(conv: nn.Module, norm: nn.Module, prefix: str, reader: _Reader)
     assert isinstance(conv, nn.Conv2d)
     assert isinstance(norm, nn.BatchNorm2d)
     reader.copy(f"{prefix}weight", conv.weight)
-    _unfold(norm, reader.bias(f"{prefix}bias", norm.num_features), reader, f"{prefix}bias")
+    _unfold(conv, norm, reader.bias(f"{prefix}bias", norm.num_features), reader, f"{prefix}bias")
 
 
 def _fill_slope(act: nn.Module, prefix: str, reader: _Reader) -> Tensor:
@@ -170,7 +182,7 @@ def _fill_gates(gates: DirectionalGates, prefix: str, reader: _Reader) -> None:
     gates.squeeze.bias.zero_()
     # The lean bias is as long as a block of the runtime's layout; what is beyond the network's own is zero.
     bias = reader.bias(f"{prefix}bias", gates.norm.num_features)[: gates.norm.num_features]
-    _unfold(gates.norm, bias, reader, f"{prefix}bias")
+    _unfold(gates.squeeze, gates.norm, bias, reader, f"{prefix}bias")
     _fill(gates.gate_h, f"{prefix}gate_h.", reader)
     _fill(gates.gate_w, f"{prefix}gate_w.", reader)
 

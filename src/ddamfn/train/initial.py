@@ -2,10 +2,13 @@
 
 import hashlib
 import logging
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ddamfn.errors import ConfigError
 from ddamfn.train.checkpoint import load_network
@@ -14,6 +17,9 @@ log = logging.getLogger(__name__)
 
 _IN_A_RUN = ("trunk", "best", "last")
 """Which of a run's networks is taken, the first that is there; only a pretext task leaves a trunk."""
+
+_CHUNK = 128
+"""Pictures that pass a network at once."""
 
 
 def weights_file(place: str) -> Path:
@@ -38,12 +44,16 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def begin_from(network: nn.Module, place: str) -> dict[str, Any]:
+def begin_from(network: nn.Module, place: str, pictures: Callable[[], Tensor]) -> dict[str, Any]:
     """Give a network all tensors of a file that have the name and the shape of one of its own.
+
+    Weights that were read back from an exported file have normalisations without statistics (see
+    `ddamfn.export.restore`); these get statistics of `pictures`.
 
     Args:
         network: what to begin; tensors without a counterpart stay as they are.
         place: see `weights_file`.
+        pictures: gives training pictures (N, 3, S, S), normalised, where the network is; asked only if they are needed.
 
     Returns:
         For the record: `file`, `sha256`, `taken` (how many of the network's tensors come from it) and `tensors` (how
@@ -60,4 +70,58 @@ def begin_from(network: nn.Module, place: str) -> dict[str, Any]:
         raise ConfigError(f"{path}: none of its {len(weights)} tensors has name and shape of the network's {len(own)}")
     network.load_state_dict(matching, strict=False)
     log.info("%d of the network's %d tensors begin as in %s", len(matching), len(own), path)
+    # A layer of the network's own, such as a classifier of other classes, is to stay as fresh as it is.
+    blank = [norm for name, norm in _norms(network) if f"{name}.running_var" in matching and _is_blank(norm)]
+    if blank:
+        log.info("%d normalisations get the statistics of training pictures", len(blank))
+        give_statistics(network, blank, pictures())
     return {"file": str(path), "sha256": sha256_of(path), "taken": len(matching), "tensors": len(own)}
+
+
+@torch.no_grad()
+def give_statistics(network: nn.Module, norms: Iterable[_BatchNorm], pictures: Tensor) -> None:
+    """Let batch normalisations know the mean and variance of their inputs, and change nothing of what they answer.
+
+    What a normalisation answers in evaluation mode is a straight line of its input. It is kept, and written with the
+    statistics of these pictures. So the network answers as before, and in training mode, where statistics are those of
+    the batch, nearly so; without it, a network whose normalisations know no statistics forgets all in the first step.
+
+    Args:
+        network: as a whole; its mode is kept.
+        norms: some of its normalisations, with running statistics, weight and bias.
+        pictures: (N, 3, S, S), normalised, where the network is; some hundred of them.
+    """
+    sums = {norm: torch.zeros(3, norm.num_features, dtype=torch.float64, device=pictures.device) for norm in norms}
+
+    def look(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        values = inputs[0].transpose(0, 1).flatten(1).double()
+        count = torch.full_like(values[:, 0], values.shape[1])
+        sums[norm] += torch.stack([count, values.sum(dim=1), values.square().sum(dim=1)])  # type: ignore[index]
+
+    hooks = [norm.register_forward_pre_hook(look) for norm in sums]
+    training = network.training
+    network.eval()
+    for chunk in pictures.split(_CHUNK):
+        network(chunk)
+    network.train(training)
+    for hook in hooks:
+        hook.remove()
+    for norm, (count, total, squares) in sums.items():
+        mean = total / count
+        variance = (squares / count - mean.square()).clamp(min=0)
+        slope = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()  # type: ignore[union-attr]
+        offset = norm.bias.double() - slope * norm.running_mean.double()  # type: ignore[union-attr]
+        norm.running_mean.copy_(mean)  # type: ignore[union-attr]
+        norm.running_var.copy_(variance)  # type: ignore[union-attr]
+        norm.weight.copy_(slope * (variance + norm.eps).sqrt())
+        norm.bias.copy_(offset + slope * mean)
+
+
+def _norms(network: nn.Module) -> list[tuple[str, _BatchNorm]]:
+    return [(name, module) for name, module in network.named_modules() if isinstance(module, _BatchNorm)]
+
+
+def _is_blank(norm: _BatchNorm) -> bool:
+    """Whether a normalisation has never seen a picture, or was read back from a file that does not keep what it saw."""
+    mean, variance = norm.running_mean, norm.running_var
+    return mean is not None and variance is not None and not bool(mean.any()) and bool((variance == 1).all())

@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 _CHECK_STEPS = 50
 """How often the numbers are looked at to see that they are finite: each look waits for the device."""
+_LOOK_PICTURES = 1024
+"""How many pictures give a network that begins without statistics its first ones."""
 _SHOW_STEPS = 10
 """How often the reporter is told the loss where reading it waits for the device."""
 
@@ -63,10 +65,10 @@ class Trainer:
         self.run, self.folder, self.device = run, folder, train.images.device
         self.train_split, self.valid_split = train, valid
         self.network = create_model(run.model.name, num_classes=len(train.classes), **run.model.options)
+        self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.origins: dict[str, Any] = {}
         if run.initial is not None and not folder.state.exists():
-            self.origins["initial"] = begin_from(self.network, run.initial)
-        self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.origins["initial"] = begin_from(self.network, run.initial, self._some_inputs)
         self.forward = torch.compile(self.network, dynamic=False) if run.compile else self.network
         self.criterion = run.objective.create_criterion(train.describe()).to(self.device)
         self.teachers: Teachers | None = None
@@ -82,6 +84,12 @@ class Trainer:
         self.sums: dict[str, Tensor] = {}
         self.best: dict[str, Any] | None = None
         self.last: dict[str, Any] | None = None
+
+    def _some_inputs(self) -> Tensor:
+        """Training pictures as the first phase shows them, without augmentation."""
+        rows = torch.randperm(len(self.train_split), generator=torch.Generator().manual_seed(self.run.seed))
+        some = self.train_split.subset(rows[:_LOOK_PICTURES]).resized(self.run.phases[0].side_px)
+        return to_input(some.images.float() / 255, self.run.data.mean, self.run.data.std)
 
     @property
     def kept(self) -> nn.Module:
