@@ -15,9 +15,10 @@ from torch import nn  # noqa: E402
 import ddamfn  # noqa: E402
 from ddamfn.data.synthetic import drawn_face  # noqa: E402
 from ddamfn.errors import TrainingError, UsageError, WeightsError  # noqa: E402
-from ddamfn.export.loading import create_model, load_network, options_of  # noqa: E402
+from ddamfn.export.loading import create_model, load_network  # noqa: E402
 from ddamfn.faces import Appearance, apply_appearance, normalise  # noqa: E402
 from ddamfn.recognizer import Classifier  # noqa: E402
+from ddamfn.train.restore import options_of  # noqa: E402
 from ddamfn.weights import Card, list_weights, read_card, sha256, write_card  # noqa: E402
 
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn  # noqa: E402
 from ddamfn.errors import ConfigError, WeightsError  # noqa: E402
 from ddamfn.export import check_parity, export_onnx, measure_parity  # noqa: E402
 from ddamfn.export.onnx import exported_outputs  # noqa: E402
-from ddamfn.export.restore import read_initialisers, restore  # noqa: E402
 from ddamfn.models import ModelOutput, create_model  # noqa: E402
+from ddamfn.train.restore import read_initialisers, restore  # noqa: E402
 
 
 def run(path: Path, images: np.ndarray) -> list[np.ndarray]:

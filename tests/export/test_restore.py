@@ -12,10 +12,10 @@ from torch import Tensor, nn  # noqa: E402
 from ddamfn.errors import WeightsError  # noqa: E402
 from ddamfn.export import export_onnx  # noqa: E402
 from ddamfn.export.lean import lean  # noqa: E402
-from ddamfn.export.restore import read_initialisers, restore  # noqa: E402
 from ddamfn.models import create_model  # noqa: E402
 from ddamfn.models.attention import DirectionalGates  # noqa: E402
 from ddamfn.models.blocks import ConvBlock, LinearBlock  # noqa: E402
+from ddamfn.train.restore import read_initialisers, restore  # noqa: E402
 
 PLACE = Path("file.onnx")
 

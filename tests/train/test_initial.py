@@ -8,9 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ddamfn.errors import ConfigError, TrainingError
+from ddamfn.errors import ConfigError, TrainingError, WeightsError
 from ddamfn.export.lean import lean
-from ddamfn.export.restore import restore
 from ddamfn.models import create_model
 from ddamfn.train import Run, fit
 from ddamfn.train.checkpoint import save_network
@@ -18,7 +17,9 @@ from ddamfn.train.initial import begin_from, weights_file
 from ddamfn.train.loop import Trainer
 from ddamfn.train.pretraining import trunk_names
 from ddamfn.train.record import RunFolder
+from ddamfn.train.restore import read_exported, restore
 from ddamfn.train.tensorset import TensorSplit
+from ddamfn.weights import find_weights
 
 Splits = tuple[TensorSplit, TensorSplit]
 LIGHT = {"num_heads": 2, "mixed_kernels": False, "coordinate_attention": False}
@@ -133,6 +134,29 @@ def test_weights_of_an_exported_file_get_statistics_and_answer_as_before(tmp_pat
         torch.testing.assert_close(network.train()(pictures).logits, everything, rtol=1e-2, atol=1e-3)
         forgotten = exported.train()(pictures).logits
     assert (forgotten - everything).abs().max() > 10 * (network(pictures).logits - everything).abs().max()
+
+
+def test_the_weights_of_the_package_are_a_beginning_by_their_name(tmp_path: Path) -> None:
+    path, card = find_weights("ddamfn-ferplus")
+    assert weights_file("ddamfn-ferplus") == weights_file(str(path.with_suffix(".json"))) == path
+    network = create_model("ddamfn", num_classes=4, num_heads=2)
+    pictures = torch.randn(32, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    record = begin_from(network, "ddamfn-ferplus", lambda: pictures)
+    # All but weight and bias of a classifier for other classes.
+    assert record["taken"] == record["tensors"] - 2
+    assert record["sha256"] == card.sha256
+    whole, _ = read_exported("ddamfn-ferplus")
+    with torch.no_grad():
+        expected = whole(pictures).features
+        torch.testing.assert_close(network.eval()(pictures).features, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_an_exported_file_without_card_and_a_wrong_name_are_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "alone.onnx").write_bytes(b"x")
+    with pytest.raises(WeightsError, match=r"alone.onnx has no card: alone.json must lie beside it"):
+        begin_from(ddamfn(8, seed=1), str(tmp_path / "alone.onnx"), no_pictures)
+    with pytest.raises(ConfigError, match=r"'ddamfn-ferpuls': .* weights of this package \(ddamfn-ferplus\)"):
+        weights_file("ddamfn-ferpuls")
 
 
 def test_a_fresh_layer_beside_exported_weights_stays_fresh(tmp_path: Path) -> None:

@@ -51,7 +51,11 @@ def _add_ablation(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
 def _add_levers(parser: argparse.ArgumentParser) -> None:
     """Add what decides the rows of the table of levers."""
     parser.add_argument("--rows", nargs="+", default=[], metavar="NAME", help="levers: groups or rows, not all")
-    parser.add_argument("--pretrained", metavar="RUN", help="levers: also a row that begins from this run's network")
+    parser.add_argument(
+        "--pretrained",
+        metavar="RUN",
+        help="levers: also a row that begins with this run's network, or with exported weights",
+    )
     parser.add_argument("--teachers", nargs="+", default=[], metavar="RUN", help="levers: also a row taught by these")
 
 

@@ -43,11 +43,16 @@ def levers(args: argparse.Namespace, base: "Run", plan: "Plan") -> "Study":
         require_same_look(read_run(place), base)
     given = study.Given(
         only=args.rows,
-        pretrained=None if args.pretrained is None else str(Path(args.pretrained).resolve()),
+        pretrained=None if args.pretrained is None else _absolute(args.pretrained),
         teachers=[str(Path(run).resolve()) for run in args.teachers],
         one_alignment=(args.data / "prepared.json").exists(),
     )
     return study.levers(base, plan, given)
+
+
+def _absolute(place: str) -> str:
+    """A path as every process of a study finds it; names of bundled weights stay."""
+    return str(Path(place).resolve()) if Path(place).exists() else place
 
 
 def crossval(args: argparse.Namespace, base: "Run", plan: "Plan") -> "Study":

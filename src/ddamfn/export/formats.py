@@ -27,12 +27,13 @@ from ddamfn.export.comparing import (
 )
 from ddamfn.export.int8 import quantise
 from ddamfn.export.lean import Precision
-from ddamfn.export.loading import HUB_CONFIG, HUB_WEIGHTS, LoadedNetwork, load_network, options_of
+from ddamfn.export.loading import HUB_CONFIG, HUB_WEIGHTS, LoadedNetwork, load_network
 from ddamfn.export.onnx import export_onnx
 from ddamfn.export.parity import LEAST_FACES
 from ddamfn.export.runners import onnx_runner, openvino_runner, torch_runner
 from ddamfn.preparation import Prepared
 from ddamfn.train.checkpoint import save_network
+from ddamfn.train.restore import options_of
 from ddamfn.train.sources import training_split
 from ddamfn.weights import Card, find_weights, sha256, write_card
 

@@ -10,8 +10,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from ddamfn.errors import UsageError, WeightsError
-from ddamfn.export.restore import read_initialisers, restore
 from ddamfn.models import create_model as create_empty
+from ddamfn.train.restore import network_of, options_of, read_exported
 from ddamfn.weights import Card, find_weights, read_card, verify
 
 HUB_CONFIG, HUB_WEIGHTS = "config.json", "model.safetensors"
@@ -55,14 +55,10 @@ def load_network(weights: str | os.PathLike[str]) -> LoadedNetwork:
         return _from_hub_folder(path) if (path / HUB_WEIGHTS).is_file() else _from_run(path, "best")
     if path.suffix.lower() == ".safetensors" and path.is_file():
         return _from_safetensors(path)
-    network_path, card = find_weights(weights)
+    network_path, _ = find_weights(weights)
     if network_path.suffix.lower() == ".safetensors":
         return _from_safetensors(network_path)
-    if network_path.suffix.lower() != ".onnx":
-        raise WeightsError(f"{network_path} cannot be read into PyTorch: name the .onnx or .safetensors file instead")
-    network = _empty(card)
-    restore(network, read_initialisers(verify(card, network_path), network_path), network_path)
-    return _described(network, card)
+    return _described(*read_exported(weights))
 
 
 def create_model(
@@ -117,23 +113,8 @@ def state_of_hub(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(_PART_OF_HUB): value for name, value in values.items()}
 
 
-def options_of(card: Card) -> dict[str, Any]:
-    """The options of `create_model` that a card's network was built with."""
-    made: Mapping[str, Any] = card.architecture
-    # Cards of the first version say the number of heads alone.
-    heads = {"num_heads": made["num_heads"]} if made["num_heads"] else {}
-    return dict(made.get("options", heads))
-
-
 def _described(network: nn.Module, card: Card) -> LoadedNetwork:
     return LoadedNetwork(network.eval(), card.architecture["name"], options_of(card), card.labels, card)
-
-
-def _empty(card: Card) -> nn.Module:
-    try:
-        return create_empty(card.architecture["name"], num_classes=len(card.labels), **options_of(card))
-    except ValueError as error:
-        raise WeightsError(f"the network of {card.name} cannot be built here: {error}") from error
 
 
 def _from_run(folder: Path, checkpoint: str) -> LoadedNetwork:
@@ -155,7 +136,7 @@ def _from_safetensors(path: Path) -> LoadedNetwork:
             f"{path} has no card: {card_path.name} must lie beside it; or name network and num_classes in create_model"
         )
     card = read_card(card_path)
-    network = _empty(card)
+    network = network_of(card)
     verify(card, path)
     _fill(network, _read_safetensors(path), path)
     return _described(network, card)

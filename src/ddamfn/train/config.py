@@ -193,7 +193,10 @@ class Run:
     distillation: Distillation | None = None
     """Other runs to learn from; None learns from the labels alone."""
     initial: str | None = None
-    """A run's folder, or a safetensors file: the network begins with every tensor of it that fits by name and shape."""
+    """A run's folder, a `.safetensors` or exported `.onnx` file, or the name of bundled weights.
+
+    The network begins with every tensor of it that fits by name and shape.
+    """
     optimiser: Optimiser = Optimiser()
     schedule: Schedule = Schedule()
     phases: tuple[Phase, ...] = (Phase(epochs=40),)

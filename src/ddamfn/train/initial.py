@@ -1,4 +1,4 @@
-"""Where a network begins: the weights of another run in place of random ones."""
+"""Where a network begins: the weights of another run, or of an exported file, in place of random ones."""
 
 import hashlib
 import logging
@@ -12,6 +12,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ddamfn.errors import ConfigError
 from ddamfn.train.checkpoint import load_network
+from ddamfn.train.restore import read_exported
+from ddamfn.weights import find_weights, list_weights
 
 log = logging.getLogger(__name__)
 
@@ -23,19 +25,25 @@ _CHUNK = 128
 
 
 def weights_file(place: str) -> Path:
-    """The safetensors file that a run's folder, or a path to a file, stands for.
+    """The file of weights that a run's folder, a path to a file, or the name of bundled weights stands for.
 
     Raises:
         ConfigError: if there is none.
     """
     path = Path(place)
     if path.is_file():
-        return path
+        return find_weights(path)[0] if path.suffix.lower() == ".json" else path
     for name in _IN_A_RUN:
         inside = path / "checkpoints" / f"{name}.safetensors"
         if inside.is_file():
             return inside
-    raise ConfigError(f"{place!r}: no run with kept weights and no safetensors file; name one of the two")
+    names = [card.name for card in list_weights()]
+    if place in names:
+        return find_weights(place)[0]
+    raise ConfigError(
+        f"{place!r}: no run with kept weights, no .safetensors or .onnx file, and no weights of this package "
+        f"({', '.join(names)}); name one of these"
+    )
 
 
 def sha256_of(path: Path) -> str:
@@ -48,7 +56,7 @@ def begin_from(network: nn.Module, place: str, pictures: Callable[[], Tensor]) -
     """Give a network all tensors of a file that have the name and the shape of one of its own.
 
     Weights that were read back from an exported file have normalisations without statistics (see
-    `ddamfn.export.restore`); these get statistics of `pictures`.
+    `ddamfn.train.restore`); these get statistics of `pictures`.
 
     Args:
         network: what to begin; tensors without a counterpart stay as they are.
@@ -61,10 +69,11 @@ def begin_from(network: nn.Module, place: str, pictures: Callable[[], Tensor]) -
 
     Raises:
         ConfigError: if there is no file or nothing matches.
-        TrainingError: if the file is damaged.
+        TrainingError: if a safetensors file is damaged.
+        WeightsError: if an exported file is damaged or quantised, or its card is missing.
     """
     path = weights_file(place)
-    own, weights = network.state_dict(), load_network(path)
+    own, weights = network.state_dict(), _read(path)
     matching = {name: tensor for name, tensor in weights.items() if name in own and own[name].shape == tensor.shape}
     if not matching:
         raise ConfigError(f"{path}: none of its {len(weights)} tensors has name and shape of the network's {len(own)}")
@@ -76,6 +85,10 @@ def begin_from(network: nn.Module, place: str, pictures: Callable[[], Tensor]) -
         log.info("%d normalisations get the statistics of training pictures", len(blank))
         give_statistics(network, blank, pictures())
     return {"file": str(path), "sha256": sha256_of(path), "taken": len(matching), "tensors": len(own)}
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    return load_network(path) if path.suffix.lower() == ".safetensors" else read_exported(path)[0].state_dict()
 
 
 @torch.no_grad()

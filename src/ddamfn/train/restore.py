@@ -1,4 +1,4 @@
-"""An exported file's weights back in the PyTorch network that it came from: the inverse of `lean`.
+"""An exported file's weights back in the PyTorch network that it came from: the inverse of `ddamfn.export.lean`.
 
 The file keeps the parameters of the lean network by their names, so the way back is exact up to rounding:
 
@@ -13,17 +13,61 @@ network computes the same; before it is trained on, `ddamfn.train.initial` gives
 untrained network cannot be read back: the exporter keeps equal tensors once, under one name.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ddamfn.errors import WeightsError
+from ddamfn.models import create_model
 from ddamfn.models.attention import DirectionalGates
 from ddamfn.models.blocks import ConvBlock, LinearBlock, MixBottleneck, MixedDepthwiseConv
+from ddamfn.weights import Card, find_weights, verify
 
 _PREFIX = "network."
+
+
+def read_exported(weights: str | os.PathLike[str] | None) -> tuple[nn.Module, Card]:
+    """Read an exported file into a network of its own architecture.
+
+    Args:
+        weights: the name of bundled weights, or the path of an `.onnx` network or of its `.json` card.
+
+    Returns:
+        The network, float32, on the CPU, in evaluation mode; and the card.
+
+    Raises:
+        WeightsError: if there are no such weights, or they are damaged, quantised, or do not fit their network.
+    """
+    path, card = find_weights(weights)
+    if path.suffix.lower() != ".onnx":
+        raise WeightsError(f"{path} cannot be read into PyTorch: name the .onnx or .safetensors file instead")
+    network = network_of(card)
+    restore(network, read_initialisers(verify(card, path), path), path)
+    return network.eval(), card
+
+
+def network_of(card: Card) -> nn.Module:
+    """Build the network that a card describes, with fresh weights.
+
+    Raises:
+        WeightsError: if there is no such network here.
+    """
+    try:
+        return create_model(card.architecture["name"], num_classes=len(card.labels), **options_of(card))
+    except ValueError as error:
+        raise WeightsError(f"the network of {card.name} cannot be built here: {error}") from error
+
+
+def options_of(card: Card) -> dict[str, Any]:
+    """The options of `create_model` that a card's network was built with."""
+    made: Mapping[str, Any] = card.architecture
+    # Cards of the first version say the number of heads alone.
+    heads = {"num_heads": made["num_heads"]} if made["num_heads"] else {}
+    return dict(made.get("options", heads))
 
 
 def read_initialisers(content: bytes, path: Path) -> dict[str, Tensor]:
