@@ -16,9 +16,11 @@ from ddamfn.train import Run, fit
 from ddamfn.train.augment import to_input
 from ddamfn.train.checkpoint import load_network, load_state, save_network
 from ddamfn.train.finished import read_run
+from ddamfn.train.restore import read_exported
 from ddamfn.train.step import answer
-from ddamfn.train.teachers import Teachers
+from ddamfn.train.teachers import Teachers, teachers_record
 from ddamfn.train.tensorset import TensorSplit
+from ddamfn.weights import find_weights
 
 CPU = torch.device("cpu")
 CLASSES = ("neutral", "happiness", "surprise", "anger")
@@ -201,4 +203,27 @@ def test_teachers_that_do_not_fit_are_told_in_one_line(
     with pytest.raises(ConfigError, match="trained on pictures of another template, ddamfn_frontal, not arcface"):
         Teachers(config, make_run(data__alignment__template="arcface"), CLASSES, CPU)
     with pytest.raises(TrainingError, match="name a folder below runs"):
+        Teachers(Distillation(teachers=(str(tmp_path),)), make_run(), CLASSES, CPU)
+    with pytest.raises(ConfigError, match=r"none': no run with kept weights, no .* name one of these"):
         Teachers(Distillation(teachers=(str(tmp_path / "none"),)), make_run(), CLASSES, CPU)
+    bare = teacher / "checkpoints" / "best.safetensors"
+    with pytest.raises(ConfigError, match=r"best.safetensors says nothing of its pictures; name a finished run"):
+        Teachers(Distillation(teachers=(str(bare),)), make_run(), CLASSES, CPU)
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+def test_exported_weights_teach_what_their_network_says(make_run: Callable[..., Run], by_name: bool) -> None:
+    path, card = find_weights("ddamfn-ferplus")
+    place = "ddamfn-ferplus" if by_name else str(path)
+    grey = {"colour": card.appearance["colour"], "detail_px": card.appearance["detail_px"]}
+    run = make_run(data__appearance=grey, data__alignment__side_px=card.input_side_px)
+    config = Distillation(teachers=(place,), temperature=3.0)
+    images = torch.rand(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    lesson = Teachers(config, run, card.labels[::-1], CPU)(images)
+    network, _ = read_exported(place)
+    with torch.no_grad():
+        logits = network(to_input(images, card.mean, card.std)).logits
+    torch.testing.assert_close(lesson.probabilities.flip(1), (logits / 3).softmax(dim=1))
+    assert teachers_record(config) == {place: card.sha256}
+    with pytest.raises(ConfigError, match=f"teacher .*{card.name}.* trained on pictures of another appearance"):
+        Teachers(config, make_run(), card.labels, CPU)

@@ -56,7 +56,13 @@ def _add_levers(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="levers: also a row that begins with this run's network, or with exported weights",
     )
-    parser.add_argument("--teachers", nargs="+", default=[], metavar="RUN", help="levers: also a row taught by these")
+    parser.add_argument(
+        "--teachers",
+        nargs="+",
+        default=[],
+        metavar="RUN",
+        help="levers: also a row taught by these, runs or exported weights",
+    )
 
 
 def _add_crossval(verbs: "_Verbs[argparse.ArgumentParser]") -> None:

@@ -31,20 +31,18 @@ def ablation(args: argparse.Namespace, base: "Run", plan: "Plan") -> "Study":
 def levers(args: argparse.Namespace, base: "Run", plan: "Plan") -> "Study":
     """The table of levers."""
     from ddamfn import study
-    from ddamfn.train.finished import read_run
     from ddamfn.train.initial import weights_file
-    from ddamfn.train.teachers import require_same_look
+    from ddamfn.train.teachers import read_teacher, require_same_look
 
     # What does not fit is known now, not hours later when its row begins.
-    for place in (args.pretrained, *args.teachers):
-        if place is not None:
-            weights_file(place)
+    if args.pretrained is not None:
+        weights_file(args.pretrained)
     for place in args.teachers:
-        require_same_look(read_run(place), base)
+        require_same_look(read_teacher(place), base)
     given = study.Given(
         only=args.rows,
         pretrained=None if args.pretrained is None else _absolute(args.pretrained),
-        teachers=[str(Path(run).resolve()) for run in args.teachers],
+        teachers=[_absolute(place) for place in args.teachers],
         one_alignment=(args.data / "prepared.json").exists(),
     )
     return study.levers(base, plan, given)

@@ -25,8 +25,8 @@ class Distillation:
     """
 
     teachers: tuple[str, ...]
-    """Folders of finished runs; the probabilities of several are averaged. One of the same recipe makes the student
-    born again."""
+    """Folders of finished runs, exported `.onnx` files, or names of bundled weights; the probabilities of several are
+    averaged. One of the same recipe makes the student born again."""
     temperature: float = 2.0
     """T: logits of both sides are divided by it, so that the small probabilities count too."""
     weight: float = 0.5
@@ -39,7 +39,7 @@ class Distillation:
 
     def __post_init__(self) -> None:
         if not self.teachers:
-            raise ConfigError("teachers must name at least one run's folder")
+            raise ConfigError("teachers must name at least one run's folder or exported file")
         if len(set(self.teachers)) < len(self.teachers):
             raise ConfigError(f"a teacher stands twice in {list(self.teachers)}")
         if not self.temperature > 0:

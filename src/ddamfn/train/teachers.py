@@ -1,24 +1,78 @@
-"""Teachers: finished runs whose answers another run learns, see `ddamfn.objectives.distillation`."""
+"""Teachers: finished runs, or exported files, whose answers another run learns.
+
+See `ddamfn.objectives.distillation` for what is learned.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddamfn.errors import ConfigError
+from ddamfn.faces import Alignment, Appearance
 from ddamfn.models import ModelOutput
 from ddamfn.objectives import Distillation, Lesson
 from ddamfn.train.augment import to_input
 from ddamfn.train.config import Data, Run
-from ddamfn.train.finished import FinishedRun, read_run
+from ddamfn.train.finished import read_run
 from ddamfn.train.initial import sha256_of, weights_file
+from ddamfn.train.restore import read_exported
 from ddamfn.train.step import mixed_precision
 
 
 @dataclass(frozen=True, eq=False)
-class _Teacher:
+class Teacher:
+    """A trained network, and the pictures that it knows.
+
+    Attributes:
+        place: a run's folder, an exported file, or a name, as it was given.
+        network: in evaluation mode, on the CPU.
+        classes: canonical names in the order of its outputs.
+        data: colour, detail, alignment and normalisation of its pictures; of an exported file nothing else.
+    """
+
+    place: str
+    network: nn.Module
+    classes: tuple[str, ...]
+    data: Data
+
+
+def read_teacher(place: str) -> Teacher:
+    """Read who is to teach.
+
+    Args:
+        place: a finished run's folder, an exported `.onnx` file with its card, or the name of bundled weights.
+
+    Raises:
+        ConfigError: if there is no such place.
+        TrainingError: if a run's folder is damaged, or holds a pretext task.
+        WeightsError: if an exported file is damaged or quantised, or its card is missing.
+    """
+    if Path(place).is_dir():
+        finished = read_run(place)
+        return Teacher(place, finished.network, finished.classes, finished.run.data)
+    path = weights_file(place)
+    if path.suffix.lower() != ".onnx":
+        raise ConfigError(
+            f"teacher {place} says nothing of its pictures; name a finished run's folder, an exported .onnx file, or "
+            "weights of this package"
+        )
+    network, card = read_exported(place)
+    seen = card.alignment
+    data = Data(
+        alignment=Alignment(seen["template"], seen["margin"], seen["side_px"]),
+        appearance=Appearance(card.appearance["colour"], card.appearance["detail_px"]),
+        mean=card.mean,
+        std=card.std,
+    )
+    return Teacher(place, network, card.labels, data)
+
+
+@dataclass(frozen=True, eq=False)
+class _Member:
     network: nn.Module
     forward: Callable[[Tensor], ModelOutput]
     """The network as it is called for full batches: compiled if the student's is."""
@@ -48,13 +102,15 @@ class Teachers:
         device: where the networks shall live.
 
     Raises:
-        ConfigError: if a teacher knows other classes, or was trained on pictures that look otherwise.
-        TrainingError: if a folder holds no finished run.
+        ConfigError: if a teacher knows other classes, or was trained on pictures that look otherwise; or as
+            `read_teacher`.
+        TrainingError: as `read_teacher`.
+        WeightsError: as `read_teacher`.
     """
 
     def __init__(self, config: Distillation, run: Run, classes: tuple[str, ...], device: torch.device) -> None:
         self.temperature, self.mirrored = config.temperature, config.mirrored
-        self._members = [_prepare(read_run(folder), run, classes, device) for folder in config.teachers]
+        self._members = [_prepare(read_teacher(place), run, classes, device) for place in config.teachers]
 
     @torch.no_grad()
     def __call__(self, images: Tensor, *, full: bool = False) -> Lesson:
@@ -68,46 +124,46 @@ class Teachers:
         assert output is not None  # a distillation names at least one teacher
         return Lesson(torch.stack(probabilities).mean(dim=0), output.features)
 
-    def _probabilities(self, teacher: _Teacher, output: ModelOutput) -> Tensor:
+    def _probabilities(self, teacher: _Member, output: ModelOutput) -> Tensor:
         """In the order of the student's classes."""
         return (output.logits[:, teacher.columns].float() / self.temperature).softmax(dim=1)
 
 
 def teachers_record(config: Distillation) -> dict[str, str]:
-    """Folder -> sha256 of its weights, so that a run is resumed with the same teachers alone.
+    """Place -> sha256 of its weights, so that a run is resumed with the same teachers alone.
 
     Raises:
-        ConfigError: if a folder holds no weights.
+        ConfigError: if a place holds no weights.
     """
-    return {folder: sha256_of(weights_file(folder)) for folder in config.teachers}
+    return {place: sha256_of(weights_file(place)) for place in config.teachers}
 
 
-def require_same_look(teacher: FinishedRun, run: Run) -> None:
+def require_same_look(teacher: Teacher, run: Run) -> None:
     """Make sure that a teacher knows pictures that look like those of a run; their size may differ.
 
     Raises:
         ConfigError: if colour, detail or alignment differ.
     """
     for name, theirs, ours in (
-        ("appearance", teacher.run.data.appearance, run.data.appearance),
-        ("template", teacher.run.data.alignment.template, run.data.alignment.template),
-        ("margin", teacher.run.data.alignment.margin, run.data.alignment.margin),
+        ("appearance", teacher.data.appearance, run.data.appearance),
+        ("template", teacher.data.alignment.template, run.data.alignment.template),
+        ("margin", teacher.data.alignment.margin, run.data.alignment.margin),
     ):
         if theirs != ours:
             raise ConfigError(
-                f"teacher {teacher.folder} was trained on pictures of another {name}, {theirs}, not {ours}; choose "
+                f"teacher {teacher.place} was trained on pictures of another {name}, {theirs}, not {ours}; choose "
                 "another teacher, or train with its settings"
             )
 
 
-def _prepare(teacher: FinishedRun, run: Run, classes: tuple[str, ...], device: torch.device) -> _Teacher:
+def _prepare(teacher: Teacher, run: Run, classes: tuple[str, ...], device: torch.device) -> _Member:
     if set(teacher.classes) != set(classes):
         raise ConfigError(
-            f"teacher {teacher.folder} knows {', '.join(teacher.classes)}, the run is to learn {', '.join(classes)}; "
+            f"teacher {teacher.place} knows {', '.join(teacher.classes)}, the run is to learn {', '.join(classes)}; "
             "choose a teacher of the same classes, or --set data.classes"
         )
     require_same_look(teacher, run)
     network = teacher.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.requires_grad_(False)
     forward = torch.compile(network, dynamic=False) if run.compile else network
-    return _Teacher(network, forward, [teacher.classes.index(name) for name in classes], teacher.run.data)
+    return _Member(network, forward, [teacher.classes.index(name) for name in classes], teacher.data)
