@@ -3,9 +3,11 @@
 See `ddamfn.objectives.distillation` for what is learned.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +18,7 @@ from ddamfn.faces import Alignment, Appearance
 from ddamfn.models import ModelOutput
 from ddamfn.objectives import Distillation, Lesson
 from ddamfn.train.augment import to_input
-from ddamfn.train.config import Data, Run
+from ddamfn.train.config import Data, Run, to_dict
 from ddamfn.train.finished import read_run
 from ddamfn.train.initial import sha256_of, weights_file
 from ddamfn.train.restore import read_exported
@@ -151,9 +153,14 @@ def require_same_look(teacher: Teacher, run: Run) -> None:
     ):
         if theirs != ours:
             raise ConfigError(
-                f"teacher {teacher.place} was trained on pictures of another {name}, {theirs}, not {ours}; choose "
-                "another teacher, or train with its settings"
+                f"teacher {teacher.place} was trained on pictures of another {name}, {_shown(theirs)}, not "
+                f"{_shown(ours)}; choose another teacher, or train with its settings"
             )
+
+
+def _shown(value: Any) -> str:
+    """A setting as `--set` takes it."""
+    return value if isinstance(value, str) else json.dumps(to_dict(value))
 
 
 def _prepare(teacher: Teacher, run: Run, classes: tuple[str, ...], device: torch.device) -> _Member:
