@@ -191,7 +191,7 @@ class Run:
     augment: Augment = Augment()
     objective: Objective = _DEFAULT_OBJECTIVE
     distillation: Distillation | None = None
-    """Other runs to learn from; None learns from the labels alone."""
+    """Other networks to learn from; None learns from the labels alone."""
     initial: str | None = None
     """A run's folder, a `.safetensors` or exported `.onnx` file, or the name of bundled weights.
 

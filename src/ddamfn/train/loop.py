@@ -273,6 +273,7 @@ def fit(
             cannot be compiled or lacks what the objective needs, or `initial` or a teacher does not fit.
         DataError: if a class has no training picture.
         TrainingError: for a loss that is not finite, a disk that refuses, or a device without memory.
+        WeightsError: if `initial` or a teacher is an exported file that is damaged, quantised or without its card.
     """
     if isinstance(run.objective, PretextObjective) != trainer.pretext:
         raise ConfigError(f"{run.objective.name} is a pretext task; train it with ddamfn train or `pretrain`")

@@ -30,7 +30,7 @@ from ddamfn.weights import Card, find_weights, verify
 _PREFIX = "network."
 
 
-def read_exported(weights: str | os.PathLike[str] | None) -> tuple[nn.Module, Card]:
+def read_exported(weights: str | os.PathLike[str]) -> tuple[nn.Module, Card]:
     """Read an exported file into a network of its own architecture.
 
     Args:
