@@ -183,11 +183,14 @@ def _origin(card: Card) -> str:
     dates = sorted({str(score["date"]) for score in card.scores if "date" in score})
     measured = f"measured on {' and '.join(dates)} with" if dates else "measured with"
     several = f" Right on validation: {seeds(training['seeds'])}." if "seeds" in training else ""
+    begun = " It began with the weights of an earlier run." if "initial" in training else ""
+    count = len(training.get("teachers", {}))
+    taught = f" It learned the answers of {count} earlier network{'s' * (count > 1)} beside the labels." if count else ""
     return (
         f"`{card.name}`: {measured} `ddamfn eval`, which reads pictures the way `ddamfn predict` does. Trained with "
         f"the recipe `{training.get('recipe', 'not recorded')}`, seed {training.get('seed', 'not recorded')}, from "
         f"commit `{training.get('commit', 'not recorded')}`; chosen by {training.get('selection', 'not recorded')}."
-        f"{several}"
+        f"{begun}{taught}{several}"
     )
 
 

@@ -3,7 +3,7 @@
     python docs/screenshots.py
 
 It starts `ddamfn serve`, shows it the bundled portrait and drawn faces, and writes page-light.png, page-dark.png and
-page-narrow.png beside itself. Needs the extra "dev".
+page-narrow.png beside itself. Needs the extra "dev", and a font that has Chinese, which page-narrow.png is in.
 """
 
 import io
@@ -34,6 +34,8 @@ def main() -> int:
     chromium = shutil.which("chromium")
     if chromium is None:
         sys.exit("needs Chromium: apt-get install chromium")
+    if not _has_chinese_font():
+        sys.exit("needs a font that has Chinese: apt-get install fontconfig fonts-noto-cjk")
     with _served() as url, tempfile.TemporaryDirectory() as scratch, sync_playwright() as started:
         paths = _pictures(Path(scratch))
         browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
@@ -49,6 +51,12 @@ def main() -> int:
         _save(narrow, "page-narrow.png", "#tiles")
         browser.close()
     return 0
+
+
+def _has_chinese_font() -> bool:
+    listing = shutil.which("fc-list")
+    found = listing and subprocess.run([listing, ":lang=zh-cn"], capture_output=True, text=True, check=True).stdout
+    return bool(found)
 
 
 @contextmanager
