@@ -185,7 +185,9 @@ def _origin(card: Card) -> str:
     several = f" Right on validation: {seeds(training['seeds'])}." if "seeds" in training else ""
     begun = " It began with the weights of an earlier run." if "initial" in training else ""
     count = len(training.get("teachers", {}))
-    taught = f" It learned the answers of {count} earlier network{'s' * (count > 1)} beside the labels." if count else ""
+    taught = (
+        f" It learned the answers of {count} earlier network{'s' * (count > 1)} beside the labels." if count else ""
+    )
     return (
         f"`{card.name}`: {measured} `ddamfn eval`, which reads pictures the way `ddamfn predict` does. Trained with "
         f"the recipe `{training.get('recipe', 'not recorded')}`, seed {training.get('seed', 'not recorded')}, from "
