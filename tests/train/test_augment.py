@@ -150,6 +150,36 @@ def test_erasing_covers_a_rectangle_of_that_area_with_grey() -> None:
         assert torch.equal(mask, rows[:, None] & columns[None, :])
 
 
+def test_erasing_covers_each_picture_with_a_grey_level_of_its_own_if_none_is_set() -> None:
+    images = torch.full((64, 3, SIDE_PX, SIDE_PX), -1.0)
+    config = replace(NOTHING, erase=1.0, erase_area=(0.1, 0.3))
+    seed_step(0, 0, 0)
+    result = Augmenter(replace(config, erase_grey=None), SIDE_PX).erasing(images)
+    levels = [picture[picture >= 0].unique() for picture in result]
+    assert all(len(level) == 1 for level in levels)
+    drawn = torch.cat(levels)
+    assert drawn.min() < 0.1
+    assert drawn.max() > 0.9
+    assert len(drawn.unique()) > 60
+    seed_step(0, 0, 0)
+    fixed = Augmenter(replace(config, erase_grey=0.25), SIDE_PX).erasing(images)
+    assert (fixed[fixed >= 0] == 0.25).all()
+    assert torch.equal(fixed >= 0, result >= 0)  # the same rectangles
+
+
+def test_stages_are_a_picture_before_and_after_erasing() -> None:
+    images, augment = pictures(), replace(recipe("ddamfn_ferplus_cpu").augment, erase=1.0, erase_grey=None)
+    seed_step(5, 0, 0)
+    before, after = Augmenter(augment, SIDE_PX).stages(images)
+    seed_step(5, 0, 0)
+    assert torch.equal(Augmenter(replace(augment, erase=0.0), SIDE_PX)(images), before)
+    seed_step(5, 0, 0)
+    assert torch.equal(Augmenter(augment, SIDE_PX)(images), after)
+    covered = (before != after).flatten(1).float().mean(dim=1)
+    assert (covered > 0).all()
+    assert (covered < 0.2).all()
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", ["ddamfn_ferplus_cpu", "ddamfn_affectnet", "ddamfn_quick"])
 def test_recipes_keep_shape_and_range(name: str, channels: int) -> None:

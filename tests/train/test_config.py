@@ -137,6 +137,7 @@ def test_what_does_not_fit_is_named_in_one_line(name: str, value: Any, message: 
     [
         (lambda: Data(holdout=1.0), "holdout"),
         (lambda: Augment(erase_area=(0.1, 2.0)), "erase_area"),
+        (lambda: Augment(erase_grey=1.5), "erase_grey"),
         (lambda: Augment(shift=1.0), "shift"),
         (lambda: Optimiser(name="rmsprop"), "no optimiser named 'rmsprop'"),  # type: ignore[arg-type]
         (lambda: Optimiser(momentum=1.0), "momentum"),

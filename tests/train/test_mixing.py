@@ -33,8 +33,9 @@ def test_off_it_gives_the_very_same_batch_and_draws_nothing() -> None:
 def test_targets_are_convex_mixtures_of_two_pictures(config: Augment) -> None:
     changed = 0
     for seed in range(20):
-        images, targets, weights = mixed(config, seed)
+        images, targets, weights, uncovered = mixed(config, seed)
         assert weights is None
+        assert uncovered is None
         assert ((targets >= 0) & (targets <= 1)).all()
         torch.testing.assert_close(targets.sum(dim=1), torch.ones(B))
         assert (targets.count_nonzero(dim=1) <= 2).all()
@@ -95,3 +96,16 @@ def test_weights_are_mixed_with_what_they_weigh(config: Augment) -> None:
         # Each part of the product is the share of a picture times its own weight.
         torch.testing.assert_close(weighed.weights.unsqueeze(1) * weighed.targets, plain.targets * weights)
         torch.testing.assert_close(weighed.targets.sum(dim=1), torch.ones(B))
+
+
+@pytest.mark.parametrize("config", [Augment(mixup=0.4), Augment(cutmix=1.0)])
+def test_uncovered_pictures_are_mixed_like_the_pictures(config: Augment) -> None:
+    plain = batch()
+    for seed in range(5):
+        seed_step(seed, 0, 0)
+        both = mix(plain._replace(uncovered=plain.images + 100), config)
+        assert both.uncovered is not None
+        torch.testing.assert_close(both.uncovered, both.images + 100)
+        alone = mixed(config, seed)
+        assert torch.equal(both.images, alone.images)
+        assert torch.equal(both.targets, alone.targets)

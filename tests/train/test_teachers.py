@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddamfn.errors import ConfigError, TrainingError
-from ddamfn.objectives import Distillation
-from ddamfn.train import Run, fit
+from ddamfn.objectives import Distillation, Lesson
+from ddamfn.train import Run, fit, loop
 from ddamfn.train.augment import to_input
 from ddamfn.train.checkpoint import load_network, load_state, save_network
 from ddamfn.train.finished import read_run
@@ -156,6 +156,42 @@ def test_teachers_are_asked_of_the_mirror_image_too_if_that_is_wished(
     torch.testing.assert_close(both(images).probabilities, (left.probabilities + right.probabilities) / 2)
     # Features have a place, so they are those of the picture as it is.
     torch.testing.assert_close(both(images).features, left.features)
+
+
+@pytest.mark.parametrize("uncovered", [True, False])
+def test_a_teacher_sees_what_erasing_covers_if_that_is_wished(
+    teacher: Path,
+    small: Splits,
+    make_run: Callable[..., Run],
+    tmp_path: Path,
+    reporter: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    uncovered: bool,
+) -> None:
+    shown, learned = [], []
+    ask, step = Teachers.__call__, loop.train_step
+
+    def asked(self: Teachers, images: Tensor, *, full: bool = False) -> Lesson:
+        shown.append(images)
+        return ask(self, images, full=full)
+
+    def stepped(network: Any, criterion: Any, optimiser: Any, inputs: Tensor, *rest: Any) -> Any:
+        learned.append(inputs)
+        return step(network, criterion, optimiser, inputs, *rest)
+
+    monkeypatch.setattr(Teachers, "__call__", asked)
+    monkeypatch.setattr(loop, "train_step", stepped)
+    run = make_run(
+        distillation={"teachers": [str(teacher)], "uncovered": uncovered},
+        augment__flip=0.0,
+        augment__erase=1.0,
+        augment__erase_area=[0.1, 0.2],
+    )
+    fit(run, *small, tmp_path / "taught", reporter)
+    assert len(shown) == len(learned) > 0
+    for teachers_own, student_s in zip(shown, learned, strict=True):
+        differs = (to_input(teachers_own, run.data.mean, run.data.std) != student_s).float().mean(dim=(1, 2, 3))
+        assert (differs > 0.05).all() if uncovered else (differs == 0).all()
 
 
 def test_a_teacher_sees_pictures_at_its_own_size(teacher: Path, small: Splits, make_run: Callable[..., Run]) -> None:

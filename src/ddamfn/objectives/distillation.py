@@ -34,6 +34,9 @@ class Distillation:
     mirrored: bool = False
     """Whether teachers are also asked of each picture's mirror image, and the two answers averaged: the student learns
     what averaging at prediction would give, and predicts at the cost of one pass."""
+    uncovered: bool = False
+    """Whether teachers see a picture as it is before random erasing: the student learns to answer as if nothing of the
+    face were covered."""
     features: float = 0.0
     """How much the maps of features must agree as well; for one teacher whose map has the student's shape."""
 

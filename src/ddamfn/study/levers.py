@@ -155,7 +155,9 @@ def levers_of(base: Run, given: Given) -> tuple[Mapping[Lever, Run], Mapping[Lev
 
 def _chosen(base: Run, given: Given) -> list[Lever]:
     """Levers that are asked for and that these data offer; a network is built only for these."""
-    offered = sorted((*LEVERS, *_phases(base), *_taught(given)), key=lambda lever: GROUPS.index(lever.group))
+    offered = sorted(
+        (*LEVERS, *_phases(base), *_erasing(base), *_taught(given)), key=lambda lever: GROUPS.index(lever.group)
+    )
     offered = [
         lever
         for lever in offered
@@ -226,6 +228,13 @@ def _phases(base: Run) -> tuple[Lever, ...]:
     elif epochs > 1 and small < last.side_px:
         changes.append(progressive)
     return (*changes, _twice_the_batch(base))
+
+
+def _erasing(base: Run) -> tuple[Lever, ...]:
+    """A change of the colour that erases, where the base erases at all."""
+    if not base.augment.erase:
+        return ()
+    return (Lever("regularisation", "any-grey", "random erasing in any grey", {"augment.erase_grey": None}),)
 
 
 def _twice_the_batch(base: Run) -> Lever:

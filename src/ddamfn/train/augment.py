@@ -8,6 +8,7 @@ from typing import Any
 
 import kornia.augmentation as K
 import torch
+from kornia.augmentation.random_generator import RectangleEraseGenerator
 from torch import Tensor, nn
 
 from ddamfn.train.config import Augment
@@ -22,15 +23,18 @@ class Augmenter(nn.Module):
     def __init__(self, config: Augment, side_px: int) -> None:
         super().__init__()
         changes = _changes(config, side_px)
-        self.changes = K.AugmentationSequential(*changes, data_keys=["input"])
-        self.empty = not changes
+        self.changes = K.AugmentationSequential(*changes, data_keys=["input"]) if changes else None
+        self.erasing = _erasing(config) if config.erase else None
 
     def forward(self, images: Tensor) -> Tensor:
         """Change pictures, each in its own way; the result stays in 0..1."""
-        if self.empty:
-            return images
-        changed: Tensor = self.changes(images)
-        return changed.clamp(0, 1)
+        return self.stages(images)[1]
+
+    def stages(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The same pictures as they are before random erasing and after it, both in 0..1."""
+        changed: Tensor = images if self.changes is None else self.changes(images).clamp(0, 1)
+        erased: Tensor = changed if self.erasing is None else self.erasing(changed)
+        return changed, erased
 
 
 def _changes(config: Augment, side_px: int) -> list[Any]:
@@ -58,9 +62,27 @@ def _changes(config: Augment, side_px: int) -> list[Any]:
         changes.append(K.RandomGaussianBlur((kernel, kernel), (0.3, max(0.4, side_px * 0.02)), p=config.blur))
     if config.noise:
         changes.append(K.RandomGaussianNoise(std=6 / 255, p=config.noise))
-    if config.erase:
-        changes.append(K.RandomErasing(scale=config.erase_area, value=0.5, p=config.erase))
     return changes
+
+
+def _erasing(config: Augment) -> K.RandomErasing:
+    if config.erase_grey is None:
+        return _ErasingInAnyGrey(scale=config.erase_area, p=config.erase)
+    return K.RandomErasing(scale=config.erase_area, value=config.erase_grey, p=config.erase)
+
+
+class _AnyGrey(RectangleEraseGenerator):
+    def forward(self, batch_shape: tuple[int, ...], same_on_batch: bool = False) -> dict[str, Tensor]:
+        drawn: dict[str, Tensor] = super().forward(batch_shape, same_on_batch)
+        return drawn | {"values": torch.rand_like(drawn["values"])}
+
+
+class _ErasingInAnyGrey(K.RandomErasing):  # type: ignore[misc]  # kornia exports it untyped
+    """Random erasing whose rectangles each have a grey level of their own; kornia's have one level for all."""
+
+    def __init__(self, scale: tuple[float, float], p: float) -> None:
+        super().__init__(scale=scale, p=p)
+        self._param_generator = _AnyGrey(self.scale, self.ratio)
 
 
 def to_input(images: Tensor, mean: tuple[float, float, float], std: tuple[float, float, float]) -> Tensor:

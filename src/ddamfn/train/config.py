@@ -97,6 +97,8 @@ class Augment:
     erase: float = 0.0
     """Probability of random erasing."""
     erase_area: tuple[float, float] = (0.02, 0.25)
+    erase_grey: float | None = 0.5
+    """Grey level of what is erased, 0 to 1; None draws one for every rectangle."""
     mixup: float = 0.0
     """Alpha: pictures and targets are blended in pairs by a share from Beta(alpha, alpha); Zhang et al., ICLR 2018."""
     cutmix: float = 0.0
@@ -119,6 +121,8 @@ class Augment:
             low, high = getattr(self, name)
             _require(0 < low <= high, f"{name} must be two rising numbers above 0, not {(low, high)}")
         _require(self.erase_area[1] <= 1, f"erase_area is a share of the picture, at most 1, not {self.erase_area}")
+        grey = self.erase_grey
+        _require(grey is None or 0 <= grey <= 1, f"erase_grey is a grey level from 0 to 1, or null, not {grey}")
         _require(0 <= self.rotate_deg <= 180, f"rotate_deg must be 0 to 180, not {self.rotate_deg}")
 
 

@@ -143,7 +143,8 @@ class Trainer:
         # Code is compiled for full batches alone: an epoch's last one is not worth a second compilation.
         full = len(rows) == batch_size
         network = self.forward if full else self.network
-        lesson = None if self.teachers is None else self.teachers(batch.images, full=full)
+        shown = batch.images if batch.uncovered is None else batch.uncovered
+        lesson = None if self.teachers is None else self.teachers(shown, full=full)
         context = Context(rows=rows, epoch=self.epoch, weights=batch.weights, lesson=lesson)
         sums = train_step(
             network, self.criterion, self.optimiser, inputs, batch.targets, context, self.run.optimiser.clip_norm
@@ -155,8 +156,10 @@ class Trainer:
     def _batch(self, train: TensorSplit, rows: Tensor, augment: Augmenter) -> Batch:
         """Pictures of these rows, changed at random."""
         weights = None if train.weights is None else train.weights[rows]
-        images = augment(train.images[rows].float() / 255)
-        return mix(Batch(images, train.targets[rows], weights), self.run.augment)
+        before, images = augment.stages(train.images[rows].float() / 255)
+        distillation = self.run.distillation
+        uncovered = before if distillation is not None and distillation.uncovered else None
+        return mix(Batch(images, train.targets[rows], weights, uncovered), self.run.augment)
 
     def _running(self) -> tuple[float | None, float | None]:
         if self.device.type == "cuda" and self.step % _SHOW_STEPS:

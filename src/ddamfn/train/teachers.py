@@ -94,8 +94,9 @@ class _Member:
 class Teachers:
     """The teachers of one run, in evaluation mode and without gradients.
 
-    They see the very pictures that the student sees, after augmentation and mixing. Pictures of a phase with another
-    size are resampled to the size that a teacher was trained at: at other sizes its answers are worth nothing.
+    They see the very pictures that the student sees, after augmentation and mixing; with `Distillation.uncovered` the
+    same pictures without random erasing. Pictures of a phase with another size are resampled to the size that a
+    teacher was trained at: at other sizes its answers are worth nothing.
 
     Args:
         config: who teaches.
