@@ -20,11 +20,11 @@ from ddamfn.data import open_dataset
 from ddamfn.errors import DdamfnError, MissingExtra
 from ddamfn.evaluate.face_source import FaceSource, faces_of_dataset, faces_of_prepared
 from ddamfn.evaluate.plots import plot_robustness
-from ddamfn.evaluate.predict import alignment_of, check_alignment
+from ddamfn.evaluate.predict import check_alignment
 from ddamfn.evaluate.robustness import measure_robustness
 from ddamfn.evaluate.robustness_report import FAILS, Robustness, markdown
 from ddamfn.preparation import load_prepared
-from ddamfn.recognizer import Classifier
+from ddamfn.recognizer import Classifier, alignment_of
 
 PACKAGES = ("ddamfn", "numpy", "onnxruntime", "pillow")
 
@@ -73,7 +73,7 @@ def open_faces(args: argparse.Namespace, classifier: Classifier) -> FaceSource:
         prepared = load_prepared(args.data)
         check_alignment(classifier, prepared)
         return faces_of_prepared(prepared, args.split, args.rule, limit=args.limit, seed=args.seed)
-    dataset, alignment = open_dataset(args.data), alignment_of(classifier)
+    dataset, alignment = open_dataset(args.data), alignment_of(classifier.card)
     return faces_of_dataset(dataset, args.split, args.rule, alignment, limit=args.limit, seed=args.seed)
 
 

@@ -12,12 +12,12 @@ from ddamfn.data.synthetic import write_drawn_folder, write_drawn_rafdb
 from ddamfn.errors import DataError, UsageError
 from ddamfn.evaluate.face_source import faces_of_dataset
 from ddamfn.evaluate.logit_table import LogitTable, to_classes
-from ddamfn.evaluate.predict import alignment_of, predict_prepared, predict_rules, predict_split
+from ddamfn.evaluate.predict import predict_prepared, predict_rules, predict_split
 from ddamfn.faces import Alignment, RetinaFace
 from ddamfn.labels import EXPRESSIONS
 from ddamfn.preparation import prepare
 from ddamfn.preparation.picture import Hints, prepare_picture
-from ddamfn.recognizer import Classifier
+from ddamfn.recognizer import Classifier, alignment_of
 
 ARCFACE = Alignment("arcface")
 
@@ -124,7 +124,7 @@ def test_mirrored_faces_are_averaged_logit_by_logit(classifier: Classifier, draw
     (table,) = predict_rules(classifier, dataset, "val", ("majority",), mirrored=True, workers=1)
     plain = predict_split(classifier, dataset, "val", workers=1)
     np.testing.assert_array_equal(table.logits, plain.logits)
-    source = faces_of_dataset(dataset, "val", "majority", alignment_of(classifier))
+    source = faces_of_dataset(dataset, "val", "majority", alignment_of(classifier.card))
     faces = [(row, source.read(row)) for row in range(len(source))]
     rows = [row for row, face in faces if face is not None]
     crops = np.stack([face.crop[:, ::-1] for _, face in faces if face is not None])

@@ -235,6 +235,13 @@ def test_who_keeps_a_label_of_each_picture_takes_no_mixtures(name: str, lever: s
         override(recipe("ddamfn_quick"), {"objective": {"name": name}, lever: 0.2})
 
 
+def test_teachers_cannot_see_uncovered_what_nothing_covers() -> None:
+    taught = {"distillation": {"teachers": ["a"], "uncovered": True}}
+    with pytest.raises(ConfigError, match=r"^distillation\.uncovered shows .* or leave out distillation\.uncovered$"):
+        override(recipe("ddamfn_ferplus_cpu"), taught | {"augment.erase": 0.0})
+    override(recipe("ddamfn_ferplus_cpu"), taught)
+
+
 def test_balanced_classes_leave_nothing_to_adjust() -> None:
     with pytest.raises(ConfigError, match=r"^data\.balanced draws .* or set objective\.logit_adjustment to 0$"):
         override(recipe("ddamfn_affectnet"), {"objective.logit_adjustment": 1.0})

@@ -149,12 +149,11 @@ def _convert(args: argparse.Namespace, weights: str, name: str | None) -> None:
     from pathlib import Path
 
     from ddamfn.export.formats import convert, open_source
-    from ddamfn.faces import Alignment
+    from ddamfn.recognizer import alignment_of
 
     with tempfile.TemporaryDirectory() as scratch:
         source = open_source(weights, Path(scratch))
-        entry = source.card.alignment
-        prepared = _prepared(args, Alignment(entry["template"], entry["margin"], entry["side_px"]))
+        prepared = _prepared(args, alignment_of(source.card))
         done = convert(
             source,
             args.format,

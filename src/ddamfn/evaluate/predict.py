@@ -19,7 +19,7 @@ from ddamfn.evaluate.logit_table import LogitTable, to_classes
 from ddamfn.faces import NETWORK_SHA256, Alignment, RetinaFace
 from ddamfn.preparation import Prepared
 from ddamfn.preparation.picture import Hints, Outcome, prepare_picture, unreadable
-from ddamfn.recognizer import Classifier
+from ddamfn.recognizer import Classifier, alignment_of
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ def predict_rules(
     keep = np.any([part.targets(rule)[0] for rule in rules], axis=0)
     chosen = [sample for sample, kept in zip(part.samples, keep, strict=True) if kept]
     answers, outcomes = Answers.none(classifier, mirrored), []
-    for chunk in _prepare(part, chosen, alignment_of(classifier), workers or os.cpu_count() or 1):
+    for chunk in _prepare(part, chosen, alignment_of(classifier.card), workers or os.cpu_count() or 1):
         crops = [pixels for _, pixels in chunk if pixels is not None]
         if crops:
             answers.add(classifier, np.stack(crops))
@@ -176,7 +176,7 @@ def check_alignment(classifier: Classifier, prepared: Prepared) -> None:
     Raises:
         UsageError: naming both alignments.
     """
-    wanted, detector = alignment_of(classifier), classifier.card.alignment["detector"]
+    wanted, detector = alignment_of(classifier.card), classifier.card.alignment["detector"]
     if prepared.alignment != wanted or prepared.detector != NETWORK_SHA256:
         raise UsageError(
             f"{prepared.folder} was prepared with {_named(prepared.alignment)}, and {classifier.card.name} needs "
@@ -241,12 +241,6 @@ def _judge(dataset: Dataset, split: str, rule: str, broken: Mapping[str, str]) -
     # Class counts of sets of votes are written down for the majority rule alone.
     official = card.counts if not card.votes or rule == "majority" else {}
     return judge_official_test(dataset, sizes, counts, official, broken)
-
-
-def alignment_of(classifier: Classifier) -> Alignment:
-    """Return the alignment that a network's card asks for."""
-    entry = classifier.card.alignment
-    return Alignment(entry["template"], entry["margin"], entry["side_px"])
 
 
 def _named(alignment: Alignment) -> str:

@@ -20,11 +20,10 @@ from ddamfn.evaluate.perturbations import (
     Perturbation,
     generator_for,
 )
-from ddamfn.evaluate.predict import alignment_of
 from ddamfn.evaluate.robustness_report import FlipRate, LevelResult, Robustness
 from ddamfn.evaluate.scores import Scores, resolve_targets, score
 from ddamfn.faces import Alignment, align, plain_resize
-from ddamfn.recognizer import Classifier
+from ddamfn.recognizer import Classifier, alignment_of
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +73,7 @@ def measure_robustness(
         if entry.landmarks is not None and not source.pictures
     }
     conditions = _conditions([entry for entry in perturbations if entry.name not in skipped], draws)
-    alignment = alignment_of(classifier)
+    alignment = alignment_of(classifier.card)
     changing = replace(alignment, side_px=CROP_SIDE_PX)
     logits: dict[_Condition, list[NDArray[np.float32]]] = {condition: [] for condition in conditions}
     rows: list[int] = []

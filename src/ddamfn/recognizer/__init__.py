@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ddamfn.errors import DdamfnError, DegenerateFace, UsageError
-from ddamfn.faces import MAX_PIXELS, Alignment, Detection, RetinaFace, align, decode
+from ddamfn.faces import MAX_PIXELS, Detection, RetinaFace, align, decode
+from ddamfn.recognizer.alignment import alignment_of
 from ddamfn.recognizer.classifier import Classifier
 from ddamfn.results import BBox, Face, ImageResult, Landmarks, Prediction
 from ddamfn.weights import Card, threshold_for
 
-__all__ = ["Classifier", "FoundFaces", "Picture", "Recognizer"]
+__all__ = ["Classifier", "FoundFaces", "Picture", "Recognizer", "alignment_of"]
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -96,8 +97,7 @@ class Recognizer:
         self._detector = RetinaFace(threads)
         self.card = self._classifier.card
         self.threshold = _threshold(self.card, abstain)
-        entry = self.card.alignment
-        self._alignment = Alignment(entry["template"], entry["margin"], entry["side_px"])
+        self._alignment = alignment_of(self.card)
         self._min_score, self._max_faces, self._batch = min_score, max_faces, batch
 
     def predict(self, picture: Picture) -> ImageResult:

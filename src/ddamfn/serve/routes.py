@@ -13,7 +13,7 @@ from pydantic.json_schema import SkipJsonSchema
 from starlette.requests import ClientDisconnect
 
 from ddamfn.errors import PictureTooLarge, UnreadableImage, UsageError
-from ddamfn.faces import Alignment
+from ddamfn.recognizer import alignment_of
 from ddamfn.results import ImageResult
 from ddamfn.serve.batching import Options, Pipeline
 from ddamfn.serve.body import FIELD, BodyReader, Upload
@@ -194,7 +194,7 @@ async def _unless_gone(request: Request, work: Coroutine[Any, Any, _T]) -> _T:
 
 def _models(card: Card, settings: Settings) -> dict[str, Any]:
     alignment = card.alignment
-    points = Alignment(alignment["template"], alignment["margin"], alignment["side_px"]).points()
+    points = alignment_of(card).points()
     told = ("dataset", "split", "rule", "n", "correct", "accuracy", "ci95", "macro_f1", "per_class_recall")
     model = {
         "name": card.name,

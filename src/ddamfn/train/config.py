@@ -242,6 +242,11 @@ class Run:
             f"the objective {self.objective.name} keeps a label or a centre of every picture and cannot judge "
             "mixtures; set augment.mixup and augment.cutmix to 0, or choose another objective.name",
         )
+        _require(
+            self.distillation is None or not self.distillation.uncovered or self.augment.erase > 0,
+            "distillation.uncovered shows teachers what random erasing covers, and augment.erase is 0; set it above 0, "
+            "or leave out distillation.uncovered",
+        )
         adjusted = isinstance(self.objective, DDAMFNObjective) and self.objective.logit_adjustment > 0
         _require(
             not (adjusted and self.data.balanced),

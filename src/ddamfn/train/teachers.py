@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddamfn.errors import ConfigError
-from ddamfn.faces import Alignment, Appearance
+from ddamfn.faces import Appearance
 from ddamfn.models import ModelOutput
 from ddamfn.objectives import Distillation, Lesson
+from ddamfn.recognizer import alignment_of
 from ddamfn.train.augment import to_input
 from ddamfn.train.config import Data, Run, to_dict
 from ddamfn.train.finished import read_run
@@ -63,9 +64,8 @@ def read_teacher(place: str) -> Teacher:
             "weights of this package"
         )
     network, card = read_exported(place)
-    seen = card.alignment
     data = Data(
-        alignment=Alignment(seen["template"], seen["margin"], seen["side_px"]),
+        alignment=alignment_of(card),
         appearance=Appearance(card.appearance["colour"], card.appearance["detail_px"]),
         mean=card.mean,
         std=card.std,
