@@ -15,7 +15,7 @@ WANTED = {
     "labels-majority", "labels-multi", "labels-vote-weight", "labels-smoothing", "labels-prior",
     "optimisation-no-sam", "optimisation-no-ema", "optimisation-sgd", "optimisation-twice", "optimisation-balanced",
     "optimisation-logit-adjustment", "optimisation-progressive", "optimisation-no-warmup", "optimisation-no-decay",
-    "optimisation-twice-the-batch", "regularisation-no-flip",
+    "optimisation-twice-the-batch", "optimisation-precise-bn", "regularisation-no-flip",
     "regularisation-no-erasing", "regularisation-mixup", "regularisation-cutmix", "regularisation-no-affine",
     "regularisation-any-grey", "regularisation-photometry", "regularisation-flip-consistency",
     "regularisation-drop-path",

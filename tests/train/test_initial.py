@@ -102,7 +102,8 @@ def test_a_run_begins_with_the_weights_and_keeps_their_hash(
     save_network(other.state_dict(), tmp_path / "other.safetensors")
     run = make_run(initial=str(tmp_path / "other.safetensors"), model__options=LIGHT, phases__0__epochs=1, ema=0.5)
     trainer = Trainer(run, *splits, RunFolder(tmp_path / "run"))
-    for part in (trainer.network, trainer.kept):
+    assert trainer.average is not None
+    for part in (trainer.network, trainer.average.module):
         assert all(torch.equal(part.state_dict()[name], tensor) for name, tensor in other.state_dict().items())
     fit(run, *splits, tmp_path / "run", reporter)
     assert f'"sha256": "{trainer.origins["initial"]["sha256"]}"' in (tmp_path / "run" / "environment.json").read_text()

@@ -29,6 +29,7 @@ EVERYTHING: dict[str, Any] = {
     "model__options__drop_path": 0.3,
     "optimiser__sam_rho": 0.05,
     "ema": 0.99,
+    "precise_bn": 12,
 }
 
 

@@ -71,6 +71,10 @@ LEVERS: tuple[Lever, ...] = (
     Lever("optimisation", "no-sam", "no SAM", {"optimiser.sam_rho": None}),
     Lever("optimisation", "ema", "moving average, 0.999", {"ema": 0.999}),
     Lever("optimisation", "no-ema", "no moving average", {"ema": None}),
+    Lever(
+        "optimisation", "precise-bn", "statistics of 2,048 pictures as they are",
+        {"precise_bn": 2048}, "Wu and Johnson, 2021",
+    ),
     Lever("optimisation", "sgd", "SGD with momentum", _SGD),
     Lever("optimisation", "adamw", "AdamW", _ADAMW, "Loshchilov and Hutter, ICLR 2019"),
     Lever("optimisation", "no-warmup", "no warm-up", {"schedule.warmup_epochs": 0.0}),

@@ -209,6 +209,12 @@ class Run:
 
     It is smaller in the first steps, see `ddamfn.train.average`.
     """
+    precise_bn: int | None = None
+    """How many training pictures, unchanged, give the network that is validated and kept the statistics of its batch
+    normalisations, after every epoch; None keeps those that ran along with the augmented batches.
+
+    Worth trying where much is erased, see `ddamfn.train.statistics`.
+    """
     compile: bool = False
     """Compile the network (torch.compile): faster steps after minutes of preparation. A CPU needs a C++ compiler."""
     seed: int = 0
@@ -218,6 +224,7 @@ class Run:
     def __post_init__(self) -> None:
         _require(len(self.phases) > 0, "a run needs at least one phase")
         _require(self.ema is None or 0 < self.ema < 1, f"ema must lie between 0 and 1, not {self.ema}")
+        _require(self.precise_bn is None or self.precise_bn > 1, f"precise_bn must be 2 or more: {self.precise_bn}")
         _require(self.checkpoint_steps > 0, f"checkpoint_steps must be above 0, not {self.checkpoint_steps}")
         _require(0 <= self.seed < MAX_SEED, f"seed must be 0 to {MAX_SEED - 1}, not {self.seed}")
         self._require_harmony()

@@ -25,6 +25,7 @@ from ddamfn.train.record import RunFolder, environment, write_json
 from ddamfn.train.reporter import Reporter
 from ddamfn.train.sampling import epoch_batches
 from ddamfn.train.settings import require_network
+from ddamfn.train.statistics import with_precise_statistics
 from ddamfn.train.step import answer, train_step
 from ddamfn.train.teachers import Teachers, teachers_record
 from ddamfn.train.tensorset import TensorSplit
@@ -68,7 +69,7 @@ class Trainer:
         self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.origins: dict[str, Any] = {}
         if run.initial is not None and not folder.state.exists():
-            self.origins["initial"] = begin_from(self.network, run.initial, self._some_inputs)
+            self.origins["initial"] = begin_from(self.network, run.initial, self._first_inputs)
         self.forward = torch.compile(self.network, dynamic=False) if run.compile else self.network
         self.criterion = run.objective.create_criterion(train.describe()).to(self.device)
         self.teachers: Teachers | None = None
@@ -85,19 +86,22 @@ class Trainer:
         self.best: dict[str, Any] | None = None
         self.last: dict[str, Any] | None = None
 
-    def _some_inputs(self) -> Tensor:
-        """Training pictures as the first phase shows them, without augmentation."""
+    def _first_inputs(self) -> Tensor:
+        return self._some_inputs(_LOOK_PICTURES, self.run.phases[0].side_px)
+
+    def _some_inputs(self, count: int, side_px: int) -> Tensor:
+        """As many training pictures, always the same, without augmentation."""
         rows = torch.randperm(len(self.train_split), generator=torch.Generator().manual_seed(self.run.seed))
-        some = self.train_split.subset(rows[:_LOOK_PICTURES]).resized(self.run.phases[0].side_px)
+        some = self.train_split.subset(rows[:count]).resized(side_px)
         return to_input(some.images.float() / 255, self.run.data.mean, self.run.data.std)
 
-    @property
-    def kept(self) -> nn.Module:
-        """The network that is validated and kept: the moving average if there is one."""
-        if self.average is None:
-            return self.network
-        module: nn.Module = self.average.module
-        return module
+    def _to_keep(self, phase: Phase) -> nn.Module:
+        """The network to validate and keep: the moving average if there is one, with precise statistics if wished."""
+        network: nn.Module = self.network if self.average is None else self.average.module
+        if self.run.precise_bn is None:
+            return network
+        seed_step(self.run.seed, self.epoch, self.step)  # a resumed run must draw the same drop paths
+        return with_precise_statistics(network, self._some_inputs(self.run.precise_bn, phase.side_px))
 
     def fit(self, reporter: Reporter) -> Outcome:
         """Train from where the run stands to its end."""
@@ -180,27 +184,27 @@ class Trainer:
             )
 
     def _close_epoch(self, valid: TensorSplit, phase: Phase, reporter: Reporter) -> None:
-        n = float(self.sums["n"])
+        n, kept = float(self.sums["n"]), self._to_keep(phase)
         means = {name: float(value) / n for name, value in self.sums.items()}
         row = {
             "epoch": self.epoch + 1,
             "side_px": phase.side_px,
             "lr": learning_rate(self.run, self.epoch, 1.0 - 1e-9),
             "train": {{"right": "accuracy"}.get(name, name): mean for name, mean in means.items()} | {"n": int(n)},
-            **self._validated(valid, phase),
+            **self._validated(kept, valid, phase),
             "seconds": self.seconds,
             "pictures_per_second": n / self.seconds,
         }  # fmt: skip
-        self._keep(row)
+        self._keep(kept, row)
         self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
         self.sums = {}
         self._save()
         self.folder.append(row)
         reporter.epoch_done(row)
 
-    def _validated(self, valid: TensorSplit, phase: Phase) -> dict[str, Any]:
+    def _validated(self, kept: nn.Module, valid: TensorSplit, phase: Phase) -> dict[str, Any]:
         """What an epoch's row says of the validation pictures."""
-        answers = answer(self.kept, valid, self.run.data, phase.batch_size)
+        answers = answer(kept, valid, self.run.data, phase.batch_size)
         return {
             "valid": score(answers.logits.numpy(), valid.targets.cpu().numpy(), valid.classes).to_dict(),
             "head_means": answers.head_means,
@@ -208,14 +212,14 @@ class Trainer:
             "joined_mean": answers.joined_mean,
         }
 
-    def _keep(self, row: dict[str, Any]) -> None:
+    def _keep(self, kept: nn.Module, row: dict[str, Any]) -> None:
         """Write the weights; only epochs of the last phase, at the size that prediction uses, can be the best."""
         self.last = row
         if self.epoch >= self.run.epochs - self.run.phases[-1].epochs:
-            save_network(self.kept.state_dict(), self.folder.last)
+            save_network(kept.state_dict(), self.folder.last)
             if self.best is None or row["valid"]["accuracy"] > self.best["valid"]["accuracy"]:
                 self.best = row
-                save_network(self.kept.state_dict(), self.folder.best)
+                save_network(kept.state_dict(), self.folder.best)
 
     # ------------------------------------------------------------------ checkpoints
 

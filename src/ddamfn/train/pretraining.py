@@ -41,12 +41,12 @@ class PretextTrainer(Trainer):
     def _batch(self, train: TensorSplit, rows: Tensor, augment: Augmenter) -> Batch:
         return Batch(self.criterion.views(train.images[rows].float() / 255, augment), train.targets[rows])
 
-    def _validated(self, valid: TensorSplit, phase: Phase) -> dict[str, Any]:
+    def _validated(self, kept: nn.Module, valid: TensorSplit, phase: Phase) -> dict[str, Any]:
         return {}
 
-    def _keep(self, row: dict[str, Any]) -> None:
+    def _keep(self, kept: nn.Module, row: dict[str, Any]) -> None:
         self.last = self.best = row
-        weights = self.kept.state_dict()
+        weights = kept.state_dict()
         save_network({name: weights[name] for name in self.trunk}, self.folder.trunk)
 
 

@@ -1,0 +1,31 @@
+"""Batch normalisation's statistics of pictures as prediction sees them, in place of those of augmented batches."""
+
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
+
+from ddamfn.train.step import mixed_precision
+
+_CHUNK = 256
+"""Most pictures that pass the network at once."""
+
+
+def with_precise_statistics(network: nn.Module, inputs: Tensor) -> nn.Module:
+    """Copy of a network whose batch normalisations know the mean and variance that these pictures give them.
+
+    In training they run along with augmented batches, of which random erasing covers parts: another mean and another
+    variance than whole faces have. And those of a moving average lag behind its weights.
+
+    Args:
+        network: stays as it is. Where it draws at random in training mode (drop path), seed torch before.
+        inputs: (N, 3, S, S), normalised, where the network is; 2 or more, better a thousand.
+
+    Source: Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021, section 3 (PreciseBN).
+    """
+    copy = deepcopy(network)
+    chunks = inputs.tensor_split(-(-len(inputs) // _CHUNK))  # of nearly equal size: each counts alike
+    with torch.no_grad(), mixed_precision(inputs.device):
+        update_bn(chunks, copy)
+    return copy
