@@ -16,7 +16,8 @@ def with_precise_statistics(network: nn.Module, inputs: Tensor) -> nn.Module:
     """Copy of a network whose batch normalisations know the mean and variance that these pictures give them.
 
     In training they run along with augmented batches, of which random erasing covers parts: another mean and another
-    variance than whole faces have. And those of a moving average lag behind its weights.
+    variance than whole faces have. And those of a moving average lag behind its weights. The answers change;
+    `ddamfn.train.initial.give_statistics` is for weights whose answers must stay.
 
     Args:
         network: stays as it is. Where it draws at random in training mode (drop path), seed torch before.
