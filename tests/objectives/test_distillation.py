@@ -61,6 +61,8 @@ def test_maps_are_compared_by_direction() -> None:
         ({"teachers": ("a",), "weight": 1.5}, "weight"),
         ({"teachers": ("a",), "features": -1.0}, "features"),
         ({"teachers": ("a", "b"), "features": 1.0}, "one teacher alone"),
+        ({"teachers": ("a",), "once": True, "uncovered": True}, "leave out uncovered"),
+        ({"teachers": ("a",), "once": True, "features": 1.0}, "leave out once"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, object], message: str) -> None:

@@ -1,6 +1,6 @@
 """The table of levers: one change a row, scored on validation, on any base."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -130,16 +130,19 @@ def test_what_does_not_fit_the_base_is_left_out_and_said() -> None:
 
 
 def test_rows_of_other_runs_stand_there_only_if_runs_are_named(best: Study) -> None:
-    assert not {row.name for row in best.rows} & {"pretraining-initial", "distillation-teachers"}
+    assert not {row.name for row in best.rows} & {"pretraining-initial", "distillation-teachers", "distillation-once"}
     given = Given(
         only=("pretraining", "distillation"), pretrained="/home/me/runs/trunk", teachers=("/home/me/big", "/b")
     )
     study = levers(recipe("ddamfn_ferplus_best"), Plan(data="faces"), given)
-    assert [row.name for row in study.rows] == ["base", "pretraining-initial", "distillation-teachers"]
+    names = ["base", "pretraining-initial", "distillation-teachers", "distillation-once"]
+    assert [row.name for row in study.rows] == names
     assert study.row("pretraining-initial").run.initial == "/home/me/runs/trunk"
     taught = study.row("distillation-teachers").run.distillation
     assert taught is not None
     assert taught.teachers == ("/home/me/big", "/b")
+    assert study.row("distillation-once").run.distillation == replace(taught, once=True)
+    assert '"once": true' in study.row("distillation-once").note
     # A report names the runs without their places on this machine.
     assert "trunk" in study.row("pretraining-initial").note
     assert not any("/home/me" in row.note for row in study.rows)

@@ -242,6 +242,14 @@ def test_teachers_cannot_see_uncovered_what_nothing_covers() -> None:
     override(recipe("ddamfn_ferplus_cpu"), taught)
 
 
+@pytest.mark.parametrize("lever", ["augment.mixup", "augment.cutmix"])
+def test_answers_to_single_pictures_do_not_teach_mixtures(lever: str) -> None:
+    taught = {"distillation": {"teachers": ["a"], "once": True}}
+    with pytest.raises(ConfigError, match=r"^distillation\.once keeps .* or leave out distillation\.once$"):
+        override(recipe("ddamfn_ferplus_cpu"), taught | {lever: 0.2})
+    override(recipe("ddamfn_ferplus_cpu"), taught)
+
+
 def test_balanced_classes_leave_nothing_to_adjust() -> None:
     with pytest.raises(ConfigError, match=r"^data\.balanced draws .* or set objective\.logit_adjustment to 0$"):
         override(recipe("ddamfn_affectnet"), {"objective.logit_adjustment": 1.0})

@@ -18,7 +18,7 @@ from ddamfn.train.checkpoint import load_network, load_state, save_network
 from ddamfn.train.finished import read_run
 from ddamfn.train.restore import read_exported
 from ddamfn.train.step import answer
-from ddamfn.train.teachers import Teachers, teachers_record
+from ddamfn.train.teachers import KeptAnswers, Teachers, teachers_record
 from ddamfn.train.tensorset import TensorSplit
 from ddamfn.weights import find_weights
 
@@ -89,10 +89,11 @@ def test_a_student_without_labels_learns_the_teachers_answers(
     assert reporter.rows[-1]["train"]["distillation"] < reporter.rows[0]["train"]["distillation"] / 2
 
 
+@pytest.mark.parametrize("how", [{"features": 0.5}, {"once": True}])
 def test_a_stopped_student_ends_with_the_same_bits_and_keeps_its_teachers(
-    small: Splits, teacher: Path, make_run: Callable[..., Run], tmp_path: Path, reporter: Any
+    small: Splits, teacher: Path, make_run: Callable[..., Run], tmp_path: Path, reporter: Any, how: dict[str, Any]
 ) -> None:
-    run = taught_run(make_run, teacher, distillation={"features": 0.5}, phases__0__epochs=1, phases__0__batch_size=4)
+    run = taught_run(make_run, teacher, distillation=how, phases__0__epochs=1, phases__0__batch_size=4)
     fit(run, *small, tmp_path / "whole", reporter)
 
     class Stopping(type(reporter)):  # type: ignore[misc]
@@ -263,3 +264,65 @@ def test_exported_weights_teach_what_their_network_says(make_run: Callable[..., 
     assert teachers_record(config) == {place: card.sha256}
     with pytest.raises(ConfigError, match=f"teacher .*{card.name}.* trained on pictures of another appearance"):
         Teachers(config, make_run(), card.labels, CPU)
+
+
+def test_teachers_asked_once_say_the_same_of_a_picture_for_ever(
+    teacher: Path, small: Splits, make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Tensor] = []
+    teachers = Teachers(Distillation(teachers=(str(teacher),), once=True), make_run(), CLASSES, CPU)
+    whole = teachers(small[0].images[:6].float() / 255).probabilities
+    ask = Teachers.__call__
+
+    def asked(self: Teachers, images: Tensor, *, full: bool = False) -> Lesson:
+        seen.append(images)
+        return ask(self, images, full=full)
+
+    monkeypatch.setattr(Teachers, "__call__", asked)
+    kept = KeptAnswers(teachers, small[0].images, len(CLASSES))
+    first, again = kept(torch.tensor([3, 0, 5])), kept(torch.tensor([5, 1, 3, 3]))
+    torch.testing.assert_close(first.probabilities, whole[[3, 0, 5]])
+    assert first.features is None
+    torch.testing.assert_close(again.probabilities, whole[[5, 1, 3, 3]])
+    # The second time only the picture that was new was looked at, as it is.
+    assert [len(images) for images in seen] == [3, 1]
+    torch.testing.assert_close(seen[1], small[0].images[[1]].float() / 255)
+    resumed = KeptAnswers(teachers, small[0].images, len(CLASSES))
+    resumed.load_state(kept.state())
+    assert torch.equal(resumed(torch.tensor([1, 5])).probabilities, again.probabilities[[1, 0]])
+    assert len(seen) == 2
+
+
+def test_teachers_asked_once_look_at_pictures_before_any_change(
+    teacher: Path,
+    small: Splits,
+    make_run: Callable[..., Run],
+    tmp_path: Path,
+    reporter: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shown: list[Tensor] = []
+    ask = Teachers.__call__
+
+    def asked(self: Teachers, images: Tensor, *, full: bool = False) -> Lesson:
+        shown.append(images)
+        return ask(self, images, full=full)
+
+    monkeypatch.setattr(Teachers, "__call__", asked)
+    fit(
+        make_run(
+            distillation={"teachers": [str(teacher)], "once": True},
+            augment__flip=1.0,
+            phases__0__epochs=2,
+            compile=False,
+        ),
+        *small,
+        tmp_path / "taught",
+        reporter,
+    )
+    # Two epochs, and every picture was looked at once: the set as it lies in memory, not mirrored.
+    pictures = torch.cat(shown)
+    assert sorted(pictures.flatten(1).sum(dim=1).tolist()) == sorted(
+        (small[0].images.float() / 255).flatten(1).sum(dim=1).tolist()
+    )
+    assert all((small[0].images.float() / 255 == picture).flatten(1).all(dim=1).any() for picture in pictures)

@@ -37,6 +37,11 @@ class Distillation:
     uncovered: bool = False
     """Whether teachers see a picture as it is before random erasing: the student learns to answer as if nothing of the
     face were covered."""
+    once: bool = False
+    """Whether teachers are asked once of every training picture as it is, before all augmentation, and their answers
+    kept: epochs after the first cost nothing of theirs. The student learns to answer a changed or partly erased picture
+    as they answer the whole one. Over hundreds of epochs teachers that see the student's very pictures teach better
+    (Beyer et al., "Knowledge distillation: A good teacher is patient and consistent", CVPR 2022)."""
     features: float = 0.0
     """How much the maps of features must agree as well; for one teacher whose map has the student's shape."""
 
@@ -53,6 +58,10 @@ class Distillation:
             raise ConfigError(f"features must be 0 or more, not {self.features}")
         if self.features and len(self.teachers) > 1:
             raise ConfigError("features are learned from one teacher alone; name one, or set features to 0")
+        if self.once and self.uncovered:
+            raise ConfigError("once shows teachers every picture whole; leave out uncovered")
+        if self.once and self.features:
+            raise ConfigError("maps of features are not kept for all pictures; set features to 0, or leave out once")
 
 
 def distillation_loss(logits: Tensor, probabilities: Tensor, temperature: float) -> Tensor:
@@ -98,6 +107,7 @@ class TaughtCriterion(Criterion):
             total = (1 - self.config.weight) * own.total + self.config.weight * taught
             parts = {**own.parts, "distillation": taught.detach()}
             if self.config.features:
+                assert lesson.features is not None  # kept answers have none, and the settings refuse both together
                 distance = feature_distance(output.features, lesson.features)
                 total, parts["features"] = total + self.config.features * distance, distance.detach()
         return Loss(total, parts)

@@ -57,11 +57,11 @@ class Lesson(NamedTuple):
 
     Attributes:
         probabilities: (B, K) float32, at the distillation's temperature, averaged over the teachers.
-        features: (B, C, H, W) float, the (last) teacher's map.
+        features: (B, C, H, W) float, the (last) teacher's map; None if answers were kept from an earlier epoch.
     """
 
     probabilities: Tensor
-    features: Tensor
+    features: Tensor | None
 
 
 @dataclass(frozen=True, kw_only=True)

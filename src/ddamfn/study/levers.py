@@ -261,9 +261,13 @@ def _taught(given: Given) -> tuple[Lever, ...]:
             Lever("pretraining", "initial", "begun from a pre-trained network", {"initial": given.pretrained})
         )
     if given.teachers:
-        settings = {"distillation": {"teachers": list(given.teachers)}}
+        taught = {"teachers": list(given.teachers)}
         title = f"distilled from {len(given.teachers)} teacher{'s' * (len(given.teachers) > 1)}"
-        changes.append(Lever("distillation", "teachers", title, settings, "Hinton et al., 2015"))
+        once, source = f"{title}, asked once of pictures as they are", "Hinton et al., 2015"
+        changes += [
+            Lever("distillation", "teachers", title, {"distillation": taught}, source),
+            Lever("distillation", "once", once, {"distillation": {**taught, "once": True}}, source),
+        ]
     return tuple(changes)
 
 
@@ -274,7 +278,7 @@ def _shown(lever: Lever) -> str:
         if lever.group not in _OF_RUNS:
             return value
         if isinstance(value, dict):
-            return {"teachers": [Path(run).name for run in value["teachers"]]}
+            return {**value, "teachers": [Path(run).name for run in value["teachers"]]}
         return Path(str(value)).name
 
     return shown({name: text(value) for name, value in lever.settings.items()})

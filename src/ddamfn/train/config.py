@@ -254,6 +254,11 @@ class Run:
             "distillation.uncovered shows teachers what random erasing covers, and augment.erase is 0; set it above 0, "
             "or leave out distillation.uncovered",
         )
+        _require(
+            self.distillation is None or not self.distillation.once or not mixed,
+            "distillation.once keeps teachers' answers to single pictures, and has none to mixtures; set augment.mixup "
+            "and augment.cutmix to 0, or leave out distillation.once",
+        )
         adjusted = isinstance(self.objective, DDAMFNObjective) and self.objective.logit_adjustment > 0
         _require(
             not (adjusted and self.data.balanced),

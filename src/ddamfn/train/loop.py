@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ddamfn.errors import ConfigError, TrainingError
 from ddamfn.evaluate import score
 from ddamfn.models import create_model
-from ddamfn.objectives import Context, PretextObjective, TaughtCriterion
+from ddamfn.objectives import Context, Lesson, PretextObjective, TaughtCriterion
 from ddamfn.train.augment import Augmenter, seed_step, to_input
 from ddamfn.train.average import MovingAverage
 from ddamfn.train.checkpoint import load_state, save_network, save_state
@@ -27,7 +27,7 @@ from ddamfn.train.sampling import epoch_batches
 from ddamfn.train.settings import require_network
 from ddamfn.train.statistics import with_precise_statistics
 from ddamfn.train.step import answer, train_step
-from ddamfn.train.teachers import Teachers, teachers_record
+from ddamfn.train.teachers import KeptAnswers, Teachers, teachers_record
 from ddamfn.train.tensorset import TensorSplit
 
 log = logging.getLogger(__name__)
@@ -73,8 +73,11 @@ class Trainer:
         self.forward = torch.compile(self.network, dynamic=False) if run.compile else self.network
         self.criterion = run.objective.create_criterion(train.describe()).to(self.device)
         self.teachers: Teachers | None = None
+        self.kept_answers: KeptAnswers | None = None
         if run.distillation is not None:
             self.teachers = Teachers(run.distillation, run, train.classes, self.device)
+            if run.distillation.once:
+                self.kept_answers = KeptAnswers(self.teachers, train.images, len(train.classes))
             self.origins["teachers"] = teachers_record(run.distillation)
             self.criterion = TaughtCriterion(self.criterion, run.distillation)
         self.optimiser = build_optimiser(run.optimiser, [*self.network.parameters(), *self.criterion.parameters()])
@@ -141,15 +144,13 @@ class Trainer:
     def _step(self, train: TensorSplit, rows: Tensor, augment: Augmenter, part: float, batch_size: int) -> None:
         seed_step(self.run.seed, self.epoch, self.step)
         set_learning_rate(self.optimiser, learning_rate(self.run, self.epoch, part))
-        rows = rows.to(self.device)
-        batch = self._batch(train, rows, augment)
+        batch = self._batch(train, rows.to(self.device), augment)
         inputs = to_input(batch.images, self.run.data.mean, self.run.data.std)
         # Code is compiled for full batches alone: an epoch's last one is not worth a second compilation.
         full = len(rows) == batch_size
         network = self.forward if full else self.network
-        shown = batch.images if batch.uncovered is None else batch.uncovered
-        lesson = None if self.teachers is None else self.teachers(shown, full=full)
-        context = Context(rows=rows, epoch=self.epoch, weights=batch.weights, lesson=lesson)
+        lesson = self._lesson(rows, batch, full)
+        context = Context(rows=rows.to(self.device), epoch=self.epoch, weights=batch.weights, lesson=lesson)
         sums = train_step(
             network, self.criterion, self.optimiser, inputs, batch.targets, context, self.run.optimiser.clip_norm
         )
@@ -164,6 +165,14 @@ class Trainer:
         distillation = self.run.distillation
         uncovered = before if distillation is not None and distillation.uncovered else None
         return mix(Batch(images, train.targets[rows], weights, uncovered), self.run.augment)
+
+    def _lesson(self, rows: Tensor, batch: Batch, full: bool) -> Lesson | None:
+        """What teachers say of a batch, or said of its pictures before; None where nobody teaches."""
+        if self.kept_answers is not None:
+            return self.kept_answers(rows)
+        if self.teachers is None:
+            return None
+        return self.teachers(batch.images if batch.uncovered is None else batch.uncovered, full=full)
 
     def _running(self) -> tuple[float | None, float | None]:
         if self.device.type == "cuda" and self.step % _SHOW_STEPS:
@@ -230,6 +239,7 @@ class Trainer:
                 "network": self.network.state_dict(), "average": average, "criterion": self.criterion.state_dict(),
                 "optimiser": optimiser_state(self.optimiser), "epoch": self.epoch, "step": self.step,
                 "seconds": self.seconds, "sums": self.sums, "best": self.best, "last": self.last,
+                "kept_answers": None if self.kept_answers is None else self.kept_answers.state(),
             },
             self.folder.state,
         )  # fmt: skip
@@ -244,6 +254,8 @@ class Trainer:
             self.average.load_state_dict(state["average"])
         self.criterion.load_state_dict(state["criterion"])
         load_optimiser_state(self.optimiser, state["optimiser"])
+        if self.kept_answers is not None:
+            self.kept_answers.load_state(state["kept_answers"])
         self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
         self.sums = {name: value.to(self.device) for name, value in state["sums"].items()}
         self.best, self.last = state["best"], state["last"]

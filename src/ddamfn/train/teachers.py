@@ -95,8 +95,8 @@ class Teachers:
     """The teachers of one run, in evaluation mode and without gradients.
 
     They see the very pictures that the student sees, after augmentation and mixing; with `Distillation.uncovered` the
-    same pictures without random erasing. Pictures of a phase with another size are resampled to the size that a
-    teacher was trained at: at other sizes its answers are worth nothing.
+    same pictures without random erasing; for `Distillation.once`, see `KeptAnswers`. Pictures of a phase with another
+    size are resampled to the size that a teacher was trained at: at other sizes its answers are worth nothing.
 
     Args:
         config: who teaches.
@@ -130,6 +130,40 @@ class Teachers:
     def _probabilities(self, teacher: _Member, output: ModelOutput) -> Tensor:
         """In the order of the student's classes."""
         return (output.logits[:, teacher.columns].float() / self.temperature).softmax(dim=1)
+
+
+class KeptAnswers:
+    """Teachers that are asked once of every training picture as it is; later epochs read what they said.
+
+    Args:
+        teachers: who is asked.
+        images: uint8 (N, 1 or 3, S, S), all training pictures at their full side.
+        classes: K, how many the student has.
+    """
+
+    def __init__(self, teachers: Teachers, images: Tensor, classes: int) -> None:
+        self._teachers, self._images = teachers, images
+        self._answers = torch.full((len(images), classes), torch.nan, device=images.device)
+        # On the CPU, because looking must not wait for a GPU.
+        self._asked = torch.zeros(len(images), dtype=torch.bool)
+
+    def __call__(self, rows: Tensor) -> Lesson:
+        """What the teachers say of the pictures of these rows, int64 (B,) on the CPU."""
+        new = rows[~self._asked[rows]]
+        if len(new):
+            there = new.to(self._answers.device)
+            self._answers[there] = self._teachers(self._images[there].float() / 255).probabilities
+            self._asked[new] = True
+        return Lesson(self._answers[rows.to(self._answers.device)], None)
+
+    def state(self) -> Tensor:
+        """For a checkpoint: (N, K) float32, rows of NaN where nobody was asked yet."""
+        return self._answers
+
+    def load_state(self, state: Tensor) -> None:
+        """Go on with the answers of a checkpoint."""
+        self._answers = state.to(self._answers.device)
+        self._asked = ~state[:, 0].isnan().cpu()
 
 
 def teachers_record(config: Distillation) -> dict[str, str]:
