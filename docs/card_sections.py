@@ -250,6 +250,7 @@ def robustness(measured: Mapping[str, Any] | None, *, linked: bool = True) -> st
     for name, known in levels.items():
         cells = [_drop(known[level]) if level in known else "-" for level in ("mild", "medium", "severe")]
         rows.append((name, *cells, str(known["mild"]["verdict"])))
+    drawn = max(entry.get("draws", 1) for entry in measured["levels"])
     flips, clean, report = measured["flips"], measured["clean"], f"docs/benchmarks/{measured['page']}"
     if flips is not None:
         low, high = (100 * end for end in flips["ci95"])
@@ -258,7 +259,9 @@ def robustness(measured: Mapping[str, Any] | None, *, linked: bool = True) -> st
     head = ("change", "mild", "medium", "severe", "mild: at most 3 points lost, 5 % flipped")
     subject = (
         f"Points of accuracy lost when the same {clean['n']:,} faces of {measured['title']} {measured['split']} come "
-        f"worse ({percent(clean['accuracy'])} unchanged); intervals, mean class accuracy and agreement are in "
+        f"worse ({percent(clean['accuracy'])} unchanged"
+        + (f"; mild changes by chance are means of {drawn} draws" if drawn > 1 else "")
+        + "); intervals, mean class accuracy and agreement are in "
         + (f"[{measured['page']}]({report})." if linked else f"`{report}`.")
     )
     skipped = [f" Not measured: {name} ({reason})." for name, reason in measured["skipped"].items()]

@@ -97,6 +97,23 @@ def test_paired_drop_interval_holds_the_truth_nineteen_times_of_twenty(rng: np.r
     assert 0.94 < np.mean([low <= 0.05 <= high for low, high in intervals]) < 0.97
 
 
+def test_mean_drop_of_one_draw_is_the_paired_drop() -> None:
+    assert metrics.mean_drop([1.0] * 30 + [-1.0] * 10 + [0.0] * 360) == metrics.paired_drop(30, 10, 400)
+    with pytest.raises(DataError, match="no picture"):
+        metrics.mean_drop([])
+
+
+def test_mean_drop_holds_the_truth_nineteen_times_of_twenty_though_draws_are_alike(rng: np.random.Generator) -> None:
+    # Each picture has its own chance to be lost; the mean of the chances is .1. Five draws each.
+    chances = rng.choice([0.0, 0.5], p=(0.8, 0.2), size=(2000, 300))
+    drops = rng.binomial(5, chances) / 5
+    intervals = [metrics.mean_drop(row)[1] for row in drops]
+    assert 0.93 < np.mean([low <= 0.1 <= high for low, high in intervals]) < 0.98
+    # As many independent answers would claim too narrow an interval.
+    few, many = intervals[0], metrics.paired_drop(round(5 * drops[0].sum()), 0, 1500)[1]
+    assert few[1] - few[0] > 1.3 * (many[1] - many[0])
+
+
 @pytest.mark.parametrize(("lost", "gained", "n"), [(0, 0, 0), (-1, 0, 5), (0, -1, 5), (3, 3, 5)])
 def test_paired_drop_refuses_what_is_no_part(lost: int, gained: int, n: int) -> None:
     with pytest.raises(DataError, match="no parts"):

@@ -11,7 +11,7 @@ from ddamfn.data import open_dataset
 from ddamfn.data.synthetic import drawn_face
 from ddamfn.errors import DataError, UnreadableImage
 from ddamfn.evaluate.face_source import FaceSource, FaceView, faces_of_dataset, faces_of_prepared
-from ddamfn.evaluate.metrics import wilson_interval
+from ddamfn.evaluate.metrics import mean_drop, wilson_interval
 from ddamfn.evaluate.perturbations import GREY, JITTER, PERTURBATIONS, Perturbation, generator_for, jitter, rotate
 from ddamfn.evaluate.predict import predict_split
 from ddamfn.evaluate.robustness import measure_robustness
@@ -79,8 +79,9 @@ def test_moved_landmarks_are_aligned_anew_from_the_picture(recorder: Recorder, v
     for change, move in ((ROTATION, rotate), (JITTER, jitter)):
         for strength in change.strengths:
             wanted += [_cut(view, move, strength, generator_for(9, change.name, view.key)) for view in views]
-    for draw in (1, 2):
-        wanted += [_cut(view, jitter, 2.0, generator_for(9, JITTER.name, view.key, draw)) for view in views]
+    for change, move, mild in ((ROTATION, rotate, 5.0), (JITTER, jitter, 2.0)):
+        for draw in (1, 2):
+            wanted += [_cut(view, move, mild, generator_for(9, change.name, view.key, draw)) for view in views]
     assert np.array_equal(np.stack(recorder.seen), np.stack(wanted))
     # A crop that was turned itself would have lost its corners; here they come from the picture.
     assert not np.array_equal(wanted[6], views[0].crop)
@@ -159,6 +160,45 @@ def test_accuracy_drop_and_agreement_are_counted_by_hand(recorder: Recorder) -> 
     plain = medium.to_dict()
     assert plain["agreement_ci95"] == list(wilson_interval(1, 4))
     assert (plain["n"], plain["correct"], plain["accuracy"]) == (4, 2, 0.5)
+
+
+def test_what_chance_has_a_part_in_differs_from_draw_to_draw_and_nothing_else(views: list[FaceView]) -> None:
+    for change in PERTURBATIONS:
+        moved: list[Any] = []
+        for draw in range(20):  # a coin may fall on the same side a few times
+            generator = generator_for(0, change.name, "a", draw)
+            if change.pixels is not None:
+                moved.append(change.pixels(_coloured(views[0].crop), change.strengths[0], generator))
+            else:
+                assert change.landmarks is not None
+                moved.append(change.landmarks(views[0].landmarks, views[0].matrix, change.strengths[0], generator))
+        assert any((other != moved[0]).any() for other in moved) == change.chance, change.name
+
+
+def _coloured(crop: np.ndarray) -> np.ndarray:
+    return np.stack([crop[..., 0], crop[..., 1] // 2, crop[..., 2] // 3], axis=-1)
+
+
+def test_a_mild_cover_is_drawn_several_times_and_the_mean_counts(recorder: Recorder, views: list[FaceView]) -> None:
+    cover = replace(next(entry for entry in PERTURBATIONS if entry.name == "occlusion"), strengths=(0.4, 0.5))
+    recorder.limit = float(np.mean([view.crop.mean() for view in views]))
+    found = run(recorder, source_of(list(views), ["neutral"] * 4 + ["happiness"] * 2), cover, draws=3)
+    bright = np.array([crop.mean() > recorder.limit for crop in recorder.seen]).reshape(-1, 6)
+    right = np.where([False] * 4 + [True] * 2, bright, ~bright)
+    # Passes: clean, mild, medium, and two more draws of mild.
+    clean, drawn = right[0], right[[1, 3, 4]]
+    assert (drawn != drawn[0]).sum() > 0  # the draws differ, or this would show nothing
+    mild, medium = found.levels
+    assert (mild.draws, mild.scores.n, mild.scores.correct) == (3, 18, drawn.sum())
+    assert mild.drop == pytest.approx(clean.mean() - drawn.mean())
+    assert mild.drop_ci95 == mean_drop(clean - drawn.mean(axis=0))[1]
+    assert mild.agreeing == (bright[[1, 3, 4]] == bright[0]).sum()
+    assert mild.ci95 == wilson_interval(round(drawn.sum() / 3), 6)
+    assert mild.to_dict()["ci95"] == list(mild.ci95)
+    assert mild.wording == "40% covered, 3 draws"
+    assert (medium.draws, medium.scores.n, medium.scores.correct) == (1, 6, right[2].sum())
+    assert medium.ci95 == medium.scores.ci95
+    assert medium.wording == "50% covered"
 
 
 def test_flips_are_counted_over_draws_and_faces(recorder: Recorder, views: list[FaceView]) -> None:

@@ -116,9 +116,37 @@ def paired_drop(lost: int, gained: int, n: int, z: float = 1.959963984540054) ->
     """
     if n <= 0 or min(lost, gained) < 0 or lost + gained > n:
         raise DataError(f"{lost} lost and {gained} gained out of {n} are no parts of it")
-    size, balance, changed = n + 2.0, float(lost - gained), lost + gained + 1.0
-    centre, half = balance / size, z * math.sqrt(changed - balance * balance / size) / size
-    return balance / n, (max(-1.0, centre - half), min(1.0, centre + half))
+    return _drop(float(lost - gained), float(lost + gained), n, z)
+
+
+def mean_drop(drops: ArrayLike, z: float = 1.959963984540054) -> tuple[float, tuple[float, float]]:
+    """Like `paired_drop`, where the second condition was drawn several times for each picture.
+
+    The draws of one picture are alike and do not count as independent: only the pictures are many.
+
+    Args:
+        drops: (N,) float, -1..1: for each picture, 1 or 0 for a right answer under the first condition, less the
+            share of its draws that were answered right under the second.
+        z: the default gives 95 %.
+
+    Returns:
+        Their mean, and the ends of its interval. With one draw it is that of `paired_drop`.
+
+    Raises:
+        DataError: if there is no picture.
+    """
+    values = np.asarray(drops, dtype=np.float64)
+    if not values.size:
+        raise DataError("there is no picture to compare")
+    return _drop(float(values.sum()), float((values * values).sum()), len(values), z)
+
+
+def _drop(total: float, squares: float, n: int, z: float) -> tuple[float, tuple[float, float]]:
+    """Mean of n paired differences by their sums, and Agresti and Min's interval."""
+    size = n + 2.0
+    # Half a picture more in every cell: one that is lost and one that is gained, each half.
+    centre, half = total / size, z * math.sqrt(squares + 1.0 - total * total / size) / size
+    return total / n, (max(-1.0, centre - half), min(1.0, centre + half))
 
 
 def softmax(logits: ArrayLike, temperature: float = 1.0) -> Floats:

@@ -37,6 +37,7 @@ class Perturbation:
         strengths: mild, medium, severe; fewer where there is no more.
         pixels: the change of the crop, or None.
         landmarks: the change of the landmarks, or None. The face is then aligned anew from the picture.
+        chance: whether two draws of it differ, so that one draw alone says less than several.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Perturbation:
     strengths: tuple[float, ...]
     pixels: PixelChange | None = None
     landmarks: LandmarkChange | None = None
+    chance: bool = False
 
     def describe(self, strength: float) -> str:
         """Return the strength in words."""
@@ -148,21 +150,21 @@ def jitter(landmarks: Points, matrix: Points, distance_px: float, generator: np.
     return landmarks + step @ np.linalg.inv(matrix[:, :2]).T
 
 
-JITTER = Perturbation("landmark jitter", "{:g} px a point", (2.0, 4.0, 6.0), landmarks=jitter)
+JITTER = Perturbation("landmark jitter", "{:g} px a point", (2.0, 4.0, 6.0), landmarks=jitter, chance=True)
 GREY = Perturbation("grey", "no colour", (1.0,), pixels=grey)
 
 PERTURBATIONS: tuple[Perturbation, ...] = (
     Perturbation("blur", "σ {:g} px", (1.0, 2.0, 3.0), pixels=blur),
     Perturbation("low resolution", "side × {:g} and back", (0.5, 0.25, 0.125), pixels=rescale),
     Perturbation("JPEG", "quality {:g}", (50.0, 25.0, 10.0), pixels=jpeg),
-    Perturbation("noise", "σ {:g} of 255", (5.0, 15.0, 30.0), pixels=noise),
+    Perturbation("noise", "σ {:g} of 255", (5.0, 15.0, 30.0), pixels=noise, chance=True),
     Perturbation("darkness", "brightness × {:g}", (0.6, 0.4, 0.2), pixels=brightness),
     Perturbation("overexposure", "brightness × {:g}", (1.4, 1.8, 2.5), pixels=brightness),
     GREY,
-    Perturbation("colour cast", "red, blue ± {:.0%}", (0.1, 0.25, 0.5), pixels=colour_cast),
-    Perturbation("rotation", "{:g}°", (5.0, 15.0, 30.0), landmarks=rotate),
+    Perturbation("colour cast", "red, blue ± {:.0%}", (0.1, 0.25, 0.5), pixels=colour_cast, chance=True),
+    Perturbation("rotation", "{:g}°", (5.0, 15.0, 30.0), landmarks=rotate, chance=True),
     JITTER,
-    Perturbation("occlusion", "{:.0%} covered", (0.1, 0.25, 0.4), pixels=occlude),
+    Perturbation("occlusion", "{:.0%} covered", (0.1, 0.25, 0.4), pixels=occlude, chance=True),
 )
 
 

@@ -150,7 +150,7 @@ def plot_robustness(result: Robustness, path: str | os.PathLike[str], *, title: 
     rows = math.ceil(len(changes) / _PANELS_A_ROW)
     figure, panels = new_figure(12.0, 0.9 + 2.5 * rows, rows=(1,) * rows, columns=_PANELS_A_ROW)
     panels = np.atleast_1d(panels).ravel()
-    lowest = min(min(e.scores.ci95[0], e.scores.mean_class_accuracy) for e in result.levels)
+    lowest = min(min(e.ci95[0], e.scores.mean_class_accuracy) for e in result.levels)
     for axes, (name, entries) in zip(panels, changes.items(), strict=False):
         _draw_change(axes, result, entries)
         axes.set_ylim(max(0.0, lowest - 0.05), 1.0)
@@ -171,7 +171,8 @@ def _draw_change(axes: Any, result: Robustness, entries: Sequence[LevelResult]) 
     """Draw one change: from the unchanged faces at the left to its severest level."""
     scored = [result.clean, *(entry.scores for entry in entries)]
     places, accuracy = range(len(scored)), np.array([scores.accuracy for scores in scored])
-    reach = np.abs(np.array([scores.ci95 for scores in scored]).T - accuracy)
+    intervals = [result.clean.ci95, *(entry.ci95 for entry in entries)]
+    reach = np.abs(np.array(intervals).T - accuracy)
     allowed = result.clean.accuracy - LARGEST_MILD_DROP
     axes.axhline(allowed, color=GREY, linewidth=1, linestyle=(0, (4, 3)), label="3 points below unchanged")
     axes.plot(places, [1.0, *(e.agreement for e in entries)], ":", color=COLOURS[2], label="same answer as unchanged")

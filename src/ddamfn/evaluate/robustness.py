@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ddamfn.errors import DataError, DegenerateFace, UnreadableImage
 from ddamfn.evaluate.face_source import FaceSource, FaceView
 from ddamfn.evaluate.logit_table import to_classes
-from ddamfn.evaluate.metrics import Ints, paired_drop, wilson_interval
+from ddamfn.evaluate.metrics import Ints, mean_drop, wilson_interval
 from ddamfn.evaluate.perturbations import (
     CROP_SIDE_PX,
     GREY,
@@ -59,7 +59,7 @@ def measure_robustness(
         classifier: the weights.
         source: the faces, aligned as the weights' card says.
         perturbations: what to do to them.
-        draws: how often the mild jitter is drawn for the flip rate, at least 1.
+        draws: how often each face meets the mild level of a change that chance has a part in, at least 1.
         seed: of everything left to chance.
         progress: called with the pictures done and those in all.
 
@@ -121,8 +121,8 @@ def measure_robustness(
 def _conditions(perturbations: Sequence[Perturbation], draws: int) -> list[_Condition]:
     conditions = [_Condition()]
     conditions += [_Condition(entry, level) for entry in perturbations for level in range(len(entry.strengths))]
-    if JITTER in perturbations:
-        conditions += [_Condition(JITTER, 0, draw) for draw in range(1, draws)]
+    # Only mild levels have a limit to hold, which the luck of one draw should not decide.
+    conditions += [_Condition(entry, 0, draw) for entry in perturbations if entry.chance for draw in range(1, draws)]
     return conditions
 
 
@@ -202,22 +202,24 @@ class _Outcome:
         said = self.said(condition)
         return np.asarray(said == resolve_targets(self.targets, said, self.rule))
 
-    def scores(self, condition: _Condition) -> Scores:
-        return score(self.tables[condition], self.targets, self.source.classes, rule=self.rule)
+    def scores(self, *conditions: _Condition) -> Scores:
+        tables = np.concatenate([self.tables[condition] for condition in conditions])
+        return score(tables, np.tile(self.targets, (len(conditions), 1)), self.source.classes, rule=self.rule)
 
     def level(self, change: Perturbation, level: int) -> LevelResult:
-        """Compare one change at one strength with the clean faces."""
-        condition = _Condition(change, level)
-        before, after = self.right(_Condition()), self.right(condition)
-        drop, interval = paired_drop(int((before & ~after).sum()), int((after & ~before).sum()), len(before))
+        """Compare one change at one strength, all its draws together, with the clean faces."""
+        draws = [condition for condition in self.tables if (condition.perturbation, condition.level) == (change, level)]
+        right = np.mean([self.right(condition) for condition in draws], axis=0)
+        drop, interval = mean_drop(self.right(_Condition()) - right)
         return LevelResult(
             perturbation=change.name,
             level=LEVELS[level],
             strength=change.describe(change.strengths[level]),
-            scores=self.scores(condition),
+            scores=self.scores(*draws),
             drop=drop,
             drop_ci95=interval,
-            agreeing=int((self.said(condition) == self.said(_Condition())).sum()),
+            agreeing=sum(int((self.said(condition) == self.said(_Condition())).sum()) for condition in draws),
+            draws=len(draws),
         )
 
     def flips(self, draws: int) -> FlipRate | None:

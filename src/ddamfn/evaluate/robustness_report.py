@@ -32,10 +32,11 @@ class LevelResult:
         perturbation: name of the change.
         level: one of `LEVELS`.
         strength: in words.
-        scores: of the changed faces.
+        scores: of the changed faces, all draws together; its interval takes them for independent, `ci95` does not.
         drop: accuracy lost against the clean faces, -1..1.
-        drop_ci95: its paired interval.
-        agreeing: faces that are answered as the clean ones are.
+        drop_ci95: its paired interval, over faces.
+        agreeing: changed faces, of `scores.n`, that are answered as the clean ones are.
+        draws: how often each face was changed, by another chance each time.
     """
 
     perturbation: str
@@ -45,6 +46,25 @@ class LevelResult:
     drop: float
     drop_ci95: tuple[float, float]
     agreeing: int
+    draws: int = 1
+
+    @property
+    def ci95(self) -> tuple[float, float]:
+        """Wilson's interval of the accuracy, 0..1; every face counts once, however often it was drawn."""
+        return self._over_faces(self.scores.correct)
+
+    @property
+    def agreement_ci95(self) -> tuple[float, float]:
+        """The same for the agreement."""
+        return self._over_faces(self.agreeing)
+
+    def _over_faces(self, count: int) -> tuple[float, float]:
+        return wilson_interval(round(count / self.draws), self.scores.n // self.draws)
+
+    @property
+    def wording(self) -> str:
+        """The strength in words, and how often it was drawn."""
+        return self.strength if self.draws == 1 else f"{self.strength}, {self.draws} draws"
 
     @property
     def agreement(self) -> float:
@@ -66,13 +86,14 @@ class LevelResult:
             "n": scores.n,
             "correct": scores.correct,
             "accuracy": scores.accuracy,
-            "ci95": list(scores.ci95),
+            "draws": self.draws,
+            "ci95": list(self.ci95),
             "mean_class_accuracy": scores.mean_class_accuracy,
             "drop": self.drop,
             "drop_ci95": list(self.drop_ci95),
             "agreeing": self.agreeing,
             "agreement": self.agreement,
-            "agreement_ci95": list(wilson_interval(self.agreeing, scores.n)),
+            "agreement_ci95": list(self.agreement_ci95),
             "verdict": self.verdict,
         }
 
@@ -197,10 +218,11 @@ _HOW = """\
 Changes of pixels are made to the aligned crop of 112 px before anything else is done to it; lengths are pixels of that
 crop. For rotation and landmark jitter the landmarks are moved and the face is aligned anew from its picture. A network
 that takes another side is given the crop of 112 px brought to it, changed or not. The same faces meet the same chance
-at every strength. "Drop" is the accuracy lost against the same faces unchanged, in points; its interval is for paired
-shares (Agresti & Min 2005), the others are Wilson's, all at 95 %. "Same answer" is the share of faces that are answered
-as unchanged, right or wrong. A verdict is "holds" or "fails" where its whole interval lies on that side of what is
-allowed."""
+at every strength. Where chance has a part, every face meets the mild level in several draws, because one draw of a few
+thousand faces decides by luck what it costs; n counts the draws, and every interval each face once. "Drop" is the
+accuracy lost against the same faces unchanged, in points; its interval is for paired shares (Agresti & Min 2005), the
+others are Wilson's, all at 95 %. "Same answer" is the share of faces that are answered as unchanged, right or wrong. A
+verdict is "holds" or "fails" where its whole interval lies on that side of what is allowed."""
 
 
 def _subject(result: Robustness) -> str:
@@ -230,7 +252,7 @@ def _verdict(result: Robustness) -> str:
     for entry in result.levels:
         if entry.verdict is not None:
             figures = (f"drop {_points(entry.drop)}", _interval(entry.drop_ci95), f"{100 * LARGEST_MILD_DROP:g}")
-            rows.append((entry.perturbation, entry.strength, *figures, _marked(entry.verdict)))
+            rows.append((entry.perturbation, entry.wording, *figures, _marked(entry.verdict)))
     if result.flips is not None:
         flips = result.flips
         figures = (f"flips {_points(flips.rate)}", _interval(flips.ci95), f"{100 * LARGEST_FLIP_RATE:g}")
@@ -249,10 +271,10 @@ def _levels_table(result: Robustness) -> list[str]:
     before = ""
     for entry in result.levels:
         scores = entry.scores
-        numbers = (_points(scores.accuracy), f"{scores.correct:,}/{scores.n:,}", _interval(scores.ci95))
+        numbers = (_points(scores.accuracy), f"{scores.correct:,}/{scores.n:,}", _interval(entry.ci95))
         change = (_points(scores.mean_class_accuracy), _points(entry.drop), _interval(entry.drop_ci95))
         name = entry.perturbation if entry.perturbation != before else ""
-        rows.append((name, entry.level, entry.strength, *numbers, *change, _points(entry.agreement, 1)))
+        rows.append((name, entry.level, entry.wording, *numbers, *change, _points(entry.agreement, 1)))
         before = entry.perturbation
     return [f"| {' | '.join(row)} |" for row in rows]
 
