@@ -239,7 +239,7 @@ class Trainer:
                 "network": self.network.state_dict(), "average": average, "criterion": self.criterion.state_dict(),
                 "optimiser": optimiser_state(self.optimiser), "epoch": self.epoch, "step": self.step,
                 "seconds": self.seconds, "sums": self.sums, "best": self.best, "last": self.last,
-                "kept_answers": None if self.kept_answers is None else self.kept_answers.state(),
+                **({} if self.kept_answers is None else {"kept_answers": self.kept_answers.state()}),
             },
             self.folder.state,
         )  # fmt: skip
