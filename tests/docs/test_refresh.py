@@ -155,6 +155,11 @@ def test_the_newest_robustness_of_the_very_file_is_shown(refresh: ModuleType, ca
     assert "| blur | mild blur: 5.1 | medium blur: 10.0 | severe blur: 0.0 | fails |" in text
     assert "| answers flipped by landmark jitter | 2 px a point: 2.1 % (1.0 to 3.0) | - | - | holds |" in text
     assert "600 faces of FERPlus val" in text
+    assert "draws" not in text
+    levels = [{**level("mild", 0.051), "draws": 5}, *measured["levels"][1:]]
+    (tmp_path / "2026-01-09-a-robustness.json").write_text(json.dumps({**measured, "levels": levels}))
+    drawn = refresh.model_card_results([card], refresh.read_robustness(tmp_path))
+    assert "(80.00 % unchanged; mild changes by chance are means of 5 draws); intervals" in drawn
     assert "[new.md](docs/benchmarks/new.md)" in text
     assert "Not measured: grey (grey already)." in text
     assert "not measured on these weights" in refresh.model_card_results([card])

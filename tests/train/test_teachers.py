@@ -53,6 +53,20 @@ def teacher(small: Splits, make_run: Callable[..., Run], tmp_path_factory: pytes
     return folder
 
 
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """The batches that teachers are asked about, as they come."""
+    batches: list[Tensor] = []
+    ask = Teachers.__call__
+
+    def asked(self: Teachers, images: Tensor, *, full: bool = False) -> Lesson:
+        batches.append(images)
+        return ask(self, images, full=full)
+
+    monkeypatch.setattr(Teachers, "__call__", asked)
+    return batches
+
+
 def settled(network: torch.nn.Module, split: TensorSplit, run: Run) -> torch.nn.Module:
     """Give batch normalisation the means of these very pictures: twenty steps are too few for its running ones."""
     for module in network.modules():
@@ -167,20 +181,15 @@ def test_a_teacher_sees_what_erasing_covers_if_that_is_wished(
     tmp_path: Path,
     reporter: Any,
     monkeypatch: pytest.MonkeyPatch,
+    shown: list[Tensor],
     uncovered: bool,
 ) -> None:
-    shown, learned = [], []
-    ask, step = Teachers.__call__, loop.train_step
-
-    def asked(self: Teachers, images: Tensor, *, full: bool = False) -> Lesson:
-        shown.append(images)
-        return ask(self, images, full=full)
+    learned, step = [], loop.train_step
 
     def stepped(network: Any, criterion: Any, optimiser: Any, inputs: Tensor, *rest: Any) -> Any:
         learned.append(inputs)
         return step(network, criterion, optimiser, inputs, *rest)
 
-    monkeypatch.setattr(Teachers, "__call__", asked)
     monkeypatch.setattr(loop, "train_step", stepped)
     run = make_run(
         distillation={"teachers": [str(teacher)], "uncovered": uncovered},
@@ -267,30 +276,23 @@ def test_exported_weights_teach_what_their_network_says(make_run: Callable[..., 
 
 
 def test_teachers_asked_once_say_the_same_of_a_picture_for_ever(
-    teacher: Path, small: Splits, make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+    teacher: Path, small: Splits, make_run: Callable[..., Run], shown: list[Tensor]
 ) -> None:
-    seen: list[Tensor] = []
     teachers = Teachers(Distillation(teachers=(str(teacher),), once=True), make_run(), CLASSES, CPU)
     whole = teachers(small[0].images[:6].float() / 255).probabilities
-    ask = Teachers.__call__
-
-    def asked(self: Teachers, images: Tensor, *, full: bool = False) -> Lesson:
-        seen.append(images)
-        return ask(self, images, full=full)
-
-    monkeypatch.setattr(Teachers, "__call__", asked)
+    shown.clear()
     kept = KeptAnswers(teachers, small[0].images, len(CLASSES))
     first, again = kept(torch.tensor([3, 0, 5])), kept(torch.tensor([5, 1, 3, 3]))
     torch.testing.assert_close(first.probabilities, whole[[3, 0, 5]])
     assert first.features is None
     torch.testing.assert_close(again.probabilities, whole[[5, 1, 3, 3]])
     # The second time only the picture that was new was looked at, as it is.
-    assert [len(images) for images in seen] == [3, 1]
-    torch.testing.assert_close(seen[1], small[0].images[[1]].float() / 255)
+    assert [len(images) for images in shown] == [3, 1]
+    torch.testing.assert_close(shown[1], small[0].images[[1]].float() / 255)
     resumed = KeptAnswers(teachers, small[0].images, len(CLASSES))
     resumed.load_state(kept.state())
     assert torch.equal(resumed(torch.tensor([1, 5])).probabilities, again.probabilities[[1, 0]])
-    assert len(seen) == 2
+    assert len(shown) == 2
 
 
 def test_teachers_asked_once_look_at_pictures_before_any_change(
@@ -299,27 +301,10 @@ def test_teachers_asked_once_look_at_pictures_before_any_change(
     make_run: Callable[..., Run],
     tmp_path: Path,
     reporter: Any,
-    monkeypatch: pytest.MonkeyPatch,
+    shown: list[Tensor],
 ) -> None:
-    shown: list[Tensor] = []
-    ask = Teachers.__call__
-
-    def asked(self: Teachers, images: Tensor, *, full: bool = False) -> Lesson:
-        shown.append(images)
-        return ask(self, images, full=full)
-
-    monkeypatch.setattr(Teachers, "__call__", asked)
-    fit(
-        make_run(
-            distillation={"teachers": [str(teacher)], "once": True},
-            augment__flip=1.0,
-            phases__0__epochs=2,
-            compile=False,
-        ),
-        *small,
-        tmp_path / "taught",
-        reporter,
-    )
+    run = make_run(distillation={"teachers": [str(teacher)], "once": True}, augment__flip=1.0, phases__0__epochs=2)
+    fit(run, *small, tmp_path / "taught", reporter)
     # Two epochs, and every picture was looked at once: the set as it lies in memory, not mirrored.
     pictures = torch.cat(shown)
     assert sorted(pictures.flatten(1).sum(dim=1).tolist()) == sorted(

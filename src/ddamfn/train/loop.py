@@ -144,13 +144,14 @@ class Trainer:
     def _step(self, train: TensorSplit, rows: Tensor, augment: Augmenter, part: float, batch_size: int) -> None:
         seed_step(self.run.seed, self.epoch, self.step)
         set_learning_rate(self.optimiser, learning_rate(self.run, self.epoch, part))
-        batch = self._batch(train, rows.to(self.device), augment)
+        there = rows.to(self.device)
+        batch = self._batch(train, there, augment)
         inputs = to_input(batch.images, self.run.data.mean, self.run.data.std)
         # Code is compiled for full batches alone: an epoch's last one is not worth a second compilation.
         full = len(rows) == batch_size
         network = self.forward if full else self.network
         lesson = self._lesson(rows, batch, full)
-        context = Context(rows=rows.to(self.device), epoch=self.epoch, weights=batch.weights, lesson=lesson)
+        context = Context(rows=there, epoch=self.epoch, weights=batch.weights, lesson=lesson)
         sums = train_step(
             network, self.criterion, self.optimiser, inputs, batch.targets, context, self.run.optimiser.clip_norm
         )
