@@ -13,7 +13,7 @@ from ddamfn.cli.train import assignments
 from ddamfn.export.adjusting import Tau
 from ddamfn.export.command import export_command, portable, settings_of, training_command
 from ddamfn.export.lean import Precision
-from ddamfn.objectives import OBJECTIVES
+from ddamfn.objectives import OBJECTIVES, Distillation
 from ddamfn.train import RECIPES, Optimiser, Phase, Run, override, recipe
 from ddamfn.train.config import to_dict
 from ddamfn.train.finished import Checkpoint
@@ -56,6 +56,15 @@ def test_other_phases_and_another_objective_are_set_as_a_whole() -> None:
         run, objective=kind(), phases=(Phase(epochs=1, side_px=48), Phase(epochs=2, side_px=48)), optimiser=Optimiser()
     )
     assert to_dict(made_by(training_command(changed))) == json.loads(json.dumps(to_dict(changed)))
+
+
+def test_of_teachers_only_what_was_chosen_is_set() -> None:
+    run = recipe("ddamfn_quick")
+    changed = replace(run, distillation=Distillation(teachers=("first", "second"), temperature=3.0, once=True))
+    command = training_command(changed)
+    wanted = '--set \'distillation={"teachers": ["first", "second"], "temperature": 3.0, "once": true}\''
+    assert command.endswith(wanted)
+    assert made_by(command) == changed
 
 
 def test_a_recipe_that_is_gone_is_named_alone() -> None:

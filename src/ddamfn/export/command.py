@@ -3,6 +3,7 @@
 import json
 import shlex
 from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,10 @@ def training_command(run: Run) -> str:
         base = recipe(run.recipe)
     except UsageError:
         return shlex.join(words)
-    for name, value in _changes(settings_of(base), settings_of(run)):
+    before = settings_of(base)
+    for name, value in _changes(before, settings_of(run)):
+        if name in before and before[name] is None:
+            value = _less_defaults(getattr(run, name), value)
         words += ["--set", f"{name}={json.dumps(value, ensure_ascii=False)}"]
     return shlex.join(words)
 
@@ -87,6 +91,13 @@ def _changes(before: dict[str, Any], after: dict[str, Any], prefix: str = "") ->
                 yield from _changes(one, other, f"{name}.{place}.")
         else:
             yield name, value
+
+
+def _less_defaults(setting: Any, plain: Any) -> Any:
+    """Leave out of a setting's plain values those that a setting of its kind has by itself."""
+    if not is_dataclass(setting):
+        return plain
+    return {field.name: plain[field.name] for field in fields(setting) if getattr(setting, field.name) != field.default}
 
 
 def _are_alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
