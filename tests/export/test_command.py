@@ -67,6 +67,13 @@ def test_of_teachers_only_what_was_chosen_is_set() -> None:
     assert made_by(command) == changed
 
 
+def test_another_optimiser_is_named() -> None:
+    changed = replace(recipe("ddamfn_ferplus_best"), optimiser=Optimiser(lr=0.1))
+    command = training_command(changed)
+    assert command.endswith('--set \'optimiser={"name": "sgd", "lr": 0.1}\'')
+    assert made_by(command) == changed
+
+
 def test_a_recipe_that_is_gone_is_named_alone() -> None:
     assert training_command(replace(recipe("ddamfn_quick"), recipe="gone")) == "ddamfn train gone --data ROOT"
 

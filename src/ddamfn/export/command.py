@@ -29,11 +29,9 @@ def training_command(run: Run) -> str:
         base = recipe(run.recipe)
     except UsageError:
         return shlex.join(words)
-    before = settings_of(base)
-    for name, value in _changes(before, settings_of(run)):
-        if name in before and before[name] is None:
-            value = _less_defaults(getattr(run, name), value)
-        words += ["--set", f"{name}={json.dumps(value, ensure_ascii=False)}"]
+    for name, value in _changes(settings_of(base), settings_of(run)):
+        chosen = _less_defaults(getattr(run, name, None), value)
+        words += ["--set", f"{name}={json.dumps(chosen, ensure_ascii=False)}"]
     return shlex.join(words)
 
 
@@ -94,10 +92,11 @@ def _changes(before: dict[str, Any], after: dict[str, Any], prefix: str = "") ->
 
 
 def _less_defaults(setting: Any, plain: Any) -> Any:
-    """Leave out of a setting's plain values those that a setting of its kind has by itself."""
+    """Leave out of a setting that is given as a whole what its kind has by itself, but for its name."""
     if not is_dataclass(setting):
         return plain
-    return {field.name: plain[field.name] for field in fields(setting) if getattr(setting, field.name) != field.default}
+    defaults = {field.name for field in fields(setting) if getattr(setting, field.name) == field.default} - {"name"}
+    return {key: entry for key, entry in plain.items() if key not in defaults}
 
 
 def _are_alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
