@@ -23,7 +23,7 @@ def test_they_are_the_mean_and_variance_of_the_pictures() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.BatchNorm2d(4)).eval()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     images = torch.randn(10, 3, 8, 8) * 3 + 1
-    precise = with_precise_statistics(network, images)
+    precise = with_precise_statistics(network, images, lambda chunk: chunk)
     assert all(torch.equal(network.state_dict()[name], tensor) for name, tensor in before.items())
     assert not precise.training
     with torch.no_grad():
@@ -43,7 +43,7 @@ def test_no_picture_passes_alone(count: int) -> None:
     """With one value a channel there is no variance."""
     network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(3))
     images = torch.linspace(-1, 1, count).reshape(-1, 1, 1, 1).expand(-1, 3, 2, 2)
-    precise = with_precise_statistics(network, images)
+    precise = with_precise_statistics(network, images, lambda chunk: chunk)
     torch.testing.assert_close(precise[1].running_mean, torch.zeros(3), atol=1e-2, rtol=0)
 
 

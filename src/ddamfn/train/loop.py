@@ -90,13 +90,15 @@ class Trainer:
         self.last: dict[str, Any] | None = None
 
     def _first_inputs(self) -> Tensor:
-        return self._some_inputs(_LOOK_PICTURES, self.run.phases[0].side_px)
+        return self._as_input(self._some_images(_LOOK_PICTURES, self.run.phases[0].side_px))
 
-    def _some_inputs(self, count: int, side_px: int) -> Tensor:
+    def _some_images(self, count: int, side_px: int) -> Tensor:
         """As many training pictures, always the same, without augmentation."""
         rows = torch.randperm(len(self.train_split), generator=torch.Generator().manual_seed(self.run.seed))
-        some = self.train_split.subset(rows[:count]).resized(side_px)
-        return to_input(some.images.float() / 255, self.run.data.mean, self.run.data.std)
+        return self.train_split.subset(rows[:count]).resized(side_px).images
+
+    def _as_input(self, images: Tensor) -> Tensor:
+        return to_input(images.float() / 255, self.run.data.mean, self.run.data.std)
 
     def _to_keep(self, phase: Phase) -> nn.Module:
         """The network to validate and keep: the moving average if there is one, with precise statistics if wished."""
@@ -104,7 +106,8 @@ class Trainer:
         if self.run.precise_bn is None:
             return network
         seed_step(self.run.seed, self.epoch, self.step)  # a resumed run must draw the same drop paths
-        return with_precise_statistics(network, self._some_inputs(self.run.precise_bn, phase.side_px))
+        images = self._some_images(self.run.precise_bn, phase.side_px)
+        return with_precise_statistics(network, images, self._as_input)
 
     def fit(self, reporter: Reporter) -> Outcome:
         """Train from where the run stands to its end."""

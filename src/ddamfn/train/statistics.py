@@ -1,5 +1,6 @@
 """Batch normalisation's statistics of pictures as prediction sees them, in place of those of augmented batches."""
 
+from collections.abc import Callable
 from copy import deepcopy
 
 import torch
@@ -12,7 +13,7 @@ _CHUNK = 256
 """Most pictures that pass the network at once."""
 
 
-def with_precise_statistics(network: nn.Module, inputs: Tensor) -> nn.Module:
+def with_precise_statistics(network: nn.Module, images: Tensor, to_inputs: Callable[[Tensor], Tensor]) -> nn.Module:
     """Copy of a network whose batch normalisations know the mean and variance that these pictures give them.
 
     In training they run along with augmented batches, of which random erasing covers parts: another mean and another
@@ -21,12 +22,13 @@ def with_precise_statistics(network: nn.Module, inputs: Tensor) -> nn.Module:
 
     Args:
         network: stays as it is. Where it draws at random in training mode (drop path), seed torch before.
-        inputs: (N, 3, S, S), normalised, where the network is; 2 or more, better a thousand.
+        images: (N, ...), where the network is; 2 or more, better a thousand.
+        to_inputs: makes normalised (B, 3, S, S) float of some of them, so that never all are in memory as such.
 
     Source: Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021, section 3 (PreciseBN).
     """
     copy = deepcopy(network)
-    chunks = inputs.tensor_split(-(-len(inputs) // _CHUNK))  # of nearly equal size: each counts alike
-    with torch.no_grad(), mixed_precision(inputs.device):
-        update_bn(chunks, copy)
+    chunks = images.tensor_split(-(-len(images) // _CHUNK))  # of nearly equal size: each counts alike
+    with torch.no_grad(), mixed_precision(images.device):
+        update_bn(map(to_inputs, chunks), copy)
     return copy
