@@ -44,6 +44,16 @@ def test_labels_and_teachers_share_the_loss(weight: float) -> None:
     assert set(loss.parts) == {"cross_entropy", "distillation"}
 
 
+def test_without_a_lesson_the_labels_count_alone() -> None:
+    inner = CrossEntropyObjective().create_criterion(SPLIT)
+    criterion = TaughtCriterion(inner, Distillation(born_again=True, weight=1.0))
+    output = ModelOutput(draw(4, 3), draw(4, 5, 2, 2), draw(4, 0, 1, 1, 1))
+    targets = torch.eye(3)[[0, 1, 2, 0]]
+    loss, own = criterion(output, targets, Context(rows=torch.arange(4), epoch=0)), inner(output, targets)
+    assert torch.equal(loss.total, own.total)
+    assert set(loss.parts) == {"cross_entropy"}
+
+
 def test_maps_are_compared_by_direction() -> None:
     features = draw(2, 5, 3, 3)
     assert float(feature_distance(features, 7 * features)) == pytest.approx(0, abs=1e-6)
@@ -63,6 +73,10 @@ def test_maps_are_compared_by_direction() -> None:
         ({"teachers": ("a", "b"), "features": 1.0}, "one teacher alone"),
         ({"teachers": ("a",), "once": True, "uncovered": True}, "leave out uncovered"),
         ({"teachers": ("a",), "once": True, "features": 1.0}, "leave out once"),
+        ({"teachers": ("a",), "born_again": True}, "its own teacher"),
+        ({"born_again": True, "once": True}, "asked once in any case"),
+        ({"born_again": True, "uncovered": True}, "leave out uncovered"),
+        ({"born_again": True, "features": 1.0}, "leave out born_again"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, object], message: str) -> None:

@@ -243,11 +243,18 @@ def test_teachers_cannot_see_uncovered_what_nothing_covers() -> None:
 
 
 @pytest.mark.parametrize("lever", ["augment.mixup", "augment.cutmix"])
-def test_answers_to_single_pictures_do_not_teach_mixtures(lever: str) -> None:
-    taught = {"distillation": {"teachers": ["a"], "once": True}}
-    with pytest.raises(ConfigError, match=r"^distillation\.once keeps .* or leave out distillation\.once$"):
-        override(recipe("ddamfn_ferplus_cpu"), taught | {lever: 0.2})
-    override(recipe("ddamfn_ferplus_cpu"), taught)
+@pytest.mark.parametrize("how", [{"teachers": ["a"], "once": True}, {"born_again": True}])
+def test_answers_to_single_pictures_do_not_teach_mixtures(lever: str, how: dict[str, Any]) -> None:
+    settings = {"distillation": how, "phases": [{"epochs": 1, "side_px": 48}] * 2}
+    name = list(how)[-1]
+    with pytest.raises(ConfigError, match=rf"^distillation\.{name} keeps .* or leave out distillation\.{name}$"):
+        override(recipe("ddamfn_ferplus_cpu"), settings | {lever: 0.2})
+    override(recipe("ddamfn_ferplus_cpu"), settings)
+
+
+def test_a_run_of_one_phase_has_none_to_be_born_again_from() -> None:
+    with pytest.raises(ConfigError, match=r"^distillation\.born_again learns from the phase before.*to phases$"):
+        override(recipe("ddamfn_ferplus_cpu"), {"distillation": {"born_again": True}})
 
 
 def test_balanced_classes_leave_nothing_to_adjust() -> None:

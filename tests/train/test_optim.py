@@ -64,6 +64,17 @@ def test_a_phase_has_a_factor_of_its_own() -> None:
     assert [learning_rate(asked, epoch, 0.0) for epoch in range(3)] == pytest.approx([LR, LR, 3 * LR])
 
 
+@pytest.mark.parametrize("name", ["constant", "step", "exponential", "cosine"])
+def test_with_restarts_each_phase_has_the_course_of_a_run_of_its_own(name: str) -> None:
+    schedule = Schedule(name=name, warmup_epochs=0.5, step_epochs=2, final=0.1)  # type: ignore[arg-type]
+    first, second = Phase(epochs=5), Phase(epochs=3, lr_factor=0.5)
+    both = run(replace(schedule, restarts=True), first, second)
+    alone = [run(schedule, first), run(schedule, second)]
+    for part in (0.0, 0.25, 0.75):
+        courses = [[learning_rate(one, epoch, part) for epoch in range(one.epochs)] for one in alone]
+        assert [learning_rate(both, epoch, part) for epoch in range(8)] == [*courses[0], *courses[1]]
+
+
 class Quadratic(nn.Module):
     """L(w) = 1/2 w^T diag(a) w, whose gradient a * w is known."""
 

@@ -311,3 +311,62 @@ def test_teachers_asked_once_look_at_pictures_before_any_change(
         (small[0].images.float() / 255).flatten(1).sum(dim=1).tolist()
     )
     assert all((small[0].images.float() / 255 == picture).flatten(1).all(dim=1).any() for picture in pictures)
+
+
+def born_again_run(make_run: Callable[..., Run], **more: Any) -> Run:
+    """Two epochs by the labels, and two that learn what came of them, in batches of four."""
+    phase = {"epochs": 2, "side_px": 32, "batch_size": 4}
+    settings = {"phases": [phase, {**phase, "lr_factor": 0.5}], "schedule__restarts": True, "ema": 0.5}
+    return make_run(**{"distillation": {"born_again": True, "mirrored": True, "temperature": 3.0}, **settings, **more})
+
+
+def test_a_network_is_born_again_from_what_the_phase_before_kept(
+    small: Splits, make_run: Callable[..., Run], tmp_path: Path, reporter: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lessons: list[tuple[Tensor, Tensor] | None] = []
+    step = loop.train_step
+
+    def stepped(*given: Any) -> Any:
+        lesson, rows = given[5].lesson, given[5].rows
+        lessons.append(None if lesson is None else (rows, lesson.probabilities))
+        return step(*given)
+
+    monkeypatch.setattr(loop, "train_step", stepped)
+    run = born_again_run(make_run, precise_bn=8)
+    fit(run, *small, tmp_path / "again", reporter)
+    first = replace(run, phases=run.phases[:1], distillation=None)
+    alone = type(reporter)()
+    fit(first, *small, tmp_path / "first", alone)
+    # The first phase is a run without teachers, and its row says nothing of a lesson.
+    assert [row["train"] for row in reporter.rows[:2]] == [row["train"] for row in alone.rows]
+    assert ["distillation" in row["train"] for row in reporter.rows] == [False, False, True, True]
+    assert lessons[:8] == [None] * 8
+    kept = read_run(tmp_path / "first", "last").network
+    images = to_input(small[0].images.double() / 255, run.data.mean, run.data.std)
+    with torch.no_grad():
+        said = [(kept(one).logits / 3).softmax(dim=1) for one in (images, images.flip(-1))]
+    taught = [lesson for lesson in lessons[8:16] if lesson is not None]
+    assert len(taught) == 8
+    for rows, probabilities in taught:
+        torch.testing.assert_close(probabilities, (said[0] + said[1])[rows] / 2)
+
+
+@pytest.mark.parametrize("steps", [6, 8, 11])
+def test_a_network_that_is_born_again_can_be_stopped_at_any_step(
+    small: Splits, make_run: Callable[..., Run], tmp_path: Path, reporter: Any, steps: int
+) -> None:
+    run = born_again_run(make_run)
+    fit(run, *small, tmp_path / "whole", reporter)
+
+    class Stopping(type(reporter)):  # type: ignore[misc]
+        def step_done(self, pictures: int, loss: float | None, accuracy: float | None) -> None:
+            super().step_done(pictures, loss, accuracy)
+            if len(self.steps) == steps:
+                raise Stop
+
+    with pytest.raises(Stop):
+        fit(run, *small, tmp_path / "stopped", Stopping())
+    fit(run, *small, tmp_path / "stopped", reporter, resume=True)
+    whole, resumed = (load_state(tmp_path / name / "checkpoints" / "state.pt") for name in ("whole", "stopped"))
+    assert all(torch.equal(tensor, resumed["network"][name]) for name, tensor in whole["network"].items())
+    assert torch.equal(whole["kept_answers"], resumed["kept_answers"])

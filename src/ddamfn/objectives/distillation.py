@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ddamfn.errors import ConfigError
 from ddamfn.models import ModelOutput
-from ddamfn.objectives.protocol import Context, Criterion, Lesson, Loss
+from ddamfn.objectives.protocol import Context, Criterion, Loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,9 +24,12 @@ class Distillation:
         ConfigError: if a number is out of range or nobody teaches.
     """
 
-    teachers: tuple[str, ...]
+    teachers: tuple[str, ...] = ()
     """Folders of finished runs, exported `.onnx` files, or names of bundled weights; the probabilities of several are
-    averaged. One of the same recipe makes the student born again."""
+    averaged."""
+    born_again: bool = False
+    """In place of teachers: every phase but the first learns from the network that the phase before kept, asked once of
+    every training picture as it is (see `once`). The first phase learns from the labels alone."""
     temperature: float = 2.0
     """T: logits of both sides are divided by it, so that the small probabilities count too."""
     weight: float = 0.5
@@ -46,8 +49,10 @@ class Distillation:
     """How much the maps of features must agree as well; for one teacher whose map has the student's shape."""
 
     def __post_init__(self) -> None:
-        if not self.teachers:
-            raise ConfigError("teachers must name at least one run's folder or exported file")
+        if not self.teachers and not self.born_again:
+            raise ConfigError("teachers must name at least one run's folder or exported file, or set born_again")
+        if self.teachers and self.born_again:
+            raise ConfigError("a network that is born again is its own teacher; leave out teachers, or born_again")
         if len(set(self.teachers)) < len(self.teachers):
             raise ConfigError(f"a teacher stands twice in {list(self.teachers)}")
         if not self.temperature > 0:
@@ -58,10 +63,19 @@ class Distillation:
             raise ConfigError(f"features must be 0 or more, not {self.features}")
         if self.features and len(self.teachers) > 1:
             raise ConfigError("features are learned from one teacher alone; name one, or set features to 0")
-        if self.once and self.uncovered:
-            raise ConfigError("once shows teachers every picture whole; leave out uncovered")
-        if self.once and self.features:
-            raise ConfigError("maps of features are not kept for all pictures; set features to 0, or leave out once")
+        if self.once and self.born_again:
+            raise ConfigError("a network that is born again is asked once in any case; leave out once")
+        if self.kept_by and self.uncovered:
+            raise ConfigError(f"{self.kept_by} shows teachers every picture whole; leave out uncovered")
+        if self.kept_by and self.features:
+            raise ConfigError(
+                f"maps of features are not kept for all pictures; set features to 0, or leave out {self.kept_by}"
+            )
+
+    @property
+    def kept_by(self) -> str | None:
+        """The setting by which answers to the training pictures are kept; None if teachers are asked at every step."""
+        return "once" if self.once else "born_again" if self.born_again else None
 
 
 def distillation_loss(logits: Tensor, probabilities: Tensor, temperature: float) -> Tensor:
@@ -91,7 +105,7 @@ def feature_distance(features: Tensor, wanted: Tensor) -> Tensor:
 
 
 class TaughtCriterion(Criterion):
-    """Another criterion and the teachers' answers: (1 - w) L + w T^2 KL + f (1 - cos)."""
+    """Another criterion and the teachers' answers: (1 - w) L + w T^2 KL + f (1 - cos); without a lesson L alone."""
 
     def __init__(self, inner: Criterion, config: Distillation) -> None:
         super().__init__()
@@ -99,9 +113,11 @@ class TaughtCriterion(Criterion):
         self.mirrored = inner.mirrored
 
     def forward(self, output: ModelOutput, targets: Tensor, context: Context | None = None) -> Loss:
-        """Judge a batch; its context holds the teachers' lesson."""
-        lesson = _lesson(context)
+        """Judge a batch; its context holds the teachers' lesson, if there is one yet."""
         own = self.inner(output, targets, context)
+        lesson = None if context is None else context.lesson
+        if lesson is None:
+            return own
         with torch.autocast(output.logits.device.type, enabled=False):
             taught = distillation_loss(output.logits, lesson.probabilities, self.config.temperature)
             total = (1 - self.config.weight) * own.total + self.config.weight * taught
@@ -119,9 +135,3 @@ class TaughtCriterion(Criterion):
     def after_step(self, output: ModelOutput, targets: Tensor, context: Context) -> None:
         """Let the other criterion learn."""
         self.inner.after_step(output, targets, context)
-
-
-def _lesson(context: Context | None) -> Lesson:
-    lesson = None if context is None else context.lesson
-    assert lesson is not None  # the loop asks the teachers before every step
-    return lesson

@@ -31,8 +31,9 @@ def work(run: Run, pictures: int) -> float:
     """
     passes = 1.0 if run.optimiser.sam_rho is None else 2.0
     if run.distillation is not None:
-        taught = _TEACHER * len(run.distillation.teachers) * (2 if run.distillation.mirrored else 1)
-        passes += taught / run.epochs if run.distillation.once else taught
+        asked = max(1, len(run.distillation.teachers))
+        taught = _TEACHER * asked * (2 if run.distillation.mirrored else 1)
+        passes += taught / run.epochs if run.distillation.kept_by else taught
     options = tuple(sorted(run.model.options.items()))
     macs = sum(phase.epochs * _macs(run.model.name, options, phase.side_px) for phase in run.phases)
     return float(passes * macs * pictures)

@@ -160,6 +160,9 @@ class Schedule:
     """A straight rise from 0 at the beginning, counted in epochs."""
     final: float = 0.0
     """Where "cosine" ends."""
+    restarts: bool = False
+    """Begin anew, warm-up included, with every phase (Loshchilov and Hutter, ICLR 2017); a phase's `lr_factor` says how
+    high."""
 
     def __post_init__(self) -> None:
         _require(self.name in get_args(ScheduleName), f"no schedule named {self.name!r}")
@@ -238,6 +241,7 @@ class Run:
     def _require_harmony(self) -> None:
         """Refuse settings that make no sense together."""
         mixed = self.augment.mixup > 0 or self.augment.cutmix > 0
+        kept_by = None if self.distillation is None else self.distillation.kept_by
         _require(
             not isinstance(self.objective, PretextObjective)
             or not (mixed or self.data.balanced or self.distillation is not None),
@@ -255,9 +259,13 @@ class Run:
             "or leave out distillation.uncovered",
         )
         _require(
-            self.distillation is None or not self.distillation.once or not mixed,
-            "distillation.once keeps teachers' answers to single pictures, and has none to mixtures; set augment.mixup "
-            "and augment.cutmix to 0, or leave out distillation.once",
+            kept_by is None or not mixed,
+            f"distillation.{kept_by} keeps answers to single pictures, and has none to mixtures; set augment.mixup and "
+            f"augment.cutmix to 0, or leave out distillation.{kept_by}",
+        )
+        _require(
+            self.distillation is None or not self.distillation.born_again or len(self.phases) > 1,
+            "distillation.born_again learns from the phase before, and there is one phase; add another to phases",
         )
         adjusted = isinstance(self.objective, DDAMFNObjective) and self.objective.logit_adjustment > 0
         _require(
@@ -273,9 +281,16 @@ class Run:
 
     def phase_of(self, epoch: int) -> Phase:
         """Phase that an epoch, counted from 0, belongs to."""
+        return self._place_of(epoch)[0]
+
+    def epoch_of_phase(self, epoch: int) -> int:
+        """Number of an epoch within its phase; both are counted from 0."""
+        return self._place_of(epoch)[1]
+
+    def _place_of(self, epoch: int) -> tuple[Phase, int]:
         for phase in self.phases:
             if epoch < phase.epochs:
-                return phase
+                return phase, epoch
             epoch -= phase.epochs
         raise IndexError("past the last epoch")
 

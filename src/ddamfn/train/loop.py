@@ -27,7 +27,7 @@ from ddamfn.train.sampling import epoch_batches
 from ddamfn.train.settings import require_network
 from ddamfn.train.statistics import with_precise_statistics
 from ddamfn.train.step import answer, train_step
-from ddamfn.train.teachers import KeptAnswers, Teachers, teachers_record
+from ddamfn.train.teachers import KeptAnswers, OwnAnswers, Teachers, teachers_record
 from ddamfn.train.tensorset import TensorSplit
 
 log = logging.getLogger(__name__)
@@ -73,12 +73,15 @@ class Trainer:
         self.forward = torch.compile(self.network, dynamic=False) if run.compile else self.network
         self.criterion = run.objective.create_criterion(train.describe()).to(self.device)
         self.teachers: Teachers | None = None
-        self.kept_answers: KeptAnswers | None = None
+        self.kept_answers: KeptAnswers | OwnAnswers | None = None
         if run.distillation is not None:
-            self.teachers = Teachers(run.distillation, run, train.classes, self.device)
-            if run.distillation.once:
-                self.kept_answers = KeptAnswers(self.teachers, train.images, len(train.classes))
-            self.origins["teachers"] = teachers_record(run.distillation)
+            if run.distillation.born_again:
+                self.kept_answers = OwnAnswers(run.distillation)
+            else:
+                self.teachers = Teachers(run.distillation, run, train.classes, self.device)
+                self.origins["teachers"] = teachers_record(run.distillation)
+                if run.distillation.once:
+                    self.kept_answers = KeptAnswers(self.teachers, train.images, len(train.classes))
             self.criterion = TaughtCriterion(self.criterion, run.distillation)
         self.optimiser = build_optimiser(run.optimiser, [*self.network.parameters(), *self.criterion.parameters()])
         self.average: MovingAverage | None = None
@@ -122,7 +125,17 @@ class Trainer:
         write_json({"last": self.last, "best": self.best}, self.folder.result)
         return outcome
 
+    def _be_born_again(self) -> None:
+        """Before a phase's first step, keep what the network of the phase before says of all training pictures."""
+        begins = self.epoch > 0 and self.step == 0 and self.run.epoch_of_phase(self.epoch) == 0
+        if begins and isinstance(self.kept_answers, OwnAnswers):
+            before = self.run.phase_of(self.epoch - 1)
+            pictures = self.train_split.resized(before.side_px)
+            log.info("the network of the phase before is asked about %d training pictures", len(pictures))
+            self.kept_answers.ask(self._to_keep(before), pictures, self.run.data, before.batch_size)
+
     def _epoch(self, train: TensorSplit, valid: TensorSplit, phase: Phase, reporter: Reporter) -> None:
+        self._be_born_again()
         generator = torch.Generator().manual_seed(self.run.seed * 1_000_003 + self.epoch)
         batches = epoch_batches(train, phase.batch_size, balanced=self.run.data.balanced, generator=generator)
         sizes = [len(batch) for batch in batches]

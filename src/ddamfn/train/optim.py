@@ -32,16 +32,19 @@ def build_optimiser(config: Optimiser, parameters: Iterable[nn.Parameter]) -> to
 def learning_rate(run: Run, epoch: int, part: float) -> float:
     """Learning rate at `epoch` + `part` (0..1) epochs into the run.
 
-    "step" and "exponential" change between epochs, as published; "cosine" and the warm-up at every step.
+    "step" and "exponential" change between epochs, as published; "cosine" and the warm-up at every step. With restarts
+    each phase has the course that a run of its length would have.
     """
-    schedule, time = run.schedule, epoch + part
-    factor = run.phase_of(epoch).lr_factor
+    schedule, phase, epochs = run.schedule, run.phase_of(epoch), run.epochs
+    if schedule.restarts:
+        epoch, epochs = run.epoch_of_phase(epoch), phase.epochs
+    time, factor = epoch + part, phase.lr_factor
     if schedule.name == "step":
         factor *= schedule.gamma ** (epoch // schedule.step_epochs)
     elif schedule.name == "exponential":
         factor *= schedule.gamma**epoch
     elif schedule.name == "cosine":
-        done = max(0.0, time - schedule.warmup_epochs) / max(1e-9, run.epochs - schedule.warmup_epochs)
+        done = max(0.0, time - schedule.warmup_epochs) / max(1e-9, epochs - schedule.warmup_epochs)
         factor *= schedule.final + (1 - schedule.final) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
     if time < schedule.warmup_epochs:
         factor *= time / schedule.warmup_epochs

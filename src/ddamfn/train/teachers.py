@@ -5,7 +5,7 @@ See `ddamfn.objectives.distillation` for what is learned.
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ from ddamfn.train.config import Data, Run, to_dict
 from ddamfn.train.finished import read_run
 from ddamfn.train.initial import sha256_of, weights_file
 from ddamfn.train.restore import read_exported
-from ddamfn.train.step import mixed_precision
+from ddamfn.train.step import answer, mixed_precision
+from ddamfn.train.tensorset import TensorSplit
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,6 +165,37 @@ class KeptAnswers:
         """Go on with the answers of a checkpoint."""
         self._answers = state.to(self._answers.device)
         self._asked = ~state[:, 0].isnan().cpu()
+
+
+class OwnAnswers:
+    """What the network itself said of every training picture at the end of the phase before (Furlanello et al., 2018).
+
+    Args:
+        config: how it is asked.
+    """
+
+    def __init__(self, config: Distillation) -> None:
+        self._temperature, self._mirrored = config.temperature, config.mirrored
+        self._answers: Tensor | None = None
+
+    def ask(self, network: nn.Module, split: TensorSplit, data: Data, batch_size: int) -> None:
+        """Ask of all pictures of a split, as they are, and forget what was said before."""
+        asked = [split, replace(split, images=split.images.flip(-1))] if self._mirrored else [split]
+        logits = [answer(network, pictures, data, batch_size).logits for pictures in asked]
+        self._answers = torch.stack([(one / self._temperature).softmax(dim=1) for one in logits]).mean(dim=0)
+        self._answers = self._answers.to(split.images.device)
+
+    def __call__(self, rows: Tensor) -> Lesson | None:
+        """What was said of the pictures of these rows, int64 (B,); None if nobody was asked yet."""
+        return None if self._answers is None else Lesson(self._answers[rows.to(self._answers.device)], None)
+
+    def state(self) -> Tensor | None:
+        """For a checkpoint: (N, K) float32."""
+        return self._answers
+
+    def load_state(self, state: Tensor | None) -> None:
+        """Go on with the answers of a checkpoint."""
+        self._answers = state
 
 
 def teachers_record(config: Distillation) -> dict[str, str]:
