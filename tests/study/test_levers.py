@@ -37,15 +37,19 @@ def leaves(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", ["ddamfn_ferplus_best", "ddamfn_ferplus_cpu"])
-def test_every_lever_fits_the_recipes_that_it_is_for(name: str) -> None:
-    found, unfit = levers_of(recipe(name), Given())
+@pytest.mark.parametrize("covered", [True, False])
+def test_every_lever_fits_the_recipes_that_it_is_for(name: str, covered: bool) -> None:
+    base = recipe(name)
+    base = override(base, {"augment.erase_grey": None, "precise_bn": 4096}) if covered else base
+    found, unfit = levers_of(base, Given())
     assert not {lever.key: reason for lever, reason in unfit.items()}
     keys = {lever.key for lever in found}
     growing = {"optimisation-progressive", "optimisation-full-size"}
     sam = {"optimisation-no-sam", "optimisation-sam"}
-    assert WANTED - growing - sam <= keys
-    assert len(keys & growing) == 1
-    assert len(keys & sam) == 1
+    grey = {"regularisation-any-grey", "regularisation-one-grey"}
+    assert WANTED - growing - sam - grey <= keys
+    assert [len(keys & either) for either in (growing, sam, grey)] == [1, 1, 1]
+    assert ("regularisation-one-grey" in keys, "optimisation-no-precise-bn" in keys) == (covered, covered)
 
 
 def test_a_row_changes_the_settings_that_it_names_and_no_other(best: Study) -> None:

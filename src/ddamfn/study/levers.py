@@ -75,6 +75,7 @@ LEVERS: tuple[Lever, ...] = (
         "optimisation", "precise-bn", "statistics of 2,048 pictures as they are",
         {"precise_bn": 2048}, "Wu and Johnson, 2021",
     ),
+    Lever("optimisation", "no-precise-bn", "statistics of augmented batches", {"precise_bn": None}),
     Lever("optimisation", "sgd", "SGD with momentum", _SGD),
     Lever("optimisation", "adamw", "AdamW", _ADAMW, "Loshchilov and Hutter, ICLR 2019"),
     Lever("optimisation", "no-warmup", "no warm-up", {"schedule.warmup_epochs": 0.0}),
@@ -235,10 +236,13 @@ def _phases(base: Run) -> tuple[Lever, ...]:
 
 
 def _erasing(base: Run) -> tuple[Lever, ...]:
-    """A change of the colour that erases, where the base erases at all."""
+    """Changes of the colour that erases, where the base erases at all."""
     if not base.augment.erase:
         return ()
-    return (Lever("regularisation", "any-grey", "random erasing in any grey", {"augment.erase_grey": None}),)
+    return (
+        Lever("regularisation", "any-grey", "random erasing in any grey", {"augment.erase_grey": None}),
+        Lever("regularisation", "one-grey", "random erasing in one grey", {"augment.erase_grey": 0.5}),
+    )
 
 
 def _twice_the_batch(base: Run) -> Lever:
