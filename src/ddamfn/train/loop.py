@@ -76,7 +76,7 @@ class Trainer:
         self.kept_answers: KeptAnswers | OwnAnswers | None = None
         if run.distillation is not None:
             if run.distillation.born_again:
-                self.kept_answers = OwnAnswers(run.distillation)
+                self.kept_answers = OwnAnswers(run.distillation, self.device)
             else:
                 self.teachers = Teachers(run.distillation, run, train.classes, self.device)
                 self.origins["teachers"] = teachers_record(run.distillation)

@@ -172,22 +172,22 @@ class OwnAnswers:
 
     Args:
         config: how it is asked.
+        device: where the answers are wanted.
     """
 
-    def __init__(self, config: Distillation) -> None:
-        self._temperature, self._mirrored = config.temperature, config.mirrored
+    def __init__(self, config: Distillation, device: torch.device) -> None:
+        self._temperature, self._mirrored, self._device = config.temperature, config.mirrored, device
         self._answers: Tensor | None = None
 
     def ask(self, network: nn.Module, split: TensorSplit, data: Data, batch_size: int) -> None:
         """Ask of all pictures of a split, as they are, and forget what was said before."""
         asked = [split, replace(split, images=split.images.flip(-1))] if self._mirrored else [split]
         logits = [answer(network, pictures, data, batch_size).logits for pictures in asked]
-        self._answers = torch.stack([(one / self._temperature).softmax(dim=1) for one in logits]).mean(dim=0)
-        self._answers = self._answers.to(split.images.device)
+        self.load_state(torch.stack([(one / self._temperature).softmax(dim=1) for one in logits]).mean(dim=0))
 
     def __call__(self, rows: Tensor) -> Lesson | None:
         """What was said of the pictures of these rows, int64 (B,); None if nobody was asked yet."""
-        return None if self._answers is None else Lesson(self._answers[rows.to(self._answers.device)], None)
+        return None if self._answers is None else Lesson(self._answers[rows.to(self._device)], None)
 
     def state(self) -> Tensor | None:
         """For a checkpoint: (N, K) float32."""
@@ -195,7 +195,7 @@ class OwnAnswers:
 
     def load_state(self, state: Tensor | None) -> None:
         """Go on with the answers of a checkpoint."""
-        self._answers = state
+        self._answers = None if state is None else state.to(self._device)
 
 
 def teachers_record(config: Distillation) -> dict[str, str]:
