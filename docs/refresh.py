@@ -188,11 +188,14 @@ def _origin(card: Card) -> str:
     taught = (
         f" It learned the answers of {count} earlier network{'s' * (count > 1)} beside the labels." if count else ""
     )
+    if training.get("distillation", {}).get("born_again"):
+        taught = " Each of its phases but the first learned, beside the labels, what the one before had come to say."
+    changed = " with settings changed (see its command)" if "--set" in training.get("command", "") else ""
     return (
         f"`{card.name}`: {measured} `ddamfn eval`, which reads pictures the way `ddamfn predict` does. Trained with "
-        f"the recipe `{training.get('recipe', 'not recorded')}`, seed {training.get('seed', 'not recorded')}, from "
-        f"commit `{training.get('commit', 'not recorded')}`; chosen by {training.get('selection', 'not recorded')}."
-        f"{begun}{taught}{several}"
+        f"the recipe `{training.get('recipe', 'not recorded')}`{changed}, seed {training.get('seed', 'not recorded')}, "
+        f"from commit `{training.get('commit', 'not recorded')}`; chosen by "
+        f"{training.get('selection', 'not recorded')}.{begun}{taught}{several}"
     )
 
 

@@ -17,6 +17,7 @@ from ddamfn.objectives import OBJECTIVES, Distillation
 from ddamfn.train import RECIPES, Optimiser, Phase, Run, override, recipe
 from ddamfn.train.config import to_dict
 from ddamfn.train.finished import Checkpoint
+from ddamfn.weights import find_weights
 
 
 def made_by(command: str) -> Run:
@@ -32,8 +33,14 @@ def test_a_recipe_as_it_is_needs_no_setting(name: str) -> None:
     assert training_command(recipe(name)) == f"ddamfn train {name} --data ROOT"
 
 
+def test_the_recipe_called_best_is_that_of_the_shipped_weights() -> None:
+    made = made_by(find_weights("ddamfn-ferplus")[1].training["command"])
+    best = recipe("ddamfn_ferplus_best")
+    assert replace(made, recipe=best.recipe) == best
+
+
 def test_settings_that_differ_are_set() -> None:
-    run = recipe("ddamfn_ferplus_best")
+    run = recipe("ddamfn_ferplus_112")
     changed = replace(
         run,
         seed=3,
@@ -68,7 +75,7 @@ def test_of_teachers_only_what_was_chosen_is_set() -> None:
 
 
 def test_another_optimiser_is_named() -> None:
-    changed = replace(recipe("ddamfn_ferplus_best"), optimiser=Optimiser(lr=0.1))
+    changed = replace(recipe("ddamfn_ferplus_112"), optimiser=Optimiser(lr=0.1))
     command = training_command(changed)
     assert command.endswith('--set \'optimiser={"name": "sgd", "lr": 0.1}\'')
     assert made_by(command) == changed

@@ -13,11 +13,9 @@ from ddamfn.errors import ConfigError, UsageError
 from ddamfn.study.base import shown
 from ddamfn.study.jobs import Plan, Row, Study, repeat
 from ddamfn.train import Run, override
+from ddamfn.train.config import to_dict
 
 BASE = "base"
-
-_OF_RUNS = ("pretraining", "distillation")
-"""Groups whose settings are other runs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +28,7 @@ class Lever:
         title: for readers.
         settings: as `ddamfn.train.override` takes them.
         source: citation or reason.
+        of_runs: whether its settings are runs that were named for this table.
     """
 
     group: str
@@ -37,6 +36,7 @@ class Lever:
     title: str
     settings: Mapping[str, Any]
     source: str = ""
+    of_runs: bool = False
 
     @property
     def key(self) -> str:
@@ -116,7 +116,7 @@ LEVERS: tuple[Lever, ...] = (
 )  # fmt: skip
 """Changes that depend on nothing but the base; those that it has already are no row of its table."""
 
-GROUPS = tuple(dict.fromkeys((*(lever.group for lever in LEVERS), *_OF_RUNS)))
+GROUPS = tuple(dict.fromkeys((*(lever.group for lever in LEVERS), "pretraining", "distillation")))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +149,7 @@ def levers_of(base: Run, given: Given) -> tuple[Mapping[Lever, Run], Mapping[Lev
         try:
             run = override(base, lever.settings)
         except ConfigError as error:
-            if lever.group in _OF_RUNS or _names(lever) & set(given.only):
+            if lever.of_runs or _names(lever) & set(given.only):
                 raise
             unfit[lever] = str(error)
             continue
@@ -161,7 +161,8 @@ def levers_of(base: Run, given: Given) -> tuple[Mapping[Lever, Run], Mapping[Lev
 def _chosen(base: Run, given: Given) -> list[Lever]:
     """Levers that are asked for and that these data offer; a network is built only for these."""
     offered = sorted(
-        (*LEVERS, *_phases(base), *_erasing(base), *_taught(given)), key=lambda lever: GROUPS.index(lever.group)
+        (*LEVERS, *_phases(base), *_erasing(base), *_born_again(base), *_taught(given)),
+        key=lambda lever: GROUPS.index(lever.group),
     )
     offered = [
         lever
@@ -228,9 +229,9 @@ def _phases(base: Run) -> tuple[Lever, ...]:
     )  # fmt: skip
     full = Lever("optimisation", "full-size", f"all epochs at {last.side_px} px", {"phases": whole})
     changes = [Lever("optimisation", "twice", "twice the epochs", twice)]
-    if len(base.phases) > 1:
+    if len({phase.side_px for phase in base.phases}) > 1:
         changes.append(full)
-    elif epochs > 1 and small < last.side_px:
+    elif len(base.phases) == 1 and epochs > 1 and small < last.side_px:
         changes.append(progressive)
     return (*changes, _twice_the_batch(base))
 
@@ -258,19 +259,44 @@ def _twice_the_batch(base: Run) -> Lever:
     return Lever("optimisation", "twice-the-batch", title, settings, source)
 
 
+def _born_again(base: Run) -> tuple[Lever, ...]:
+    """A last phase that learns what the run itself has come to; or, where the base has one, the votes alone instead."""
+    if base.distillation is not None and base.distillation.born_again:
+        return (Lever("distillation", "votes", "the votes alone in every phase", {"distillation": None}),)
+    if base.distillation is not None:
+        return ()
+    last = base.phases[-1]
+    again = {
+        "epochs": max(1, base.epochs // 2),
+        "side_px": last.side_px,
+        "batch_size": last.batch_size,
+        "lr_factor": last.lr_factor / 2,
+    }
+    settings = {
+        "distillation": {"born_again": True, "mirrored": True},
+        "schedule.restarts": True,
+        "phases": [*(to_dict(phase) for phase in base.phases), again],
+    }
+    title = "half as many epochs more, taught by its own answers"
+    return (Lever("distillation", "born-again", title, settings, "Furlanello et al., ICML 2018"),)
+
+
 def _taught(given: Given) -> tuple[Lever, ...]:
     changes = []
     if given.pretrained is not None:
         changes.append(
-            Lever("pretraining", "initial", "begun from a pre-trained network", {"initial": given.pretrained})
-        )
+            Lever(
+                "pretraining", "initial", "begun from a pre-trained network",
+                {"initial": given.pretrained}, of_runs=True,
+            )
+        )  # fmt: skip
     if given.teachers:
         taught = {"teachers": list(given.teachers)}
         title = f"distilled from {len(given.teachers)} teacher{'s' * (len(given.teachers) > 1)}"
         once, source = f"{title}, asked once of pictures as they are", "Hinton et al., 2015"
         changes += [
-            Lever("distillation", "teachers", title, {"distillation": taught}, source),
-            Lever("distillation", "once", once, {"distillation": {**taught, "once": True}}, source),
+            Lever("distillation", "teachers", title, {"distillation": taught}, source, of_runs=True),
+            Lever("distillation", "once", once, {"distillation": {**taught, "once": True}}, source, of_runs=True),
         ]
     return tuple(changes)
 
@@ -279,7 +305,7 @@ def _shown(lever: Lever) -> str:
     """Settings as the command line takes them; of a run, its name without its place on this machine."""
 
     def text(value: Any) -> Any:
-        if lever.group not in _OF_RUNS:
+        if not lever.of_runs:
             return value
         if isinstance(value, dict):
             return {**value, "teachers": [Path(run).name for run in value["teachers"]]}
