@@ -269,7 +269,7 @@ def robustness(measured: Mapping[str, Any] | None, *, linked: bool = True) -> st
 
 
 def _drop(entry: Mapping[str, Any]) -> str:
-    return f"{entry['strength']}: {100 * entry['drop'] + 0.0:.1f}"
+    return f"{entry['strength']}: {100 * entry['drop']:z.1f}"
 
 
 def _words(value: Any) -> str:
