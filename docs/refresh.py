@@ -189,8 +189,8 @@ def _origin(card: Card) -> str:
         f" It learned the answers of {count} earlier network{'s' * (count > 1)} beside the labels." if count else ""
     )
     if training.get("distillation", {}).get("born_again"):
-        taught = " Each of its phases but the first learned, beside the labels, what the one before had come to say."
-    changed = " with settings changed (see its command)" if "--set" in training.get("command", "") else ""
+        taught = " Its later epochs learned, beside the labels, what it had come to say."
+    changed = " and other settings" if "--set" in training.get("command", "") else ""
     return (
         f"`{card.name}`: {measured} `ddamfn eval`, which reads pictures the way `ddamfn predict` does. Trained with "
         f"the recipe `{training.get('recipe', 'not recorded')}`{changed}, seed {training.get('seed', 'not recorded')}, "

@@ -168,4 +168,4 @@ def test_a_teacher_that_does_not_fit_costs_no_other_row(
     assert not (tmp_path / "runs").exists()
     assert study(other_classes) == 1
     assert "knows neutral, happiness, the run is to learn" in capsys.readouterr().err
-    assert "1 of 3 jobs done" in (tmp_path / "report" / "report.md").read_text()
+    assert "2 of 4 jobs done" in (tmp_path / "report" / "report.md").read_text()

@@ -93,6 +93,8 @@ def _changes(before: dict[str, Any], after: dict[str, Any], prefix: str = "") ->
 
 def _less_defaults(setting: Any, plain: Any) -> Any:
     """Leave out of a setting that is given as a whole what its kind has by itself, but for its name."""
+    if isinstance(setting, tuple) and isinstance(plain, list):
+        return [_less_defaults(one, entry) for one, entry in zip(setting, plain, strict=True)]
     if not is_dataclass(setting):
         return plain
     defaults = {field.name for field in fields(setting) if getattr(setting, field.name) == field.default} - {"name"}

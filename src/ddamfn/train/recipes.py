@@ -159,7 +159,7 @@ def ddamfn_ferplus_cpu() -> Run:
 
 
 def ddamfn_ferplus_best() -> Run:
-    """FERPlus, the recipe of the package's weights: small crops, most of them partly covered, and a second learning.
+    """FERPlus, the recipe of the package's weights: small crops, most partly covered, learned twice.
 
     `ddamfn_ferplus_cpu` for longer, and for faces that something covers a part of. Batch normalisation's statistics are
     of whole faces, since prediction sees these. Then the network learns, beside the votes, what it has come to say of
