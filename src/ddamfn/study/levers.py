@@ -5,7 +5,7 @@ on validation pictures and never opens the test split.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -266,16 +266,11 @@ def _born_again(base: Run) -> tuple[Lever, ...]:
     if base.distillation is not None:
         return ()
     last = base.phases[-1]
-    again = {
-        "epochs": max(1, base.epochs // 2),
-        "side_px": last.side_px,
-        "batch_size": last.batch_size,
-        "lr_factor": last.lr_factor / 2,
-    }
+    again = replace(last, epochs=max(1, base.epochs // 2), lr_factor=last.lr_factor / 2)
     settings = {
         "distillation": {"born_again": True, "mirrored": True},
         "schedule.restarts": True,
-        "phases": [*(to_dict(phase) for phase in base.phases), again],
+        "phases": [to_dict(phase) for phase in (*base.phases, again)],
     }
     title = "half as many epochs more, taught by its own answers"
     return (Lever("distillation", "born-again", title, settings, "Furlanello et al., ICML 2018"),)
