@@ -11,7 +11,8 @@ pytest.importorskip("torch", reason="recipes need PyTorch")
 from ddamfn.cli import build_parser
 from ddamfn.cli.train import assignments
 from ddamfn.export.adjusting import Tau
-from ddamfn.export.command import export_command, portable, settings_of, training_command
+from ddamfn.export.command import conversion_command, export_command, portable, settings_of, training_command
+from ddamfn.export.comparing import Format
 from ddamfn.export.lean import Precision
 from ddamfn.objectives import OBJECTIVES, Distillation
 from ddamfn.train import RECIPES, Optimiser, Phase, Run, override, recipe
@@ -118,3 +119,14 @@ def test_export_is_asked_for_as_it_was(
 
 def test_export_says_no_more_than_it_must() -> None:
     assert export_command("mine", "best", "float32", 0.0, has_data=True) == "ddamfn export RUN --name mine --data ROOT"
+
+
+@pytest.mark.parametrize("has_data", [False, True])
+@pytest.mark.parametrize("forced", [False, True])
+@pytest.mark.parametrize(("kind", "precision"), [("onnx", "float16"), ("onnx-int8", "float32")])
+def test_conversion_is_asked_for_as_it_was(has_data: bool, forced: bool, kind: Format, precision: Precision) -> None:
+    command = conversion_command("my.onnx", kind, "my weights", precision, has_data=has_data, forced=forced)
+    args = build_parser().parse_args(shlex.split(command)[1:])
+    assert command.startswith("ddamfn export ")
+    assert (args.weights, args.name, args.data) == ("my.onnx", "my weights", "ROOT" if has_data else None)
+    assert (args.format, args.precision, args.force) == (kind, precision, forced)

@@ -95,6 +95,9 @@ def test_int8_is_gated_described_and_read_back(source: Source, prepared: Prepare
     assert card.temperature != source.card.temperature
     assert card.export is not None
     assert card.export["made_from"] == {"name": "mine", "sha256": source.card.sha256}
+    forced = " --force" if done.failures else ""
+    words = "ddamfn export mine.onnx --format onnx-int8 --name mine-int8 --data ROOT"
+    assert card.export["command"] == words + forced
     gate = card.export["gate"]
     assert gate["agreement"] == measured.agreement
     assert gate["speed"].startswith(f"{measured.ms_per_face_before / measured.ms_per_face:.2f} times as fast")

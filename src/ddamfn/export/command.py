@@ -9,6 +9,7 @@ from typing import Any
 
 from ddamfn.errors import UsageError
 from ddamfn.export.adjusting import Tau
+from ddamfn.export.comparing import Format
 from ddamfn.export.lean import Precision
 from ddamfn.train import Run, recipe
 from ddamfn.train.config import to_dict
@@ -50,6 +51,26 @@ def export_command(name: str, checkpoint: Checkpoint, precision: Precision, adju
     words += ["--checkpoint", checkpoint] if checkpoint != "best" else []
     words += ["--precision", precision] if precision != "float32" else []
     words += ["--logit-adjustment", str(adjustment)] if adjustment != 0 else []
+    return shlex.join(words)
+
+
+def conversion_command(
+    source: str, kind: Format, name: str, precision: Precision, *, has_data: bool, forced: bool
+) -> str:
+    """Return the `ddamfn export` that makes these weights of a file that is there, and the data set, ROOT.
+
+    Args:
+        source: name of that file.
+        kind: the format.
+        name: of the new weights.
+        precision: how they are stored.
+        has_data: whether the data set was at hand.
+        forced: whether the file was kept although it falls under its gate.
+    """
+    words = ["ddamfn", "export", source, "--format", kind, "--name", name]
+    words += ["--data", "ROOT"] if has_data else []
+    words += ["--precision", precision] if precision != "float32" else []
+    words += ["--force"] if forced else []
     return shlex.join(words)
 
 

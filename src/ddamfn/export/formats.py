@@ -14,6 +14,7 @@ from ddamfn.errors import MissingExtra, UsageError, WeightsError
 from ddamfn.evaluate import fit_temperature
 from ddamfn.evaluate.abstention import measure_calibration
 from ddamfn.evaluate.logit_table import to_classes
+from ddamfn.export.command import conversion_command
 from ddamfn.export.comparing import (
     GATES,
     RULE,
@@ -149,7 +150,10 @@ def convert(
                     f"{name} ({kind}) falls under its gate on {comparison.faces}: {'; '.join(failures)}; nothing is "
                     "written, --force keeps it all the same"
                 )
-            card = _card(source, kind, name, main, comparison, failures, precision)
+            command = conversion_command(
+                source.card.file, kind, name, precision, has_data=prepared is not None, forced=bool(failures)
+            )
+            card = _card(source, kind, name, main, comparison, failures, precision, command)
             if kind == "onnx-int8":
                 card = _calibrated(card, comparison, faces)
             write_card(card, main.with_suffix(".json"))
@@ -218,10 +222,12 @@ def _card(
     comparison: Comparison,
     failures: tuple[str, ...],
     precision: Precision,
+    command: str,
 ) -> Card:
     others = sorted(path for path in main.parent.iterdir() if path.suffix in (".bin", ".safetensors") and path != main)
     export: dict[str, Any] = {
         "format": kind,
+        "command": command,
         "made_from": {"name": source.card.name, "sha256": source.card.sha256},
         "gate": comparison.to_dict() | {"passed": not failures, "failures": list(failures)},
         "other_files": {path.name: sha256(path.read_bytes()) for path in others},

@@ -73,8 +73,8 @@ class Card:
             large convolutions in integers.
         calibration: how honest the confidence is on validation, and from where on answers keep which precision; None
             if it was not measured.
-        export: of a file made from other weights: its format, what it was made from, and what its gate measured; None
-            for weights that came straight from a run.
+        export: of a file made from other weights: its format, the command, what it was made from, and what its gate
+            measured; None for weights that came straight from a run.
     """
 
     name: str
