@@ -253,6 +253,12 @@ def test_seeds_of_a_second_round_may_begin_with_the_same_seeds_of_the_first(tmp_
             seeds_record(one, [stranger])
 
 
+def test_seeds_of_the_same_settings_may_come_of_recipes_of_other_names(run_folder: Path, tmp_path: Path) -> None:
+    other = write_run(tmp_path / "one", replace(settings(), recipe="ddamfn_ferplus_cpu", seed=5), ROWS)
+    assert settings().recipe != "ddamfn_ferplus_cpu"
+    assert [run["seed"] for run in seeds_record(read_run(run_folder), [read_run(other)])["runs"]] == [4, 5]
+
+
 def test_command_line_tells_of_other_seeds(
     run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,7 +20,8 @@ def seeds_record(chosen: FinishedRun, others: Sequence[FinishedRun]) -> dict[str
         chosen: the run that is exported.
         others: at least one more.
 
-    Runs of a second round each begin with a run of their own; these may differ by their seed alone as well.
+    Runs of a second round each begin with a run of their own; these may differ by their seed alone as well. The name of
+    a recipe is no difference: one recipe with other settings can be what another one is.
 
     Returns:
         `runs`, one entry a seed in their order; `mean` and `deviation` (of the sample) of the accuracy, 0..1.
@@ -48,7 +49,7 @@ def seeds_record(chosen: FinishedRun, others: Sequence[FinishedRun]) -> dict[str
 
 def _differ_by_seed(one: Run, other: Run) -> bool:
     """Whether two runs differ by nothing but their seed, the runs that they begin with included."""
-    if replace(one, seed=other.seed, initial=other.initial) != other:
+    if replace(one, seed=other.seed, initial=other.initial, recipe=other.recipe) != other:
         return False
     if one.initial == other.initial:
         return True
