@@ -123,15 +123,13 @@ def test_a_dry_run_lists_the_jobs_and_trains_none(
     assert not (tmp_path / "runs").exists()
 
 
-def test_the_estimate_of_a_job_knows_of_all_passes() -> None:
+def test_the_estimate_of_a_job_knows_of_teachers_and_of_second_passes() -> None:
     run = recipe("ddamfn_ferplus_cpu")
     taught = override(run, {"distillation": {"teachers": ["one", "other"]}})
     assert work(taught, 10) == 1.5 * work(run, 10)
     assert work(override(taught, {"distillation.mirrored": True}), 10) == 2 * work(run, 10)
     assert work(override(taught, {"distillation.once": True}), 10) == (1 + 0.5 / run.epochs) * work(run, 10)
     assert work(override(run, {"optimiser.sam_rho": 0.05}), 10) == 2 * work(run, 10)
-    assert work(override(run, {"precise_bn": 4}), 10) == pytest.approx(1.1 * work(run, 10))
-    assert work(override(run, {"precise_bn": 4_096}), 10) == 1.25 * work(run, 10)
 
 
 def test_a_budget_that_is_spent_starts_no_job(
