@@ -4,6 +4,7 @@ import copy
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 
 torch = pytest.importorskip("torch", reason="exporting needs PyTorch")
@@ -19,6 +20,26 @@ def test_true_file_passes(tiny: nn.Module, faces: np.ndarray, tmp_path: Path) ->
     parity = check_parity(tiny, export_onnx(tiny, tmp_path / "a.onnx"), faces, least_faces=len(faces))
     assert parity.passed
     assert parity.to_dict()["n"] == 40
+
+
+def test_both_runtimes_keep_to_the_threads_that_were_asked_for(
+    tiny: nn.Module, faces: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, given, before = export_onnx(tiny, tmp_path / "a.onnx"), [], torch.get_num_threads()
+    open_session = onnxruntime.InferenceSession
+
+    def session(name: str, options: onnxruntime.SessionOptions, **rest: object) -> onnxruntime.InferenceSession:
+        given.append(options.intra_op_num_threads)
+        return open_session(name, options, **rest)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            assert measure_parity(tiny, path, faces).passed
+    finally:
+        torch.set_num_threads(before)
+    assert given == [1, 2]
 
 
 def test_file_of_other_weights_is_held_back(tiny: nn.Module, faces: np.ndarray, tmp_path: Path) -> None:

@@ -218,6 +218,25 @@ def test_command_line_adjusts_logits_and_says_what_came_of_it(
     assert "must be `fit` or a number from 0 to 1" in capsys.readouterr().err
 
 
+def test_command_line_computes_on_the_threads_that_are_asked_for(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(export_run.__kwdefaults__, "least_faces", 8)
+    asked = ["export", str(run_folder), "--name", "cli", "--output", str(tmp_path), "--quiet"]
+    before = torch.get_num_threads()
+    try:
+        for threads in (2, 1):
+            assert main([*asked, "--threads", str(threads)]) == 0
+            assert torch.get_num_threads() == threads
+        assert main(asked) == 0
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+    with pytest.raises(SystemExit):
+        main([*asked, "--threads", "0"])
+    assert "'0' is not a whole number of at least 1" in capsys.readouterr().err
+
+
 def test_card_says_what_other_seeds_reached(
     run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

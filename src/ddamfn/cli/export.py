@@ -3,6 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
+from ddamfn.cli.compute import add_threads, use_threads
 from ddamfn.cli.progress import Bar
 from ddamfn.errors import MissingExtra, UsageError
 
@@ -26,6 +27,7 @@ or on 1,000 drawn faces without it, and kept on the card:
   onnx-int8                      98 % of the answers the same, at most 0.5 points less accuracy on validation
 --force keeps a file all the same, and its card says so. OpenVINO files are for OpenVINO's own runtime; the others can
 be read back: .onnx by ddamfn predict, safetensors and hub folders by ddamfn.create_model(..., weights=PATH).
+Beside a training on the same cores say --threads 1: threads that wait for a busy core wait for each other.
 """
 
 
@@ -69,6 +71,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="of a run: the same recipe with other seeds; the card then says what each reached on validation",
     )
     parser.add_argument("--force", action="store_true", help="keep a file that falls under its gate")
+    add_threads(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
     parser.set_defaults(run=run)
 
@@ -104,6 +107,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.precision != "float32" and args.format != "onnx":
         raise UsageError("--precision is for --format onnx; the other formats store float32, and onnx-int8 integers")
+    use_threads(args)
     source = Path(args.weights)
     if source.is_dir() and (source / "metrics.jsonl").is_file():
         _export_run(args, source)

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from ddamfn.cli.compute import add_device, add_threads
 from ddamfn.cli.data import KINDS
 from ddamfn.cli.parser import positive_integer
 from ddamfn.cli.study_queue import QUEUE, run_queue
@@ -176,8 +177,8 @@ def _add_common(parser: argparse.ArgumentParser, *, seeds: int) -> None:
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="of the report (default: docs/studies/NAME-DATE-COMMIT)"
     )
-    parser.add_argument("--device", help="cpu, cuda or cuda:N (default: cuda where there is one)")
-    parser.add_argument("--threads", type=positive_integer, metavar="N", help="CPU threads (default: PyTorch's choice)")
+    add_device(parser)
+    add_threads(parser)
     parser.add_argument("--ray", metavar="ADDRESS", help="run the jobs on the Ray cluster there, such as auto")
     parser.add_argument("--quiet", action="store_true", help="no lines of epochs")
 

@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ddamfn.cli.compute import choose_device, use_threads
 from ddamfn.cli.study_progress import StudyLines, duration
-from ddamfn.cli.train import assignments, choose_device
+from ddamfn.cli.train import assignments
 from ddamfn.errors import ConfigError, MissingExtra, UsageError
 
 if TYPE_CHECKING:
@@ -109,12 +110,9 @@ def run_one(args: argparse.Namespace, build: Build) -> int:
 
 def open_pictures(args: argparse.Namespace) -> "Pictures":
     """The data set on the device that is asked for; nothing is read yet."""
-    import torch
-
     from ddamfn.study import Pictures
 
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    use_threads(args)
     return Pictures(args.data, choose_device(args.device), kind=args.kind)
 
 

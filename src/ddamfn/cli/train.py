@@ -7,14 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ddamfn.cli.compute import add_device, add_threads, choose_device, use_threads
 from ddamfn.cli.data import KINDS
 from ddamfn.cli.output import plain
-from ddamfn.cli.parser import positive_integer
 from ddamfn.errors import ConfigError, DdamfnError, MissingExtra, UsageError
 
 if TYPE_CHECKING:
-    import torch
-
     from ddamfn.preparation import Prepared
     from ddamfn.train import Outcome, Run
 
@@ -46,8 +44,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder of all runs (runs)")
     parser.add_argument("--name", help="name of this run (default: recipe and seed)")
     parser.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
-    parser.add_argument("--device", help="cpu, cuda or cuda:N (default: cuda where there is one)")
-    parser.add_argument("--threads", type=positive_integer, metavar="N", help="CPU threads (default: PyTorch's choice)")
+    add_device(parser)
+    add_threads(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress bar, one line an epoch")
     parser.set_defaults(run=run)
 
@@ -64,8 +62,6 @@ def run(args: argparse.Namespace) -> int:
         DdamfnError: if the data cannot be used or the run cannot go on.
     """
     try:
-        import torch
-
         from ddamfn import train
     except ModuleNotFoundError as error:
         raise MissingExtra("train", str(error.name), "Training") from error
@@ -78,8 +74,7 @@ def run(args: argparse.Namespace) -> int:
         folder = args.runs / run_name(args.name, settings)
         if args.data is None:
             raise UsageError("ddamfn train needs --data ROOT, a data set or a prepared set")
-        if args.threads:
-            torch.set_num_threads(args.threads)
+        use_threads(args)
         outcome = _train(args, settings, folder)
     except ConfigError as error:
         raise UsageError(str(error)) from error
@@ -153,24 +148,6 @@ def run_name(name: str | None, settings: "Run") -> str:
     if not name.strip(". ") or Path(name).name != name:
         raise UsageError(f"--name {name!r} is no folder's name; --runs says where it lies")
     return name
-
-
-def choose_device(name: str | None) -> "torch.device":
-    """Device of that name; the first CUDA device, else the CPU, without one.
-
-    Raises:
-        UsageError: if there is no such device here.
-    """
-    import torch
-
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"no device {name!r} here: {str(error).splitlines()[0]}") from error
-    return device
 
 
 def draw_curves(folder: Path) -> None:

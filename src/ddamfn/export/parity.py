@@ -87,7 +87,10 @@ def measure_parity(
     """
     if len(inputs) == 0:
         raise WeightsError("no faces to compare the exported network on")
-    session = onnxruntime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    # Both runtimes keep to the threads that the caller gave PyTorch: their idle threads spin, on cores of others.
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
     stored = lean(network, precision)
     exactness = logits = attention = 0.0
     changed = 0
