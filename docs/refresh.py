@@ -15,10 +15,12 @@
 import argparse
 import ast
 import re
+import shlex
 import sys
 import textwrap
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -182,7 +184,7 @@ def _origin(card: Card) -> str:
     training = card.training
     dates = sorted({str(score["date"]) for score in card.scores if "date" in score})
     measured = f"measured on {' and '.join(dates)} with" if dates else "measured with"
-    several = f" Right on validation: {seeds(training['seeds'])}." if "seeds" in training else ""
+    several = f"\nRight on validation: {seeds(training['seeds'])}." if "seeds" in training else ""
     begun = " It began with the weights of an earlier run." if "initial" in training else ""
     count = len(training.get("teachers", {}))
     taught = (
@@ -190,13 +192,19 @@ def _origin(card: Card) -> str:
     )
     if training.get("distillation", {}).get("born_again"):
         taught = " Its later epochs learned, beside the labels, what it had come to say."
-    changed = " and other settings" if "--set" in training.get("command", "") else ""
+    changed = " and other settings" if _differs(training.get("command", "")) else ""
     return (
         f"`{card.name}`: {measured} `ddamfn eval`, which reads pictures the way `ddamfn predict` does. Trained with "
         f"the recipe `{training.get('recipe', 'not recorded')}`{changed}, seed {training.get('seed', 'not recorded')}, "
         f"from commit `{training.get('commit', 'not recorded')}`; chosen by "
         f"{training.get('selection', 'not recorded')}.{begun}{taught}{several}"
     )
+
+
+def _differs(command: str) -> bool:
+    """Whether a training's command changes its recipe by more than the seed."""
+    words = shlex.split(command)
+    return any(word == "--set" and not value.startswith("seed=") for word, value in pairwise(words))
 
 
 if __name__ == "__main__":

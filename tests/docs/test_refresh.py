@@ -1,6 +1,7 @@
 """The script that writes the generated parts of the documents."""
 
 import json
+from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -56,6 +57,25 @@ def test_the_readme_s_table_says_n_of_n_rule_interval_date_and_commit(refresh: M
     assert f"{100 * whole['ci95'][0]:.2f} % to {100 * whole['ci95'][1]:.2f} %" in text
     assert "2026-11-24" in text
     assert "`abc123`" in text
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("ddamfn train ddamfn_quick --data ROOT --set seed=3", "the recipe `ddamfn_quick`, seed 3,"),
+        (
+            "ddamfn train ddamfn_quick --data ROOT --set seed=3 --set ema=0.9",
+            "`ddamfn_quick` and other settings, seed 3,",
+        ),
+        (
+            "ddamfn train ddamfn_quick --data ROOT --set 'data.mean=[0.5, 0.5]'",
+            "`ddamfn_quick` and other settings, seed 3,",
+        ),
+    ],
+)
+def test_a_seed_is_no_other_setting_of_a_recipe(refresh: ModuleType, card: Card, command: str, words: str) -> None:
+    text = refresh.readme_results([replace(card, training={**card.training, "command": command})])
+    assert words in text
 
 
 def test_the_model_card_names_every_class_also_one_without_pictures(refresh: ModuleType, card: Card) -> None:
