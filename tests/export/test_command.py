@@ -34,10 +34,10 @@ def test_a_recipe_as_it_is_needs_no_setting(name: str) -> None:
     assert training_command(recipe(name)) == f"ddamfn train {name} --data ROOT"
 
 
-def test_the_recipe_called_best_is_that_of_the_shipped_weights() -> None:
+def test_the_recipe_called_best_is_that_of_the_shipped_weights_but_for_the_seed() -> None:
     made = made_by(find_weights("ddamfn-ferplus")[1].training["command"])
     best = recipe("ddamfn_ferplus_best")
-    assert replace(made, recipe=best.recipe) == best
+    assert replace(made, seed=best.seed) == best
 
 
 def test_settings_that_differ_are_set() -> None:
