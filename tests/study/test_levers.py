@@ -160,22 +160,28 @@ def test_what_does_not_fit_the_base_is_left_out_and_said() -> None:
 
 
 def test_rows_of_other_runs_stand_there_only_if_runs_are_named(best: Study) -> None:
-    assert not {row.name for row in best.rows} & {"pretraining-initial", "distillation-teachers", "distillation-once"}
-    given = Given(
-        only=("pretraining", "distillation"), pretrained="/home/me/runs/trunk", teachers=("/home/me/big", "/b")
-    )
+    assert not any(row.name.startswith("pretraining") for row in best.rows)
+    assert not {row.name for row in best.rows} & {"distillation-teachers", "distillation-once"}
+    trunks = ("/home/me/runs/trunk", "/home/me/runs/turned")
+    given = Given(only=("pretraining", "distillation"), pretrained=trunks, teachers=("/home/me/big", "/b"))
     study = levers(recipe("ddamfn_ferplus_112"), Plan(data="faces"), given)
-    names = ["base", "pretraining-initial", "distillation-born-again", "distillation-teachers", "distillation-once"]
-    assert [row.name for row in study.rows] == names
-    assert study.row("pretraining-initial").run.initial == "/home/me/runs/trunk"
+    begun = ["pretraining-trunk", "pretraining-turned"]
+    taught_by = ["distillation-born-again", "distillation-teachers", "distillation-once"]
+    assert [row.name for row in study.rows] == ["base", *begun, *taught_by]
+    assert tuple(study.row(name).run.initial for name in begun) == trunks
     taught = study.row("distillation-teachers").run.distillation
     assert taught is not None
     assert taught.teachers == ("/home/me/big", "/b")
     assert study.row("distillation-once").run.distillation == replace(taught, once=True)
     assert '"once": true' in study.row("distillation-once").note
     # A report names the runs without their places on this machine.
-    assert "trunk" in study.row("pretraining-initial").note
+    assert "trunk" in study.row("pretraining-trunk").note
     assert not any("/home/me" in row.note for row in study.rows)
+
+
+def test_two_runs_of_one_name_are_refused() -> None:
+    with pytest.raises(UsageError, match="a name stands twice: trunk, trunk"):
+        levers(recipe("ddamfn_ferplus_112"), Plan(data="faces"), Given(pretrained=("/one/trunk", "/two/trunk")))
 
 
 def test_groups_and_names_are_unique() -> None:

@@ -54,8 +54,10 @@ def _add_levers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rows", nargs="+", default=[], metavar="NAME", help="levers: groups or rows, not all")
     parser.add_argument(
         "--pretrained",
+        nargs="+",
+        default=[],
         metavar="RUN",
-        help="levers: also a row that begins with this run's network, or with exported weights",
+        help="levers: also a row for each of these, runs or exported weights, that begins with it",
     )
     parser.add_argument(
         "--teachers",

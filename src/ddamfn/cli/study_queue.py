@@ -73,7 +73,7 @@ def _item(args: argparse.Namespace, name: str) -> tuple[argparse.Namespace, Buil
     if args.output is not None:
         own.output = args.output / name
     if name in ("heads", "backbones"):
-        own.table, own.rows, own.pretrained, own.teachers = name, [], None, []
+        own.table, own.rows, own.pretrained, own.teachers = name, [], [], []
         return own, ablation
     if name == "levers":
         own.table, own.recipe = name, args.best

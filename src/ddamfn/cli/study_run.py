@@ -36,13 +36,13 @@ def levers(args: argparse.Namespace, base: "Run", plan: "Plan") -> "Study":
     from ddamfn.train.teachers import read_teacher, require_same_look
 
     # What does not fit is known now, not hours later when its row begins.
-    if args.pretrained is not None:
-        weights_file(args.pretrained)
+    for place in args.pretrained:
+        weights_file(place)
     for place in args.teachers:
         require_same_look(read_teacher(place), base)
     given = study.Given(
         only=args.rows,
-        pretrained=None if args.pretrained is None else _absolute(args.pretrained),
+        pretrained=[_absolute(place) for place in args.pretrained],
         teachers=[_absolute(place) for place in args.teachers],
         one_alignment=(args.data / "prepared.json").exists(),
     )
@@ -211,7 +211,7 @@ def _command(args: argparse.Namespace, study: "Study") -> str:
     words += ["--as-published"] if "as_published" in args and args.as_published else []
     if "rows" in args:
         words += ["--rows", *args.rows] if args.rows else []
-        words += ["--pretrained", Path(args.pretrained).name] if args.pretrained else []
+        words += ["--pretrained", *(Path(run).name for run in args.pretrained)] if args.pretrained else []
         words += ["--teachers", *(Path(run).name for run in args.teachers)] if args.teachers else []
     words += ["--data", "ROOT", "--seeds", str(args.seeds)]
     words += ["--recipe", args.recipe] if args.recipe else []

@@ -125,13 +125,13 @@ class Given:
 
     Attributes:
         only: names of groups or rows; none takes all.
-        pretrained: a run's folder or a file of weights to begin from.
+        pretrained: folders of runs or files of weights to begin from, a row each.
         teachers: finished runs to learn from.
         one_alignment: whether the data are a prepared set, which has one alignment alone.
     """
 
     only: Sequence[str] = ()
-    pretrained: str | None = None
+    pretrained: Sequence[str] = ()
     teachers: Sequence[str] = field(default_factory=tuple)
     one_alignment: bool = False
 
@@ -161,7 +161,7 @@ def levers_of(base: Run, given: Given) -> tuple[Mapping[Lever, Run], Mapping[Lev
 def _chosen(base: Run, given: Given) -> list[Lever]:
     """Levers that are asked for and that these data offer; a network is built only for these."""
     offered = sorted(
-        (*LEVERS, *_phases(base), *_erasing(base), *_born_again(base), *_taught(given)),
+        (*LEVERS, *_phases(base), *_erasing(base), *_born_again(base), *_of_runs(given)),
         key=lambda lever: GROUPS.index(lever.group),
     )
     offered = [
@@ -276,15 +276,15 @@ def _born_again(base: Run) -> tuple[Lever, ...]:
     return (Lever("distillation", "born-again", title, settings, "Furlanello et al., ICML 2018"),)
 
 
-def _taught(given: Given) -> tuple[Lever, ...]:
-    changes = []
-    if given.pretrained is not None:
-        changes.append(
-            Lever(
-                "pretraining", "initial", "begun from a pre-trained network",
-                {"initial": given.pretrained}, of_runs=True,
-            )
-        )  # fmt: skip
+def _of_runs(given: Given) -> tuple[Lever, ...]:
+    """Changes that begin with or learn from runs that were named for this table."""
+    names = [Path(place).name for place in given.pretrained]
+    if len(set(names)) < len(names):
+        raise UsageError(f"rows are named by the runs they begin with, and a name stands twice: {', '.join(names)}")
+    changes = [
+        Lever("pretraining", name, f"begun from {name}", {"initial": place}, of_runs=True)
+        for name, place in zip(names, given.pretrained, strict=True)
+    ]
     if given.teachers:
         taught = {"teachers": list(given.teachers)}
         title = f"distilled from {len(given.teachers)} teacher{'s' * (len(given.teachers) > 1)}"
