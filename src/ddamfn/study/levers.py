@@ -5,7 +5,7 @@ on validation pictures and never opens the test split.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +132,7 @@ class Given:
 
     only: Sequence[str] = ()
     pretrained: Sequence[str] = ()
-    teachers: Sequence[str] = field(default_factory=tuple)
+    teachers: Sequence[str] = ()
     one_alignment: bool = False
 
 
