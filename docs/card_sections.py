@@ -1,4 +1,4 @@
-"""MODEL_CARD.md's section of one weights file, made of its card and of the measurement of robustness."""
+"""MODEL_CARD.md's section on one weights file, from its card and its robustness report."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,17 +10,17 @@ from ddamfn.errors import UsageError
 from ddamfn.weights import Card, threshold_for
 
 _POOR_RECALL = 0.6
-"""Classes that are answered right less often are named among the failures."""
+"""Classes with a lower recall are listed as failures."""
 _SWITCHED_OFF = 0.95
-"""Mean of the heads' maximum from which on attention hardly weighs anything."""
+"""Max attention mean from which on attention is nearly the identity."""
 
 
 def describe(card: Card, measured: Mapping[str, Any] | None) -> list[str]:
-    """Return the blocks of one weights file's section.
+    """Return the blocks of the section on one weights file.
 
     Args:
-        card: of the weights.
-        measured: content of the newest robustness.json of the same file; None if there is none.
+        card: the card of the weights.
+        measured: content of the newest robustness.json of the same file, or None.
     """
     blocks = [f"### {card.name}", table(("what", "value"), _facts(card))]
     scores = [row for score in card.scores for row in _score_rows(score)]
@@ -32,12 +32,12 @@ def describe(card: Card, measured: Mapping[str, Any] | None) -> list[str]:
 
 
 def read_robustness(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return the newest measurement of robustness of each weights file, by its sha256.
+    """Return the newest robustness report of each weights file, by sha256.
 
     Args:
         folder: docs/benchmarks, where `benchmarks/robustness.py` writes.
     """
-    # Names begin with the date, so the last of a file's measurements is the newest.
+    # Names start with the date, so the last report of a file is the newest.
     found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*-robustness.json"))]
     return {measured["sha256"]: measured for measured in found}
 
@@ -53,7 +53,10 @@ def _facts(card: Card) -> list[tuple[str, str]]:
         ("labels, in order of the outputs", ", ".join(card.labels)),
         ("alignment", f"template {alignment['template']}, margin {alignment['margin']:g}, {alignment['side_px']} px"),
         ("detector", alignment["detector"]),
-        ("look", f"{card.appearance['colour']}, detail of {detail} px" if detail else card.appearance["colour"]),
+        (
+            "preprocessing",
+            f"{card.appearance['colour']}, detail of {detail} px" if detail else card.appearance["colour"],
+        ),
         ("mean, std", f"{_numbers(card.mean)}; {_numbers(card.std)}"),
         ("temperature", f"{card.temperature:.4f}; {training.get('temperature', 'not recorded')}"),
         ("trained on", f"{training.get('data', 'not recorded')}, rule {training.get('rule', 'not recorded')}"),
@@ -69,6 +72,12 @@ def _facts(card: Card) -> list[tuple[str, str]]:
         ),
         ("selection", str(training.get("selection", "not recorded"))),
     ]
+    return [*facts, *_validation(training), *_calibration(card), ("license", card.licence)]
+
+
+def _validation(training: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the validation scores, the logit adjustment and the export gate, as far as recorded."""
+    facts: list[tuple[str, str]] = []
     valid = training.get("validation")
     if valid:
         facts.append(
@@ -97,31 +106,31 @@ def _facts(card: Card) -> list[tuple[str, str]]:
         facts.append(
             (
                 "export gate",
-                f"{parity['faces']}: {parity['changed']} answers changed, logits differ by at most "
-                f"{parity['logit_difference']:.1e} of the face's largest (of 1 if that is smaller), attention by "
-                f"{parity['attention_difference']:.1e}",
+                f"{parity['faces']}: {parity['changed']} predictions changed; largest difference of logits "
+                f"{parity['logit_difference']:.1e} (relative to the face's largest logit, or to 1 if that is smaller), "
+                f"of attention {parity['attention_difference']:.1e}",
             )
         )
-    return [*facts, *_calibration(card), ("licence", card.licence)]
+    return facts
 
 
 def seeds(record: Mapping[str, Any]) -> str:
-    """Return in words what each seed of a recipe reached on validation."""
+    """Return the validation scores of a recipe's seeds in one line."""
     each = ", ".join(f"{run['correct']:,} (seed {run['seed']})" for run in record["runs"])
     return (
-        f"{each} of {record['runs'][0]['n']:,}; {percent(record['mean'])} with a deviation of "
+        f"{each} of {record['runs'][0]['n']:,}; mean {percent(record['mean'])}, deviation "
         f"{100 * record['deviation']:.2f} points"
     )
 
 
 def _calibration(card: Card) -> list[tuple[str, str]]:
-    """Return what is known of the confidence on validation."""
+    """Return the calibration error on validation."""
     known = card.calibration
     if known is None:
         return []
     before, after = percent(known["ece_before"]), percent(known["ece_after"])
-    words = f"{before} without the temperature, {after} with it, {known['n']:,} validation pictures"
-    return [(f"calibration error, {known['bins']} slices", words)]
+    words = f"{before} before temperature scaling, {after} after, {known['n']:,} validation images"
+    return [(f"ECE, {known['bins']} bins", words)]
 
 
 def _score_rows(score: Mapping[str, Any]) -> list[tuple[str, ...]]:
@@ -140,7 +149,7 @@ def _score_rows(score: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def recalls(card: Card) -> str:
-    """Return the table of recalls: a row a class, a column a score."""
+    """Return the table of recalls: one row per class, one column per score."""
     titles = [next(iter(parts(score)))[0] for score in card.scores]
     rows = []
     for name in card.labels:
@@ -153,14 +162,14 @@ def recalls(card: Card) -> str:
 
 
 def _flip_averaged(card: Card) -> list[str]:
-    """Say, apart from the table, what averaging with the mirrored face scored where that was measured."""
+    """Return the flip-averaged scores, if they were measured."""
     lines = []
     for score in card.scores:
         averaged = score.get("flip_averaged")
         if averaged:
             title, _ = next(iter(parts(score)))
             lines.append(
-                f"Averaged with the mirrored face, which `ddamfn predict` does not do: {title}, "
+                f"Flip-averaged, which `ddamfn predict` does not do: {title}, "
                 f"{averaged['correct']:,} of {averaged['n']:,}, {percent(averaged['accuracy'])} "
                 f"({interval(averaged)}), mean class accuracy {percent(averaged['mean_class_accuracy'])}."
             )
@@ -168,49 +177,49 @@ def _flip_averaged(card: Card) -> list[str]:
 
 
 def failures(card: Card) -> list[str]:
-    """Name the classes that are answered poorly on test, and what they are taken for."""
+    """List the classes with low recall on test, and what they are confused with."""
     score = card.score("test")
     if score is None:
         return []
     matrix, classes = score["confusion_matrix"], score["classes"]
-    answered = {name: sum(row[place] for row in matrix) for place, name in enumerate(classes)}
+    predicted = {name: sum(row[place] for row in matrix) for place, name in enumerate(classes)}
     lines = []
     for place, name in enumerate(classes):
-        n, right = sum(matrix[place]), matrix[place][place]
-        if not n or right / n >= _POOR_RECALL:
+        n, correct = sum(matrix[place]), matrix[place][place]
+        if not n or correct / n >= _POOR_RECALL:
             continue
         others = sorted(((count, classes[i]) for i, count in enumerate(matrix[place]) if i != place), reverse=True)
-        taken = " and ".join(f"{other} ({count:,})" for count, other in others[:2] if count)
-        never = "; never answered" if not answered[name] else ""
-        lines.append(f"- {name}: {right:,} of {n:,} right, most others taken for {taken}{never}")
+        confused = " and ".join(f"{other} ({count:,})" for count, other in others[:2] if count)
+        never = "; never predicted" if not predicted[name] else ""
+        lines.append(f"- {name}: {correct:,} of {n:,} correct, most often confused with {confused}{never}")
     title, _ = next(iter(parts(score)))
     limit = f"{100 * _POOR_RECALL:g} %"
     if not lines:
-        return [f"No class of {title} is answered right less often than {limit}."]
-    return [f"Classes of {title} that are answered right less often than {limit}:", "\n".join(lines)]
+        return [f"No class has a recall below {limit} on {title}."]
+    return [f"Classes with a recall below {limit} on {title}:", "\n".join(lines)]
 
 
 def attention(card: Card) -> list[str]:
-    """Say whether the heads differ, and whether the attention weighs anything."""
+    """Say whether the heads differ, and whether the attention is active."""
     known = card.training.get("attention") or {}
     if "joined_mean" not in known:
         return []
     means = " and ".join(f"{mean:.2f}" for mean in known["head_means"])
     joined = known["joined_mean"]
     off = (
-        "so near one that the attention is all but switched off"
+        "so close to 1 that the attention is nearly switched off"
         if joined >= _SWITCHED_OFF
-        else "below one, so the attention weighs"
+        else "below 1, so the attention is active"
     )
     return [
-        f"Attention on validation: the heads' maps have means of {means}, and a mean squared difference of "
-        f"{known['head_difference']:.3f}. Their maximum, which multiplies the features, has a mean of {joined:.3f}: "
+        f"Attention on validation: the head means are {means}; the mean squared difference of the heads is "
+        f"{known['head_difference']:.3f}. Their maximum, which multiplies the features, has a mean of {joined:.3f}, "
         f"{off}."
     ]
 
 
 def abstention(card: Card) -> list[str]:
-    """Return what `--abstain` keeps: thresholds and coverage on validation, and what came of them on test."""
+    """Return the table of `--abstain`: thresholds and coverage on validation, coverage and accuracy on test."""
     known = card.calibration
     if known is None:
         return []
@@ -227,22 +236,22 @@ def abstention(card: Card) -> list[str]:
         there = scored.get(precision)
         test = ("-", "-")
         if there and there["answered"]:
-            right = f"{there['correct']:,} of {there['answered']:,} = {percent(there['precision'])}"
-            test = (f"{100 * there['coverage']:.0f} %", f"{right} ({interval(there)})")
+            correct = f"{there['correct']:,} of {there['answered']:,} = {percent(there['precision'])}"
+            test = (f"{100 * there['coverage']:.0f} %", f"{correct} ({interval(there)})")
         rows.append((f"{precision:g}", f"{threshold:.3f}", f"{100 * coverage:.0f} %", *test))
-    head = ("`--abstain`", "from a confidence of", "answers on validation", "answers on test", "right on test")
+    head = ("`--abstain`", "threshold", "coverage on validation", "coverage on test", "correct on test")
     return [table(head, rows)]
 
 
 def robustness(measured: Mapping[str, Any] | None, *, linked: bool = True) -> str:
-    """Return the table of changes: accuracy lost at each level, and the verdict on the mild one.
+    """Return the table of corruptions: accuracy lost at each level, and the verdict on the mild one.
 
     Args:
         measured: as for `describe`.
-        linked: link the report, as seen from the repository's root; else only name it.
+        linked: link the report, relative to the repository's root; else only name it.
     """
     if measured is None:
-        return "Robustness to blur, noise, light, rotation and covered faces: not measured on these weights."
+        return "Robustness to corruptions: not measured on these weights."
     levels: dict[str, dict[str, Mapping[str, Any]]] = {}
     for entry in measured["levels"]:
         levels.setdefault(entry["perturbation"], {})[entry["level"]] = entry
@@ -255,13 +264,13 @@ def robustness(measured: Mapping[str, Any] | None, *, linked: bool = True) -> st
     if flips is not None:
         low, high = (100 * end for end in flips["ci95"])
         rate = f"{flips['strength']}: {100 * flips['rate']:.1f} % ({low:.1f} to {high:.1f})"
-        rows.append(("answers flipped by landmark jitter", rate, "-", "-", flips["verdict"]))
-    head = ("change", "mild", "medium", "severe", "mild: at most 3 points lost, 5 % flipped")
+        rows.append(("predictions flipped by landmark jitter", rate, "-", "-", flips["verdict"]))
+    head = ("corruption", "mild", "medium", "severe", "mild: at most 3 points lost, 5 % flipped")
     subject = (
-        f"Points of accuracy lost when the same {clean['n']:,} faces of {measured['title']} {measured['split']} come "
-        f"worse ({percent(clean['accuracy'])} unchanged"
-        + (f"; mild changes by chance are means of {drawn} draws" if drawn > 1 else "")
-        + "); intervals, mean class accuracy and agreement are in "
+        f"Robustness to corruptions: points of accuracy lost on the same {clean['n']:,} faces of {measured['title']} "
+        f"{measured['split']} ({percent(clean['accuracy'])} clean"
+        + (f"; random mild corruptions are means of {drawn} draws" if drawn > 1 else "")
+        + "). Intervals, mean class accuracy and agreement are in "
         + (f"[{measured['page']}]({report})." if linked else f"`{report}`.")
     )
     skipped = [f" Not measured: {name} ({reason})." for name, reason in measured["skipped"].items()]
@@ -273,12 +282,12 @@ def _drop(entry: Mapping[str, Any]) -> str:
 
 
 def _words(value: Any) -> str:
-    """A setting of the run in one line."""
+    """Return a setting of the run in one line."""
     return f"`{json.dumps(value, ensure_ascii=False)}`" if isinstance(value, dict | list) else f"`{value}`"
 
 
 def parts(score: Mapping[str, Any]) -> Iterable[tuple[str, Mapping[str, Any]]]:
-    """Yield a score's title and figures, and those without the pictures that also stand in train."""
+    """Yield a score's title and figures, then those deduplicated against train."""
     known = CARDS.get(score["dataset"])
     title = f"{known.title if known else score['dataset']} {score['split']}"
     if score.get("rule") != "single label":
@@ -286,17 +295,17 @@ def parts(score: Mapping[str, Any]) -> Iterable[tuple[str, Mapping[str, Any]]]:
     yield title + ("" if score.get("official", True) else " (not the official split)"), score
     cleaned = score.get("duplicate_free")
     if cleaned:
-        yield f"{title}, without {cleaned['removed']:,} twins of training pictures", cleaned
+        yield f"{title}, deduplicated against train ({cleaned['removed']:,} removed)", cleaned
 
 
 def interval(part: Mapping[str, Any]) -> str:
-    """Write the 95 % interval of a share."""
+    """Format the 95 % interval of a proportion."""
     low, high = part["ci95"]
     return f"{percent(low)} to {percent(high)}"
 
 
 def percent(share: float) -> str:
-    """Write a share with two digits."""
+    """Format a proportion as a percentage with two digits."""
     return f"{100 * share:.2f} %"
 
 
@@ -305,6 +314,6 @@ def _numbers(values: Iterable[float]) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Write a table in Markdown."""
+    """Return a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,12 +1,12 @@
-"""Writes the parts of the documents that have their source elsewhere, so that no figure and no drawing is typed twice.
+"""Writes the generated sections of the documents, so that no figure is typed by hand.
 
-    python docs/refresh.py            says whether the documents are in step
-    python docs/refresh.py --write    brings them into step
+    python docs/refresh.py            checks that the documents are up to date
+    python docs/refresh.py --write    updates them
 
-| what stands between two marks | comes from |
+| section | source |
 |---|---|
 | `results` in both READMEs, MODEL_CARD.md and docs/index.md | the cards of the bundled weights |
-| the sections of docs/method.md and docs/responsible.md | likewise |
+| the sections of docs/method.md and docs/responsible.md | the same |
 | robustness in MODEL_CARD.md and docs/responsible.md | the newest docs/benchmarks/*-robustness.json of the weights |
 | `tree` in ARCHITECTURE.md | the modules and their docstrings |
 | `layers` in ARCHITECTURE.md | the import rules in pyproject.toml |
@@ -41,7 +41,7 @@ _INDENT = 18
 
 
 def replace_section(text: str, name: str, section: str) -> str:
-    """Return a document with another section between the marks `<!-- name -->` and `<!-- /name -->`.
+    """Replace the section between the marks `<!-- name -->` and `<!-- /name -->`.
 
     Raises:
         ValueError: if the document does not hold the two marks exactly once, in this order.
@@ -54,7 +54,7 @@ def replace_section(text: str, name: str, section: str) -> str:
 
 
 def stale(root: Path = ROOT, cards: Sequence[Card] | None = None) -> dict[Path, str]:
-    """Return the documents that are not in step with their sources, and what they should say."""
+    """Return the outdated documents and their new content."""
     known = list_weights() if cards is None else cards
     measured = read_robustness(root / "docs" / "benchmarks")
     results = {"results": lambda: readme_results(known)}
@@ -81,8 +81,8 @@ def stale(root: Path = ROOT, cards: Sequence[Card] | None = None) -> dict[Path, 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Compare, or write with --write; return 1 if the documents are not in step."""
-    parser = argparse.ArgumentParser(description="Brings generated parts of the documents into step.")
+    """Check, or with --write update the documents; return 1 if they are outdated."""
+    parser = argparse.ArgumentParser(description="Updates the generated sections of the documents.")
     parser.add_argument("--write", action="store_true", help="rewrite them")
     args = parser.parse_args(arguments)
     documents = stale()
@@ -90,9 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.write:
         for path, text in documents.items():
             path.write_text(text, encoding="utf-8")
-        sys.stdout.write(f"written: {names or 'nothing, all in step'}\n")
+        sys.stdout.write(f"written: {names or 'nothing, all up to date'}\n")
         return 0
-    sys.stdout.write(f"not in step: {names}; run python docs/refresh.py --write\n" if documents else "in step\n")
+    sys.stdout.write(f"outdated: {names}; run python docs/refresh.py --write\n" if documents else "up to date\n")
     return 1 if documents else 0
 
 
@@ -142,7 +142,7 @@ def _fenced(lines: Iterable[str]) -> str:
 
 
 def readme_results(cards: Sequence[Card]) -> str:
-    """Return README.md's table: one row for each score on a test split, and what it rests on."""
+    """Return README.md's table: one row per score on a test split, and how it was measured."""
     rows = [row for card in cards for row in _readme_rows(card)]
     if not rows:
         return NOTHING
@@ -151,11 +151,11 @@ def readme_results(cards: Sequence[Card]) -> str:
 
 
 def model_card_results(cards: Sequence[Card], measured: Mapping[str, Mapping[str, Any]] | None = None) -> str:
-    """Return MODEL_CARD.md's figures: for each weights file what it is, what it scores, what it stands, where it fails.
+    """Return MODEL_CARD.md's figures of each weights file: facts, scores, failures, robustness.
 
     Args:
-        cards: of the weights.
-        measured: the newest measurement of robustness of each file, by its sha256; see `card_sections.robustness`.
+        cards: the cards of the weights.
+        measured: the newest robustness report of each file, by sha256; see `card_sections.robustness`.
     """
     return "\n\n".join(part for card in cards for part in describe(card, (measured or {}).get(card.sha256))) or NOTHING
 
@@ -180,21 +180,19 @@ def _readme_rows(card: Card) -> list[tuple[str, ...]]:
 
 
 def _origin(card: Card) -> str:
-    """Say when and of what the figures were measured."""
+    """Say when the figures were measured, and how the network was trained."""
     training = card.training
     dates = sorted({str(score["date"]) for score in card.scores if "date" in score})
     measured = f"measured on {' and '.join(dates)} with" if dates else "measured with"
-    several = f"\nRight on validation: {seeds(training['seeds'])}." if "seeds" in training else ""
-    begun = " It began with the weights of an earlier run." if "initial" in training else ""
+    several = f"\nCorrect on validation: {seeds(training['seeds'])}." if "seeds" in training else ""
+    begun = " It was initialized from an earlier run." if "initial" in training else ""
     count = len(training.get("teachers", {}))
-    taught = (
-        f" It learned the answers of {count} earlier network{'s' * (count > 1)} beside the labels." if count else ""
-    )
+    taught = f" It was distilled from {count} earlier network{'s' * (count > 1)}." if count else ""
     if training.get("distillation", {}).get("born_again"):
-        taught = " Its later epochs learned, beside the labels, what it had come to say."
+        taught = " Its last phase is self-distillation."
     changed = " and other settings" if _differs(training.get("command", "")) else ""
     return (
-        f"`{card.name}`: {measured} `ddamfn eval`, which reads pictures the way `ddamfn predict` does. Trained with "
+        f"`{card.name}`: {measured} `ddamfn eval`, which preprocesses images as `ddamfn predict` does. Trained with "
         f"the recipe `{training.get('recipe', 'not recorded')}`{changed}, seed {training.get('seed', 'not recorded')}, "
         f"from commit `{training.get('commit', 'not recorded')}`; chosen by "
         f"{training.get('selection', 'not recorded')}.{begun}{taught}{several}"
@@ -202,7 +200,7 @@ def _origin(card: Card) -> str:
 
 
 def _differs(command: str) -> bool:
-    """Whether a training's command changes its recipe by more than the seed."""
+    """Return whether a training command changes more of its recipe than the seed."""
     words = shlex.split(command)
     return any(word == "--set" and not value.startswith("seed=") for word, value in pairwise(words))
 

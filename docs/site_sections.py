@@ -1,4 +1,4 @@
-"""What the site's pages say of the bundled weights, made of their cards and of the measurements of their robustness."""
+"""The site's sections on the bundled weights, from their cards and robustness reports."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,11 +9,11 @@ from ddamfn.weights import Card
 
 
 def where_they_fail(cards: Sequence[Card], measured: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return each weights file's recalls, its poor classes, what abstaining keeps, and what it withstands.
+    """Return the recalls, failures, abstention and robustness of each weights file.
 
     Args:
-        cards: of the weights.
-        measured: the newest measurement of robustness of each file, by its sha256.
+        cards: the cards of the weights.
+        measured: the newest robustness report of each file, by sha256.
     """
     blocks = []
     for card in cards:
@@ -25,19 +25,19 @@ def where_they_fail(cards: Sequence[Card], measured: Mapping[str, Mapping[str, A
 
 
 def rights(cards: Sequence[Card]) -> str:
-    """Return what each card says of licence and rights."""
+    """Return the license and rights of each weights file."""
     return "\n".join(f"- `{card.name}` ({card.licence}): {card.rights}" for card in cards)
 
 
 def attention_of(cards: Sequence[Card]) -> str:
-    """Return what each card says of the heads on validation pictures."""
+    """Return the attention statistics of each weights file."""
     return "\n\n".join(f"`{card.name}`. {words}" for card in cards for words in attention(card))
 
 
 def cost(cards: Sequence[Card]) -> str:
-    """Return what one face costs with each weights file."""
+    """Return the cost of one face with each weights file."""
     return "\n".join(
-        f"- `{card.name}`: {card.architecture['parameters']:,} parameters, {card.architecture['gmac']:.3f} GMAC a face "
-        f"at {card.input_side_px} px, weights stored as {card.precision}"
+        f"- `{card.name}`: {card.architecture['parameters']:,} parameters, {card.architecture['gmac']:.3f} GMAC "
+        f"per face at {card.input_side_px} px, weights stored as {card.precision}"
         for card in cards
     )

@@ -1,6 +1,7 @@
 """The script that writes the generated parts of the documents."""
 
 import json
+import re
 from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -43,7 +44,7 @@ def card(stand_in_weights: Path, rng: np.random.Generator) -> Card:
     return Card.from_dict(plain | {"scores": [measured], "training": training})
 
 
-def test_the_documents_are_in_step_with_the_cards(refresh: ModuleType) -> None:
+def test_the_documents_are_up_to_date(refresh: ModuleType) -> None:
     """If this fails, run: python docs/refresh.py --write."""
     assert sorted(path.name for path in refresh.stale()) == []
 
@@ -53,29 +54,24 @@ def test_the_readme_s_table_says_n_of_n_rule_interval_date_and_commit(refresh: M
     whole, cleaned = card.scores[0], card.scores[0]["duplicate_free"]
     assert f"{whole['correct']:,} of 3,000 = **{100 * whole['accuracy']:.2f} %**" in text
     assert f"{cleaned['correct']:,} of 2,000" in text
-    assert "FERPlus test, rule majority, without 1,000 twins" in text
+    assert "deduplicated against train (1,000 removed)" in text
     assert f"{100 * whole['ci95'][0]:.2f} % to {100 * whole['ci95'][1]:.2f} %" in text
     assert "2026-11-24" in text
     assert "`abc123`" in text
 
 
 @pytest.mark.parametrize(
-    ("command", "words"),
+    ("command", "changed"),
     [
-        ("ddamfn train ddamfn_quick --data ROOT --set seed=3", "the recipe `ddamfn_quick`, seed 3,"),
-        (
-            "ddamfn train ddamfn_quick --data ROOT --set seed=3 --set ema=0.9",
-            "`ddamfn_quick` and other settings, seed 3,",
-        ),
-        (
-            "ddamfn train ddamfn_quick --data ROOT --set 'data.mean=[0.5, 0.5]'",
-            "`ddamfn_quick` and other settings, seed 3,",
-        ),
+        ("ddamfn train ddamfn_quick --data ROOT --set seed=3", False),
+        ("ddamfn train ddamfn_quick --data ROOT --set seed=3 --set ema=0.9", True),
+        ("ddamfn train ddamfn_quick --data ROOT --set 'data.mean=[0.5, 0.5]'", True),
     ],
 )
-def test_a_seed_is_no_other_setting_of_a_recipe(refresh: ModuleType, card: Card, command: str, words: str) -> None:
+def test_a_seed_is_no_other_setting_of_a_recipe(refresh: ModuleType, card: Card, command: str, changed: bool) -> None:
     text = refresh.readme_results([replace(card, training={**card.training, "command": command})])
-    assert words in text
+    assert "`ddamfn_quick`" in text
+    assert ("other settings" in text) is changed
 
 
 def test_the_model_card_names_every_class_also_one_without_pictures(refresh: ModuleType, card: Card) -> None:
@@ -91,7 +87,7 @@ def test_the_model_card_says_what_abstaining_costs(refresh: ModuleType, card: Ca
     curve = {"thresholds": [0.2, 0.7], "coverage": [1.0, 0.6], "precision": [0.8, 0.94], "precision_low": [0.78, 0.92]}
     known = {"split": "validation", "rule": "majority", "n": 500, "bins": 15, "ece_before": 0.08, "ece_after": 0.02}
     text = refresh.model_card_results([Card.from_dict(card.to_dict() | {"calibration": known | curve})])
-    assert "8.00 % without the temperature, 2.00 % with it" in text
+    assert re.search(r"ECE.*8\.00 %.*2\.00 %", text)
     assert "| 0.9 | 0.700 | 60 % | - | - |" in text
     assert "| 0.95 | not reached on validation | - | - | - |" in text
     kept = {"asked": 0.9, "answered": 90, "correct": 81, "coverage": 0.45, "precision": 0.9, "ci95": [0.82, 0.95]}
@@ -119,10 +115,9 @@ def test_the_model_card_says_how_the_weights_were_made(refresh: ModuleType, card
     assert "| exported by | `ddamfn export RUN --name mine` |" in text
     assert "| initial | `runs/first` |" in text
     assert '| objective | `{"name": "x"}` |' in text
-    assert "means of 0.40 and 0.50" in text
-    assert "mean of 0.700: below one, so the attention weighs." in text
+    assert re.search(r"Attention.* 0\.40 and 0\.50; .* 0\.200\. .* 0\.700, below 1", text)
     off = made | {"attention": heads | {"joined_mean": 0.97}}
-    assert "all but switched off" in refresh.model_card_results([Card.from_dict(card.to_dict() | {"training": off})])
+    assert "switched off" in refresh.model_card_results([Card.from_dict(card.to_dict() | {"training": off})])
     assert "Attention" not in refresh.model_card_results([card])
 
 
@@ -130,9 +125,9 @@ def test_what_other_seeds_reached_stands_beside_the_figures(refresh: ModuleType,
     runs = [{"seed": seed, "n": 3191, "correct": 2790 + seed, "accuracy": 0.875} for seed in (0, 1, 2)]
     seeds = {"runs": runs, "mean": 0.875, "deviation": 0.00123}
     several = Card.from_dict(card.to_dict() | {"training": {**card.training, "seeds": seeds}})
-    words = "2,790 (seed 0), 2,791 (seed 1), 2,792 (seed 2) of 3,191; 87.50 % with a deviation of 0.12 points"
-    assert f"| validation, 3 seeds | {words} |" in refresh.model_card_results([several])
-    assert f"Right on validation: {words}." in refresh.readme_results([several])
+    counts = "2,790 (seed 0), 2,791 (seed 1), 2,792 (seed 2) of 3,191"
+    for text in (refresh.model_card_results([several]), refresh.readme_results([several])):
+        assert re.search(rf"{re.escape(counts)};.* 87\.50 %,.* 0\.12 points", text)
     assert "(seed 0)" not in refresh.readme_results([card])
 
 
@@ -143,17 +138,15 @@ def test_the_model_card_names_the_classes_that_fail_and_what_they_are_taken_for(
     matrix = [[90, 10, 0], [30, 20, 0], [4, 1, 0]]
     score = {**card.scores[0], "classes": classes, "confusion_matrix": matrix}
     text = refresh.model_card_results([Card.from_dict(card.to_dict() | {"scores": [score]})])
-    assert "- sadness: 20 of 50 right, most others taken for neutral (30)\n" in text
-    assert "- contempt: 0 of 5 right, most others taken for neutral (4) and sadness (1); never answered" in text
+    assert re.search(r"^- sadness: 20 of 50 .* neutral \(30\)$", text, re.MULTILINE)
+    assert re.search(r"^- contempt: 0 of 5 .* neutral \(4\) and sadness \(1\); never predicted$", text, re.MULTILINE)
     assert "- neutral" not in text
 
 
 def test_flip_averaging_stands_apart(refresh: ModuleType, card: Card) -> None:
     averaged = {"correct": 2900, "n": 3000, "accuracy": 0.9667, "ci95": [0.96, 0.97], "mean_class_accuracy": 0.9}
     flipped = Card.from_dict(card.to_dict() | {"scores": [{**card.scores[0], "flip_averaged": averaged}]})
-    assert "Averaged with the mirrored face, which `ddamfn predict` does not do" in refresh.model_card_results(
-        [flipped]
-    )
+    assert re.search(r"^Flip-averaged.* 2,900 of 3,000, 96\.67 %", refresh.model_card_results([flipped]), re.MULTILINE)
     assert "2,900" not in refresh.readme_results([flipped])
 
 
@@ -173,13 +166,13 @@ def test_the_newest_robustness_of_the_very_file_is_shown(refresh: ModuleType, ca
         (tmp_path / f"2026-01-0{number + 1}-a-robustness.json").write_text(json.dumps(content))
     text = refresh.model_card_results([card], refresh.read_robustness(tmp_path))
     assert "| blur | mild blur: 5.1 | medium blur: 10.0 | severe blur: 0.0 | fails |" in text
-    assert "| answers flipped by landmark jitter | 2 px a point: 2.1 % (1.0 to 3.0) | - | - | holds |" in text
+    assert "flipped by landmark jitter | 2 px a point: 2.1 % (1.0 to 3.0) | - | - | holds |" in text
     assert "600 faces of FERPlus val" in text
     assert "draws" not in text
     levels = [{**level("mild", 0.051), "draws": 5}, *measured["levels"][1:]]
     (tmp_path / "2026-01-09-a-robustness.json").write_text(json.dumps({**measured, "levels": levels}))
     drawn = refresh.model_card_results([card], refresh.read_robustness(tmp_path))
-    assert "(80.00 % unchanged; mild changes by chance are means of 5 draws); intervals" in drawn
+    assert re.search(r"\(80\.00 % .*5 draws\)", drawn)
     assert "[new.md](docs/benchmarks/new.md)" in text
     assert "Not measured: grey (grey already)." in text
     assert "not measured on these weights" in refresh.model_card_results([card])
@@ -243,8 +236,8 @@ def test_the_site_says_of_the_weights_what_the_cards_say(refresh: ModuleType, ca
     failing = refresh.where_they_fail([made], {})
     assert f"| neutral | {100 * card.scores[0]['per_class_recall']['neutral']:.2f} % of" in failing
     assert "not measured on these weights" in failing
-    assert "mean of 0.700: below one" in failing
-    assert "mean of 0.700: below one" in refresh.attention_of([made])
+    assert "0.700, below 1" in failing
+    assert "0.700, below 1" in refresh.attention_of([made])
     assert "1,190 parameters" in refresh.cost([made])
     assert refresh.rights([made]) == f"- `stand-in` (MIT): {card.rights}"
     assert "](docs/" not in failing  # a page of the site lies in docs itself
