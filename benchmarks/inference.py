@@ -95,8 +95,8 @@ def photograph() -> bytes:
 
 def instrument_stages(args: argparse.Namespace) -> dict[str, Callable[[], object]]:
     """The stages of `ddamfn predict`, and its network alone."""
+    from ddamfn.classifier import Classifier
     from ddamfn.faces import Alignment, RetinaFace, align, decode
-    from ddamfn.recognizer import Classifier
 
     classifier, detector = Classifier(args.weights, args.threads), RetinaFace(args.threads)
     content = photograph()

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from machine import ROOT, heading, load, result_path, write_result
 
+from ddamfn.classifier import Classifier, alignment_of
 from ddamfn.cli.progress import Bar
 from ddamfn.data import open_dataset
 from ddamfn.errors import DdamfnError, MissingExtra
@@ -24,7 +25,6 @@ from ddamfn.evaluate.predict import check_alignment
 from ddamfn.evaluate.robustness import measure_robustness
 from ddamfn.evaluate.robustness_report import FAILS, Robustness, markdown
 from ddamfn.preparation import load_prepared
-from ddamfn.recognizer import Classifier, alignment_of
 
 PACKAGES = ("ddamfn", "numpy", "onnxruntime", "pillow")
 

@@ -30,7 +30,7 @@ from ddamfn.objectives import DDAMFNObjective
 from ddamfn.train import Optimiser, Phase, Run, fit, recipe
 from ddamfn.train.loop import Trainer
 from ddamfn.train.optim import build_optimiser
-from ddamfn.train.record import RunFolder
+from ddamfn.train.run_folder import RunFolder
 from ddamfn.train.tensorset import TensorSplit
 
 SIDES_PX = (48, 64, 112)

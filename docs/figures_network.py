@@ -8,10 +8,9 @@ from svg import ATTENTION, BLOCK, MUTED, RESULT, Drawing
 from torch import nn
 
 from ddamfn.models import create_model
-from ddamfn.models.attention import DirectionalGates
-from ddamfn.models.blocks import MixBottleneck
 from ddamfn.models.complexity import count_parameters
 from ddamfn.models.ddamfn import DDAMFN
+from ddamfn.models.layers import DirectionalGates, MixBottleneck
 
 _CLASSES = 7
 _CELL = 4

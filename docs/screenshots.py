@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
-from ddamfn.data.synthetic import drawn_face
+from ddamfn.synthetic import drawn_face
 
 FOLDER = Path(__file__).resolve().parent
 _COLOURS = 255

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ddamfn.classifier import Classifier
 from ddamfn.data import open_dataset
 from ddamfn.evaluate.metrics import softmax, wilson_interval
 from ddamfn.evaluate.predict import predict_split
-from ddamfn.recognizer import Classifier
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -17,7 +17,7 @@ import torch
 
 from ddamfn.export.weights import export_run
 from ddamfn.train import fit, load_splits, open_prepared, recipe
-from ddamfn.train.finished import read_run
+from ddamfn.train.run_folder import read_run
 
 
 class Lines:

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from ddamfn.data import open_dataset
-from ddamfn.data.synthetic import write_drawn_folder
 from ddamfn.labels import EXPRESSIONS
 from ddamfn.preparation import prepare
+from ddamfn.synthetic import write_drawn_folder
 from ddamfn.weights import find_weights
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"

@@ -13,10 +13,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from ddamfn.classifier import Classifier
 from ddamfn.errors import UnreadableImage, UsageError, WeightsError
 from ddamfn.faces import Appearance, apply_appearance, normalise
 from ddamfn.labels import EXPRESSIONS
-from ddamfn.recognizer import Classifier, Recognizer
+from ddamfn.recognizer import Recognizer
 from ddamfn.weights import read_card, sha256, write_card
 
 _PORTRAIT = files("ddamfn").joinpath("demo", "astronaut.jpg").read_bytes()

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddamfn.data.synthetic import write_drawn_ferplus
+from ddamfn.synthetic import write_drawn_ferplus
 from ddamfn.weights import read_card
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "robustness.py"

@@ -22,8 +22,8 @@ from ddamfn.classic import (
     create_nmf_svm,
     create_sparse_classifier,
 )
-from ddamfn.data.synthetic import drawn_face
 from ddamfn.faces import Alignment, align
+from ddamfn.synthetic import drawn_face
 
 LABELS = ("happiness", "sadness", "surprise")
 TRAIN, TEST = 14, 6

@@ -10,9 +10,9 @@ import pytest
 
 from ddamfn.cli import data, main
 from ddamfn.data import KINDS, RULES
-from ddamfn.data.synthetic import write_drawn_ferplus, write_drawn_rafdb, write_drawn_table
 from ddamfn.faces import TEMPLATES
 from ddamfn.preparation import load_prepared
+from ddamfn.synthetic import write_drawn_ferplus, write_drawn_rafdb, write_drawn_table
 
 
 @pytest.fixture(scope="module")

@@ -5,22 +5,22 @@ from pathlib import Path
 
 import pytest
 
-from ddamfn.cli import data_draw
+from ddamfn.cli import data as data_verb
 from ddamfn.data import open_dataset
-from ddamfn.data.synthetic import LAYOUTS
 from ddamfn.errors import UsageError
+from ddamfn.synthetic import LAYOUTS
 
 
 def _run(*argv: str) -> int:
     parser = argparse.ArgumentParser()
-    data_draw.add_parser(parser.add_subparsers())
+    data_verb._add_draw_parser(parser.add_subparsers())
     args = parser.parse_args(["draw", *argv])
     status: int = args.run(args)
     return status
 
 
 def test_the_layouts_on_offer_are_those_that_can_be_written() -> None:
-    assert set(data_draw.LAYOUTS) == set(LAYOUTS)
+    assert set(data_verb.LAYOUTS) == set(LAYOUTS)
 
 
 def test_it_draws_a_set_and_prints_its_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

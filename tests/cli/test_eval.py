@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ddamfn.cli import main
-from ddamfn.data.synthetic import write_drawn_ferplus, write_drawn_folder
+from ddamfn.synthetic import write_drawn_ferplus, write_drawn_folder
 from ddamfn.weights import read_card
 
 KEYS = {"accuracy", "correct", "n", "ci95", "mean_class_accuracy", "macro_f1", "per_class_recall", "confusion_matrix"}

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddamfn.cli.parser import moment
+from ddamfn.cli.args import moment
 
 av = pytest.importorskip("av", reason="needs PyAV")
 
@@ -179,7 +179,7 @@ def test_what_cannot_be_opened_is_one_line_and_leaves_older_files(
 def test_arguments_that_do_not_fit_are_one_line_and_status_two(
     clip: Path, predict: Any, arguments: list[str], named: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ddamfn.video.camera._place", lambda av, number: ("clip.mp4", "mp4", {}))
+    monkeypatch.setattr("ddamfn.video.source._place", lambda av, number: ("clip.mp4", "mp4", {}))
     Path("photo.jpg").touch()
     Path("b.mkv").touch()
     Path("c.mkv").touch()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ddamfn.cli.sources import Sources, base_folder
+from ddamfn.cli.io import Sources, base_folder
 from ddamfn.errors import UsageError
 
 

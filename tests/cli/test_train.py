@@ -17,10 +17,10 @@ from PIL import Image
 
 torch = pytest.importorskip("torch", reason="needs the extra train")
 
-from ddamfn.cli import main  # noqa: E402 - only where there is something to test
-from ddamfn.cli.epochs import EpochBars  # noqa: E402
-from ddamfn.data.synthetic import drawn_face, write_drawn_folder  # noqa: E402
-from ddamfn.train import RECIPES  # noqa: E402
+from ddamfn.cli import main
+from ddamfn.cli.progress import EpochBars
+from ddamfn.synthetic import drawn_face, write_drawn_folder
+from ddamfn.train import RECIPES
 
 TINY = [
     "data.alignment.side_px=32",
@@ -227,7 +227,7 @@ def test_the_bar_shows_loss_accuracy_rate_and_time(quiet: bool, monkeypatch: pyt
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
-    monkeypatch.setattr("ddamfn.cli.epochs._SECONDS_BETWEEN_DRAWINGS", -1.0)
+    monkeypatch.setattr("ddamfn.cli.progress._SECONDS_BETWEEN_DRAWINGS", -1.0)
     with EpochBars(quiet=quiet, draw=lambda: drawn.append(1)) as bars:
         bars.epoch_started(2, 3, 1000, 200, 48)
         for _ in range(3):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from ddamfn.data.affectnet import open_affectnet
-from ddamfn.data.synthetic import write_drawn_affectnet
 from ddamfn.errors import DataError, UsageError
+from ddamfn.synthetic import write_drawn_affectnet
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 from ddamfn.data.ckplus import open_ckplus
 from ddamfn.data.folds import subject_folds
 from ddamfn.data.opening import recognise
-from ddamfn.data.synthetic import write_drawn_ckplus
 from ddamfn.errors import DataError, UsageError
+from ddamfn.synthetic import write_drawn_ckplus
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from PIL import Image
 
 from ddamfn.data import Dataset, Sample, open_dataset
 from ddamfn.data.catalog import AFFECTNET, FER2013, RAFDB, DatasetCard
+from ddamfn.data.dataset import FilePictures
 from ddamfn.data.doctor import check
-from ddamfn.data.pictures import FilePictures
-from ddamfn.data.synthetic import write_drawn_folder, write_drawn_rafdb, write_drawn_table
+from ddamfn.synthetic import write_drawn_folder, write_drawn_rafdb, write_drawn_table
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from PIL import Image
 
 from ddamfn.data import open_dataset
 from ddamfn.data.dataset import Dataset
-from ddamfn.data.fingerprints import take_fingerprints
-from ddamfn.data.synthetic import LAYOUTS, write_drawn_affectnet, write_drawn_ferplus, write_drawn_table
+from ddamfn.data.duplicates import take_fingerprints
+from ddamfn.synthetic import LAYOUTS, write_drawn_affectnet, write_drawn_ferplus, write_drawn_table
 
 _TRAIN, _HELD_OUT = 1, 1
 _SPLITS = {

@@ -9,16 +9,17 @@ from PIL import Image
 
 from ddamfn.data import Sample, open_dataset
 from ddamfn.data.duplicates import (
+    Fingerprints,
     exact_groups,
     exact_twins,
     known_twins,
     near_twins,
+    take_fingerprints,
     twins,
     write_twins,
 )
-from ddamfn.data.fingerprints import Fingerprints, take_fingerprints
-from ddamfn.data.synthetic import write_drawn_ferplus, write_drawn_folder
 from ddamfn.errors import UsageError
+from ddamfn.synthetic import write_drawn_ferplus, write_drawn_folder
 
 _FERPLUS_FOLDERS = {"train": "FER2013Train", "val": "FER2013Valid", "test": "FER2013Test"}
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ddamfn.data.fer2013 import open_fer2013
-from ddamfn.data.synthetic import write_drawn_fer2013
 from ddamfn.errors import DataError, UnreadableImage
+from ddamfn.synthetic import write_drawn_fer2013
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from ddamfn.data.ferplus import open_ferplus
-from ddamfn.data.synthetic import write_drawn_ferplus
 from ddamfn.errors import DataError, UnreadableImage, UsageError
+from ddamfn.synthetic import write_drawn_ferplus
 
 
 @pytest.fixture

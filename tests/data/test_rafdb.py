@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from ddamfn.data.rafdb import open_rafdb
-from ddamfn.data.synthetic import write_drawn_rafdb
 from ddamfn.errors import DataError, UnknownLabel, UsageError
 from ddamfn.faces import decode
+from ddamfn.synthetic import write_drawn_rafdb
 
 
 @pytest.fixture

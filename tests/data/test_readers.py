@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from ddamfn.data import CARDS, KINDS, Dataset, open_dataset, recognise
-from ddamfn.data.synthetic import LAYOUTS
 from ddamfn.errors import DataError, UnknownLabel, UnreadableImage, UsageError
 from ddamfn.faces import decode
 from ddamfn.labels import EXPRESSIONS
+from ddamfn.synthetic import LAYOUTS
 
 OFFICIAL = {"affectnet-manual": "affectnet", "ferplus-zip": "ferplus"}
 

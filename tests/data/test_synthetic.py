@@ -7,13 +7,12 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from ddamfn.data.drawn.expressions import SHAPES, sample_shape
-from ddamfn.data.synthetic import drawn_face, sample_person
 from ddamfn.errors import UnknownLabel
-from ddamfn.faces.align import align
+from ddamfn.faces.align import Alignment, align
 from ddamfn.faces.retinaface import RetinaFace
-from ddamfn.faces.template import Alignment
 from ddamfn.labels import EXPRESSIONS
+from ddamfn.synthetic import drawn_face, sample_person
+from ddamfn.synthetic.expressions import SHAPES, sample_shape
 
 
 @pytest.mark.parametrize("side_px", [48, 112, 225])

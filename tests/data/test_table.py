@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddamfn.data.synthetic import write_drawn_table
 from ddamfn.data.table import open_table
 from ddamfn.errors import DataError, MissingExtra
+from ddamfn.synthetic import write_drawn_table
 
 
 @pytest.fixture

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from ddamfn.drawing import overlay
-from ddamfn.drawing.heat import stretch
-from ddamfn.drawing.palette import heat_colours
+from ddamfn.drawing.palette import heat_colours, stretch
 
 
 def test_the_brightest_place_is_where_the_map_is_largest() -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddamfn.data.synthetic import write_drawn_ferplus
-from ddamfn.recognizer import Classifier
+from ddamfn.classifier import Classifier
+from ddamfn.synthetic import write_drawn_ferplus
 
 
 @pytest.fixture(scope="session")

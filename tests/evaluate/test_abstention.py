@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ddamfn.errors import DataError
-from ddamfn.evaluate.abstention import PRECISIONS, Kept, kept_precisions, measure_calibration
+from ddamfn.evaluate.calibration import PRECISIONS, Kept, kept_precisions, measure_calibration
 from ddamfn.evaluate.metrics import ece, softmax, wilson_interval
 from ddamfn.weights import Card, read_card, threshold_for
 

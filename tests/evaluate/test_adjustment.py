@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ddamfn.errors import DataError
-from ddamfn.evaluate.adjustment import class_shift, fit_adjustment
+from ddamfn.evaluate.calibration import class_shift, fit_adjustment
 
 SHARES = (0.8, 0.15, 0.05)
 

@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import minimize_scalar
 
 from ddamfn.errors import DataError
-from ddamfn.evaluate.calibrate import HIGHEST_TEMPERATURE, LOWEST_TEMPERATURE, fit_temperature, golden_section
+from ddamfn.evaluate.calibration import HIGHEST_TEMPERATURE, LOWEST_TEMPERATURE, fit_temperature, golden_section
 from ddamfn.evaluate.metrics import ece, softmax
 
 

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from ddamfn.data.synthetic import drawn_face
 from ddamfn.evaluate import perturbations
 from ddamfn.evaluate.perturbations import JITTER, LEVELS, PERTURBATIONS, Perturbation, generator_for
 from ddamfn.faces import Alignment, align
+from ddamfn.synthetic import drawn_face
 
 SIDE_PX = 112
 ALIGNMENT = Alignment("arcface")

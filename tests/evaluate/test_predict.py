@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ddamfn.classifier import Classifier, alignment_of
 from ddamfn.data import RULES, Dataset, open_dataset
-from ddamfn.data.synthetic import write_drawn_folder, write_drawn_rafdb
 from ddamfn.errors import DataError, UsageError
 from ddamfn.evaluate.face_source import faces_of_dataset
 from ddamfn.evaluate.logit_table import LogitTable, to_classes
@@ -16,8 +16,8 @@ from ddamfn.evaluate.predict import predict_prepared, predict_rules, predict_spl
 from ddamfn.faces import Alignment, RetinaFace
 from ddamfn.labels import EXPRESSIONS
 from ddamfn.preparation import prepare
-from ddamfn.preparation.picture import Hints, prepare_picture
-from ddamfn.recognizer import Classifier, alignment_of
+from ddamfn.preparation.image import Hints, prepare_picture
+from ddamfn.synthetic import write_drawn_folder, write_drawn_rafdb
 
 ARCFACE = Alignment("arcface")
 

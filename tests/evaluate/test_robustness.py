@@ -7,8 +7,8 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from ddamfn.classifier import Classifier
 from ddamfn.data import open_dataset
-from ddamfn.data.synthetic import drawn_face
 from ddamfn.errors import DataError, UnreadableImage
 from ddamfn.evaluate.face_source import FaceSource, FaceView, faces_of_dataset, faces_of_prepared
 from ddamfn.evaluate.metrics import mean_drop, wilson_interval
@@ -18,7 +18,7 @@ from ddamfn.evaluate.robustness import measure_robustness
 from ddamfn.faces import Alignment, align, plain_resize
 from ddamfn.labels import EXPRESSIONS
 from ddamfn.preparation import prepare
-from ddamfn.recognizer import Classifier
+from ddamfn.synthetic import drawn_face
 from ddamfn.weights import Card, read_card
 
 ALIGNMENT = Alignment("arcface")

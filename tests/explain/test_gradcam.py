@@ -6,12 +6,12 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs PyTorch")
 pytest.importorskip("captum", reason="needs captum")
 
-from torch import Tensor, nn  # noqa: E402
+from torch import Tensor, nn
 
-from ddamfn.errors import WeightsError  # noqa: E402
-from ddamfn.explain.gradcam import feature_layer, grad_cam  # noqa: E402
-from ddamfn.models import ModelOutput, create_model  # noqa: E402
-from ddamfn.models.resample import fit_map  # noqa: E402
+from ddamfn.errors import WeightsError
+from ddamfn.explain.gradcam import feature_layer, grad_cam
+from ddamfn.models import ModelOutput, create_model
+from ddamfn.models.layers import fit_map
 
 
 class Small(nn.Module):

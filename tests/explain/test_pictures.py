@@ -7,8 +7,8 @@ from PIL import Image
 
 from ddamfn.explain.explaining import Baselines, FaceExplanation, ScoredMap
 from ddamfn.explain.faithfulness import Score
+from ddamfn.explain.figures import carry_back, on_picture, panel
 from ddamfn.explain.maps import attention_maps
-from ddamfn.explain.pictures import carry_back, on_picture, panel
 from ddamfn.faces.align import warp
 from ddamfn.results import Face
 

@@ -8,9 +8,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="exporting needs PyTorch")
 pytest.importorskip("onnxscript", reason="exporting needs onnxscript")
 
-from torch import Tensor, nn  # noqa: E402
+from torch import Tensor, nn
 
-from ddamfn.models import ModelOutput, registry  # noqa: E402
+from ddamfn.models import ModelOutput, registry
 
 
 class TinyNetwork(nn.Module):

@@ -12,12 +12,12 @@ from ddamfn.cli import build_parser
 from ddamfn.cli.train import assignments
 from ddamfn.export.adjusting import Tau
 from ddamfn.export.command import conversion_command, export_command, portable, settings_of, training_command
-from ddamfn.export.comparing import Format
+from ddamfn.export.gates import Format
 from ddamfn.export.lean import Precision
 from ddamfn.objectives import OBJECTIVES, Distillation
 from ddamfn.train import RECIPES, Optimiser, Phase, Run, override, recipe
 from ddamfn.train.config import to_dict
-from ddamfn.train.finished import Checkpoint
+from ddamfn.train.run_folder import Checkpoint
 from ddamfn.weights import find_weights
 
 

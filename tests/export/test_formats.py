@@ -10,23 +10,31 @@ import pytest
 torch = pytest.importorskip("torch", reason="exporting needs PyTorch")
 pytest.importorskip("onnxscript", reason="exporting needs onnxscript")
 
-from torch import Tensor, nn  # noqa: E402
+from torch import Tensor, nn
 
-from ddamfn.cli import export as verb  # noqa: E402
-from ddamfn.cli import main  # noqa: E402
-from ddamfn.data import open_dataset  # noqa: E402
-from ddamfn.data.synthetic import write_drawn_folder  # noqa: E402
-from ddamfn.errors import DataError, UsageError, WeightsError  # noqa: E402
-from ddamfn.export import export_onnx, formats  # noqa: E402
-from ddamfn.export.comparing import GATES, Comparison, Gate, compare, drawn_faces, validation_faces  # noqa: E402
-from ddamfn.export.formats import FORMATS, Source, convert, open_source  # noqa: E402
-from ddamfn.export.loading import create_model, load_network  # noqa: E402
-from ddamfn.export.runners import onnx_runner, torch_runner  # noqa: E402
-from ddamfn.faces import Alignment  # noqa: E402
-from ddamfn.models import ModelOutput, registry  # noqa: E402
-from ddamfn.preparation import Prepared, prepare  # noqa: E402
-from ddamfn.recognizer import Classifier  # noqa: E402
-from ddamfn.weights import Card, read_card, sha256, write_card  # noqa: E402
+from ddamfn.classifier import Classifier
+from ddamfn.cli import export as verb
+from ddamfn.cli import main
+from ddamfn.data import open_dataset
+from ddamfn.errors import DataError, UsageError, WeightsError
+from ddamfn.export import export_onnx, formats
+from ddamfn.export.formats import FORMATS, Source, convert, open_source
+from ddamfn.export.gates import (
+    GATES,
+    Comparison,
+    Gate,
+    compare,
+    drawn_faces,
+    onnx_runner,
+    torch_runner,
+    validation_faces,
+)
+from ddamfn.export.loading import create_model, load_network
+from ddamfn.faces import Alignment
+from ddamfn.models import ModelOutput, registry
+from ddamfn.preparation import Prepared, prepare
+from ddamfn.synthetic import write_drawn_folder
+from ddamfn.weights import Card, read_card, sha256, write_card
 
 LABELS = ("neutral", "happiness", "surprise")
 
@@ -220,7 +228,7 @@ def test_differences_are_found(source: Source) -> None:
 
 def test_sets_without_validation_are_named(source: Source, prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(validation_faces(source.card, prepared, 1)) == len(prepared.split("val"))
-    monkeypatch.setattr("ddamfn.export.comparing.own_validation", lambda _: None)
+    monkeypatch.setattr("ddamfn.export.gates.own_validation", lambda _: None)
     with pytest.raises(DataError, match="no validation split of its own"):
         validation_faces(source.card, prepared, 1)
 

@@ -8,11 +8,11 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs PyTorch")
 pytest.importorskip("huggingface_hub", reason="needs huggingface_hub")
 
-from torch import nn  # noqa: E402
+from torch import nn
 
-from ddamfn.export.hub import HubNetwork  # noqa: E402
-from ddamfn.export.loading import LoadedNetwork, create_model, load_network  # noqa: E402
-from ddamfn.recognizer import Classifier  # noqa: E402
+from ddamfn.classifier import Classifier
+from ddamfn.export.hub import HubNetwork
+from ddamfn.export.loading import LoadedNetwork, create_model, load_network
 
 LABELS = ("neutral", "happiness", "surprise", "sadness", "anger")
 

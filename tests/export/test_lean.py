@@ -7,10 +7,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs PyTorch")
 
-from torch import Tensor, nn  # noqa: E402
+from torch import Tensor, nn
 
-from ddamfn.export.lean import SMALLEST_ROUNDED, SplitPReLU, lean  # noqa: E402
-from ddamfn.models import ModelOutput, create_model, list_models  # noqa: E402
+from ddamfn.export.lean import SMALLEST_ROUNDED, SplitPReLU, lean
+from ddamfn.models import ModelOutput, create_model, list_models
 
 VARIANTS = {
     "two heads": ("ddamfn", {}),

@@ -9,17 +9,17 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs PyTorch")
 pytest.importorskip("onnx", reason="needs onnx")
 
-import safetensors.torch  # noqa: E402
-from torch import nn  # noqa: E402
+import safetensors.torch
+from torch import nn
 
-import ddamfn  # noqa: E402
-from ddamfn.data.synthetic import drawn_face  # noqa: E402
-from ddamfn.errors import TrainingError, UsageError, WeightsError  # noqa: E402
-from ddamfn.export.loading import create_model, load_network  # noqa: E402
-from ddamfn.faces import Appearance, apply_appearance, normalise  # noqa: E402
-from ddamfn.recognizer import Classifier  # noqa: E402
-from ddamfn.train.restore import options_of  # noqa: E402
-from ddamfn.weights import Card, list_weights, read_card, sha256, write_card  # noqa: E402
+import ddamfn
+from ddamfn.classifier import Classifier
+from ddamfn.errors import TrainingError, UsageError, WeightsError
+from ddamfn.export.loading import create_model, load_network
+from ddamfn.faces import Appearance, apply_appearance, normalise
+from ddamfn.synthetic import drawn_face
+from ddamfn.train.restore import options_of
+from ddamfn.weights import Card, list_weights, read_card, sha256, write_card
 
 
 def faces_for(card: Card, count: int) -> tuple[np.ndarray, torch.Tensor]:

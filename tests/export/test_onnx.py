@@ -9,14 +9,14 @@ import pytest
 torch = pytest.importorskip("torch", reason="exporting needs PyTorch")
 onnx = pytest.importorskip("onnx", reason="exporting needs onnx")
 
-import onnxruntime  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
+import onnxruntime
+from torch import Tensor, nn
 
-from ddamfn.errors import ConfigError, WeightsError  # noqa: E402
-from ddamfn.export import check_parity, export_onnx, measure_parity  # noqa: E402
-from ddamfn.export.onnx import exported_outputs  # noqa: E402
-from ddamfn.models import ModelOutput, create_model  # noqa: E402
-from ddamfn.train.restore import read_initialisers, restore  # noqa: E402
+from ddamfn.errors import ConfigError, WeightsError
+from ddamfn.export import check_parity, export_onnx, measure_parity
+from ddamfn.export.onnx import exported_outputs
+from ddamfn.models import ModelOutput, create_model
+from ddamfn.train.restore import read_initialisers, restore
 
 
 def run(path: Path, images: np.ndarray) -> list[np.ndarray]:

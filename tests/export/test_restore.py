@@ -7,15 +7,18 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs PyTorch")
 onnx = pytest.importorskip("onnx", reason="needs onnx")
 
-from torch import Tensor, nn  # noqa: E402
+from torch import Tensor, nn
 
-from ddamfn.errors import WeightsError  # noqa: E402
-from ddamfn.export import export_onnx  # noqa: E402
-from ddamfn.export.lean import lean  # noqa: E402
-from ddamfn.models import create_model  # noqa: E402
-from ddamfn.models.attention import DirectionalGates  # noqa: E402
-from ddamfn.models.blocks import ConvBlock, LinearBlock  # noqa: E402
-from ddamfn.train.restore import read_initialisers, restore  # noqa: E402
+from ddamfn.errors import WeightsError
+from ddamfn.export import export_onnx
+from ddamfn.export.lean import lean
+from ddamfn.models import create_model
+from ddamfn.models.layers import (
+    ConvBlock,
+    DirectionalGates,
+    LinearBlock,
+)
+from ddamfn.train.restore import read_initialisers, restore
 
 PLACE = Path("file.onnx")
 

@@ -9,29 +9,34 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="exporting needs PyTorch")
 
-from ddamfn.cli import main  # noqa: E402
-from ddamfn.data import open_dataset  # noqa: E402
-from ddamfn.data.synthetic import write_drawn_folder  # noqa: E402
-from ddamfn.errors import ConfigError, TrainingError, UsageError, WeightsError  # noqa: E402
-from ddamfn.evaluate import score  # noqa: E402
-from ddamfn.evaluate.abstention import measure_calibration  # noqa: E402
-from ddamfn.evaluate.adjustment import class_shift  # noqa: E402
-from ddamfn.export import weights as export_weights  # noqa: E402
-from ddamfn.export.adjusting import Tau  # noqa: E402
-from ddamfn.export.formats import convert  # noqa: E402
-from ddamfn.export.loading import load_network  # noqa: E402
-from ddamfn.export.parity import Parity  # noqa: E402
-from ddamfn.export.seeds import seeds_record  # noqa: E402
-from ddamfn.export.weights import export_run  # noqa: E402
-from ddamfn.faces import Alignment, apply_appearance  # noqa: E402
-from ddamfn.faces import Appearance as FaceAppearance  # noqa: E402
-from ddamfn.models import create_model  # noqa: E402
-from ddamfn.preparation import Prepared, prepare  # noqa: E402
-from ddamfn.recognizer import Classifier, Recognizer  # noqa: E402
-from ddamfn.train import Data, Model, Phase, Run, load_splits, recipe  # noqa: E402
-from ddamfn.train.checkpoint import save_network  # noqa: E402
-from ddamfn.train.config import to_dict  # noqa: E402
-from ddamfn.train.finished import read_run  # noqa: E402
+from ddamfn.classifier import Classifier
+from ddamfn.cli import main
+from ddamfn.data import open_dataset
+from ddamfn.errors import ConfigError, TrainingError, UsageError, WeightsError
+from ddamfn.evaluate import score
+from ddamfn.evaluate.calibration import (
+    class_shift,
+    measure_calibration,
+)
+from ddamfn.export import weights as export_weights
+from ddamfn.export.adjusting import Tau
+from ddamfn.export.card import seeds_record
+from ddamfn.export.formats import convert
+from ddamfn.export.gates import Parity
+from ddamfn.export.loading import load_network
+from ddamfn.export.weights import export_run
+from ddamfn.faces import Alignment, apply_appearance
+from ddamfn.faces import Appearance as FaceAppearance
+from ddamfn.models import create_model
+from ddamfn.preparation import Prepared, prepare
+from ddamfn.recognizer import Recognizer
+from ddamfn.synthetic import write_drawn_folder
+from ddamfn.train import Data, Model, Phase, Run, load_splits, recipe
+from ddamfn.train.config import to_dict
+from ddamfn.train.run_folder import (
+    read_run,
+    save_network,
+)
 
 CLASSES = ("neutral", "happiness", "fear")
 # What is tested does not depend on the network, and the real ones take ten seconds to export.

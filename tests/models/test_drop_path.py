@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from ddamfn.models import create_model
-from ddamfn.models.blocks import MixBottleneck, StageSpec, drop_path
+from ddamfn.models.layers import MixBottleneck, StageSpec, drop_path
 
 
 def test_whole_pictures_are_left_out_and_the_average_stays() -> None:

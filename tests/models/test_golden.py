@@ -12,9 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ddamfn.models.ddamfn import DDAMFN
+from ddamfn.models.ddamfn import DDAMFN, MFN
 from ddamfn.models.legacy import load_authors_checkpoint
-from ddamfn.models.mfn import MFN
 
 TOLERANCE = 1e-4
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from ddamfn.models import ModelOutput, create_model, list_models, register_model
-from ddamfn.models.mfn import fit_to_head
+from ddamfn.models.ddamfn import fit_to_head
 from ddamfn.objectives import OBJECTIVES, TrainingSplit
 
 CLASSES = 5

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ddamfn.errors import ConfigError
 from ddamfn.models import ModelOutput
-from ddamfn.models.ddan import DDAN
+from ddamfn.models.ddamfn import DDAN
 from ddamfn.objectives import DDAMFNObjective, Loss, TrainingSplit, attention_loss, head_means, soft_cross_entropy
 
 

@@ -8,11 +8,11 @@ import pytest
 from numpy.typing import NDArray
 
 from ddamfn.data import open_dataset
-from ddamfn.data.synthetic import write_drawn_folder
 from ddamfn.errors import DataError, MissingExtra
 from ddamfn.faces import Alignment
 from ddamfn.preparation import Prepared, identity, prepare
 from ddamfn.preparation.identity import CHIP_SIDE_PX, DlibEmbedder, chip_matrix, identities
+from ddamfn.synthetic import write_drawn_folder
 
 
 class Fake:
@@ -104,8 +104,8 @@ def test_the_network_knows_a_face_again(prepared: Prepared) -> None:
 
     import ddamfn
     from ddamfn.faces import RetinaFace, align
-    from ddamfn.preparation.manifest import ManifestRow
-    from ddamfn.preparation.picture import Outcome
+    from ddamfn.preparation.image import Outcome
+    from ddamfn.preparation.prepared import ManifestRow
 
     path = Path(ddamfn.__file__).parent / "demo" / "astronaut.jpg"
     picture, embedder = np.array(Image.open(path).convert("RGB")), DlibEmbedder()

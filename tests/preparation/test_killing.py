@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from ddamfn.data import Dataset, open_dataset
-from ddamfn.data.synthetic import write_drawn_ferplus
 from ddamfn.errors import UsageError
 from ddamfn.faces import Alignment
 from ddamfn.preparation import prepare
+from ddamfn.synthetic import write_drawn_ferplus
 
 # Every picture takes a while, so that there is time to kill the run even on a busy machine.
 SCRIPT = """

@@ -7,8 +7,8 @@ import pytest
 
 from ddamfn.data.dataset import Sample
 from ddamfn.errors import DataError
-from ddamfn.preparation.manifest import COLUMNS, read_manifest, repair, to_line
-from ddamfn.preparation.picture import Outcome
+from ddamfn.preparation.image import Outcome
+from ddamfn.preparation.prepared import COLUMNS, read_manifest, repair, to_line
 
 HEADER = ",".join(COLUMNS) + "\n"
 

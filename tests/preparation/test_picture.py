@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from ddamfn.data.synthetic import drawn_face
 from ddamfn.errors import UnreadableImage
 from ddamfn.faces import Alignment, Detection, align, plain_resize
-from ddamfn.preparation.picture import Hints, choose_face, prepare_picture, unreadable
+from ddamfn.preparation.image import Hints, choose_face, prepare_picture, unreadable
+from ddamfn.synthetic import drawn_face
 
 ALIGNMENT = Alignment("ddamfn_frontal")
 

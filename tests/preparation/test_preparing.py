@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from ddamfn.data import Dataset, open_dataset
-from ddamfn.data.synthetic import write_drawn_ferplus, write_drawn_rafdb
 from ddamfn.errors import DataError, UsageError, WeightsError
 from ddamfn.faces import Alignment, RetinaFace, align, decode
 from ddamfn.preparation import Prepared, load_prepared, prepare
 from ddamfn.preparation import workers as workers_module
+from ddamfn.synthetic import write_drawn_ferplus, write_drawn_rafdb
 
 FRONTAL = Alignment("ddamfn_frontal")
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from ddamfn.data import open_dataset
-from ddamfn.data.synthetic import write_drawn_folder
 from ddamfn.faces import Alignment
 from ddamfn.preparation import prepare
+from ddamfn.synthetic import write_drawn_folder
 
 CLASSES = ("neutral", "happiness", "surprise")
 SIDE_PX = 32
@@ -43,7 +43,7 @@ def faces(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def arguments(faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     """Return the function that makes a command line of `ddamfn study`, with everything below one folder."""
     # The tree may get another commit while a test compares two reports.
-    monkeypatch.setattr("ddamfn.train.record.commit", lambda: "abc")
+    monkeypatch.setattr("ddamfn.train.run_folder.commit", lambda: "abc")
 
     def make(*words: str) -> list[str]:
         places = ["--data", str(faces), "--runs", str(tmp_path / "runs"), "--output", str(tmp_path / "report")]

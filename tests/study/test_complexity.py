@@ -5,7 +5,7 @@ import pytest
 pytest.importorskip("torch", reason="needs the extra train")
 
 from ddamfn.cli import main
-from ddamfn.study.complexity import MEBI, as_slide_flops, as_slide_parameters, measure
+from ddamfn.study.tables.complexity import MEBI, as_slide_flops, as_slide_parameters, measure
 
 
 def test_the_ten_figures_are_the_slides_own() -> None:

@@ -16,7 +16,7 @@ from ddamfn.export import weights
 from ddamfn.faces import Alignment
 from ddamfn.preparation import prepare
 from ddamfn.study.classic import ESTIMATORS
-from ddamfn.study.methods import METHODS, Method
+from ddamfn.study.tables.methods import METHODS, Method
 from ddamfn.train import override
 
 Arguments = Callable[..., list[str]]
@@ -40,7 +40,7 @@ def test_every_method_trains_and_is_scored(
     drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # The package's attribute of that name is the function.
-    module = import_module("ddamfn.study.comparison")
+    module = import_module("ddamfn.study.tables.comparison")
     monkeypatch.setattr(module, "METHODS", {name: light(method) for name, method in METHODS.items()})
     alignment = Alignment("ddamfn_frontal", side_px=SIDE_PX)
     faces = prepare(open_dataset(drawn), tmp_path / "faces", alignment, workers=1).folder
@@ -69,7 +69,7 @@ def test_the_other_column_is_filled_by_the_other_run(
 ) -> None:
     # The paper's own recipe is for larger crops and many epochs; another rate is difference enough.
     slow = replace(METHODS["ddamfn"], own=lambda run: override(run, {"optimiser.lr": 1e-4}))
-    monkeypatch.setattr(import_module("ddamfn.study.comparison"), "METHODS", {"ddamfn": slow})
+    monkeypatch.setattr(import_module("ddamfn.study.tables.comparison"), "METHODS", {"ddamfn": slow})
     words = arguments("comparison", "--methods", "lbp", "--seeds", "1")
 
     def table() -> dict[str, dict[str, str]]:

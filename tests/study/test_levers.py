@@ -7,7 +7,7 @@ import pytest
 
 from ddamfn.errors import ConfigError, UsageError
 from ddamfn.study.jobs import Plan, Study
-from ddamfn.study.levers import GROUPS, LEVERS, Given, levers, levers_of
+from ddamfn.study.tables.levers import GROUPS, LEVERS, Given, levers, levers_of
 from ddamfn.train import Run, override, recipe
 from ddamfn.train.config import to_dict
 

@@ -10,9 +10,9 @@ from ddamfn.errors import UsageError
 from ddamfn.models import list_models
 from ddamfn.objectives import DDAMFNObjective
 from ddamfn.study.classic import ESTIMATORS
-from ddamfn.study.comparison import comparison
 from ddamfn.study.jobs import Plan, Study
-from ddamfn.study.methods import METHODS
+from ddamfn.study.tables.comparison import comparison
+from ddamfn.study.tables.methods import METHODS
 from ddamfn.train import override, recipe, run_from_dict
 from ddamfn.train.config import to_dict
 

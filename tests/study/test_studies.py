@@ -21,8 +21,7 @@ from ddamfn.errors import TrainingError
 from ddamfn.faces import Alignment
 from ddamfn.preparation import prepare
 from ddamfn.study import TABLES, Job, Plan, Result, ablation
-from ddamfn.study.pace import work
-from ddamfn.study.scoring import run_job
+from ddamfn.study.runner import run_job, work
 from ddamfn.train import override, recipe
 
 Arguments = Callable[..., list[str]]

@@ -8,12 +8,12 @@ import pytest
 
 from ddamfn.evaluate.significance import Interval, mcnemar
 from ddamfn.study import Circumstances, Plan, Progress, Result, Study, ablation, comparison, crossval, write_report
-from ddamfn.study.crossval import summarise_folds
-from ddamfn.study.levers import Given, levers
-from ddamfn.study.results import Ledger, claim
-from ddamfn.study.scoring import ANSWERS
+from ddamfn.study.jobs import Ledger, claim
+from ddamfn.study.report import percents
+from ddamfn.study.runner import ANSWERS
 from ddamfn.study.summary import summarise, verdict
-from ddamfn.study.table import percents
+from ddamfn.study.tables.crossval import summarise_folds
+from ddamfn.study.tables.levers import Given, levers
 from ddamfn.train import recipe
 
 N = 2000

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from ddamfn.data import open_dataset
-from ddamfn.data.synthetic import drawn_face, write_drawn_folder
 from ddamfn.faces import Alignment, align
 from ddamfn.labels import EXPRESSIONS
 from ddamfn.preparation import Prepared, prepare
+from ddamfn.synthetic import drawn_face, write_drawn_folder
 from ddamfn.train import Run, override, recipe
 from ddamfn.train.tensorset import TensorSplit
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ddamfn.errors import TrainingError
-from ddamfn.train.checkpoint import load_network, load_state, replace_file, save_network, save_state
+from ddamfn.train.run_folder import load_network, load_state, replace_file, save_network, save_state
 
 STATE = {"epoch": 3, "best": {"valid": {"accuracy": 0.5}}, "last": None, "sums": torch.arange(5.0)}
 BIG = {"network": torch.zeros(50_000)}

@@ -9,8 +9,8 @@ import torch
 
 from ddamfn.errors import ConfigError
 from ddamfn.train import Run, fit, override
-from ddamfn.train.failures import explained
-from ddamfn.train.record import RunFolder
+from ddamfn.train.loop import explained
+from ddamfn.train.run_folder import RunFolder
 from ddamfn.train.tensorset import TensorSplit
 
 Splits = tuple[TensorSplit, TensorSplit]

@@ -12,12 +12,11 @@ from ddamfn.errors import ConfigError, TrainingError, WeightsError
 from ddamfn.export.lean import lean
 from ddamfn.models import create_model
 from ddamfn.train import Run, fit
-from ddamfn.train.checkpoint import save_network
 from ddamfn.train.initial import begin_from, weights_file
 from ddamfn.train.loop import Trainer
 from ddamfn.train.pretraining import trunk_names
-from ddamfn.train.record import RunFolder
 from ddamfn.train.restore import read_exported, restore
+from ddamfn.train.run_folder import RunFolder, save_network
 from ddamfn.train.tensorset import TensorSplit
 from ddamfn.weights import find_weights
 

@@ -11,9 +11,8 @@ import torch
 from ddamfn.errors import ConfigError
 from ddamfn.objectives import Context
 from ddamfn.train import Run, fit, loop
-from ddamfn.train.checkpoint import load_state, save_state
 from ddamfn.train.config import Model, to_dict
-from ddamfn.train.record import write_json
+from ddamfn.train.run_folder import load_state, save_state, write_json
 from ddamfn.train.tensorset import TensorSplit
 
 Splits = tuple[TensorSplit, TensorSplit]

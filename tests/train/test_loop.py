@@ -17,7 +17,7 @@ from ddamfn.errors import ConfigError, DataError, TrainingError
 from ddamfn.evaluate import score
 from ddamfn.models import create_model
 from ddamfn.train import Run, fit, loop
-from ddamfn.train.checkpoint import load_network, load_state
+from ddamfn.train.run_folder import load_network, load_state
 from ddamfn.train.step import answer
 from ddamfn.train.tensorset import TensorSplit
 

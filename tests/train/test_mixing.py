@@ -5,8 +5,7 @@ import torch
 from torch import Tensor
 
 from ddamfn.train import Augment
-from ddamfn.train.augment import seed_step
-from ddamfn.train.mixing import Batch, mix
+from ddamfn.train.augment import Batch, mix, seed_step
 
 B, K, SIDE = 6, 6, 8
 

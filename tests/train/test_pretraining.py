@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from ddamfn.errors import ConfigError, TrainingError
 from ddamfn.preparation import Prepared
 from ddamfn.train import Run, fit, load_faces, pretrain
-from ddamfn.train.checkpoint import load_network, load_state
-from ddamfn.train.finished import read_run
+from ddamfn.train.run_folder import load_network, load_state, read_run
 from ddamfn.train.tensorset import TensorSplit
 
 CPU = torch.device("cpu")

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from ddamfn.errors import ConfigError, TrainingError
-from ddamfn.train import Run, record
+from ddamfn.train import Run, run_folder
 from ddamfn.train.config import to_dict
-from ddamfn.train.record import RunFolder, commit, environment
+from ddamfn.train.run_folder import RunFolder, commit, environment
 
 PLACE = {"torch": "2", "threads": 1, "data": {"train": {"n": 3, "sha256": "a"}}}
 
@@ -129,10 +129,10 @@ def test_the_commit_is_that_of_the_package_s_own_repository(tmp_path: Path, monk
         author = ("-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
         subprocess.run(["git", *author, *arguments], cwd=tmp_path, check=True, capture_output=True)
 
-    code = tmp_path / "train" / "record.py"
+    code = tmp_path / "train" / "run_folder.py"
     code.parent.mkdir()
     code.write_text("a = 1\n")
-    monkeypatch.setattr(record, "__file__", str(code))
+    monkeypatch.setattr(run_folder, "__file__", str(code))
     assert commit() is None
     git("init", "-q")
     (tmp_path / "other").write_text("")

@@ -29,7 +29,7 @@ import json, os, random, signal, sys, time, traceback
 import kornia.augmentation, torch
 import ddamfn.cli.train, ddamfn.train
 from ddamfn.cli import main
-from ddamfn.train.record import RunFolder
+from ddamfn.train.run_folder import RunFolder
 
 root, runs, settings = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 torch.set_num_threads(1)

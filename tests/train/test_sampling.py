@@ -1,7 +1,6 @@
 import torch
 
-from ddamfn.train.sampling import epoch_batches, hold_out
-from ddamfn.train.tensorset import TensorSplit
+from ddamfn.train.tensorset import TensorSplit, epoch_batches, hold_out
 
 
 def split(counts: list[int], soft: bool = False) -> TensorSplit:

@@ -11,8 +11,8 @@ from torch import nn
 from ddamfn.errors import ConfigError
 from ddamfn.train import Run, fit
 from ddamfn.train.augment import to_input
-from ddamfn.train.checkpoint import load_network, load_state
-from ddamfn.train.statistics import with_precise_statistics
+from ddamfn.train.batchnorm import with_precise_statistics
+from ddamfn.train.run_folder import load_network, load_state
 from ddamfn.train.tensorset import TensorSplit
 
 Splits = tuple[TensorSplit, TensorSplit]

@@ -14,9 +14,8 @@ from ddamfn.errors import ConfigError, TrainingError
 from ddamfn.objectives import Distillation, Lesson
 from ddamfn.train import Run, fit, loop
 from ddamfn.train.augment import to_input
-from ddamfn.train.checkpoint import load_network, load_state, save_network
-from ddamfn.train.finished import read_run
 from ddamfn.train.restore import read_exported
+from ddamfn.train.run_folder import load_network, load_state, read_run, save_network
 from ddamfn.train.step import answer
 from ddamfn.train.teachers import KeptAnswers, Teachers, teachers_record
 from ddamfn.train.tensorset import TensorSplit

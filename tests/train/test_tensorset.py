@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ddamfn.classifier import Classifier
 from ddamfn.errors import DataError
 from ddamfn.faces import Appearance, apply_appearance
 from ddamfn.models import ModelOutput
 from ddamfn.preparation import Prepared
-from ddamfn.recognizer import Classifier
 from ddamfn.train import Data
 from ddamfn.train.step import answer
 from ddamfn.train.tensorset import TensorSplit, to_tensors

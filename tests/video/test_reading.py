@@ -14,8 +14,7 @@ import ddamfn
 from ddamfn.errors import UnreadableVideo, UsageError, WeightsError
 from ddamfn.recognizer import Recognizer
 from ddamfn.video import FrameResult, VideoReading, frame_columns, read_video
-from ddamfn.video.source import VideoSource
-from ddamfn.video.upright import upright_rgb
+from ddamfn.video.source import VideoSource, upright_rgb
 
 Write = Callable[..., Path]
 
@@ -209,7 +208,7 @@ def test_a_camera_drops_what_comes_too_late(
     write_video: Write, recognizer: Recognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_video(tmp_path / "a.ts", (np.full((48, 64, 3), 90, np.uint8) for _ in range(100)))
-    monkeypatch.setattr("ddamfn.video.camera._place", lambda av, number: (str(path), "mpegts", {}))
+    monkeypatch.setattr("ddamfn.video.source._place", lambda av, number: (str(path), "mpegts", {}))
     decoded = count_decoded(monkeypatch)
     reading = read_video(0, recognizer, workers=1)
     indices = [next(reading).index]

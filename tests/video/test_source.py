@@ -209,7 +209,7 @@ def test_a_cameras_clock_starts_at_its_first_frame(
 ) -> None:
     # A file in the camera's place, whose times begin late.
     path = write_video(tmp_path / "a.ts", numbered(12), options={"mpegts_flags": "+initial_discontinuity"})
-    monkeypatch.setattr("ddamfn.video.camera._place", lambda av, number: (str(path), "mpegts", {}))
+    monkeypatch.setattr("ddamfn.video.source._place", lambda av, number: (str(path), "mpegts", {}))
     found, damage = read(0, end=0.75)
     assert [(time, number) for _, time, number in found] == [(number / 10, number) for number in range(8)]
     assert damage == ""

@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddamfn.video.source import VideoSource
-from ddamfn.video.upright import turned, upright_rgb
+from ddamfn.video.source import VideoSource, turned, upright_rgb
 
 _ONE = 65536
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from ddamfn import __version__
 from ddamfn.cli import data, demo, eval, explain, export, models, predict, serve, study, train
-from ddamfn.cli.parser import Parser
+from ddamfn.cli.args import Parser
 from ddamfn.errors import DdamfnError, UsageError
 
 _VERBS = (predict, demo, models, eval, data, train, study, export, explain, serve)

@@ -5,8 +5,8 @@ import sys
 from importlib.resources import files
 from pathlib import Path
 
+from ddamfn.cli.io import naming_the_file
 from ddamfn.cli.models import accuracy
-from ddamfn.cli.output import naming_the_file
 
 _PICTURE = "ddamfn-demo.png"
 _CREDIT = "portrait: NASA astronaut Eileen Collins, NASA Great Images database, public domain"

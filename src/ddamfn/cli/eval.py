@@ -6,17 +6,17 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ddamfn.cli.args import positive_integer
 from ddamfn.cli.data import KINDS, RULES
-from ddamfn.cli.parser import positive_integer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ddamfn.classifier import Classifier
     from ddamfn.cli.progress import Bar
     from ddamfn.data import Dataset
     from ddamfn.evaluate.logit_table import LogitTable
     from ddamfn.evaluate.report import Report
-    from ddamfn.recognizer import Classifier
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -76,9 +76,9 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         DdamfnError: if the weights, the data set or the output cannot be used.
     """
+    from ddamfn.classifier import Classifier
     from ddamfn.cli.progress import Bar
     from ddamfn.evaluate.report import Report
-    from ddamfn.recognizer import Classifier
 
     classifier = Classifier(args.weights)
     with Bar(quiet=args.quiet) as bar:
@@ -157,7 +157,7 @@ def _record(report: "Report", weights: str | None) -> None:
 
 def _write(report: "Report", folder: Path) -> None:
     """Write scores, answers and, where matplotlib is installed, plots."""
-    from ddamfn.cli.output import naming_the_file
+    from ddamfn.cli.io import naming_the_file
     from ddamfn.errors import MissingExtra
     from ddamfn.evaluate.plots import plot_confusion, plot_reliability
     from ddamfn.evaluate.report import confidence_and_correct, predictions_csv

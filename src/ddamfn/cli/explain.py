@@ -6,10 +6,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ddamfn.cli.output import naming_the_file, plain
-from ddamfn.cli.parser import positive_integer
+from ddamfn.cli.args import positive_integer
+from ddamfn.cli.io import STANDARD_INPUT, Sources, naming_the_file, plain
 from ddamfn.cli.progress import Reporter
-from ddamfn.cli.sources import STANDARD_INPUT, Sources
 
 if TYPE_CHECKING:
     from ddamfn.explain import Explanation, FaceExplanation
@@ -108,7 +107,7 @@ class _Places:
 
 def _write(explained: "Explanation", place: Path) -> list[str]:
     """Draw and write all pictures of one explanation; return their paths below the output folder."""
-    from ddamfn.explain.pictures import on_picture, panel
+    from ddamfn.explain.figures import on_picture, panel
 
     image, written = explained.result.image, []
     assert image is not None  # an explanation keeps its picture

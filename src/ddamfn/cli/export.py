@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from ddamfn.cli.compute import add_threads, use_threads
+from ddamfn.cli.device import add_threads, use_threads
 from ddamfn.cli.progress import Bar
 from ddamfn.errors import MissingExtra, UsageError
 
@@ -125,7 +125,7 @@ def _export_run(args: argparse.Namespace, folder: "Path") -> None:
     import tempfile
 
     from ddamfn.export.weights import export_run
-    from ddamfn.train.finished import read_run
+    from ddamfn.train.run_folder import read_run
 
     finished, seeds = read_run(folder, args.checkpoint), [read_run(one, args.checkpoint) for one in args.seeds]
     prepared = _prepared(args, finished.run.data.alignment)
@@ -152,8 +152,8 @@ def _convert(args: argparse.Namespace, weights: str, name: str | None) -> None:
     import tempfile
     from pathlib import Path
 
+    from ddamfn.classifier import alignment_of
     from ddamfn.export.formats import convert, open_source
-    from ddamfn.recognizer import alignment_of
 
     with tempfile.TemporaryDirectory() as scratch:
         source = open_source(weights, Path(scratch))

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-from ddamfn.cli.output import plain
+from ddamfn.cli.io import plain
 
 if TYPE_CHECKING:
     from ddamfn.weights import Card

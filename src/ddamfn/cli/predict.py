@@ -11,9 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddamfn.cli import predict_video
-from ddamfn.cli.output import (
+from ddamfn.cli.args import positive_integer, share
+from ddamfn.cli.io import (
     FORMATS,
+    STANDARD_INPUT,
+    Sources,
+    base_folder,
     check_output,
+    ending_on_sigterm,
+    find_video,
     naming_the_file,
     number,
     open_output,
@@ -21,11 +27,7 @@ from ddamfn.cli.output import (
     plain,
     same_file,
 )
-from ddamfn.cli.parser import positive_integer, share
 from ddamfn.cli.progress import Reporter
-from ddamfn.cli.signals import ending_on_sigterm
-from ddamfn.cli.sources import STANDARD_INPUT, Sources, base_folder
-from ddamfn.cli.video_source import find_video
 from ddamfn.errors import UsageError
 
 if TYPE_CHECKING:

@@ -7,10 +7,18 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ddamfn.cli.output import check_output, naming_the_file, number, open_output, output_format, plain, same_file
-from ddamfn.cli.parser import moment, positive_integer, seconds
+from ddamfn.cli.args import moment, positive_integer, seconds
+from ddamfn.cli.io import (
+    check_output,
+    ending_on_sigterm,
+    naming_the_file,
+    number,
+    open_output,
+    output_format,
+    plain,
+    same_file,
+)
 from ddamfn.cli.progress import Reporter
-from ddamfn.cli.signals import ending_on_sigterm
 from ddamfn.errors import UnreadableVideo, UsageError
 
 if TYPE_CHECKING:

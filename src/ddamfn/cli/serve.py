@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 from typing import NoReturn
 
-from ddamfn.cli.parser import positive_integer
+from ddamfn.cli.args import positive_integer
 from ddamfn.errors import UsageError
 
 _EPILOG = """\

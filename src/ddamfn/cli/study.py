@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from ddamfn.cli.compute import add_device, add_threads
+from ddamfn.cli.args import positive_integer
 from ddamfn.cli.data import KINDS
-from ddamfn.cli.parser import positive_integer
+from ddamfn.cli.device import add_device, add_threads
 from ddamfn.cli.study_queue import QUEUE, run_queue
 from ddamfn.cli.study_run import ablation, comparison, crossval, levers, require_torch, run_one, seeds
 
@@ -195,7 +195,7 @@ def run_complexity(args: argparse.Namespace) -> int:
         MissingExtra: if PyTorch is not installed.
     """
     require_torch()
-    from ddamfn.study.complexity import explanation, measure, table
+    from ddamfn.study.tables.complexity import explanation, measure, table
 
     costs = measure()
     rows = table(costs)

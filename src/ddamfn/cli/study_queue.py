@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ddamfn.cli.study_progress import duration
+from ddamfn.cli.progress import duration
 from ddamfn.cli.study_run import (
     Build,
     ablation,
@@ -99,7 +99,7 @@ def _export_best(args: argparse.Namespace, study: "Study", progress: "Progress",
         print(f"{folder / name}.onnx is kept; delete it to export the best run anew")
         return
     from ddamfn.export.weights import export_run
-    from ddamfn.train.finished import read_run
+    from ddamfn.train.run_folder import read_run
 
     finished, *others = (
         read_run(args.runs / study.name / one.job) for one in sorted(results, key=lambda one: one != best)

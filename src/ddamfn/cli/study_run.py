@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ddamfn.cli.compute import choose_device, use_threads
-from ddamfn.cli.study_progress import StudyLines, duration
+from ddamfn.cli.device import choose_device, use_threads
+from ddamfn.cli.progress import StudyLines, duration
 from ddamfn.cli.train import assignments
 from ddamfn.errors import ConfigError, MissingExtra, UsageError
 
@@ -83,8 +83,8 @@ def build_study(args: argparse.Namespace, build: Build) -> "Study":
         DataError: if there is no data set.
     """
     from ddamfn.study import Plan
-    from ddamfn.study.base import base_run
-    from ddamfn.train.record import commit
+    from ddamfn.study.jobs import base_run
+    from ddamfn.train.run_folder import commit
 
     plan = Plan(data=str(args.data.resolve()), seeds=args.seeds, pictures=args.pictures, commit=commit())
     try:
@@ -153,9 +153,8 @@ def list_jobs(args: argparse.Namespace, study: "Study", *, each: bool = True) ->
     Returns:
         Seconds that are left.
     """
-    from ddamfn.study.base import count_pictures
-    from ddamfn.study.pace import Pace
-    from ddamfn.study.results import LEDGER, Ledger
+    from ddamfn.study.jobs import LEDGER, Ledger, count_pictures
+    from ddamfn.study.runner import Pace
 
     device = choose_device(args.device).type
     done = Ledger(args.runs / study.name / LEDGER).read()
@@ -183,9 +182,9 @@ def _time(job: "Job", seconds: float) -> str:
 
 def _report(args: argparse.Namespace, study: "Study", pictures: "Pictures", progress: "Progress") -> None:
     from ddamfn.study import Circumstances, write_report
-    from ddamfn.study.base import describe
-    from ddamfn.study.crossval import write_folds
-    from ddamfn.train.record import commit
+    from ddamfn.study.jobs import describe
+    from ddamfn.study.tables.crossval import write_folds
+    from ddamfn.train.run_folder import commit
 
     date, tree = datetime.now(UTC).date().isoformat(), commit() or "no-commit"
     destination = args.output or Path("docs/studies") / f"{study.name}-{date}-{tree}"

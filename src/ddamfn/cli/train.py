@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ddamfn.cli.compute import add_device, add_threads, choose_device, use_threads
 from ddamfn.cli.data import KINDS
-from ddamfn.cli.output import plain
+from ddamfn.cli.device import add_device, add_threads, choose_device, use_threads
+from ddamfn.cli.io import plain
 from ddamfn.errors import ConfigError, DdamfnError, MissingExtra, UsageError
 
 if TYPE_CHECKING:
@@ -88,8 +88,7 @@ def run(args: argparse.Namespace) -> int:
 def _train(args: argparse.Namespace, settings: "Run", folder: Path) -> "Outcome":
     """Prepare the data, train, draw the curves."""
     from ddamfn import train
-    from ddamfn.cli.epochs import EpochBars
-    from ddamfn.cli.progress import Bar
+    from ddamfn.cli.progress import Bar, EpochBars
 
     device = choose_device(args.device)
     with Bar(quiet=args.quiet, resumes=True) as bar:

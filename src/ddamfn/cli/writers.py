@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, BinaryIO, Protocol
 
-from ddamfn.cli.output import plain
+from ddamfn.cli.io import plain
 from ddamfn.errors import MissingExtra
 from ddamfn.results import Face, ImageResult, row_columns
 from ddamfn.video.frames import FrameResult, frame_columns
@@ -39,7 +39,7 @@ def make_writer(
     """Return the writer for a format.
 
     Args:
-        kind: one of `ddamfn.cli.output.FORMATS`.
+        kind: one of `ddamfn.cli.io.FORMATS`.
         stream: where bytes go; text is UTF-8.
         classes: the weights' expressions, which name columns.
         single: the user named exactly one picture: JSON is then an object instead of a list.

@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ddamfn.data.catalog import AFFECTNET, AFFECTNET_7, DatasetCard
-from ddamfn.data.dataset import Dataset, Sample
-from ddamfn.data.pictures import FilePictures
+from ddamfn.data.dataset import Dataset, FilePictures, Sample
 from ddamfn.errors import DataError, UsageError
 
 log = logging.getLogger(__name__)

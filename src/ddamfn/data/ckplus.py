@@ -10,8 +10,7 @@ import re
 from pathlib import Path
 
 from ddamfn.data.catalog import CKPLUS
-from ddamfn.data.dataset import Dataset, Sample
-from ddamfn.data.pictures import PICTURE_SUFFIXES, FilePictures
+from ddamfn.data.dataset import PICTURE_SUFFIXES, Dataset, FilePictures, Sample
 from ddamfn.errors import DataError
 from ddamfn.labels import canonical
 

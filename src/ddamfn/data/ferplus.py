@@ -14,8 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ddamfn.data.catalog import FERPLUS, FERPLUS_NEW
-from ddamfn.data.dataset import Dataset, Sample
-from ddamfn.data.pictures import FilePictures, PictureSource, ZipPictures
+from ddamfn.data.dataset import Dataset, FilePictures, PictureSource, Sample, ZipPictures
 from ddamfn.data.rules import VOTE_COLUMNS
 from ddamfn.errors import DataError, UsageError
 

@@ -5,8 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ddamfn.data.catalog import DatasetCard
-from ddamfn.data.dataset import Dataset, Sample
-from ddamfn.data.pictures import PICTURE_SUFFIXES, FilePictures
+from ddamfn.data.dataset import PICTURE_SUFFIXES, Dataset, FilePictures, Sample
 from ddamfn.errors import DataError, UnknownLabel
 from ddamfn.labels import EXPRESSIONS, canonical
 

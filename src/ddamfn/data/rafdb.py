@@ -10,8 +10,7 @@ import logging
 from pathlib import Path
 
 from ddamfn.data.catalog import RAFDB
-from ddamfn.data.dataset import Dataset, Sample
-from ddamfn.data.pictures import FilePictures
+from ddamfn.data.dataset import Dataset, FilePictures, Sample
 from ddamfn.errors import DataError, UsageError
 
 log = logging.getLogger(__name__)

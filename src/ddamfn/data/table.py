@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ddamfn.data.catalog import DatasetCard
-from ddamfn.data.dataset import Dataset, Sample
+from ddamfn.data.dataset import Dataset, FilePictures, Sample
 from ddamfn.data.folder import SPLIT_NAMES
-from ddamfn.data.pictures import FilePictures
 from ddamfn.errors import DataError, MissingExtra, UnknownLabel
 from ddamfn.labels import EXPRESSIONS, canonical
 

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ddamfn.drawing.heat import overlay
-from ddamfn.drawing.palette import FAINT, INK, MUTED, PAPER, expression_colour
+from ddamfn.drawing.palette import FAINT, INK, MUTED, PAPER, expression_colour, overlay
 from ddamfn.drawing.text import clip_rounded, fill_rounded, write
 
 # Measures of a card at scale 1, in pixels.

@@ -10,7 +10,7 @@ from ddamfn.data.dataset import Dataset
 from ddamfn.errors import DataError, DegenerateFace
 from ddamfn.faces import Alignment, RetinaFace, align, decode
 from ddamfn.preparation import Prepared
-from ddamfn.preparation.picture import Hints, find_landmarks
+from ddamfn.preparation.image import Hints, find_landmarks
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,4 +1,4 @@
-"""Pictures of scores and of training: confusion matrix, reliability diagram, curves. Needs the extra "plot"."""
+"""Figures of an evaluation: confusion matrix, reliability, robustness."""
 
 import json
 import math
@@ -12,11 +12,73 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ddamfn.errors import DataError
-from ddamfn.evaluate.figures import BLUE, COLOURS, GREY, ORANGE, new_figure, set_title, write_figure
+from ddamfn.errors import DataError, MissingExtra
 from ddamfn.evaluate.metrics import Floats, Ints, reliability_bins
 from ddamfn.evaluate.robustness_report import LARGEST_MILD_DROP, LevelResult, Robustness
 from ddamfn.evaluate.scores import Scores
+
+BLUE, ORANGE, GREY = "#2f6db3", "#d9822b", "#8a8a8a"
+COLOURS = (BLUE, ORANGE, "#3c8d5a", "#a04a7f", "#6b5fb5", GREY)
+"""Colours of lines, in this order."""
+
+_STYLE: Any = {
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "figure.dpi": 100,
+    "savefig.dpi": 150,
+}
+
+
+def new_figure(width: float, height: float, rows: tuple[int, ...] = (1,), columns: int = 1) -> tuple[Any, Any]:
+    """Make a figure that can be written to a file and needs no display.
+
+    Args:
+        width: in inches.
+        height: in inches.
+        rows: rows of panels, their heights in proportion to these numbers.
+        columns: panels a row.
+
+    Returns:
+        matplotlib's figure, and its panels: one, or an array of them.
+
+    Raises:
+        MissingExtra: if matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise MissingExtra("plot", "matplotlib", "Drawing scores") from error
+    # The figure is made by hand and not by pyplot, so that neither a display nor the caller's own settings matter.
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(figure)
+        panels = figure.subplots(len(rows), columns, height_ratios=rows)
+    return figure, panels
+
+
+def set_title(axes: Any, text: str) -> None:
+    """Write a panel's heading above its left edge."""
+    axes.set_title(text, loc="left", fontsize=10, pad=8)
+
+
+def write_figure(figure: Any, path: str | os.PathLike[str]) -> Path:
+    """Write a figure as PNG, the same bytes for the same figure, and return its path.
+
+    Raises:
+        DataError: if the file cannot be written.
+    """
+    target = Path(path)
+    try:
+        figure.savefig(target, format="png", dpi=150, metadata={"Software": None})
+    except OSError as error:
+        raise DataError(f"cannot write {target}: {error.strerror or error}") from error
+    return target
 
 
 def plot_confusion(scores: Scores, path: str | os.PathLike[str], *, title: str = "") -> Path:

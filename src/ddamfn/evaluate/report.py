@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ddamfn.evaluate.abstention import Kept, kept_precisions
+from ddamfn.evaluate.calibration import Kept, kept_precisions
 from ddamfn.evaluate.logit_table import LogitTable
 from ddamfn.evaluate.metrics import Floats, paired_drop, softmax
 from ddamfn.evaluate.scores import Scores, resolve_targets

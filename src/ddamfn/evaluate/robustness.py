@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ddamfn.classifier import Classifier, alignment_of
 from ddamfn.errors import DataError, DegenerateFace, UnreadableImage
 from ddamfn.evaluate.face_source import FaceSource, FaceView
 from ddamfn.evaluate.logit_table import to_classes
@@ -23,7 +24,6 @@ from ddamfn.evaluate.perturbations import (
 from ddamfn.evaluate.robustness_report import FlipRate, LevelResult, Robustness
 from ddamfn.evaluate.scores import Scores, resolve_targets, score
 from ddamfn.faces import Alignment, align, plain_resize
-from ddamfn.recognizer import Classifier, alignment_of
 
 log = logging.getLogger(__name__)
 

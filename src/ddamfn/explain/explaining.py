@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ddamfn.classifier import Classifier
 from ddamfn.errors import DdamfnError, MissingExtra, UsageError
 from ddamfn.explain.faithfulness import STEPS, Score, measure
 from ddamfn.explain.maps import FaceMap, attention_maps, centre_map, random_maps
 from ddamfn.faces import Appearance, apply_appearance, normalise
-from ddamfn.recognizer import Classifier, Picture, Recognizer
+from ddamfn.recognizer import Picture, Recognizer
 from ddamfn.results import Face, ImageResult
 
 _DIGITS = 4

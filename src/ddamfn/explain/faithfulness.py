@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from ddamfn.recognizer import Classifier
+from ddamfn.classifier import Classifier
 
 STEPS = 20
 """Into how many equal parts the pixels are divided."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ddamfn.errors import WeightsError
 from ddamfn.models import ModelOutput
-from ddamfn.models.resample import fit_map
+from ddamfn.models.layers import fit_map
 
 
 def grad_cam(network: nn.Module, inputs: NDArray[np.float32], targets: Sequence[int]) -> list[NDArray[np.float32]]:

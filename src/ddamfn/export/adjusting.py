@@ -11,8 +11,8 @@ from torch import nn
 
 from ddamfn.errors import ConfigError
 from ddamfn.evaluate import score
-from ddamfn.evaluate.adjustment import class_shift, fit_adjustment
-from ddamfn.train.finished import FinishedRun
+from ddamfn.evaluate.calibration import class_shift, fit_adjustment
+from ddamfn.train.run_folder import FinishedRun
 from ddamfn.train.step import answer
 from ddamfn.train.tensorset import TensorSplit
 
@@ -32,7 +32,7 @@ def adjust_logits(
         train: the pictures it was trained on, for the shares.
         valid: its validation pictures, by which "fit" chooses.
         logits: (n, C) float32, what the network answers to them.
-        tau: how much; see `ddamfn.evaluate.adjustment`.
+        tau: how much; see `ddamfn.evaluate.calibration`.
 
     Returns:
         The run with the shifted network and with validation figures of it, its logits (n, C) float32, and a record for

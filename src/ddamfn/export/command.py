@@ -9,11 +9,11 @@ from typing import Any
 
 from ddamfn.errors import UsageError
 from ddamfn.export.adjusting import Tau
-from ddamfn.export.comparing import Format
+from ddamfn.export.gates import Format
 from ddamfn.export.lean import Precision
 from ddamfn.train import Run, recipe
 from ddamfn.train.config import to_dict
-from ddamfn.train.finished import Checkpoint
+from ddamfn.train.run_folder import Checkpoint
 
 
 def training_command(run: Run) -> str:

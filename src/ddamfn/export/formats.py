@@ -12,11 +12,12 @@ from torch import nn
 
 from ddamfn.errors import MissingExtra, UsageError, WeightsError
 from ddamfn.evaluate import fit_temperature
-from ddamfn.evaluate.abstention import measure_calibration
+from ddamfn.evaluate.calibration import measure_calibration
 from ddamfn.evaluate.logit_table import to_classes
 from ddamfn.export.command import conversion_command
-from ddamfn.export.comparing import (
+from ddamfn.export.gates import (
     GATES,
+    LEAST_FACES,
     RULE,
     Comparison,
     Format,
@@ -24,17 +25,18 @@ from ddamfn.export.comparing import (
     Runner,
     compare,
     drawn_faces,
+    onnx_runner,
+    openvino_runner,
+    torch_runner,
     validation_faces,
 )
 from ddamfn.export.int8 import quantise
 from ddamfn.export.lean import Precision
 from ddamfn.export.loading import HUB_CONFIG, HUB_WEIGHTS, LoadedNetwork, load_network
 from ddamfn.export.onnx import export_onnx
-from ddamfn.export.parity import LEAST_FACES
-from ddamfn.export.runners import onnx_runner, openvino_runner, torch_runner
 from ddamfn.preparation import Prepared
-from ddamfn.train.checkpoint import save_network
 from ddamfn.train.restore import options_of
+from ddamfn.train.run_folder import save_network
 from ddamfn.train.sources import training_split
 from ddamfn.weights import Card, find_weights, sha256, write_card
 

@@ -23,8 +23,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ddamfn.models.attention import CoordinateAttention, DirectionalGates
-from ddamfn.models.blocks import ConvBlock, LinearBlock, MixBottleneck, MixedDepthwiseConv
+from ddamfn.models.layers import (
+    ConvBlock,
+    CoordinateAttention,
+    DirectionalGates,
+    LinearBlock,
+    MixBottleneck,
+    MixedDepthwiseConv,
+)
 
 Precision = Literal["float32", "float16"]
 

@@ -118,7 +118,7 @@ def _described(network: nn.Module, card: Card) -> LoadedNetwork:
 
 
 def _from_run(folder: Path, checkpoint: str) -> LoadedNetwork:
-    from ddamfn.train.finished import read_run
+    from ddamfn.train.run_folder import read_run
 
     finished = read_run(folder, checkpoint)  # type: ignore[arg-type]  # read_run checks the name itself
     model = finished.run.model

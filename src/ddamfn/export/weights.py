@@ -11,22 +11,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ddamfn.data.synthetic import drawn_face
 from ddamfn.errors import UsageError, WeightsError
 from ddamfn.evaluate import fit_temperature
-from ddamfn.evaluate.abstention import measure_calibration
+from ddamfn.evaluate.calibration import measure_calibration
 from ddamfn.export.adjusting import Tau, adjust_logits
-from ddamfn.export.card import build_card
+from ddamfn.export.card import build_card, seeds_record
 from ddamfn.export.command import export_command
+from ddamfn.export.gates import LEAST_FACES, Parity, check_parity
 from ddamfn.export.lean import Precision
 from ddamfn.export.onnx import export_onnx
-from ddamfn.export.parity import LEAST_FACES, Parity, check_parity
-from ddamfn.export.seeds import seeds_record
 from ddamfn.faces import apply_appearance, normalise
 from ddamfn.preparation import Prepared
+from ddamfn.synthetic import drawn_face
 from ddamfn.train import load_splits
 from ddamfn.train.augment import to_input
-from ddamfn.train.finished import FinishedRun
+from ddamfn.train.run_folder import FinishedRun
 from ddamfn.train.step import answer
 from ddamfn.train.tensorset import TensorSplit
 from ddamfn.weights import Card, sha256, write_card

@@ -4,11 +4,10 @@ Coordinates are continuous pixels throughout: the picture's upper left corner is
 the centre of the first pixel is (0.5, 0.5). Nothing here needs PyTorch or OpenCV.
 """
 
-from ddamfn.faces.align import Crop, align, plain_resize, similarity, warp
-from ddamfn.faces.appearance import Appearance, apply_appearance, normalise
+from ddamfn.faces.align import TEMPLATES, Alignment, Crop, align, plain_resize, similarity, warp
 from ddamfn.faces.decode import MAX_PIXELS, decode
+from ddamfn.faces.preprocessing import Appearance, apply_appearance, normalise
 from ddamfn.faces.retinaface import NETWORK_SHA256, Detection, RetinaFace
-from ddamfn.faces.template import TEMPLATES, Alignment
 
 __all__ = [
     "MAX_PIXELS",

@@ -1,9 +1,8 @@
 """Networks. Needs PyTorch (`pip install "ddamfn[train]"`) and knows nothing else of this package."""
 
 from ddamfn.models import ddamfn as _ddamfn
-from ddamfn.models import iresnet as _iresnet
-from ddamfn.models import mfn as _mfn
 from ddamfn.models import mobilefacenet as _mobilefacenet
+from ddamfn.models import resnet as _resnet
 from ddamfn.models.baselines import dacl as _dacl
 from ddamfn.models.baselines import dan as _dan
 from ddamfn.models.baselines import mvit as _mvit
@@ -17,7 +16,7 @@ from ddamfn.models.registry import Network, create_model, gives_class_maps, list
 
 # Importing a network's file registers it; the names are kept so that the imports are not taken for unused.
 _REGISTERED = (
-    _dacl, _dan, _ddamfn, _iresnet, _mfn, _mobilefacenet, _mvit, _poster, _psr, _ran, _scn, _transfer,
+    _dacl, _dan, _ddamfn, _resnet, _mobilefacenet, _mvit, _poster, _psr, _ran, _scn, _transfer,
 )  # fmt: skip
 
 __all__ = ["ModelOutput", "Network", "create_model", "gives_class_maps", "list_models", "register_model"]

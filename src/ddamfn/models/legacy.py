@@ -37,9 +37,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddamfn.models.ddamfn import DDAMFN
+from ddamfn.models.ddamfn import DDAMFN, MFN
 from ddamfn.models.inert_pickle import read_inert
-from ddamfn.models.mfn import MFN
 
 _WRAPPERS = ("model_state_dict", "state_dict")
 

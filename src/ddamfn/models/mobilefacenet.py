@@ -7,10 +7,9 @@ Source: Chen et al., "MobileFaceNets: Efficient CNNs for Accurate Real-Time Face
 
 from torch import Tensor, nn
 
-from ddamfn.models.blocks import ConvBlock, GDConv, LinearBlock
+from ddamfn.models.layers import ConvBlock, GDConv, LinearBlock, fit_map
 from ddamfn.models.output import ModelOutput, without_heads
 from ddamfn.models.registry import register_model
-from ddamfn.models.resample import fit_map
 
 FEATURE_CHANNELS = 512
 FEATURE_SIDE = 7

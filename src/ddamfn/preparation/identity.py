@@ -20,8 +20,7 @@ import numpy.typing as npt
 
 from ddamfn.errors import DataError, DegenerateFace, MissingExtra
 from ddamfn.faces import Alignment, similarity, warp
-from ddamfn.preparation.manifest import ManifestRow
-from ddamfn.preparation.prepared import Prepared
+from ddamfn.preparation.prepared import ManifestRow, Prepared
 
 CHIP_SIDE_PX = 150
 _PADDING = 0.25

@@ -12,8 +12,7 @@ import numpy as np
 from ddamfn.data.dataset import Dataset
 from ddamfn.errors import DataError, UsageError
 from ddamfn.faces import NETWORK_SHA256, Alignment
-from ddamfn.preparation.manifest import read_manifest, repair, to_line
-from ddamfn.preparation.picture import Hints, Outcome
+from ddamfn.preparation.image import Hints, Outcome
 from ddamfn.preparation.prepared import (
     CARD_NAME,
     FORMAT,
@@ -22,6 +21,9 @@ from ddamfn.preparation.prepared import (
     alignment_record,
     load_prepared,
     read_card,
+    read_manifest,
+    repair,
+    to_line,
     write_card,
 )
 from ddamfn.preparation.workers import Bench, Task, run

@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ddamfn.data.pictures import PictureSource
+from ddamfn.data.dataset import PictureSource
 from ddamfn.errors import UnreadableImage, UsageError
 from ddamfn.faces import Alignment, RetinaFace
-from ddamfn.preparation.picture import Hints, Outcome, prepare_picture, unreadable
+from ddamfn.preparation.image import Hints, Outcome, prepare_picture, unreadable
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 from starlette.requests import ClientDisconnect
 
+from ddamfn.classifier import alignment_of
 from ddamfn.errors import PictureTooLarge, UnreadableImage, UsageError
-from ddamfn.recognizer import alignment_of
 from ddamfn.results import ImageResult
 from ddamfn.serve.batching import Options, Pipeline
 from ddamfn.serve.body import FIELD, BodyReader, Upload

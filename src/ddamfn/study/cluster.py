@@ -13,12 +13,9 @@ from typing import Any
 import torch
 
 from ddamfn.errors import DdamfnError, MissingExtra, UsageError
-from ddamfn.study.jobs import Fold, Job, Study
-from ddamfn.study.pace import Pace
+from ddamfn.study.jobs import LEDGER, Fold, Job, Ledger, Result, Study, claim
 from ddamfn.study.pictures import Pictures
-from ddamfn.study.results import LEDGER, Ledger, Result, claim
-from ddamfn.study.runner import Progress, Standing, Watcher
-from ddamfn.study.scoring import discard_state, run_job
+from ddamfn.study.runner import Pace, Progress, Standing, Watcher, discard_state, run_job
 from ddamfn.train import run_from_dict
 from ddamfn.train.config import to_dict
 

@@ -15,9 +15,8 @@ from ddamfn.faces import Alignment
 from ddamfn.preparation import Prepared
 from ddamfn.study.jobs import Fold, Job
 from ddamfn.train import Data, open_prepared
-from ddamfn.train.sampling import hold_out
 from ddamfn.train.sources import own_validation, weighted_by_votes
-from ddamfn.train.tensorset import TensorSplit, to_tensors
+from ddamfn.train.tensorset import TensorSplit, hold_out, to_tensors
 
 Progress = Callable[[int, int], None]
 Rows = NDArray[np.int64]

@@ -1,20 +1,183 @@
-"""A study as files for readers: Markdown, two CSV tables, one chart."""
+"""The report of a study: Markdown, CSV and chart."""
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ddamfn.study.chart import draw_folds, draw_rows
-from ddamfn.study.crossval import SLIDES, FoldSummary, summarise_folds
-from ddamfn.study.jobs import Study
-from ddamfn.study.results import Result
+import numpy as np
+
+from ddamfn.evaluate.plots import BLUE, GREY, ORANGE, new_figure, set_title, write_figure
+from ddamfn.evaluate.significance import Interval
+from ddamfn.study.jobs import LEDGER, Ledger, Result, Study
 from ddamfn.study.runner import Progress
-from ddamfn.study.summary import summarise, verdict
-from ddamfn.study.table import cells, percent, percents
+from ddamfn.study.summary import RowSummary, summarise, verdict
+from ddamfn.study.tables.crossval import SLIDES, FoldSummary, summarise_folds
 from ddamfn.train import Run
-from ddamfn.train.checkpoint import replace_file
+from ddamfn.train.run_folder import replace_file
+
+
+def draw_rows(study: Study, summaries: Sequence[RowSummary], path: Path) -> None:
+    """Draw a line a row: every seed's accuracy, the mean, and its interval over the scored pictures.
+
+    Raises:
+        MissingExtra: if matplotlib is not installed.
+        DataError: if the file cannot be written.
+    """
+    figure, axes = new_figure(7.6, 1.4 + 0.45 * max(len(summaries), 1))
+    for place, summary in enumerate(summaries):
+        low, high = (100 * end for end in summary.pictures_interval)
+        colour = ORANGE if summary.row.name == study.reference else BLUE
+        axes.plot([low, high], [place, place], color=colour, linewidth=2, alpha=0.5)
+        accuracies = [100 * result.accuracy for result in summary.results]
+        axes.scatter(accuracies, [place] * len(accuracies), color=colour, s=14, zorder=3)
+        axes.scatter([100 * summary.mean], [place], color=colour, s=60, marker="|", zorder=4)
+    axes.set_yticks(range(len(summaries)), [summary.row.title for summary in summaries])
+    axes.invert_yaxis()
+    # In two lines and from the right: long titles of rows leave little room beside them, and much below.
+    axes.set_xlabel("accuracy, %\na dot a seed, the bar is 95 % over the pictures", loc="right")
+    set_title(axes, study.title)
+    write_figure(figure, path)
+
+
+def draw_folds(study: Study, folds: FoldSummary, path: Path) -> None:
+    """Draw every fold's accuracy, their mean and its corrected interval.
+
+    Raises:
+        MissingExtra: if matplotlib is not installed.
+        DataError: if the file cannot be written.
+    """
+    figure, axes = new_figure(7.6, 3.4)
+    numbers = [(result.fold or 0) + 1 for result in folds.results]
+    axes.scatter(numbers, [100 * accuracy for accuracy in folds.accuracies], color=BLUE, zorder=3)
+    if folds.interval is not None:
+        axes.axhline(100 * folds.interval.mean, color=GREY, linewidth=1)
+        axes.axhspan(100 * folds.interval.low, 100 * folds.interval.high, color=GREY, alpha=0.15)
+    axes.set_xticks(sorted(set(numbers)))
+    axes.set_xlabel("fold: a dot a run, the line is their mean, the band its corrected 95 % interval")
+    axes.set_ylabel("accuracy, %")
+    set_title(axes, study.title)
+    write_figure(figure, path)
+
+
+Column = tuple[str, Callable[[RowSummary], str]]
+
+
+def cells(study: Study, summaries: Sequence[RowSummary], folder: Path) -> tuple[list[str], list[list[str]]]:
+    """Headings and lines of a table.
+
+    Args:
+        study: the table.
+        summaries: of the rows that have a finished job.
+        folder: of the study; that of `study.beside` lies in the same folder.
+    """
+    columns = [*_OWN, *_beside(study, folder)]
+    columns += [column for column in _MORE if any(column[1](summary) for summary in summaries)]
+    return [head for head, _ in columns], [[make(summary) for _, make in columns] for summary in summaries]
+
+
+def percent(share: float) -> str:
+    """A share of 1 as per cent, with two digits."""
+    return f"{100 * share:.2f} %"
+
+
+def percents(interval: Interval) -> str:
+    """An interval of an accuracy; of few seeds or folds it may reach beyond what an accuracy can be, and is cut."""
+    return f"{percent(max(interval.low, 0.0))} to {percent(min(interval.high, 1.0))}"
+
+
+def _right(summary: RowSummary) -> str:
+    correct = ", ".join(f"{result.correct:,}" for result in summary.results)
+    return f"{correct} of {summary.results[0].n:,}"
+
+
+def _accuracy(summary: RowSummary) -> str:
+    return _mean(summary.results, summary.mean, summary.deviation)
+
+
+def _mean(results: Sequence[Result], mean: float, deviation: float | None) -> str:
+    spread = "one seed" if deviation is None else f"± {100 * deviation:.2f}, {len(results)} seeds"
+    return f"{percent(mean)} ({spread})"
+
+
+def _seeds(summary: RowSummary) -> str:
+    return "" if summary.seeds_interval is None else percents(summary.seeds_interval)
+
+
+def _pictures(summary: RowSummary) -> str:
+    return " to ".join(map(percent, summary.pictures_interval))
+
+
+def _difference(summary: RowSummary) -> str:
+    return "reference" if summary.difference is None else f"{100 * summary.difference.interval.mean:+.2f}"
+
+
+def _interval(summary: RowSummary) -> str:
+    if summary.difference is None:
+        return ""
+    interval = summary.difference.interval
+    return f"{100 * interval.low:+.2f} to {100 * interval.high:+.2f}"
+
+
+def _p_values(summary: RowSummary) -> str:
+    return "" if summary.difference is None else ", ".join(f"{p:.2g}" for p in summary.difference.p_values)
+
+
+def _parameters(summary: RowSummary) -> str:
+    return f"{summary.results[0].parameters:,}" if summary.results[0].parameters else ""
+
+
+def _heads(summary: RowSummary) -> str:
+    means = [result.head_means for result in summary.results if result.head_means]
+    return ", ".join(f"{mean:.2f}" for mean in np.mean(means, axis=0)) if means else ""
+
+
+def _apart(summary: RowSummary) -> str:
+    found = [result.head_difference for result in summary.results if len(result.head_means) > 1]
+    return f"{np.mean(found):.3f}" if found else ""
+
+
+def _joined(summary: RowSummary) -> str:
+    found = [result.joined_mean for result in summary.results if result.head_means]
+    return f"{np.mean(found):.2f}" if found else ""
+
+
+def _beside(study: Study, folder: Path) -> list[Column]:
+    """The same rows under the other study's conditions, as far as they are done."""
+    other = study.beside
+    if other is None:
+        return []
+    done = Ledger(folder.parent / other.name / LEDGER).read()
+
+    def accuracy(summary: RowSummary) -> str:
+        found = [done[job.id] for job in other.jobs if job.row == summary.row.name and job.id in done]
+        accuracies = [result.accuracy for result in found]
+        deviation = float(np.std(accuracies, ddof=1)) if len(found) > 1 else None
+        return _mean(found, float(np.mean(accuracies)), deviation) if found else "not run"
+
+    return [(f"ours, {other.title.partition(', ')[2]}", accuracy)]
+
+
+_OWN: tuple[Column, ...] = (
+    ("row", lambda summary: summary.row.title),
+    ("n/N", _right),
+    ("accuracy, mean ± deviation over seeds", _accuracy),
+    ("95 % over seeds", _seeds),
+    ("95 % over pictures", _pictures),
+    ("parameters", _parameters),
+    ("difference, points", _difference),
+    ("its 95 %", _interval),
+    ("McNemar p, seed by seed", _p_values),
+)
+_MORE: tuple[Column, ...] = (
+    ("heads' means", _heads),
+    ("heads' difference", _apart),
+    ("joined mean", _joined),
+    ("published on RAF-DB", lambda summary: "" if summary.row.published is None else f"{summary.row.published:g}"),
+    ("slides, RAF-DB", lambda summary: "" if summary.row.slides is None else f"{summary.row.slides:g}"),
+)
+
 
 REPORT, TABLE, JOBS, CHART = "report.md", "table.csv", "jobs.csv", "chart.png"
 

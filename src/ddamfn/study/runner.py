@@ -1,18 +1,264 @@
-"""The queue: jobs one after another, each done once however often the process is killed and started again."""
+"""Runs the jobs of a study: train, score, record; with an estimate of the remaining time."""
 
+import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from ddamfn.errors import ConfigError, TrainingError
-from ddamfn.study.jobs import Job, Study
-from ddamfn.study.pace import Pace, work
-from ddamfn.study.pictures import Pictures
-from ddamfn.study.results import LEDGER, Ledger, Result, claim
-from ddamfn.study.scoring import discard_state, run_job
+from ddamfn.evaluate import score
+from ddamfn.models import create_model
+from ddamfn.models.complexity import count_macs, count_parameters
+from ddamfn.study.classic import fit_estimator
+from ddamfn.study.jobs import LEDGER, Job, Ledger, Result, Study, claim
+from ddamfn.study.pictures import Parts, Pictures
+from ddamfn.train import Outcome, Reporter, Run, fit
+from ddamfn.train.run_folder import RunFolder, load_network, replace_file
+from ddamfn.train.step import answer
+from ddamfn.train.tensorset import TensorSplit
+
+RATES = MappingProxyType({"cpu": 12e9, "cuda": 1.6e12})
+"""Multiply-accumulates of forward passes a second while training.
+
+CPU: DDAMFN on two AMD EPYC cores, 112 pictures/s at 48 px (EXPERIMENTS.md). CUDA: an assumption, 3,000 pictures/s of
+DDAMFN at 112 px; the first finished job replaces it.
+"""
+
+
+_TEACHER = 0.25
+"""A teacher's pass in passes of training, which are followed by the gradient: 448 pictures/s against 100 or so."""
+
+
+def work(run: Run, pictures: int) -> float:
+    """Multiply-accumulates of all forward passes of a run over so many training pictures.
+
+    Teachers are taken for networks like the student.
+    """
+    passes = 1.0 if run.optimiser.sam_rho is None else 2.0
+    if run.distillation is not None:
+        asked = max(1, len(run.distillation.teachers))
+        taught = _TEACHER * asked * (2 if run.distillation.mirrored else 1)
+        passes += taught / run.epochs if run.distillation.kept_by else taught
+    options = tuple(sorted(run.model.options.items()))
+    macs = sum(phase.epochs * _macs(run.model.name, options, phase.side_px) for phase in run.phases)
+    return float(passes * macs * pictures)
+
+
+@lru_cache(maxsize=256)
+def _macs(name: str, options: tuple[tuple[str, object], ...], side_px: int) -> int:
+    with torch.device("meta"):
+        network = create_model(name, num_classes=7, **dict(options))
+    return count_macs(network, (side_px, side_px))
+
+
+class Pace:
+    """Seconds that jobs will take.
+
+    Args:
+        device: "cpu" or "cuda".
+        pictures: that one job trains on.
+    """
+
+    def __init__(self, device: str, pictures: int) -> None:
+        self._rate, self._pictures = RATES.get(device, RATES["cpu"]), pictures
+        self._work, self._seconds = 0.0, 0.0
+
+    @property
+    def rate(self) -> float:
+        """Multiply-accumulates a second: this study's own once a job is finished, until then the last guess."""
+        return self._work / self._seconds if self._seconds else self._rate
+
+    def guess(self, done: float, seconds: float) -> None:
+        """Take an epoch's rate until a job is finished."""
+        self._rate = done / seconds
+
+    def learn(self, job: Job, result: Result) -> None:
+        """Take a finished job into the measured rate."""
+        if job.estimator is not None:
+            return
+        self._work += work(job.run, result.n_train)
+        self._seconds += result.seconds
+
+    def seconds(self, jobs: Sequence[Job]) -> float:
+        """Estimate for jobs, one after another; estimators without epochs count nothing."""
+        return sum(work(job.run, self._trained(job)) for job in jobs if job.estimator is None) / self.rate
+
+    def _trained(self, job: Job) -> int:
+        return self._pictures if job.pictures is None else min(self._pictures, job.pictures)
+
+
+ANSWERS = "answers.npz"
+
+
+class _Trained(NamedTuple):
+    """What a job's training came to; the numbers of epochs are 0 where there are none."""
+
+    parameters: int
+    valid_accuracy: float
+    epoch: int
+    epochs: int
+    seconds: float
+    pictures_per_second: float
+    head_means: tuple[float, ...] = ()
+    head_difference: float = 0.0
+    joined_mean: float = 0.0
+
+
+class Answers(NamedTuple):
+    """A job's answers to the pictures that it was scored on.
+
+    Attributes:
+        keys: N names.
+        true: (N,) int64, columns of the classes.
+        logits: (N, K) float32.
+    """
+
+    keys: NDArray[np.str_]
+    true: NDArray[np.int64]
+    logits: NDArray[np.float32]
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """Which are correct, (N,)."""
+        return np.asarray(self.logits.argmax(axis=1) == self.true)
+
+
+def run_job(job: Job, parts: Parts, folder: Path, reporter: Reporter) -> Result:
+    """Train a job, or go on with it where a kill left it, and score it.
+
+    The test part is read here, once a job and after the training has ended, by the network that was best on validation.
+    No epoch, setting or seed is chosen by what comes of it.
+
+    Args:
+        job: what to do.
+        parts: its pictures.
+        folder: of the run.
+        reporter: who is told of the epochs.
+
+    Raises:
+        TrainingError: if the run cannot go on or the disk refuses.
+        ConfigError: if the folder holds another run.
+        DataError: if a class has no training picture.
+    """
+    if job.estimator is not None:
+        trained, answers = _fit_estimator(job, job.estimator, parts)
+    else:
+        trained, answers = _answer(job, parts, _train(job, parts, folder, reporter))
+    folder.mkdir(parents=True, exist_ok=True)
+    content = BytesIO()
+    np.savez_compressed(content, keys=answers.keys, true=answers.true, logits=answers.logits)
+    replace_file(folder / ANSWERS, content.getbuffer())
+    return _result(job, parts, trained, answers)
+
+
+def discard_state(folder: Path) -> None:
+    """Delete what only an unfinished job needs, several times its network's size; networks, record and answers stay.
+
+    To be called once the result is in the ledger: without either, a killed study would train the job again.
+    """
+    RunFolder(folder).state.unlink(missing_ok=True)
+
+
+def load_answers(folder: Path) -> Answers:
+    """Read a finished job's answers.
+
+    Raises:
+        TrainingError: if the file is missing or damaged.
+    """
+    try:
+        with np.load(folder / ANSWERS) as file:
+            return Answers(file["keys"], file["true"], file["logits"])
+    except (OSError, ValueError, KeyError) as error:
+        raise TrainingError(
+            f"{folder / ANSWERS}: cannot be read ({error}); delete {folder} to run the job anew"
+        ) from error
+
+
+def _train(job: Job, parts: Parts, folder: Path, reporter: Reporter) -> Outcome:
+    place = RunFolder(folder)
+    if place.result.exists() and not place.state.exists():  # finished, and its line of the ledger was lost
+        reached = json.loads(place.result.read_text(encoding="utf-8"))
+        return Outcome(folder, reached["last"], reached["best"])
+    if job.run.compile:
+        # Other jobs' code counts towards PyTorch's limit of versions of a function, past which it no longer compiles.
+        torch.compiler.reset()
+    return fit(job.run, parts.train, parts.valid, folder, reporter, resume=True)
+
+
+def _answer(job: Job, parts: Parts, outcome: Outcome) -> tuple[_Trained, Answers]:
+    run, test = job.run, parts.test
+    network = create_model(run.model.name, num_classes=len(test.classes), **run.model.options)
+    network.load_state_dict(load_network(RunFolder(outcome.folder).best))
+    network.to(test.images.device)
+    phase = run.phases[-1]
+    answers = answer(network, test.resized(phase.side_px), run.data, phase.batch_size)
+    rows, best = RunFolder(outcome.folder).rows(), outcome.best
+    seconds = sum(row["seconds"] for row in rows)
+    trained = _Trained(
+        parameters=count_parameters(network),
+        valid_accuracy=best["valid"]["accuracy"],
+        epoch=best["epoch"],
+        epochs=run.epochs,
+        seconds=seconds,
+        pictures_per_second=sum(row["train"]["n"] for row in rows) / seconds,
+        head_means=tuple(best["head_means"]),
+        head_difference=best["head_difference"],
+        joined_mean=best["joined_mean"],
+    )
+    return trained, _answers(test, answers.logits.numpy())
+
+
+def _fit_estimator(job: Job, name: str, parts: Parts) -> tuple[_Trained, Answers]:
+    fitted = fit_estimator(name, job.seed, *parts, side_px=job.run.phases[-1].side_px)
+    right = _answers(parts.valid, fitted.valid).right
+    trained = _Trained(0, float(right.mean()), 0, 0, fitted.seconds, len(parts.train) / fitted.seconds)
+    return trained, _answers(parts.test, fitted.test)
+
+
+def _answers(split: TensorSplit, logits: NDArray[np.float32]) -> Answers:
+    return Answers(np.array(split.keys), split.targets.argmax(dim=1).cpu().numpy(), logits)
+
+
+def _result(job: Job, parts: Parts, trained: _Trained, answers: Answers) -> Result:
+    scores = score(answers.logits, parts.test.targets.cpu().numpy(), parts.test.classes)
+    device = parts.train.images.device
+    return Result(
+        job=job.id,
+        row=job.row,
+        seed=job.seed,
+        fold=None if job.fold is None else job.fold.number,
+        n_train=len(parts.train),
+        n_valid=len(parts.valid),
+        n=scores.n,
+        correct=scores.correct,
+        accuracy=scores.accuracy,
+        ci95=scores.ci95,
+        mean_class_accuracy=scores.mean_class_accuracy,
+        macro_f1=scores.macro_f1,
+        test=Path(parts.test.origin.partition(" of ")[2]).name,
+        rule=job.run.data.rule if job.fold is not None else job.run.data.validation_rule,
+        device=_score_device_name(job, device),
+        commit=job.commit,
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        **trained._asdict(),
+    )
+
+
+def _score_device_name(job: Job, device: torch.device) -> str:
+    on_gpu = device.type == "cuda" and job.estimator is None
+    return torch.cuda.get_device_name(device) if on_gpu else "cpu"
+
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from ddamfn.evaluate.metrics import wilson_interval
 from ddamfn.evaluate.significance import Interval, mcnemar, paired_bootstrap, t_interval
-from ddamfn.study.jobs import Row, Study
-from ddamfn.study.results import Result
-from ddamfn.study.scoring import Answers, load_answers
+from ddamfn.study.jobs import Result, Row, Study
+from ddamfn.study.runner import Answers, load_answers
 
 _BOOTSTRAP_SEED = 0
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ddamfn.errors import ConfigError
-from ddamfn.train.checkpoint import load_network
 from ddamfn.train.restore import read_exported
+from ddamfn.train.run_folder import load_network
 from ddamfn.weights import find_weights, list_weights
 
 log = logging.getLogger(__name__)

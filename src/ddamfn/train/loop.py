@@ -1,10 +1,12 @@
-"""The training loop: epochs of steps, validation, checkpoints; every step reproducible from its number alone."""
+"""The training loop: steps, validation, checkpoints, exact resume."""
 
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,22 +15,73 @@ from ddamfn.errors import ConfigError, TrainingError
 from ddamfn.evaluate import score
 from ddamfn.models import create_model
 from ddamfn.objectives import Context, Lesson, PretextObjective, TaughtCriterion
-from ddamfn.train.augment import Augmenter, seed_step, to_input
+from ddamfn.train.augment import Augmenter, Batch, mix, seed_step, to_input
 from ddamfn.train.average import MovingAverage
-from ddamfn.train.checkpoint import load_state, save_network, save_state
+from ddamfn.train.batchnorm import with_precise_statistics
 from ddamfn.train.config import Phase, Run
-from ddamfn.train.failures import explained
 from ddamfn.train.initial import begin_from
-from ddamfn.train.mixing import Batch, mix
 from ddamfn.train.optim import build_optimiser, learning_rate, load_optimiser_state, optimiser_state, set_learning_rate
-from ddamfn.train.record import RunFolder, environment, write_json
-from ddamfn.train.reporter import Reporter
-from ddamfn.train.sampling import epoch_batches
+from ddamfn.train.run_folder import RunFolder, environment, load_state, save_network, save_state, write_json
 from ddamfn.train.settings import require_network
-from ddamfn.train.statistics import with_precise_statistics
 from ddamfn.train.step import answer, train_step
 from ddamfn.train.teachers import KeptAnswers, OwnAnswers, Teachers, teachers_record
-from ddamfn.train.tensorset import TensorSplit
+from ddamfn.train.tensorset import TensorSplit, epoch_batches
+
+
+@contextmanager
+def explained(run: Run, folder: RunFolder) -> Iterator[None]:
+    """Train inside of this; a run that does not fit, and has no checkpoint yet, leaves no files behind.
+
+    Raises:
+        ConfigError: as raised inside, and where the network cannot be compiled.
+        TrainingError: as raised inside, and for a device without memory.
+    """
+    try:
+        yield
+    except ConfigError:
+        folder.withdraw()
+        raise
+    except torch.OutOfMemoryError as error:
+        raise TrainingError(
+            f"{folder.path}: the device has too little memory; begin a run of another --name with smaller batches, "
+            f"such as --set phases.0.batch_size={run.phases[0].batch_size // 2}"
+        ) from error
+    except RuntimeError as error:
+        if not _is_from_compiling(error):
+            raise
+        folder.withdraw()
+        raise ConfigError(
+            f"the network cannot be compiled here ({_first_line(error)}); install a C++ compiler, such as g++, and "
+            "Python's headers, or train with --set compile=false"
+        ) from error
+
+
+def _is_from_compiling(error: RuntimeError) -> bool:
+    from torch._dynamo.exc import TorchDynamoException  # only here: importing it takes seconds
+
+    return isinstance(error, TorchDynamoException)
+
+
+def _first_line(error: RuntimeError) -> str:
+    cause = getattr(error, "inner_exception", error)
+    return str(cause).strip().partition("\n")[0]
+
+
+class Reporter(Protocol):
+    """Who is told how a run goes on; the command line draws a progress bar from it."""
+
+    def epoch_started(self, epoch: int, epochs: int, pictures: int, done: int, side_px: int) -> None:
+        """Begin an epoch, counted from 1, of so many pictures, some of which are done when a run resumes."""
+
+    def step_done(self, pictures: int, loss: float | None, accuracy: float | None) -> None:
+        """Count pictures; loss and accuracy are the epoch's so far.
+
+        They are None where reading them would wait for a GPU; the accuracy also where there is no right answer.
+        """
+
+    def epoch_done(self, row: dict[str, Any]) -> None:
+        """Take the row that goes into metrics.jsonl; of a pretext task it has no validation scores."""
+
 
 log = logging.getLogger(__name__)
 

@@ -17,13 +17,10 @@ from ddamfn.models.registry import as_network
 from ddamfn.objectives import PretextCriterion, PretextObjective
 from ddamfn.preparation import Prepared
 from ddamfn.preparation.identity import DlibEmbedder, Embedder, identities
-from ddamfn.train.augment import Augmenter
-from ddamfn.train.checkpoint import save_network
+from ddamfn.train.augment import Augmenter, Batch
 from ddamfn.train.config import Phase, Run
-from ddamfn.train.loop import Outcome, Trainer, fit
-from ddamfn.train.mixing import Batch
-from ddamfn.train.record import RunFolder
-from ddamfn.train.reporter import Reporter
+from ddamfn.train.loop import Outcome, Reporter, Trainer, fit
+from ddamfn.train.run_folder import RunFolder, save_network
 from ddamfn.train.sources import Progress, load_splits, own_validation, training_split
 from ddamfn.train.tensorset import TensorSplit, to_tensors
 

@@ -23,8 +23,7 @@ from torch import Tensor, nn
 
 from ddamfn.errors import WeightsError
 from ddamfn.models import create_model
-from ddamfn.models.attention import DirectionalGates
-from ddamfn.models.blocks import ConvBlock, LinearBlock, MixBottleneck, MixedDepthwiseConv
+from ddamfn.models.layers import ConvBlock, DirectionalGates, LinearBlock, MixBottleneck, MixedDepthwiseConv
 from ddamfn.weights import Card, find_weights, verify
 
 _PREFIX = "network."

@@ -15,8 +15,7 @@ from ddamfn.errors import ConfigError, DataError
 from ddamfn.faces import Alignment
 from ddamfn.preparation import Prepared, load_prepared, prepare
 from ddamfn.train.config import Run
-from ddamfn.train.sampling import hold_out
-from ddamfn.train.tensorset import TensorSplit, to_tensors
+from ddamfn.train.tensorset import TensorSplit, hold_out, to_tensors
 
 log = logging.getLogger(__name__)
 

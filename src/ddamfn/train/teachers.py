@@ -13,16 +13,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ddamfn.classifier import alignment_of
 from ddamfn.errors import ConfigError
 from ddamfn.faces import Appearance
 from ddamfn.models import ModelOutput
 from ddamfn.objectives import Distillation, Lesson
-from ddamfn.recognizer import alignment_of
 from ddamfn.train.augment import to_input
 from ddamfn.train.config import Data, Run, to_dict
-from ddamfn.train.finished import read_run
 from ddamfn.train.initial import sha256_of, weights_file
 from ddamfn.train.restore import read_exported
+from ddamfn.train.run_folder import read_run
 from ddamfn.train.step import answer, mixed_precision
 from ddamfn.train.tensorset import TensorSplit
 

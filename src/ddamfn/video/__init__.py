@@ -7,10 +7,9 @@
 from ddamfn.video.annotated import ANNOTATED_SUFFIXES, AnnotatedVideo
 from ddamfn.video.frames import FrameResult, frame_columns
 from ddamfn.video.reading import DEFAULT_SMOOTHING_S, VideoReading, longest_gap_s, read_video
-from ddamfn.video.smoothing import Smoother
 from ddamfn.video.source import VideoInfo
 from ddamfn.video.timeline import Timeline
-from ddamfn.video.tracking import Tracker
+from ddamfn.video.tracking import Smoother, Tracker
 
 __all__ = [
     "ANNOTATED_SUFFIXES",

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ddamfn.errors import DdamfnError, UsageError
+from ddamfn.video.demux import load_av
 from ddamfn.video.frames import FrameResult
-from ddamfn.video.library import load_av
 
 if TYPE_CHECKING:
     from av.video.stream import VideoStream

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 from ddamfn.recognizer import FoundFaces, Recognizer
 from ddamfn.results import ImageResult
-from ddamfn.video.source import RawFrame, VideoSource
-from ddamfn.video.upright import upright_rgb
+from ddamfn.video.source import RawFrame, VideoSource, upright_rgb
 
 # Frames whose pixels wait for their batch or their caller take this much at most.
 _MOST_WAITING_BYTES = 192 * 2**20

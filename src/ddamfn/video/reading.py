@@ -11,9 +11,8 @@ from ddamfn.recognizer import Recognizer
 from ddamfn.results import Face, ImageResult, Prediction
 from ddamfn.video.frames import FrameResult
 from ddamfn.video.pipeline import Pipeline
-from ddamfn.video.smoothing import Smoother
 from ddamfn.video.source import VideoInfo, VideoSource
-from ddamfn.video.tracking import Tracker
+from ddamfn.video.tracking import Smoother, Tracker
 
 DEFAULT_SMOOTHING_S = 0.5
 """Time constant of smoothing in seconds: an expression lasts from half a second to four (Ekman 2003, Emotions

@@ -1,22 +1,80 @@
-"""A video file or a camera as a stream of frames with their times."""
+"""Frames of a video file or camera: seek, cut, time stamps, orientation."""
 
 import logging
 import os
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ddamfn.errors import UnreadableVideo, UsageError
-from ddamfn.video.camera import open_camera
-from ddamfn.video.declared import announced_duration, declared_duration, pixel_aspect, readable_stream, start_offset
-from ddamfn.video.library import load_av
+from ddamfn.video.demux import (
+    announced_duration,
+    declared_duration,
+    load_av,
+    pixel_aspect,
+    readable_stream,
+    start_offset,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from av import Packet, VideoFrame
+    from av.buffer import Buffer
     from av.container import InputContainer
     from av.video.stream import VideoStream
+
+
+def open_camera(av: ModuleType, number: int) -> "InputContainer":
+    """Open a camera.
+
+    Args:
+        av: the module PyAV.
+        number: of the camera, from 0.
+
+    Raises:
+        UnreadableVideo: there is no such camera, it is in use or forbidden, or PyAV was built without cameras.
+    """
+    try:
+        name, kind, options = _place(av, number)
+        container: InputContainer = av.open(name, format=kind, options=options)
+    # PyAV says so with a plain ValueError where it lacks the system's interface.
+    except ValueError as error:
+        if isinstance(error, av.FFmpegError):
+            raise UnreadableVideo(f"camera {number} gives no video: {error.strerror}") from error
+        raise UnreadableVideo(f"this build of PyAV has no camera input: {error}") from error
+    except FileNotFoundError as error:
+        raise UnreadableVideo(f"there is no camera {number}{_looked_for(error)}: is it plugged in?") from error
+    except av.FFmpegError as error:
+        raise UnreadableVideo(
+            f"camera {number} cannot be opened: {error.strerror}; does another program use it?"
+        ) from error
+    return container
+
+
+def _place(av: ModuleType, number: int) -> tuple[str, str, dict[str, str]]:
+    """Return the camera's name, the input format and its options on this system."""
+    if sys.platform == "darwin":
+        # AVFoundation refuses its own default of 29.97 on most cameras.
+        return f"{number}:none", "avfoundation", {"framerate": "30"}
+    if sys.platform == "win32":
+        devices = [device for device in av.device.enumerate_input_devices("dshow") if "video" in device.media_types]
+        if number >= len(devices):
+            raise FileNotFoundError(0, f"{len(devices)} found")
+        return f"video={devices[number].name}", "dshow", {}
+    return f"/dev/video{number}", "v4l2", {}
+
+
+def _looked_for(error: FileNotFoundError) -> str:
+    return f" ({error.filename})" if error.filename else ""
+
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -272,3 +330,53 @@ class VideoSource:
             self.damage = f"breaks off at {end_s:.2f} s of {announced_s:.2f} s"
         elif self._failures:
             _LOGGER.debug("%s: %d packets could not be decoded", self._name, self._failures)
+
+
+_MATRIX_SHAPE = (3, 3)
+
+
+def upright_rgb(frame: "VideoFrame", aspect: float = 1.0) -> NDArray[np.uint8]:
+    """Convert a frame to RGB and bring it upright.
+
+    Args:
+        frame: as decoded.
+        aspect: width of a stored pixel by its height; other than 1 the picture is made that much wider.
+
+    Returns:
+        (H, W, 3) uint8 RGB, with square pixels.
+    """
+    width = frame.width if aspect == 1 else max(1, round(frame.width * aspect))
+    pixels = frame.to_ndarray(format="rgb24", width=width, height=frame.height).astype(np.uint8, copy=False)
+    return np.ascontiguousarray(turned(pixels, _matrix(frame)))
+
+
+def turned(pixels: NDArray[np.uint8], matrix: NDArray[np.int32] | None) -> NDArray[np.uint8]:
+    """Apply a container's display matrix, to the nearest quarter turn, with mirroring.
+
+    Args:
+        pixels: (H, W, 3) uint8.
+        matrix: (3, 3) as stored: it takes the row (x, y, 1) of a stored pixel to its place on the screen; None leaves
+            the pixels as they are.
+
+    Returns:
+        A view of the pixels.
+
+    Source: ISO/IEC 14496-12, 6.2.2 (matrix of the track header).
+    """
+    if matrix is None or not matrix[:2, :2].any():
+        return pixels
+    (a, b), (c, d) = matrix[:2, :2].tolist()
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        right, down = a, d
+    else:
+        # Columns become rows: what ran to the right now runs down or up.
+        pixels, right, down = pixels.transpose(1, 0, 2), c, b
+    return pixels[:: -1 if down < 0 else 1, :: -1 if right < 0 else 1]
+
+
+def _matrix(frame: "VideoFrame") -> NDArray[np.int32] | None:
+    # PyAV's types know of one kind of side data only.
+    side_data = cast("Mapping[str, Buffer]", frame.side_data)
+    stored = side_data.get("DISPLAYMATRIX")
+    # In the memory of libavutil, so in the machine's own byte order.
+    return None if stored is None else np.frombuffer(bytes(stored), np.int32).reshape(_MATRIX_SHAPE)

@@ -1,13 +1,14 @@
 """Weights and their cards: the bridge between training and use."""
 
-from ddamfn.weights.calibration import CalibrationCard, threshold_for
 from ddamfn.weights.card import (
     AlignmentCard,
     AppearanceCard,
     ArchitectureCard,
+    CalibrationCard,
     Card,
     read_card,
     sha256,
+    threshold_for,
     verify,
     write_card,
 )

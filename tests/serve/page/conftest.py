@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddamfn.data.synthetic import drawn_face
+from ddamfn.synthetic import drawn_face
 
 CHROMIUM = shutil.which("chromium")
 

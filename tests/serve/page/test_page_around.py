@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddamfn.drawing.heat import stretch
-from ddamfn.drawing.palette import expression_colour, heat_colours
+from ddamfn.drawing.palette import expression_colour, heat_colours, stretch
 from ddamfn.labels import EXPRESSIONS
 from ddamfn.recognizer import Recognizer
 from ddamfn.results import UNCERTAIN

@@ -7,9 +7,9 @@ section 3.
 import torch
 from torch import Tensor, nn
 
+from ddamfn.models.layers import fit_map
 from ddamfn.models.output import ModelOutput, without_heads
 from ddamfn.models.registry import register_model
-from ddamfn.models.resample import fit_map
 from ddamfn.models.resnet import FEATURE_CHANNELS, ResNet18Trunk
 
 FEATURE_SIDE = 7

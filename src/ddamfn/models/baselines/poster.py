@@ -18,11 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddamfn.models.iresnet import UNITS_50, WIDTHS, IRTrunk
+from ddamfn.models.layers import fit_map
 from ddamfn.models.mobilefacenet import FEATURE_CHANNELS, FEATURE_SIDE, MobileFaceNetTrunk
 from ddamfn.models.output import ModelOutput, without_heads
 from ddamfn.models.registry import register_model
-from ddamfn.models.resample import fit_map
+from ddamfn.models.resnet import UNITS_50, WIDTHS, IRTrunk
 from ddamfn.models.vit import NORM_EPS, DropPath, FeedForward, join_heads, split_heads
 
 _WIDTH, _HEADS, _MLP_RATIO = FEATURE_CHANNELS, 8, 2

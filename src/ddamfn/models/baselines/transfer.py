@@ -8,10 +8,10 @@ The paper starts from trained weights of both parts, here they are random.
 import torch
 from torch import Tensor, nn
 
-from ddamfn.models.iresnet import UNITS_50, WIDTHS, IRTrunk
+from ddamfn.models.layers import fit_map
 from ddamfn.models.output import ModelOutput
 from ddamfn.models.registry import register_model
-from ddamfn.models.resample import fit_map
+from ddamfn.models.resnet import UNITS_50, WIDTHS, IRTrunk
 from ddamfn.models.vit import NORM_EPS, DropOne, EncoderBlock, TokenEmbedding, initialise_tokens
 
 _CHANNELS, _SIDE = WIDTHS[2], 14

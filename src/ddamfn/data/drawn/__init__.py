@@ -1,1 +1,0 @@
-"""The parts of a drawn face; `ddamfn.data.synthetic` puts them together."""

@@ -1,0 +1,253 @@
+"""Calibration on validation images: temperature, logit adjustment, selective prediction."""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ddamfn.errors import DataError, UsageError
+from ddamfn.evaluate import metrics
+from ddamfn.evaluate.metrics import Floats, ece, softmax, wilson_interval
+from ddamfn.evaluate.scores import resolve_targets
+from ddamfn.weights import Card
+from ddamfn.weights.card import CalibrationCard, threshold_for
+
+_GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
+LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.05, 20.0
+
+
+def golden_section(function: Callable[[float], float], low: float, high: float, tolerance: float = 1e-6) -> float:
+    """The place of the minimum of a function with a single valley on `low`..`high`, to within `tolerance`."""
+    left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
+    at_left, at_right = function(left), function(right)
+    while high - low > tolerance:
+        if at_left < at_right:
+            high, right, at_right = right, left, at_left
+            left = high - _GOLDEN * (high - low)
+            at_left = function(left)
+        else:
+            low, left, at_left = left, right, at_right
+            right = low + _GOLDEN * (high - low)
+            at_right = function(right)
+    return (low + high) / 2.0
+
+
+def fit_temperature(logits: ArrayLike, targets: ArrayLike) -> float:
+    """The temperature T that minimises the cross-entropy of softmax(logits / T) against the targets.
+
+    The loss is convex in 1/T, so it has one valley and golden-section search over log T finds it. Fit it on the
+    validation split and never on the pictures that are then scored. T > 1 softens an over-confident network. A network
+    with no error on these pictures would ask for T = 0; the result is kept within 0.05..20.
+
+    Args:
+        logits: (N, K), finite, or minus infinity for a class that the network cannot answer.
+        targets: int (N,) class indices, or (N, K) weights, of which each row is normalised to sum 1.
+
+    Raises:
+        DataError: if no picture is left: none is given, or all belong to classes that the network cannot answer.
+
+    Source: Guo et al. 2017, "On calibration of modern neural networks", section 4.2.
+    """
+    table, weights = np.asarray(logits, dtype=np.float64), np.asarray(targets, dtype=np.float64)
+    if weights.ndim == 1:
+        weights = np.eye(table.shape[1])[np.asarray(targets, dtype=np.int64)]
+    # Weight on a class that cannot be answered would make the loss infinite at every T; such pictures say nothing about
+    # T.
+    answerable = ~np.any(np.isneginf(table) & (weights > 0), axis=1)
+    table, weights = table[answerable], weights[answerable]
+    if len(table) == 0:
+        raise DataError("no picture to fit a temperature on: check the split and the labelling rule")
+    weights = weights / weights.sum(axis=1, keepdims=True)
+    shifted = table - table.max(axis=1, keepdims=True)
+    # Weight 0 times minus infinity would be NaN; there any finite number gives the 0 that is meant.
+    finite = np.where(np.isneginf(shifted), 0.0, shifted)
+    expected = (weights * finite).sum(axis=1)
+    # The largest logit gives exactly 1 to the normaliser; log1p of the rest stays above 0 where log would round to it.
+    others = shifted.copy()
+    others[np.arange(len(others)), table.argmax(axis=1)] = -np.inf
+
+    def loss(log_temperature: float) -> float:
+        temperature = math.exp(log_temperature)
+        normaliser = np.log1p(np.exp(others / temperature).sum(axis=1))
+        return float((normaliser - expected / temperature).mean())
+
+    return math.exp(golden_section(loss, math.log(LOWEST_TEMPERATURE), math.log(HIGHEST_TEMPERATURE)))
+
+
+_STEPS = 20
+"""Steps of tau from 0 to 1."""
+
+
+def class_shift(shares: ArrayLike, tau: float) -> NDArray[np.float64]:
+    """What is added to the logits: -tau log(share) of each class, less its mean, so that no logit grows without need.
+
+    Args:
+        shares: (K,) above 0, the classes' shares of the training pictures.
+        tau: 0 changes nothing; 1 answers as if all classes were equally frequent, were the probabilities exact.
+
+    Raises:
+        DataError: if a class has no training picture.
+
+    Source: Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, section 4.1.
+    """
+    known = np.asarray(shares, dtype=np.float64)
+    if not (known > 0).all():
+        raise DataError("logits cannot be adjusted for a class without a training picture")
+    shift = -tau * np.log(known)
+    return np.asarray(shift - shift.mean())
+
+
+def fit_adjustment(logits: ArrayLike, targets: ArrayLike, shares: ArrayLike, *, rule: str = "majority") -> float:
+    """The tau of 0, 0.05, ... 1 with the highest mean class accuracy that does not lower the accuracy.
+
+    To be fitted on validation pictures, never on those that are then scored. The smallest of equals is taken.
+
+    Args:
+        logits: (N, K).
+        targets: (N, K) non-negative weights; see `ddamfn.evaluate.scores.resolve_targets`.
+        shares: (K,) above 0, the classes' shares of the training pictures.
+        rule: name of the labelling rule that made the targets.
+
+    Raises:
+        DataError: if there is no picture, or a class has no training picture.
+    """
+    table = np.asarray(logits, dtype=np.float64)
+    if len(table) == 0:
+        raise DataError("no picture to fit a logit adjustment on: check the split and the labelling rule")
+
+    def reached(tau: float) -> tuple[int, float]:
+        said = (table + class_shift(shares, tau)).argmax(axis=1).astype(np.int64)
+        true = resolve_targets(targets, said, rule)
+        return int((said == true).sum()), metrics.mean_class_accuracy(true, said, table.shape[1])
+
+    found = {step / _STEPS: reached(step / _STEPS) for step in range(_STEPS + 1)}
+    least = found[0.0][0]
+    return max((tau for tau, (right, _) in found.items() if right >= least), key=lambda tau: found[tau][1])
+
+
+BINS = 15
+PRECISIONS = (0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
+"""What a report asks of a curve."""
+
+_POINTS = 100
+# Thresholds are written with six digits. Counts are taken at the written number, so that it keeps what it says.
+_THRESHOLD_SCALE = 1e6
+_SHARE_SCALE = 1e4
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What answering from a threshold on gives on some pictures.
+
+    Attributes:
+        asked: the precision that the threshold keeps on validation, 0 to 1.
+        threshold: the confidence from which on an answer is given, 0 to 1.
+        n: pictures in all.
+        answered: pictures answered.
+        correct: answers that are right.
+    """
+
+    asked: float
+    threshold: float
+    n: int
+    answered: int
+    correct: int
+
+    @property
+    def coverage(self) -> float:
+        """Share of the pictures that are answered, 0 to 1."""
+        return self.answered / self.n
+
+    @property
+    def precision(self) -> float | None:
+        """Share of the answers that are right, 0 to 1; None if nothing is answered."""
+        return self.correct / self.answered if self.answered else None
+
+    @property
+    def ci95(self) -> tuple[float, float] | None:
+        """Wilson interval of the precision; None if nothing is answered."""
+        return wilson_interval(self.correct, self.answered) if self.answered else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain numbers, ready for JSON."""
+        interval = self.ci95
+        derived = {"coverage": self.coverage, "precision": self.precision, "ci95": interval and list(interval)}
+        return asdict(self) | derived
+
+
+def measure_calibration(
+    logits: ArrayLike, targets: ArrayLike, temperature: float, *, rule: str, split: str = "validation"
+) -> CalibrationCard:
+    """Measure on validation what a card says of the weights' confidence.
+
+    Args:
+        logits: (N, K), before the temperature.
+        targets: (N, K) non-negative weights, see `resolve_targets`.
+        temperature: fitted on these pictures.
+        rule: name of the labelling rule that made the targets.
+        split: what to call these pictures.
+
+    Raises:
+        DataError: if there is no picture.
+    """
+    probabilities = softmax(logits, temperature)
+    said = probabilities.argmax(axis=1)
+    true = resolve_targets(targets, said, rule)
+    sure, right = probabilities.max(axis=1), said == true
+    thresholds = _thresholds(sure)
+    # Precision at about a hundred coverages, from answering everything to answering a hundredth.
+    answered = [int((sure >= threshold).sum()) for threshold in thresholds]
+    hits = [int(right[sure >= threshold].sum()) for threshold in thresholds]
+    low = [wilson_interval(correct, n)[0] for correct, n in zip(hits, answered, strict=True)]
+    return {
+        "split": split,
+        "rule": rule,
+        "n": len(true),
+        "bins": BINS,
+        "ece_before": round(ece(softmax(logits), true, BINS), 6),
+        "ece_after": round(ece(probabilities, true, BINS), 6),
+        "thresholds": thresholds,
+        "coverage": [round(n / len(true), 4) for n in answered],
+        "precision": [round(correct / n, 4) for correct, n in zip(hits, answered, strict=True)],
+        "precision_low": [math.floor(share * _SHARE_SCALE) / _SHARE_SCALE for share in low],
+    }
+
+
+def _thresholds(confidence: Floats) -> list[float]:
+    """Return about a hundred rising thresholds: the confidences that leave 100 %, 99 %, ... 1 % of the pictures."""
+    if confidence.size == 0:
+        raise DataError("no picture to measure a precision on: check the split and the labelling rule")
+    ranked = np.sort(confidence)[::-1]
+    ranks = {max(1, round(len(ranked) * step / _POINTS)) for step in range(1, _POINTS)}
+    # The first threshold is 0 and not the lowest confidence of these pictures: others may have a lower one.
+    return sorted({0.0, *(math.floor(ranked[rank - 1] * _THRESHOLD_SCALE) / _THRESHOLD_SCALE for rank in ranks)})
+
+
+def kept_precisions(
+    card: Card, confidence: Floats, correct: NDArray[np.bool_], asked: Iterable[float] = PRECISIONS
+) -> tuple[Kept, ...]:
+    """Tell what the thresholds of a card keep on other pictures than those that they were chosen on.
+
+    Args:
+        card: the weights' card.
+        confidence: (N,) of each answer, 0 to 1.
+        correct: (N,) bool.
+        asked: precisions; those that the card's curve does not reach are left out.
+
+    Returns:
+        One entry a precision; none if the card has no curve.
+    """
+    if card.calibration is None:
+        return ()
+    kept = []
+    for precision in asked:
+        try:
+            threshold = threshold_for(card.calibration, precision)
+        except UsageError:
+            continue
+        answered = confidence >= threshold
+        kept.append(Kept(precision, threshold, len(confidence), int(answered.sum()), int(correct[answered].sum())))
+    return tuple(kept)

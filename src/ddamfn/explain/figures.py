@@ -1,0 +1,169 @@
+"""Figures of an explanation."""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ddamfn.drawing import overlay
+from ddamfn.drawing.palette import FAINT, INK, MUTED, PAPER, heat_colours, stretch, tint
+from ddamfn.drawing.text import clip_rounded, font, text_width, write
+from ddamfn.explain.explaining import Baselines, FaceExplanation, ScoredMap, mean_score
+from ddamfn.explain.maps import FaceMap
+
+_COLUMNS, _TILE, _GAP, _MARGIN = 3, 260, 28, 32
+_CAPTION = 120
+_TITLE_PX, _TEXT_PX, _SMALL_PX = 30, 17, 15
+_HEADER, _FOOTER = 96, 150
+_LARGEST_SIDE = 1600
+"""Of a picture that maps are carried back to; larger ones are shrunk."""
+
+
+def panel(explained: FaceExplanation) -> Image.Image:
+    """Draw every map on the aligned face, with what it scored, and below what chance and the centre scored.
+
+    Args:
+        explained: with the aligned face.
+
+    Returns:
+        An RGB picture.
+    """
+    face = explained.face
+    assert face.aligned is not None  # an explanation keeps the crops
+    rows = -(-(1 + len(explained.maps)) // _COLUMNS)
+    width = 2 * _MARGIN + _COLUMNS * _TILE + (_COLUMNS - 1) * _GAP
+    canvas = Image.new("RGB", (width, _HEADER + rows * (_TILE + _CAPTION) + _FOOTER), PAPER)
+    _title(canvas, explained)
+    aligned = Image.fromarray(face.aligned).resize((_TILE, _TILE), Image.Resampling.LANCZOS)
+    _tile(
+        canvas, 0, aligned, ["aligned face", "what the network sees, before its", "weights' own colour and sharpness"]
+    )
+    for index, scored in enumerate(explained.maps, start=1):
+        drawn = overlay(face.aligned, scored.map.values, _TILE)
+        _tile(canvas, index, drawn, _caption(scored, explained.baselines[scored.map.expression]))
+    _legend(canvas, (_MARGIN, canvas.height - _FOOTER + 8))
+    _baseline_lines(canvas, explained)
+    return canvas
+
+
+def on_picture(image: NDArray[np.uint8], explained: FaceExplanation, entry: FaceMap) -> Image.Image:
+    """Carry one map back to the picture: the alignment's matrix turns it to the face as it stands there.
+
+    Args:
+        image: uint8 (H, W, 3) RGB, the upright picture.
+        explained: the face, with its matrix.
+        entry: one of its maps.
+
+    Returns:
+        An RGB picture, its longer side at most 1,600 px plus a title line, with the heat inside the aligned square.
+    """
+    face = explained.face
+    assert face.aligned is not None  # an explanation keeps the crops
+    shrink = min(1.0, _LARGEST_SIDE / max(image.shape[:2]))
+    size = (max(1, round(image.shape[1] * shrink)), max(1, round(image.shape[0] * shrink)))
+    picture = Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)
+    heat, inside = carry_back(entry.values, face.matrix, image.shape[:2], size, face.aligned.shape[0])
+    plain, share = np.asarray(picture), inside[..., None]
+    drawn = Image.fromarray(np.round(plain * (1 - share) + tint(plain, heat) * share).astype(np.uint8))
+    return _with_title(drawn, explained, entry)
+
+
+def carry_back(
+    values: NDArray[np.floating],
+    matrix: NDArray[np.float64],
+    picture_size: tuple[int, int],
+    drawn_size: tuple[int, int],
+    side_px: int,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Lay a map over the picture that its face was cut from.
+
+    Args:
+        values: (h, w), the map over the crop.
+        matrix: (2, 3), picture to crop, both in pixels.
+        picture_size: (height, width) in pixels of the picture that the matrix belongs to.
+        drawn_size: (width, height) in pixels of what is returned.
+        side_px: the crop's side.
+
+    Returns:
+        Heat (H, W) float32, 0 to 1, stretched to the map's own range; and how far each pixel lies in the crop, 0 or 1
+        but for its smooth edge.
+    """
+    # The drawn picture may be smaller than the one that the matrix speaks of.
+    scale = np.diag([picture_size[1] / drawn_size[0], picture_size[0] / drawn_size[1], 1.0])
+    coefficients = (np.asarray(matrix, dtype=np.float64) @ scale).ravel()
+    fine = stretch(values, side_px)
+
+    def laid(array: NDArray[np.float32]) -> NDArray[np.float32]:
+        turned = Image.fromarray(array).transform(
+            drawn_size,
+            Image.Transform.AFFINE,
+            tuple(float(value) for value in coefficients),
+            Image.Resampling.BILINEAR,
+        )
+        return np.clip(np.asarray(turned, dtype=np.float32), 0.0, 1.0)
+
+    return laid(fine), laid(np.ones_like(fine))
+
+
+def _title(canvas: Image.Image, explained: FaceExplanation) -> None:
+    face, second = explained.face, explained.second
+    answer = face.prediction.likeliest
+    write(canvas, (_MARGIN, 36), f"{answer} {face.confidence:.1%}", _TITLE_PX, INK)
+    write(canvas, (_MARGIN, 70), f"second: {second} {face.probabilities[second]:.1%}", _TEXT_PX, MUTED)
+
+
+def _tile(canvas: Image.Image, index: int, picture: Image.Image, lines: list[str]) -> None:
+    left = _MARGIN + index % _COLUMNS * (_TILE + _GAP)
+    top = _HEADER + index // _COLUMNS * (_TILE + _CAPTION)
+    canvas.paste(picture, (left, top), clip_rounded(picture, 10))
+    for number, line in enumerate(lines):
+        size, colour = (_TEXT_PX, INK) if number == 0 else (_SMALL_PX, MUTED)
+        write(canvas, (left, top + _TILE + 18 + 22 * number), line, size, colour)
+
+
+def _caption(scored: ScoredMap, baselines: Baselines) -> list[str]:
+    low, high = float(scored.map.values.min()), float(scored.map.values.max())
+    better = f"better than {scored.beats_random} of {len(baselines.random)} random maps"
+    return [
+        scored.map.title,
+        f"deletion {scored.score.deletion:.2f}, insertion {scored.score.insertion:.2f}",
+        "flat: no place stands out" if scored.map.flat else better,
+        f"values {low:.3f} to {high:.3f}",
+    ][: 3 if scored.map.flat else 4]
+
+
+def _legend(canvas: Image.Image, place: tuple[int, int], width: int = 180) -> None:
+    """Draw the colour scale with its ends named."""
+    left, top = place
+    scale = np.repeat(heat_colours(np.linspace(0, 1, width))[None], 12, axis=0)
+    write(canvas, (left, top + 6), "least", _SMALL_PX, MUTED)
+    start = left + text_width("least", _SMALL_PX) + 10
+    bar = Image.fromarray(scale)
+    canvas.paste(bar, (start, top), clip_rounded(bar, 6))
+    write(canvas, (start + width + 10, top + 6), "most important, each map by its own range", _SMALL_PX, MUTED)
+
+
+def _baseline_lines(canvas: Image.Image, explained: FaceExplanation) -> None:
+    top = canvas.height - _FOOTER + 46
+    lines = ["Deletion: small is good. Insertion: large is good. A map means something where it beats these:"]
+    for name, entry in explained.baselines.items():
+        chance = mean_score(entry.random)
+        lines.append(
+            f"{name}: random maps {chance.deletion:.2f} and {chance.insertion:.2f} (mean of {len(entry.random)}), "
+            f"centre {entry.centre.deletion:.2f} and {entry.centre.insertion:.2f}"
+        )
+    for number, line in enumerate(lines):
+        write(canvas, (_MARGIN, top + 26 * number), line, _SMALL_PX, INK if number == 0 else MUTED)
+
+
+def _with_title(drawn: Image.Image, explained: FaceExplanation, entry: FaceMap) -> Image.Image:
+    """Put a line above the picture that says what is seen, and the scale below it."""
+    width, bar = max(drawn.width, 520), 44
+    canvas = Image.new("RGB", (width, drawn.height + 2 * bar), PAPER)
+    canvas.paste(FAINT, (0, bar, width, bar + drawn.height))
+    canvas.paste(drawn, ((width - drawn.width) // 2, bar))
+    face = explained.face
+    words = f"{face.prediction.likeliest} {face.confidence:.1%}: {entry.title}"
+    size = _TEXT_PX if font(_TEXT_PX).getlength(words) < width - 28 else _SMALL_PX
+    write(canvas, (14, bar / 2), words, size, INK)
+    _legend(canvas, (14, canvas.height - bar // 2 - 6), width=120)
+    return canvas

@@ -1,0 +1,90 @@
+"""Preprocessing of a crop: color and detail, as the card says."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ddamfn.errors import ConfigError
+
+Colour = Literal["rgb", "grey"]
+
+
+@dataclass(frozen=True, slots=True)
+class Appearance:
+    """What a network's crops look like; it stands on the card of the weights.
+
+    Attributes:
+        colour: "rgb", or "grey" for a network trained on grey pictures.
+        detail_px: the side in pixels of the pictures it was trained on, if that is smaller than the crop: sharper crops
+            are brought down to that much detail. None leaves them as they are.
+
+    Raises:
+        ConfigError: an unknown colour, or a side below 1 px.
+    """
+
+    colour: Colour = "rgb"
+    detail_px: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.colour not in ("rgb", "grey"):
+            raise ConfigError(f"the appearance's colour must be 'rgb' or 'grey', not {self.colour!r}")
+        if self.detail_px is not None and self.detail_px < 1:
+            raise ConfigError(f"the appearance's detail must be at least 1 px, not {self.detail_px}")
+
+
+def apply_appearance(crops: NDArray[np.uint8], appearance: Appearance) -> NDArray[np.uint8]:
+    """Give crops the appearance that a network expects.
+
+    Args:
+        crops: (N, S, S, 3) uint8 RGB.
+        appearance: colour and detail.
+
+    Returns:
+        (N, S, S, 3) uint8; three equal channels for grey. The input itself where there is nothing to change.
+
+    Source: grey is the luma of ITU-R BT.601, computed in integers as Pillow's mode "L" is.
+    """
+    if appearance.colour == "grey":
+        crops = _grey(crops)
+    if appearance.detail_px is not None and appearance.detail_px < crops.shape[1]:
+        crops = _less_detail(crops, appearance.detail_px)
+    return crops
+
+
+def normalise(crops: NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]) -> NDArray[np.float32]:
+    """Turn pixels into the network's input.
+
+    Args:
+        crops: (N, S, S, 3) uint8 RGB.
+        mean: three numbers, of pixels divided by 255.
+        std: three numbers, of pixels divided by 255.
+
+    Returns:
+        (N, 3, S, S) float32, contiguous: (pixel / 255 - mean) / std.
+    """
+    # One table of 256 values a channel: as exact as dividing every pixel in float64, and faster.
+    levels = np.arange(256)[:, None] / 255.0
+    table = ((levels - np.asarray(mean)) / np.asarray(std)).astype(np.float32)
+    result = np.empty((len(crops), 3, *crops.shape[1:3]), dtype=np.float32)
+    for channel in range(3):
+        np.take(table[:, channel], crops[..., channel], out=result[:, channel])
+    return result
+
+
+def _grey(crops: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    weights = np.array([19595, 38470, 7471], dtype=np.uint32)  # 0.299, 0.587, 0.114 times 65536
+    luma = (crops.astype(np.uint32) @ weights + 0x8000) >> 16
+    return np.repeat(luma.astype(np.uint8)[..., None], 3, axis=-1)
+
+
+def _less_detail(crops: NDArray[np.uint8], detail_px: int) -> NDArray[np.uint8]:
+    side_px = crops.shape[1]
+    result = np.empty_like(crops)
+    for row, crop in enumerate(crops):
+        small = Image.fromarray(crop).resize((detail_px, detail_px), Image.Resampling.BICUBIC)
+        result[row] = np.asarray(small.resize((side_px, side_px), Image.Resampling.BICUBIC))
+    return result

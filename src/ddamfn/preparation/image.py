@@ -1,0 +1,171 @@
+"""One image of a data set to one aligned crop."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ddamfn.errors import DegenerateFace, UnreadableImage
+from ddamfn.faces import Alignment, Crop, Detection, align, decode, plain_resize
+
+Landmarks = npt.NDArray[np.float32]
+
+# A marked face is searched in its box and half of its size around it: annotators' boxes often cut off chin and
+# forehead.
+_BOX_SURROUNDINGS = 0.5
+
+
+class Detector(Protocol):
+    """What is needed of a face detector."""
+
+    def detect(self, image: npt.NDArray[np.uint8]) -> list[Detection]:
+        """Return the faces of an RGB picture."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """What a data set itself says about where the face is; pixels of the picture.
+
+    Attributes:
+        landmarks: five points, (5, 2) as (x, y), viewer's left eye first; None if the set has none.
+        bbox: the labelled face as (x1, y1, x2, y2); None if the set marks none.
+        reused: what an earlier preparation found: its landmarks and score, or False if it found no face; None to
+            detect.
+    """
+
+    landmarks: tuple[tuple[float, float], ...] | None = None
+    bbox: tuple[float, float, float, float] | None = None
+    reused: tuple[tuple[tuple[float, float], ...], float | None] | bool | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """What became of one picture.
+
+    Attributes:
+        found: whether the crop is aligned by landmarks; False means a plain resize, or nothing if there is an error.
+        score: the detector's score; None if the landmarks are the set's own or there are none.
+        landmarks: (5, 2) float32 pixels of the picture, or None.
+        matrix: (2, 3) float64, picture to crop, or None if the picture is unreadable.
+        error: one line that says why the picture is unreadable, or the empty string.
+    """
+
+    found: bool
+    score: float | None = None
+    landmarks: Landmarks | None = None
+    matrix: npt.NDArray[np.float64] | None = None
+    error: str = ""
+
+
+def choose_face(faces: Sequence[Detection], centre: tuple[float, float], half_diagonal: float) -> Detection:
+    """Choose the face that a picture's label belongs to.
+
+    The rule: the largest product of the detector's score and nearness to the centre, where nearness falls from 1 at
+    the centre to 0 in the corner of the picture. Pictures of data sets are cut around the labelled face, so a sharp
+    passer-by at the edge must not win over it.
+
+    Args:
+        faces: at least one face.
+        centre: (x, y) in pixels: the picture's centre, or that of the marked box.
+        half_diagonal: from the centre to a corner, in pixels.
+    """
+
+    def merit(face: Detection) -> float:
+        x1, y1, x2, y2 = (float(v) for v in face.bbox)
+        distance = float(np.hypot((x1 + x2) / 2 - centre[0], (y1 + y2) / 2 - centre[1]))
+        return face.score * max(0.0, 1.0 - distance / half_diagonal)
+
+    return max(faces, key=merit)
+
+
+def find_landmarks(
+    image: npt.NDArray[np.uint8], hints: Hints, detector: Detector
+) -> tuple[Landmarks, float | None] | None:
+    """Return the labelled face's landmarks and their score: the set's own, an earlier run's, or detected ones.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        hints: what the data set says.
+        detector: asked only if the hints have no landmarks.
+
+    Returns:
+        (5, 2) float32 pixels and the score (None for the set's own landmarks); None if there is no face.
+    """
+    if hints.landmarks is not None:
+        return np.array(hints.landmarks, dtype=np.float32), None
+    if isinstance(hints.reused, tuple):
+        return np.array(hints.reused[0], dtype=np.float32), hints.reused[1]
+    if hints.reused is False:
+        return None
+    height, width = image.shape[:2]
+    left, top, right, bottom = _region(hints.bbox, width, height)
+    faces = detector.detect(np.ascontiguousarray(image[top:bottom, left:right]))
+    if not faces:
+        return None
+    x1, y1, x2, y2 = hints.bbox or (0, 0, width, height)
+    centre = ((x1 + x2) / 2 - left, (y1 + y2) / 2 - top)
+    face = choose_face(faces, centre, float(np.hypot(right - left, bottom - top)) / 2)
+    return face.landmarks + np.array([left, top], dtype=np.float32), float(face.score)
+
+
+def prepare_picture(
+    content: bytes | npt.NDArray[np.uint8], hints: Hints, detector: Detector, alignment: Alignment
+) -> tuple[Outcome, npt.NDArray[np.uint8]]:
+    """Decode, detect and align one picture; without a face it is resized as a whole.
+
+    Args:
+        content: the file's bytes, or pixels (H, W, 3) uint8 RGB.
+        hints: what the data set says about the face.
+        detector: the face detector.
+        alignment: template, margin and side of the crop.
+
+    Returns:
+        The outcome and the crop, (S, S, 3) uint8 RGB.
+
+    Raises:
+        UnreadableImage: if the picture cannot be decoded.
+    """
+    image = decode(content)
+    found = find_landmarks(image, hints, detector)
+    if found is not None:
+        landmarks, score = found
+        try:
+            crop = align(image, landmarks, alignment)
+            return Outcome(True, score, landmarks, crop.matrix), crop.pixels
+        except DegenerateFace:
+            pass  # Points on one line are no face to align by; the picture still counts.
+    crop = _whole(image, hints, alignment)
+    return Outcome(False, None, None, crop.matrix), crop.pixels
+
+
+def unreadable(error: BaseException) -> Outcome:
+    """Build the outcome of a picture that could not be read, with the reason on one line."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return Outcome(False, error=reason if isinstance(error, UnreadableImage) else f"{type(error).__name__}: {reason}")
+
+
+def _whole(image: npt.NDArray[np.uint8], hints: Hints, alignment: Alignment) -> Crop:
+    """Resize the whole picture, or the marked box where the set marks one face among several."""
+    if hints.bbox is None:
+        return plain_resize(image, alignment)
+    height, width = image.shape[:2]
+    left, top, right, bottom = _region(hints.bbox, width, height, surroundings=0.0)
+    crop = plain_resize(np.ascontiguousarray(image[top:bottom, left:right]), alignment)
+    shift = np.array([[1.0, 0.0, -left], [0.0, 1.0, -top], [0.0, 0.0, 1.0]])
+    return Crop(crop.pixels, crop.matrix @ shift)
+
+
+def _region(
+    bbox: tuple[float, float, float, float] | None, width: int, height: int, surroundings: float = _BOX_SURROUNDINGS
+) -> tuple[int, int, int, int]:
+    """Return (left, top, right, bottom) of the part to search: the grown box within the picture, or all of it."""
+    if bbox is None:
+        return 0, 0, width, height
+    x1, y1, x2, y2 = bbox
+    dx, dy = (x2 - x1) * surroundings, (y2 - y1) * surroundings
+    left, top = max(0, int(np.floor(x1 - dx))), max(0, int(np.floor(y1 - dy)))
+    right, bottom = min(width, int(np.ceil(x2 + dx))), min(height, int(np.ceil(y2 + dy)))
+    # A box outside the picture is an annotation slip; the whole picture is the better guess then.
+    return (left, top, right, bottom) if right - left >= 2 and bottom - top >= 2 else (0, 0, width, height)

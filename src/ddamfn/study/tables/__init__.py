@@ -1,0 +1,1 @@
+"""The tables of a study: each turns a base run into rows of jobs."""

@@ -1,0 +1,53 @@
+"""One recipe under several seeds."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ddamfn.study.jobs import Job, Plan, Row, Study, repeat, shown
+from ddamfn.train import Run, override
+
+
+def seeds(base: Run, plan: Plan, *, runs: Path, again: Mapping[str, Any] | None = None) -> Study:
+    """Build the study; it is scored on validation, since a run is chosen by it.
+
+    Args:
+        base: the recipe.
+        plan: data set, seeds.
+        runs: where studies keep their folders.
+        again: settings of a second round, none for no such round. Every seed then goes on from its own network and
+            learns the mean answer of all seeds' networks, unless the settings say otherwise.
+
+    Raises:
+        ConfigError: if a setting of the second round does not fit.
+
+    Source: Furlanello et al., "Born-Again Neural Networks", ICML 2018, for teachers like the student.
+    """
+    name = f"seeds-{base.recipe}"
+    row = Row(name=base.recipe, title=base.recipe, run=base)
+    jobs = repeat((row,), plan, scored="own_valid")
+    title = f"{base.recipe}, {plan.seeds} seed{'s' * (plan.seeds > 1)}"
+    if not again:
+        return Study(name=name, title=title, rows=(row,), reference=None, jobs=jobs)
+    second = Row(
+        name=f"{base.recipe}-again",
+        title="second round",
+        run=override(base, again),
+        note="every seed goes on from its own network and learns, beside the labels, the mean answer of all seeds' "
+        f"networks; {shown(again)}.",
+    )
+    return Study(
+        name=name,
+        title=f"{title}, two rounds",
+        rows=(row, second),
+        reference=row.name,
+        jobs=(*jobs, *(_once_more(job, jobs, second.name, runs.resolve() / name, again) for job in jobs)),
+    )
+
+
+def _once_more(job: Job, first: Sequence[Job], row: str, folder: Path, again: Mapping[str, Any]) -> Job:
+    """The second round of a job: what it begins from and learns from lies in the folders of the first round's jobs."""
+    teachers = [str(folder / one.id) for one in first]
+    settings = {"initial": str(folder / job.id), "distillation": {"teachers": teachers}, **again}
+    return replace(job, row=row, run=override(job.run, settings), after=tuple(one.id for one in first))

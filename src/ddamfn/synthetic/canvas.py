@@ -1,0 +1,126 @@
+"""An anti-aliased canvas for synthetic faces."""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
+
+Points = NDArray[np.float64]
+Colour = NDArray[np.float64]
+
+
+def smooth(anchors: Points, closed: bool = False, steps: int = 10) -> Points:
+    """Run a Catmull-Rom curve through anchor points.
+
+    Args:
+        anchors: (N, 2) points in any unit.
+        closed: join the last anchor to the first.
+        steps: points a segment.
+
+    Returns:
+        (M, 2) points; every anchor is one of them.
+    """
+    if closed:
+        padded = np.vstack([anchors[-1:], anchors, anchors[:2]])
+    else:
+        # The first and last segments get a mirrored neighbour, so that the curve does not bend at its ends.
+        padded = np.vstack([2 * anchors[:1] - anchors[1:2], anchors, 2 * anchors[-1:] - anchors[-2:-1]])
+    t = np.linspace(0.0, 1.0, steps, endpoint=False)[None, :, None]
+    a, b, c, d = (padded[i : len(padded) - 3 + i, None, :] for i in range(4))
+    curve = b + 0.5 * t * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a)))
+    flat = curve.reshape(-1, 2)
+    return flat if closed else np.vstack([flat, anchors[-1:]])
+
+
+def ellipse(x: float, y: float, radius_x: float, radius_y: float, steps: int = 40) -> Points:
+    """Return (steps, 2) points of an upright ellipse."""
+    angle = np.linspace(0.0, 2 * np.pi, steps, endpoint=False)
+    return np.stack([x + radius_x * np.cos(angle), y + radius_y * np.sin(angle)], axis=1)
+
+
+def ribbon(spine: Points, width: NDArray[np.float64] | float) -> Points:
+    """Return the outline of a stroke along a curve.
+
+    Args:
+        spine: (N, 2) points along the stroke.
+        width: its full width at each point, shape (N,), or one for all.
+    """
+    along = np.gradient(spine, axis=0)
+    length = np.maximum(np.hypot(along[:, 0], along[:, 1]), 1e-9)
+    normal = np.stack([-along[:, 1], along[:, 0]], axis=1) / length[:, None]
+    half = 0.5 * np.broadcast_to(np.asarray(width, dtype=np.float64), (len(spine),))[:, None]
+    return np.vstack([spine + normal * half, (spine - normal * half)[::-1]])
+
+
+class Canvas:
+    """An RGB picture and the affine map that takes face units to its pixels."""
+
+    def __init__(self, picture: Image.Image, matrix: NDArray[np.float64]) -> None:
+        """Begin on a background.
+
+        Args:
+            picture: the RGB background; it is drawn on in place.
+            matrix: (2, 3) from face units to pixels.
+        """
+        self.picture = picture
+        self.matrix = matrix
+        self.scale_px = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+
+    def pixels(self, points: Points) -> Points:
+        """Take (N, 2) face units to (N, 2) pixels."""
+        return points @ self.matrix[:, :2].T + self.matrix[:, 2]
+
+    def mask(self, points: Points) -> Image.Image:
+        """Return the inside of an outline as a mask of the whole picture, for use as `clip`."""
+        mask = Image.new("L", self.picture.size, 0)
+        ImageDraw.Draw(mask).polygon([(float(x), float(y)) for x, y in self.pixels(points)], fill=255)
+        return mask
+
+    def fill(
+        self, points: Points, colour: Colour, soft: float = 0.0, opacity: float = 1.0, clip: Image.Image | None = None
+    ) -> None:
+        """Fill an outline.
+
+        Args:
+            points: (N, 2) corners in face units.
+            colour: (3,) RGB in 0..255.
+            soft: standard deviation of the edge's blur in face units; 0 is a sharp edge.
+            opacity: 0..1.
+            clip: mask of the whole picture outside which nothing is drawn.
+        """
+        if opacity <= 0.0:
+            return
+        outline = self.pixels(points)
+        blur_px = soft * self.scale_px
+        box = self._box(outline, 3.0 * blur_px + 2.0)
+        if box is None:
+            return
+        patch = Image.new("L", (box[2] - box[0], box[3] - box[1]), 0)
+        local = outline - np.array(box[:2])
+        ImageDraw.Draw(patch).polygon([(float(x), float(y)) for x, y in local], fill=round(255 * min(opacity, 1.0)))
+        if blur_px > 0.4:
+            # Three box passes are a Gaussian to the eye, and their cost does not grow with the radius.
+            patch = patch.filter(ImageFilter.GaussianBlur(blur_px))
+        if clip is not None:
+            patch = ImageChops.multiply(patch, clip.crop(box))
+        red, green, blue = (int(v) for v in np.clip(np.round(colour), 0, 255))
+        self.picture.paste((red, green, blue), box, patch)
+
+    def stroke(
+        self,
+        spine: Points,
+        width: NDArray[np.float64] | float,
+        colour: Colour,
+        soft: float = 0.0,
+        opacity: float = 1.0,
+        clip: Image.Image | None = None,
+    ) -> None:
+        """Draw a line of the given full width (face units) along (N, 2) points; the other arguments as in `fill`."""
+        self.fill(ribbon(spine, width), colour, soft, opacity, clip)
+
+    def _box(self, outline: Points, margin_px: float) -> tuple[int, int, int, int] | None:
+        """Return the part of the picture that an outline can touch, or None when it lies outside."""
+        low = np.maximum(np.floor(outline.min(axis=0) - margin_px), 0).astype(int)
+        high = np.minimum(np.ceil(outline.max(axis=0) + margin_px), self.picture.size).astype(int)
+        if (high <= low).any():
+            return None
+        return int(low[0]), int(low[1]), int(high[0]), int(high[1])

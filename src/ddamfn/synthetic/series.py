@@ -1,0 +1,81 @@
+"""Series of synthetic faces, saved as images and rows."""
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ddamfn.synthetic.face import drawn_face
+from ddamfn.synthetic.person import Person
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """One drawn picture with what a layout may want to know of it.
+
+    Attributes:
+        label: its class, as the caller spelt it.
+        index: its place in the series.
+        person: number of the person in it.
+        pixels: uint8 (S, S, 3) RGB.
+        landmarks: float32 (5, 2) as (x, y) pixels, viewer's left eye first.
+    """
+
+    label: str
+    index: int
+    person: int
+    pixels: NDArray[np.uint8]
+    landmarks: NDArray[np.float32]
+
+
+def drawings(
+    classes: Sequence[str],
+    per_class: int,
+    generator: np.random.Generator,
+    side_px: int,
+    head: float | None = None,
+    people: Sequence[Person] | None = None,
+) -> Iterator[Drawing]:
+    """Draw `per_class` pictures of every class in turn; `people` take turns too where given."""
+    for row in range(per_class):
+        for column, label in enumerate(classes):
+            index = row * len(classes) + column
+            # Rows move people on, so that nobody is drawn with one expression only.
+            who = (row + 3 * column) % len(people) if people else index
+            person = people[who] if people else None
+            pixels, landmarks = drawn_face(label, generator, side_px, head=head, person=person)
+            yield Drawing(label, index, who, pixels, landmarks)
+
+
+def held_out(per_class: int) -> int:
+    """Return the pictures a class of a split that is not train."""
+    return max(1, per_class // 2)
+
+
+def save(pixels: NDArray[np.uint8], path: Path) -> None:
+    """Write a picture, making its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, quality=92) if path.suffix == ".jpg" else Image.fromarray(pixels).save(path)
+
+
+def grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return (H, W) grey of (H, W, 3) RGB."""
+    return np.asarray(Image.fromarray(pixels).convert("L"))
+
+
+def write_rows(path: Path, rows: Sequence[Sequence[object]]) -> None:
+    """Write rows as csv."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+
+
+def face_box(landmarks: NDArray[np.float32]) -> tuple[float, float, float, float]:
+    """Return (x1, y1, x2, y2) pixels of the head around five landmarks."""
+    x, y = landmarks[:2].mean(axis=0)
+    unit = float(np.linalg.norm(landmarks[1] - landmarks[0])) / 0.9
+    return float(x) - unit, float(y) - 1.2 * unit, float(x) + unit, float(y) + 1.65 * unit

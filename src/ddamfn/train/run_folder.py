@@ -1,0 +1,409 @@
+"""The folder of a run: configuration, metrics, checkpoints, lock; written atomically, read back."""
+
+import io
+import json
+import logging
+import os
+import platform
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+import ddamfn
+from ddamfn.errors import ConfigError, TrainingError, UsageError
+from ddamfn.models import create_model
+from ddamfn.objectives import PretextObjective
+from ddamfn.train.config import Run, to_dict
+from ddamfn.train.settings import run_from_dict
+
+
+def save_state(state: Mapping[str, Any], path: Path) -> None:
+    """Write all that a run needs to go on (tensors, numbers, strings, lists, dictionaries).
+
+    Raises:
+        TrainingError: if the disk refuses; the checkpoint before is then still whole.
+    """
+    # Made in memory, since torch turns a full disk into an error about its archive that names neither disk nor file.
+    content = io.BytesIO()
+    torch.save(dict(state), content)
+    replace_file(path, content.getbuffer())
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """Read what `save_state` wrote; never runs pickled code.
+
+    Raises:
+        TrainingError: if the file is damaged.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise TrainingError(f"{path}: cannot be read ({error}); delete it to begin the run anew") from error
+    return state
+
+
+def save_network(weights: Mapping[str, Tensor], path: Path) -> None:
+    """Write a network's weights as safetensors.
+
+    Raises:
+        TrainingError: if the disk refuses; the file before is then still whole.
+    """
+    # Cloned: safetensors refuses tensors that share memory and takes row-major order alone.
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
+    replace_file(path, safetensors.torch.save(plain))
+
+
+def load_network(path: Path) -> dict[str, Tensor]:
+    """Read what `save_network` wrote.
+
+    Raises:
+        TrainingError: if the file is missing or damaged.
+    """
+    try:
+        return safetensors.torch.load_file(path)
+    except Exception as error:  # safetensors raises its own kinds
+        raise TrainingError(f"{path}: no readable weights ({error})") from error
+
+
+def replace_file(path: Path, content: bytes | memoryview) -> None:
+    """Write a file in one step, so that a kill, or a full disk, leaves the old one or the new one.
+
+    Raises:
+        TrainingError: if the disk refuses.
+    """
+    draft = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with draft.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    except OSError as error:
+        with suppress(OSError):
+            draft.unlink()
+        kept = "the one before is whole" if path.exists() else "there was none before"
+        raise TrainingError(
+            f"{path}: cannot be written ({error.strerror or error}); {kept}; make room, then resume the run"
+        ) from error
+
+
+log = logging.getLogger(__name__)
+
+_LIBRARIES = ("torch", "kornia", "numpy", "pytorch_optimizer")
+
+
+class RunFolder:
+    """`runs/<name>/`: config.json, environment.json, metrics.jsonl, result.json, curves.png and checkpoints/."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.json"
+        self.environment = path / "environment.json"
+        self.metrics = path / "metrics.jsonl"
+        self.result = path / "result.json"
+        self.state = path / "checkpoints" / "state.pt"
+        self.last = path / "checkpoints" / "last.safetensors"
+        self.best = path / "checkpoints" / "best.safetensors"
+        self.trunk = path / "checkpoints" / "trunk.safetensors"
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep a second process out of the folder; the lock ends with the process, however that ends.
+
+        A folder made for the lock, in which no run begins, is removed again.
+
+        Raises:
+            ConfigError: if another process trains in it.
+            TrainingError: if it cannot be written.
+        """
+        try:
+            import fcntl
+        except ImportError:  # Windows, where nothing keeps a second process out
+            yield
+            return
+        made = not self.path.exists()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise TrainingError(f"{self.path}: cannot be written ({error.strerror or error})") from error
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ConfigError(f"{self.path}: another process is training there; choose another --name") from error
+            except OSError:  # a file system without locks
+                log.debug("%s cannot be locked", self.path)
+            try:
+                yield
+            finally:
+                if made and not self.config.exists():
+                    self._remove()
+
+    def begin(self, run: Run, environment: Mapping[str, Any], *, resume: bool) -> None:
+        """Make the folder's files, or check that those there belong to the same run.
+
+        Raises:
+            ConfigError: if it holds another run, the same one on other pictures, or this one without `resume`.
+            TrainingError: if it cannot be written or read.
+        """
+        if not self.config.exists():
+            # The configuration comes last: a folder that has one has all.
+            write_json(environment, self.environment)
+            write_json(to_dict(run), self.config)
+            return
+        if not resume:
+            raise ConfigError(f"{self.path} holds a run already; add --resume to go on, or choose another --name")
+        wanted = json.loads(json.dumps(to_dict(run)))
+        # Read as a run, so that a folder from before a setting existed has that setting's default.
+        before = to_dict(run_from_dict(_read_json(self.config)))
+        different = sorted(_differences(json.loads(json.dumps(before)), wanted))
+        if different:
+            raise ConfigError(
+                f"{self.path} holds another run than the one asked, different in {', '.join(different)}; resume with "
+                "the settings of its config.json, or choose another --name"
+            )
+        self._compare(_read_json(self.environment), environment)
+
+    def withdraw(self) -> None:
+        """Take back what `begin` wrote, unless there is a checkpoint, so that the folder's name is free again."""
+        if not self.state.exists():
+            self.config.unlink(missing_ok=True)
+            self.environment.unlink(missing_ok=True)
+
+    def _remove(self) -> None:
+        with suppress(OSError):  # somebody put a file there
+            (self.path / ".lock").unlink()
+            self.path.rmdir()
+
+    def _compare(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+        if before.get("data", now.get("data")) != now.get("data"):
+            raise ConfigError(f"{self.path} was trained on other pictures; resume with the same --data")
+        for name in ("initial", "teachers"):
+            if name in now and before.get(name) != now[name]:
+                raise ConfigError(
+                    f"{self.path}: {name} has other weights now than when the run began; put the old ones back, or "
+                    "choose another --name"
+                )
+        changed = [name for name, value in now.items() if before.get(name, value) != value]
+        if changed:
+            log.warning("%s: another %s than before; the result may differ", self.path, ", ".join(changed))
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Add one line to metrics.jsonl.
+
+        Raises:
+            TrainingError: if it cannot be written.
+        """
+        try:
+            with self.metrics.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise TrainingError(
+                f"{self.metrics}: cannot be written ({error.strerror or error}); make room, then resume the run"
+            ) from error
+
+    def forget_after(self, epochs: int) -> None:
+        """Drop the rows of epochs that the checkpoint does not know (a kill can fall between the two files)."""
+        kept = [row for row in self.rows() if row["epoch"] <= epochs]
+        if self.metrics.exists():
+            replace_file(self.metrics, "".join(json.dumps(row) + "\n" for row in kept).encode())
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All whole rows of metrics.jsonl; a torn last line is left out."""
+        rows = []
+        for line in self.metrics.read_text(encoding="utf-8").splitlines() if self.metrics.exists() else []:
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                break
+        return rows
+
+
+def environment(device: torch.device, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Machine, versions and pictures that a run's numbers depend on.
+
+    Args:
+        device: where the network is trained.
+        data: what is to be known of the pictures; a run resumes on the same alone.
+    """
+    return {
+        "ddamfn": ddamfn.__version__,
+        "commit": commit(),
+        "python": platform.python_version(),
+        **{name: _version(name) for name in _LIBRARIES},
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+        "cuda": torch.version.cuda if device.type == "cuda" else None,
+        "threads": torch.get_num_threads(),
+        "data": dict(data),
+    }
+
+
+def commit() -> str | None:
+    """Commit of the source tree that this package runs from, with "+changes" if it differs; None outside of one."""
+    try:
+        # An installed package may lie inside somebody's repository without being part of it.
+        _git("ls-files", "--error-unmatch", Path(__file__).name)
+        head, changes = _git("rev-parse", "--short=12", "HEAD"), _git("status", "--porcelain", "-uno", "--", "..")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head + ("+changes" if changes else "")
+
+
+def write_json(value: Any, path: Path) -> None:
+    """Write JSON in one step, so that a kill leaves the old file or the new one.
+
+    Raises:
+        TrainingError: if the disk refuses.
+    """
+    replace_file(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        plain: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{path}: cannot be read ({error}); choose another --name") from error
+    return plain
+
+
+def _differences(one: Any, other: Any, name: str = "") -> Iterator[str]:
+    """Dotted names of the fields in which two configurations differ."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in {**one, **other}:
+            yield from _differences(one.get(key), other.get(key), f"{name}.{key}" if name else key)
+    elif one != other:
+        yield name
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=True, env=_git_free()
+    )
+    return done.stdout.strip()
+
+
+def _git_free() -> dict[str, str]:
+    """The environment without what a git hook may have set: it names a repository that is not this package's."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+
+
+Checkpoint = Literal["best", "last"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FinishedRun:
+    """One checkpoint of a run.
+
+    Attributes:
+        folder: the run's folder.
+        checkpoint: which checkpoint.
+        network: with the checkpoint's weights, in evaluation mode, on the CPU.
+        classes: canonical names in the order of the network's outputs.
+        run: what the run was asked to do.
+        environment: the run's environment.json.
+        row: the line of metrics.jsonl that the checkpoint was kept at.
+    """
+
+    folder: Path
+    checkpoint: Checkpoint
+    network: nn.Module
+    classes: tuple[str, ...]
+    run: Run
+    environment: Mapping[str, Any]
+    row: Mapping[str, Any]
+
+
+def read_run(folder: str | Path, checkpoint: Checkpoint = "best") -> FinishedRun:
+    """Open a run's folder.
+
+    The run need not have come to its end: whatever checkpoint of its last phase is there will do.
+
+    Args:
+        folder: `runs/<name>`.
+        checkpoint: `best` on validation, or `last`.
+
+    Raises:
+        UsageError: if the checkpoint's name is unknown.
+        TrainingError: if the folder is no run, or its last phase has kept nothing yet.
+        ConfigError: if the network was trained at another picture size than its crops have.
+    """
+    if checkpoint not in get_args(Checkpoint):
+        raise UsageError(f"a run has the checkpoints {' and '.join(get_args(Checkpoint))}, not {checkpoint!r}")
+    place = Path(folder)
+    run, environment = read_settings(place), _read_finished_json(place / "environment.json")
+    if isinstance(run.objective, PretextObjective):
+        raise TrainingError(
+            f"{place} trained a trunk by {run.objective.name}, without a class; begin a run with it: ddamfn train "
+            f"RECIPE --set initial={place}"
+        )
+    row = _row_of(place, run, checkpoint)
+    side_px = run.data.alignment.side_px
+    if row["side_px"] != side_px:
+        raise ConfigError(
+            f"{place} was last trained at {row['side_px']} px, and its crops have {side_px} px: such a "
+            "network would be used at a size it has not seen; end the run with a phase at the crops' size"
+        )
+    classes = tuple(row["valid"]["classes"])
+    network = create_model(run.model.name, num_classes=len(classes), **run.model.options)
+    weights = load_network(place / "checkpoints" / f"{checkpoint}.safetensors")
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise TrainingError(f"{place}: the checkpoint does not fit the network of config.json: {error}") from error
+    return FinishedRun(place, checkpoint, network.eval(), classes, run, environment, row)
+
+
+def read_settings(folder: str | Path) -> Run:
+    """Read what a run was asked to do from its folder, whether it is finished or not.
+
+    Raises:
+        TrainingError: if the folder is no run.
+        ConfigError: if it was written by another version and cannot be understood.
+    """
+    return run_from_dict(_read_finished_json(Path(folder) / "config.json"))
+
+
+def _row_of(place: Path, run: Run, checkpoint: Checkpoint) -> dict[str, Any]:
+    """Find the line of metrics.jsonl that belongs to a checkpoint, by the rule that the training keeps it by."""
+    before = sum(phase.epochs for phase in run.phases[:-1])
+    rows = [row for row in _read_rows(place / "metrics.jsonl") if row["epoch"] > before]
+    if not rows:
+        raise TrainingError(f"{place}: the run's last phase has no epoch yet; go on with ddamfn train --resume")
+    # `max` keeps the first of equal epochs, as the training does.
+    return rows[-1] if checkpoint == "last" else max(rows, key=lambda row: row["valid"]["accuracy"])
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines if line.endswith("}")]
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{path}: no readable record of a run ({error}); name a folder below runs/") from error
+
+
+def _read_finished_json(path: Path) -> dict[str, Any]:
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{path}: no readable part of a run ({error}); name a folder below runs/") from error
+    if not isinstance(plain, dict):
+        raise TrainingError(f"{path}: holds no JSON object; name a folder below runs/")
+    return plain
