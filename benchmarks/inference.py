@@ -120,7 +120,7 @@ def eager_stages(args: argparse.Namespace) -> dict[str, Callable[[], object]]:
     """The same classify stage with the network of the registry; its weights are random, which costs the same time."""
     import torch
 
-    from ddamfn.faces import Appearance, apply_appearance, normalise
+    from ddamfn.faces import Preprocessing, normalize, preprocess
     from ddamfn.models import create_model
     from ddamfn.weights import find_weights
 
@@ -129,10 +129,10 @@ def eager_stages(args: argparse.Namespace) -> dict[str, Callable[[], object]]:
     made = card.architecture
     heads = {"num_heads": made["num_heads"]} if made["num_heads"] else {}
     network = create_model(made["name"], num_classes=made["num_classes"], **heads).eval()
-    appearance, side = Appearance(**card.appearance), card.input_side_px
+    preprocessing, side = Preprocessing(**card.preprocessing), card.input_side_px
 
     def classify(crops: np.ndarray) -> object:
-        pixels = torch.from_numpy(normalise(apply_appearance(crops, appearance), card.mean, card.std))
+        pixels = torch.from_numpy(normalize(preprocess(crops, preprocessing), card.mean, card.std))
         with torch.inference_mode():
             output = network(pixels)
             return output.logits.numpy(), output.attention.mean(dim=2).numpy()

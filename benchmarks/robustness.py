@@ -56,7 +56,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--weights", help="bundled weights or an .onnx file")
     parser.add_argument("--split", default="test", help="split to measure on (default: test)")
     parser.add_argument("--rule", default="majority", help="how votes become a label (default: majority)")
-    parser.add_argument("--limit", type=int, metavar="N", help="only N pictures, chosen by chance (default: all)")
+    parser.add_argument("--limit", type=int, metavar="N", help="only N images, chosen by chance (default: all)")
     parser.add_argument("--draws", type=int, default=5, help="mild changes a face where chance has a part (default: 5)")
     parser.add_argument("--seed", type=int, default=0, help="of everything left to chance (default: 0)")
     parser.add_argument("--threads", type=int, help="of the network (default: all cores)")

@@ -177,7 +177,7 @@ async def watch_memory(
 
 
 def mixture(client: "Client", portrait: bytes) -> list[bytes]:
-    """Requests of every kind: large and small, body and form, with maps, damaged, no picture, two in a batch."""
+    """Requests of every kind: large and small, body and form, with maps, damaged, no image, two in a batch."""
     stream = io.BytesIO()
     Image.open(io.BytesIO(portrait)).convert("RGB").resize((200, 200)).save(stream, "PNG")
     small = stream.getvalue()
@@ -186,7 +186,7 @@ def mixture(client: "Client", portrait: bytes) -> list[bytes]:
         client.post("/v1/predict?attention=true", *form(small)),
         client.post("/v1/predict", portrait[: len(portrait) // 2], "image/jpeg"),
         client.post("/v1/predict/batch", *form(small, small)),
-        client.post("/v1/predict", b"no picture", "application/octet-stream"),
+        client.post("/v1/predict", b"no image", "application/octet-stream"),
     ]
 
 
@@ -265,8 +265,8 @@ def report(
         "",
         f"## Memory over {memory[-1][0]:,} requests",
         "",
-        f"In turns over {MEMORY_CONNECTIONS} connections: a portrait, a form with maps, half a picture (400), a "
-        f"batch of two, no picture (400). Answers: {answers}.",
+        f"In turns over {MEMORY_CONNECTIONS} connections: a portrait, a form with maps, half an image (400), a "
+        f"batch of two, no image (400). Answers: {answers}.",
         "",
         "| requests | resident memory of the server |",
         "|---|---|",

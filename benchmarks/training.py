@@ -1,10 +1,10 @@
-"""Pictures a second of training, on the device at hand, by side of the pictures.
+"""Images a second of training, on the device at hand, by side of the images.
 
     python benchmarks/training.py [--quick] [--no-compile] [--recipe ddamfn_ferplus_cpu] [--batch 64] [--device cpu]
 
 Two tables. The training loop itself, with the recipe's augmentation, moving average and checkpoints, plain and
 compiled, with the seconds that compiling took. And the step of the network alone in several ways (order of memory,
-precision, sharpness-aware, compiled, captured as CUDA graphs), in turns. Random pictures cost what pictures cost.
+precision, sharpness-aware, compiled, captured as CUDA graphs), in turns. Random images cost what images cost.
 Compiling for a CPU needs a C++ compiler and takes minutes: --quick measures one side and few ways, --no-compile leaves
 compiled ways out. Writes docs/benchmarks/<date>-<commit>-training.md.
 """
@@ -27,9 +27,9 @@ from machine import ROOT, cores, heading, load, write_result
 from ddamfn.labels import EXPRESSIONS
 from ddamfn.models import ModelOutput, create_model
 from ddamfn.objectives import DDAMFNObjective
-from ddamfn.train import Optimiser, Phase, Run, fit, recipe
+from ddamfn.train import Optimizer, Phase, Run, fit, recipe
 from ddamfn.train.loop import Trainer
-from ddamfn.train.optim import build_optimiser
+from ddamfn.train.optim import build_optimizer
 from ddamfn.train.run_folder import RunFolder
 from ddamfn.train.tensorset import TensorSplit
 
@@ -88,7 +88,7 @@ def main() -> None:
     lines = [
         *heading("Training speed", command, before, "ddamfn", "torch", "kornia", "numpy"),
         f"- device: {name}",
-        f"- recipe {args.recipe}: {run.model.name}, {run.optimiser.name}, batch {args.batch}",
+        f"- recipe {args.recipe}: {run.model.name}, {run.optimizer.name}, batch {args.batch}",
         "",
         *loop,
         "",
@@ -102,8 +102,8 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--recipe", default="ddamfn_ferplus_cpu")
-    parser.add_argument("--pictures", type=int, help="of an epoch of the loop (default: 512, quick: 128)")
-    parser.add_argument("--batch", type=int, help="pictures a step (default: 64, quick: 32)")
+    parser.add_argument("--images", type=int, help="of an epoch of the loop (default: 512, quick: 128)")
+    parser.add_argument("--batch", type=int, help="images a step (default: 64, quick: 32)")
     parser.add_argument("--rounds", type=int, help="turns of each way (default: 3, quick: 2)")
     parser.add_argument("--quick", action="store_true", help="one side and few ways, in less than four minutes")
     parser.add_argument("--no-compile", action="store_true", help="leave compiled ways out")
@@ -111,15 +111,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=cores(), help="threads of the CPU (default: all cores)")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "benchmarks")
     args = parser.parse_args()
-    defaults = (
-        {"pictures": 128, "batch": 32, "rounds": 2} if args.quick else {"pictures": 512, "batch": 64, "rounds": 3}
-    )
+    defaults = {"images": 128, "batch": 32, "rounds": 2} if args.quick else {"images": 512, "batch": 64, "rounds": 3}
     for option, value in defaults.items():
         if getattr(args, option) is None:
             setattr(args, option, value)
     args.turn_seconds = 1.0 if args.quick else 2.0
-    if args.pictures < args.batch:
-        parser.error(f"--pictures {args.pictures} is less than one step of --batch {args.batch}")
+    if args.images < args.batch:
+        parser.error(f"--images {args.images} is less than one step of --batch {args.batch}")
     return args
 
 
@@ -127,18 +125,18 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def step_table(run: Run, args: argparse.Namespace, sides: Sequence[int], device: torch.device) -> list[str]:
-    """Pictures a second of forward, backward and update, in several ways."""
+    """Images a second of forward, backward and update, in several ways."""
     everything = CUDA_WAYS if device.type == "cuda" else CPU_WAYS
     quick = QUICK_CUDA_WAYS if device.type == "cuda" else QUICK_CPU_WAYS
     ways = [way for way in (quick if args.quick else everything) if not (args.no_compile and way.compiled)]
     lines = [
         "## The step of the network alone",
         "",
-        "Forward, backward and update with the published loss, without augmentation, pictures a second: median and "
+        "Forward, backward and update with the published loss, without augmentation, images a second: median and "
         f'range of {args.rounds} turns, and how many times the plain step. "First step" holds the compilation, except '
         "of code that the loop above has compiled before.",
         "",
-        "| side | way | pictures/s | range | times plain | first step, s |",
+        "| side | way | images/s | range | times plain | first step, s |",
         "|---|---|---|---|---|---|",
     ]
     for side_px in sides:
@@ -166,7 +164,7 @@ def make_step(run: Run, way: Way, batch_size: int, side_px: int, device: torch.d
     network = create_model(run.model.name, num_classes=len(EXPRESSIONS), **run.model.options)
     network.to(device, memory_format=order)  # type: ignore[call-overload]
     # So small that random labels never end in a loss that is no number.
-    optimiser = build_optimiser(calm(run.optimiser, way.sam), network.parameters())
+    optimizer = build_optimizer(calm(run.optimizer, way.sam), network.parameters())
     split = random_split(batch_size, device)
     settings = replace(run, compile=False, objective=DDAMFNObjective())
     criterion = Trainer(settings, split, split, RunFolder(Path())).criterion
@@ -183,21 +181,21 @@ def make_step(run: Run, way: Way, batch_size: int, side_px: int, device: torch.d
         criterion(output, split.targets).total.backward()
 
     def step() -> None:
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         backward()
         if way.sam:
-            optimiser.first_step(zero_grad=True)  # type: ignore[attr-defined]
+            optimizer.first_step(zero_grad=True)  # type: ignore[attr-defined]
             backward()
-            optimiser.second_step(zero_grad=True)  # type: ignore[attr-defined]
+            optimizer.second_step(zero_grad=True)  # type: ignore[attr-defined]
         else:
-            optimiser.step()
+            optimizer.step()
 
     return step
 
 
-def calm(optimiser: Optimiser, sam: bool) -> Optimiser:
-    """The recipe's optimiser with hardly any learning rate, sharpness-aware or not."""
-    return replace(optimiser, lr=1e-6, sam_rho=0.05 if sam else None)
+def calm(optimizer: Optimizer, sam: bool) -> Optimizer:
+    """The recipe's optimizer with hardly any learning rate, sharpness-aware or not."""
+    return replace(optimizer, lr=1e-6, sam_rho=0.05 if sam else None)
 
 
 def seconds(step: Callable[[], None], device: torch.device) -> float:
@@ -210,7 +208,7 @@ def seconds(step: Callable[[], None], device: torch.device) -> float:
 
 
 def rate(step: Callable[[], None], args: argparse.Namespace, device: torch.device) -> float:
-    """Pictures a second of one turn."""
+    """Images a second of one turn."""
     times: list[float] = []
     while len(times) < 2 or sum(times) < args.turn_seconds:
         times.append(seconds(step, device))
@@ -227,10 +225,10 @@ class Silent:
         """Begin without a row."""
         self.rows: list[dict[str, Any]] = []
 
-    def epoch_started(self, epoch: int, epochs: int, pictures: int, done: int, side_px: int) -> None:
+    def epoch_started(self, epoch: int, epochs: int, images: int, done: int, side_px: int) -> None:
         """Say nothing."""
 
-    def step_done(self, pictures: int, loss: float | None, accuracy: float | None) -> None:
+    def step_done(self, images: int, loss: float | None, accuracy: float | None) -> None:
         """Say nothing."""
 
     def epoch_done(self, row: dict[str, Any]) -> None:
@@ -239,17 +237,17 @@ class Silent:
 
 
 def loop_table(run: Run, args: argparse.Namespace, sides: Sequence[int], device: torch.device) -> list[str]:
-    """Pictures a second of the training loop, plain and compiled: the second epoch of two."""
-    train, valid = random_split(args.pictures, device), random_split(64, device)
+    """Images a second of the training loop, plain and compiled: the second epoch of two."""
+    train, valid = random_split(args.images, device), random_split(64, device)
     plain = {side_px: two_epochs(run, False, side_px, args.batch, train, valid) for side_px in sides}
     peak = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else peak_mb()
     lines = [
         "## The loop",
         "",
-        f"With the recipe's augmentation and moving average; the second of two epochs of {args.pictures} pictures, "
+        f"With the recipe's augmentation and moving average; the second of two epochs of {args.images} images, "
         "validation not counted. The first epoch's additional seconds are those of compiling.",
         "",
-        "| side | loop | pictures/s | ms a picture | minutes for 25,000 pictures | compiling, s |",
+        "| side | loop | images/s | ms an image | minutes for 25,000 images | compiling, s |",
         "|---|---|---|---|---|---|",
     ]
     for side_px in sides:
@@ -257,7 +255,7 @@ def loop_table(run: Run, args: argparse.Namespace, sides: Sequence[int], device:
         for name, rows in (("plain", plain[side_px]), ("compiled", compiled)):
             if rows is None:
                 continue
-            speed, extra = rows[1]["pictures_per_second"], rows[0]["seconds"] - rows[1]["seconds"]
+            speed, extra = rows[1]["images_per_second"], rows[0]["seconds"] - rows[1]["seconds"]
             cells = (f"{speed:.1f}", f"{1e3 / speed:.2f}", f"{25_000 / speed / 60:.1f}")
             lines.append(
                 f"| {side_px} px | {name} | {' | '.join(cells)} | {'-' if rows is not compiled else f'{extra:.0f}'} |"
@@ -274,7 +272,7 @@ def two_epochs(
         run,
         data=replace(run.data, alignment=replace(run.data.alignment, side_px=SIDES_PX[-1])),
         phases=(Phase(epochs=2, side_px=side_px, batch_size=batch_size),),
-        optimiser=calm(run.optimiser, run.optimiser.sam_rho is not None),
+        optimizer=calm(run.optimizer, run.optimizer.sam_rho is not None),
         compile=compiled,
     )
     reporter = Silent()
@@ -284,7 +282,7 @@ def two_epochs(
 
 
 def random_split(count: int, device: torch.device) -> TensorSplit:
-    """So many grey random pictures of the largest size, all classes in turn."""
+    """So many gray random images of the largest size, all classes in turn."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (count, 1, SIDES_PX[-1], SIDES_PX[-1]), generator=generator, dtype=torch.uint8)
     targets = torch.eye(len(EXPRESSIONS))[torch.arange(count) % len(EXPRESSIONS)]

@@ -147,12 +147,12 @@ def stage_times(path: str, weights: str | None) -> dict[str, Any]:
         next(decoded)
         raw: list[Any] = []
         times = {"decode": timed(lambda: raw.extend(next(decoded) for _ in range(STAGE_FRAMES)))}
-    pictures: list[np.ndarray] = []
-    times["to upright RGB"] = timed(lambda: pictures.extend(upright_rgb(frame) for frame in raw))
-    recognizer.find_faces(pictures[0])
+    images: list[np.ndarray] = []
+    times["to upright RGB"] = timed(lambda: images.extend(upright_rgb(frame) for frame in raw))
+    recognizer.find_faces(images[0])
     found: list[Any] = []
     times["find and align faces"] = timed(
-        lambda: found.extend(recognizer.find_faces(picture, keep_image=True) for picture in pictures)
+        lambda: found.extend(recognizer.find_faces(image, keep_image=True) for image in images)
     )
     results: list[ImageResult] = []
     times["classify, in eights"] = timed(

@@ -44,7 +44,7 @@ def read_robustness(folder: Path) -> dict[str, dict[str, Any]]:
 
 def _facts(card: Card) -> list[tuple[str, str]]:
     made, training, alignment = card.architecture, card.training, card.alignment
-    detail = card.appearance["detail_px"]
+    detail = card.preprocessing["detail_px"]
     facts = [
         ("network", f"{made['name']}, {made['num_heads']} heads, {made['parameters']:,} parameters"),
         ("cost of one face", f"{made['gmac']:.3f} GMAC at {card.input_side_px} px"),
@@ -55,7 +55,7 @@ def _facts(card: Card) -> list[tuple[str, str]]:
         ("detector", alignment["detector"]),
         (
             "preprocessing",
-            f"{card.appearance['colour']}, detail of {detail} px" if detail else card.appearance["colour"],
+            f"{card.preprocessing['color']}, detail of {detail} px" if detail else card.preprocessing["color"],
         ),
         ("mean, std", f"{_numbers(card.mean)}; {_numbers(card.std)}"),
         ("temperature", f"{card.temperature:.4f}; {training.get('temperature', 'not recorded')}"),
@@ -72,7 +72,7 @@ def _facts(card: Card) -> list[tuple[str, str]]:
         ),
         ("selection", str(training.get("selection", "not recorded"))),
     ]
-    return [*facts, *_validation(training), *_calibration(card), ("license", card.licence)]
+    return [*facts, *_validation(training), *_calibration(card), ("license", card.license)]
 
 
 def _validation(training: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -202,10 +202,10 @@ def failures(card: Card) -> list[str]:
 def attention(card: Card) -> list[str]:
     """Say whether the heads differ, and whether the attention is active."""
     known = card.training.get("attention") or {}
-    if "joined_mean" not in known:
+    if "max_attention_mean" not in known:
         return []
     means = " and ".join(f"{mean:.2f}" for mean in known["head_means"])
-    joined = known["joined_mean"]
+    joined = known["max_attention_mean"]
     off = (
         "so close to 1 that the attention is nearly switched off"
         if joined >= _SWITCHED_OFF

@@ -5,11 +5,11 @@
 
 | figure | drawn from |
 |---|---|
-| network.svg, bottleneck.svg, head.svg | the modules of `ddamfn.models`, run once on an empty picture |
+| network.svg, bottleneck.svg, head.svg | the modules of `ddamfn.models`, run once on an empty image |
 | attention-loss.svg | `ddamfn.objectives.attention_loss` of four pairs of maps |
 | attention.png, demo.png | the bundled portrait, read with the bundled weights |
 
-The four drawings are the same bytes everywhere. The two pictures depend on the weights, and in their last digits on the
+The four drawings are the same bytes everywhere. The two images depend on the weights, and in their last digits on the
 processor, so they are drawn anew when the weights change. Needs the extra "train".
 """
 
@@ -31,13 +31,13 @@ from ddamfn import Recognizer, create_model
 from ddamfn.drawing import overlay
 from ddamfn.drawing.palette import INK
 from ddamfn.drawing.text import write
-from ddamfn.faces import Appearance, apply_appearance, normalise
+from ddamfn.faces import Preprocessing, normalize, preprocess
 from ddamfn.objectives import attention_loss
 from ddamfn.weights import Card
 
 FOLDER = Path(__file__).resolve().parent
 _SIDE = 7
-_COLOURS = 255
+_COLORS = 255
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,8 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1 if old else 0
     for name, text in drawings().items():
         (FOLDER / name).write_text(text, encoding="utf-8")
-    for name, picture in pictures().items():
-        (FOLDER / name).write_bytes(_small(picture))
+    for name, image in images().items():
+        (FOLDER / name).write_bytes(_small(image))
     return 0
 
 
@@ -74,7 +74,7 @@ def loss_of_pairs() -> str:
     """Draw four pairs of maps, their maximum, and what the attention loss says of them."""
     made = Drawing(780, 452, "Four pairs of attention maps and their attention loss")
     for x, word in ((210, "head 1"), (330, "head 2"), (450, "maximum")):
-        made.words(x, 30, word, colour=MUTED)
+        made.words(x, 30, word, color=MUTED)
     for place, (words, pair) in enumerate(pairs().items()):
         y = 44 + 100 * place
         made.words(20, y + 34, words.split(" / "), anchor="start", size=14)
@@ -102,8 +102,8 @@ def pairs() -> dict[str, torch.Tensor]:
     }
 
 
-def pictures() -> dict[str, Image.Image]:
-    """Return the pictures that are made of the portrait: what `ddamfn demo` writes, and its attention enlarged."""
+def images() -> dict[str, Image.Image]:
+    """Return the images that are made of the portrait: what `ddamfn demo` writes, and its attention enlarged."""
     recognizer = Recognizer()
     result = recognizer.predict(files("ddamfn").joinpath("demo", "astronaut.jpg").read_bytes())
     aligned = result.faces[0].aligned
@@ -123,8 +123,8 @@ def attention_maps(aligned: NDArray[np.uint8], card: Card, side: int = 240, gap:
         side: of each tile, in px.
         gap: between tiles, in px.
     """
-    seen = apply_appearance(aligned[None], Appearance(**card.appearance))
-    inputs = torch.from_numpy(normalise(seen, card.mean, card.std))
+    seen = preprocess(aligned[None], Preprocessing(**card.preprocessing))
+    inputs = torch.from_numpy(normalize(seen, card.mean, card.std))
     model = create_model(card.architecture["name"], weights=card.name)
     with torch.no_grad():
         attention = model(inputs).attention[0]
@@ -142,16 +142,16 @@ def attention_maps(aligned: NDArray[np.uint8], card: Card, side: int = 240, gap:
     return sheet
 
 
-def _small(picture: Image.Image) -> bytes:
-    """A PNG of few colours, dithered: a third of the size, and no eye sees the difference."""
-    picture, buffer = picture.convert("RGB"), io.BytesIO()
-    few = picture.quantize(_COLOURS)
-    colours = few.getpalette() or []
+def _small(image: Image.Image) -> bytes:
+    """A PNG of few colors, dithered: a third of the size, and no eye sees the difference."""
+    image, buffer = image.convert("RGB"), io.BytesIO()
+    few = image.quantize(_COLORS)
+    colors = few.getpalette() or []
     # The paper is white, not nearly.
-    lightest = max(range(0, len(colours), 3), key=lambda place: sum(colours[place : place + 3]))
-    few.putpalette([*colours[:lightest], 255, 255, 255, *colours[lightest + 3 :]])
+    lightest = max(range(0, len(colors), 3), key=lambda place: sum(colors[place : place + 3]))
+    few.putpalette([*colors[:lightest], 255, 255, 255, *colors[lightest + 3 :]])
     # Dithering is done for a palette that is given, and for no other.
-    picture.quantize(palette=few, dither=Image.Dither.FLOYDSTEINBERG).save(buffer, "PNG", optimize=True)
+    image.quantize(palette=few, dither=Image.Dither.FLOYDSTEINBERG).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 

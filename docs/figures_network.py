@@ -16,7 +16,7 @@ _CLASSES = 7
 _CELL = 4
 _SMALL_CELL = 3
 
-LEGEND = "Coloured squares: sizes of the kernels, for the stages of the depthwise ones. Grey numbers: parameters."
+LEGEND = "Colored squares: sizes of the kernels, for the stages of the depthwise ones. Gray numbers: parameters."
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Stage:
 
 
 def stages(model: DDAMFN) -> list[Stage]:
-    """Run the trunk once on an empty picture and return what each of its parts is."""
+    """Run the trunk once on an empty image and return what each of its parts is."""
     found: list[Stage] = []
     x = torch.zeros(1, 3, *model.input_size)
     model.eval()
@@ -52,7 +52,7 @@ def stages(model: DDAMFN) -> list[Stage]:
 
 
 def network() -> str:
-    """Draw the whole network, picture to expressions."""
+    """Draw the whole network, image to expressions."""
     model = _model()
     made = Drawing(1210, 560, "DDAMFN: the trunk MFN above, the attention network DDAN below")
     made.words(24, 34, "MFN, the mixed feature network", size=17, bold=True, anchor="start")
@@ -66,7 +66,7 @@ def network() -> str:
     # Down from the trunk's end, and along to DDAN's beginning.
     made.arrow((before - 48, 252), (before - 48, 286), (40, 286), (40, 398), (66, 398))
     _heads(made, model)
-    made.words(24, 540, LEGEND, size=12, colour=MUTED, anchor="start")
+    made.words(24, 540, LEGEND, size=12, color=MUTED, anchor="start")
     return made.text()
 
 
@@ -81,7 +81,7 @@ def _stage(made: Drawing, stage: Stage, x: float) -> float:
     for kernel in stage.kernels:
         left += made.kernel(left, 130 - kernel * _SMALL_CELL / 2, kernel, _SMALL_CELL) + 4
     made.words(x + width / 2, 180, [f"{stage.channels} channels", f"{stage.side} x {stage.side}"], size=12)
-    made.words(x + width / 2, 216, f"{stage.parameters:,}", size=11, colour=MUTED)
+    made.words(x + width / 2, 216, f"{stage.parameters:,}", size=11, color=MUTED)
     if stage.repeats > 1:
         made.words(x + width / 2, 242, f"{stage.repeats} times, + input", size=11, bold=True)
     return x + width
@@ -108,7 +108,7 @@ def _heads(made: Drawing, model: DDAMFN) -> None:
     foot = 345 + 60 * count + 18
     made.arrow((126, 436), (126, foot), (560, foot), (560, 411))
     made.words(
-        343, foot + 18, "the features, weighed position by position and channel by channel", size=12, colour=MUTED
+        343, foot + 18, "the features, weighed position by position and channel by channel", size=12, color=MUTED
     )
     shapes = [
         ("GDConv", f"{last.side} x {last.side}, one weight", "a position"),
@@ -131,26 +131,26 @@ def bottleneck() -> str:
     block = next(b for b in reversed(list(_model().trunk.modules())) if isinstance(b, MixBottleneck) and b.residual)
     splits, kernels = block.mix.splits, _kernels(block.mix)
     made = Drawing(1000, 330, "A residual bottleneck of MFN with mixed kernels and coordinate attention")
-    centre, into, inside = 150, block.expand.conv.in_channels, block.expand.conv.out_channels
-    made.words(20, centre + 5, f"{into}", anchor="start", bold=True)
-    made.arrow((50, centre), (76, centre))
-    _titled(made, 76, centre, 130, "1 x 1", [f"{into} to {inside}", "norm, PReLU"])
+    center, into, inside = 150, block.expand.conv.in_channels, block.expand.conv.out_channels
+    made.words(20, center + 5, f"{into}", anchor="start", bold=True)
+    made.arrow((50, center), (76, center))
+    _titled(made, 76, center, 130, "1 x 1", [f"{into} to {inside}", "norm, PReLU"])
     for number, (kernel, width) in enumerate(zip(kernels, splits, strict=True)):
-        y = centre + 84 * (number - (len(kernels) - 1) / 2)
-        made.arrow((206, centre), (230, centre), (230, y), (262, y))
+        y = center + 84 * (number - (len(kernels) - 1) / 2)
+        made.arrow((206, center), (230, center), (230, y), (262, y))
         made.box(262, y - 34, 190, 68)
         side = made.kernel(276, y - kernel * _CELL / 2, kernel, _CELL)
         made.words(290 + side, y - 3, [f"{kernel} x {kernel} depthwise", f"{width} channels"], size=12, anchor="start")
-        made.arrow((452, y), (478, y), (478, centre), tip=False)
-    made.arrow((478, centre), (504, centre))
-    _titled(made, 504, centre, 176, "coordinate attention", ["gates of rows and columns,", "from averages"], ATTENTION)
-    made.arrow((680, centre), (712, centre))
-    _titled(made, 712, centre, 130, "1 x 1", [f"{inside} to {block.project.conv.out_channels}", "norm, linear"])
-    made.sign(890, centre, "+")
-    made.arrow((842, centre), (877, centre))
-    made.arrow((903, centre), (960, centre))
-    made.arrow((60, centre), (60, 296), (890, 296), (890, centre + 13))
-    made.words(475, 316, "the input, only where stride is 1 and widths agree", size=12, colour=MUTED)
+        made.arrow((452, y), (478, y), (478, center), tip=False)
+    made.arrow((478, center), (504, center))
+    _titled(made, 504, center, 176, "coordinate attention", ["gates of rows and columns,", "from averages"], ATTENTION)
+    made.arrow((680, center), (712, center))
+    _titled(made, 712, center, 130, "1 x 1", [f"{inside} to {block.project.conv.out_channels}", "norm, linear"])
+    made.sign(890, center, "+")
+    made.arrow((842, center), (877, center))
+    made.arrow((903, center), (960, center))
+    made.arrow((60, center), (60, 296), (890, 296), (890, center + 13))
+    made.words(475, 316, "the input, only where stride is 1 and widths agree", size=12, color=MUTED)
     return made.text()
 
 
@@ -185,13 +185,13 @@ def head() -> str:
 
 
 def _titled(
-    made: Drawing, x: float, centre: float, width: float, title: str, lines: list[str], fill: str = BLOCK
+    made: Drawing, x: float, center: float, width: float, title: str, lines: list[str], fill: str = BLOCK
 ) -> None:
-    """Draw a box around `centre` with a title and lines of text."""
+    """Draw a box around `center` with a title and lines of text."""
     height = 42 + 17 * len(lines)
-    made.box(x, centre - height / 2, width, height, fill)
-    made.words(x + width / 2, centre - height / 2 + 23, title, bold=True)
-    made.words(x + width / 2, centre - height / 2 + 42, lines, size=12)
+    made.box(x, center - height / 2, width, height, fill)
+    made.words(x + width / 2, center - height / 2 + 23, title, bold=True)
+    made.words(x + width / 2, center - height / 2 + 42, lines, size=12)
 
 
 def _model() -> DDAMFN:

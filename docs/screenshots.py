@@ -1,8 +1,8 @@
-"""Takes the pictures of the page that stand in the documents, with Debian's Chromium.
+"""Takes the images of the page that stand in the documents, with Debian's Chromium.
 
     python docs/screenshots.py
 
-It starts `ddamfn serve`, shows it the bundled portrait and drawn faces, and writes page-light.png, page-dark.png and
+It starts `ddamfn serve`, shows it the bundled portrait and synthetic faces, and writes page-light.png, page-dark.png and
 page-narrow.png beside itself. Needs the extra "dev", and a font that has Chinese, which page-narrow.png is in.
 """
 
@@ -22,22 +22,22 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
-from ddamfn.synthetic import drawn_face
+from ddamfn.synthetic import synthetic_face
 
 FOLDER = Path(__file__).resolve().parent
-_COLOURS = 255
+_COLORS = 255
 _SEED = 3
 
 
 def main() -> int:
-    """Write the pictures; return 0."""
+    """Write the images; return 0."""
     chromium = shutil.which("chromium")
     if chromium is None:
         sys.exit("needs Chromium: apt-get install chromium")
     if not _has_chinese_font():
         sys.exit("needs a font that has Chinese: apt-get install fontconfig fonts-noto-cjk")
     with _served() as url, tempfile.TemporaryDirectory() as scratch, sync_playwright() as started:
-        paths = _pictures(Path(scratch))
+        paths = _images(Path(scratch))
         browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         light = _open(browser, url, paths, width=1280, height=860)
         light.locator(".tile[data-choice=both]").click()
@@ -74,15 +74,15 @@ def _served() -> Iterator[str]:
             server.terminate()
 
 
-def _pictures(folder: Path) -> list[Path]:
-    """Write the portrait and two pictures with drawn faces."""
+def _images(folder: Path) -> list[Path]:
+    """Write the portrait and two images with synthetic faces."""
     generator = np.random.default_rng(_SEED)
     portrait = folder / "astronaut.jpg"
     portrait.write_bytes(files("ddamfn").joinpath("demo", "astronaut.jpg").read_bytes())
     for name, labels in (("drawn.png", ("happiness", "surprise", "anger")), ("sad.png", ("sadness",))):
         sheet = Image.new("RGB", (480 * len(labels), 480))
         for place, label in enumerate(labels):
-            face, _ = drawn_face(label, generator, 480, head=0.66)
+            face, _ = synthetic_face(label, generator, 480, head=0.66)
             sheet.paste(Image.fromarray(face), (480 * place, 0))
         sheet.save(folder / name)
     return [portrait, folder / "drawn.png", folder / "sad.png"]
@@ -101,12 +101,12 @@ def _open(browser: Any, url: str, paths: list[Path], *, width: int, height: int,
 
 
 def _save(page: Any, name: str, last: str) -> None:
-    """Write the page down to the lower edge of `last`, with so few colours that the file stays small."""
+    """Write the page down to the lower edge of `last`, with so few colors that the file stays small."""
     page.mouse.move(0, 0)
     edge = page.locator(last).bounding_box()
     whole = {"x": 0, "y": 0, "width": page.viewport_size["width"], "height": edge["y"] + edge["height"] + 8}
     seen = Image.open(io.BytesIO(page.screenshot(full_page=True, clip=whole))).convert("RGB")
-    seen.quantize(_COLOURS, dither=Image.Dither.FLOYDSTEINBERG).save(FOLDER / name, optimize=True)
+    seen.quantize(_COLORS, dither=Image.Dither.FLOYDSTEINBERG).save(FOLDER / name, optimize=True)
     sys.stdout.write(f"{name}: {(FOLDER / name).stat().st_size / 1000:.0f} kB\n")
 
 

@@ -26,7 +26,7 @@ def where_they_fail(cards: Sequence[Card], measured: Mapping[str, Mapping[str, A
 
 def rights(cards: Sequence[Card]) -> str:
     """Return the license and rights of each weights file."""
-    return "\n".join(f"- `{card.name}` ({card.licence}): {card.rights}" for card in cards)
+    return "\n".join(f"- `{card.name}` ({card.license}): {card.rights}" for card in cards)
 
 
 def attention_of(cards: Sequence[Card]) -> str:

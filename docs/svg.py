@@ -5,16 +5,16 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
-from ddamfn.drawing.palette import heat_colours
+from ddamfn.drawing.palette import heat_colors
 
 INK, MUTED, PAPER = "#1b1f24", "#57606a", "#ffffff"
-# Colour-blind safe, by kernel size: after Okabe and Ito, "Color Universal Design", 2008.
+# Color-blind safe, by kernel size: after Okabe and Ito, "Color Universal Design", 2008.
 KERNELS = {1: "#9a9a9a", 3: "#0072b2", 5: "#009e73", 7: "#e69f00", 9: "#cc79a7"}
 BLOCK, ATTENTION, RESULT = "#e8ebef", "#f6dfd0", "#dcebdc"
 
 
 class Drawing:
-    """A picture that grows by the elements that are added to it; x runs right and y down, in px.
+    """An image that grows by the elements that are added to it; x runs right and y down, in px.
 
     Args:
         width: in px.
@@ -42,13 +42,13 @@ class Drawing:
         )
 
     def words(self, x: float, y: float, lines: str | Sequence[str], *, size: int = 13, bold: bool = False,
-              colour: str = INK, anchor: str = "middle") -> None:  # fmt: skip
+              color: str = INK, anchor: str = "middle") -> None:  # fmt: skip
         """Add lines of text, the first one's baseline at y."""
         weight = ' font-weight="bold"' if bold else ""
         for number, line in enumerate([lines] if isinstance(lines, str) else lines):
             self._lines.append(
                 f'<text x="{x:g}" y="{y + number * (size + 4):g}" font-size="{size}" text-anchor="{anchor}" '
-                f'fill="{colour}"{weight}>{escape(line)}</text>'
+                f'fill="{color}"{weight}>{escape(line)}</text>'
             )
 
     def arrow(self, *points: tuple[float, float], tip: bool = True) -> None:
@@ -75,11 +75,11 @@ class Drawing:
 
     def map(self, x: float, y: float, values: Sequence[Sequence[float]], unit: float = 12) -> None:
         """Add a map of values from 0 (dark) to 1 (bright), each a square of `unit` px."""
-        for row, line in enumerate(heat_colours_of(values)):
-            for column, colour in enumerate(line):
+        for row, line in enumerate(heat_colors_of(values)):
+            for column, color in enumerate(line):
                 self._lines.append(
                     f'<rect x="{x + column * unit:g}" y="{y + row * unit:g}" width="{unit:g}" height="{unit:g}" '
-                    f'fill="{colour}"/>'
+                    f'fill="{color}"/>'
                 )
 
     def text(self) -> str:
@@ -87,6 +87,6 @@ class Drawing:
         return "\n".join([*self._lines, "</svg>", ""])
 
 
-def heat_colours_of(values: Sequence[Sequence[float]]) -> list[list[str]]:
-    """Return the scale's colours of a map as hexadecimal digits."""
-    return [[f"#{bytes(pixel).hex()}" for pixel in row] for row in heat_colours(np.asarray(values)).tolist()]
+def heat_colors_of(values: Sequence[Sequence[float]]) -> list[list[str]]:
+    """Return the scale's colors of a map as hexadecimal digits."""
+    return [[f"#{bytes(pixel).hex()}" for pixel in row] for row in heat_colors(np.asarray(values)).tolist()]

@@ -51,10 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Detects and aligns every face once; the next run on the same folder begins at once.
     prepared = open_prepared(args.faces, run.data.alignment)
     train, valid = load_splits(prepared, run, device)
-    print(f"{len(train)} pictures to learn from, {len(valid)} to select on, classes: {', '.join(train.classes)}")
+    print(f"{len(train)} images to learn from, {len(valid)} to select on, classes: {', '.join(train.classes)}")
     outcome = fit(run, train, valid, args.runs / args.name, Lines())
     print(f"best epoch {outcome.best['epoch']}, validation accuracy {outcome.best['valid']['accuracy']:.3f}")
-    # With the data at hand the confidence is calibrated on the validation pictures.
+    # With the data at hand the confidence is calibrated on the validation images.
     exported = export_run(read_run(outcome.folder), args.name, Path(), prepared=prepared, least_faces=args.gate_faces)
     print(f"{exported.path}: same answers as the network on {exported.faces}")
 

@@ -52,8 +52,8 @@ def ferplus_root() -> Path:
 def stand_in_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the path of a tiny network with random weights and of a card: the shipped weights' inputs and outputs.
 
-    It pools the face to 7 x 7 and mixes colours and places by chance: its answers mean nothing, but depend on every
-    part of the picture, so what is tested of the program around a network can be tested with it.
+    It pools the face to 7 x 7 and mixes colors and places by chance: its answers mean nothing, but depend on every
+    part of the image, so what is tested of the program around a network can be tested with it.
     """
     onnx = pytest.importorskip("onnx", reason="needs onnx to build a network")
     from onnx import TensorProto, helper, numpy_helper
@@ -91,14 +91,14 @@ def stand_in_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         architecture={"name": "pooling", "num_classes": 8, "num_heads": 2, "parameters": 1190, "gmac": 0.0},
         labels=EXPRESSIONS,
         input_side_px=112,
-        appearance={"colour": "grey", "detail_px": 48},
+        preprocessing={"color": "gray", "detail_px": 48},
         mean=(0.5, 0.5, 0.5),
         std=(0.25, 0.25, 0.25),
         alignment={"template": "arcface", "margin": 0.0, "side_px": 112, "detector": "retinaface"},
         temperature=1.5,
         training={},
         scores=(),
-        licence="MIT",
+        license="MIT",
         rights="random numbers",
         file="stand-in.onnx",
         sha256=sha256(content),
@@ -143,8 +143,8 @@ def head() -> np.ndarray:
     from PIL import Image
 
     content = files("ddamfn").joinpath("demo", "astronaut.jpg").read_bytes()
-    with Image.open(io.BytesIO(content)) as picture:
-        return np.asarray(picture.convert("RGB").crop((90, 0, 370, 280)).resize((96, 96)))
+    with Image.open(io.BytesIO(content)) as image:
+        return np.asarray(image.convert("RGB").crop((90, 0, 370, 280)).resize((96, 96)))
 
 
 @pytest.fixture(scope="session")

@@ -24,28 +24,28 @@ def face(answer: str, left: float = 10.4) -> Face:
     )
 
 
-def picture(*faces: Face) -> ImageResult:
+def image(*faces: Face) -> ImageResult:
     return ImageResult("a.jpg", 64, 60, list(faces), classes=EXPRESSIONS)
 
 
-UNREADABLE = ImageResult("b.jpg", None, None, error="b.jpg: no picture", classes=EXPRESSIONS)
+UNREADABLE = ImageResult("b.jpg", None, None, error="b.jpg: no image", classes=EXPRESSIONS)
 
 
-def test_pandas_has_a_row_a_face_and_loses_no_picture() -> None:
+def test_pandas_has_a_row_a_face_and_loses_no_image() -> None:
     pandas = pytest.importorskip("pandas", reason="needs pandas")
-    table = to_pandas(iter([picture(face("fear"), face("anger")), UNREADABLE]))
+    table = to_pandas(iter([image(face("fear"), face("anger")), UNREADABLE]))
     assert isinstance(table, pandas.DataFrame)
     assert list(table.columns) == row_columns(EXPRESSIONS)
     assert list(table["expression"])[:2] == ["fear", "anger"]
     assert table["p_fear"][0] == 0.3
-    assert table["error"][2] == "b.jpg: no picture"
+    assert table["error"][2] == "b.jpg: no image"
     assert pandas.isna(table["x1"][2])
-    assert len(to_pandas(picture())) == 1
+    assert len(to_pandas(image())) == 1
 
 
 def test_arrow_has_types_even_without_a_face() -> None:
     pyarrow = pytest.importorskip("pyarrow", reason="needs pyarrow")
-    full, empty = to_arrow([picture(face("fear")), UNREADABLE]), to_arrow(UNREADABLE)
+    full, empty = to_arrow([image(face("fear")), UNREADABLE]), to_arrow(UNREADABLE)
     assert full.schema == empty.schema
     assert full.schema.field("face").type == pyarrow.int64()
     assert full.schema.field("p_contempt").type == pyarrow.float64()
@@ -54,7 +54,7 @@ def test_arrow_has_types_even_without_a_face() -> None:
 
 
 def test_deepface_names_eyes_and_percent() -> None:
-    (plain,) = to_deepface(picture(face("happiness", left=-3.0)))
+    (plain,) = to_deepface(image(face("happiness", left=-3.0)))
     assert set(plain) == {"emotion", "dominant_emotion", "region", "face_confidence"}
     assert plain["dominant_emotion"] == "happy"
     assert plain["emotion"]["happy"] == pytest.approx(30)
@@ -63,7 +63,7 @@ def test_deepface_names_eyes_and_percent() -> None:
     # The person's left eye is on the viewer's right.
     assert plain["region"] == {"x": 0, "y": 21, "w": 50, "h": 39, "left_eye": (40, 41), "right_eye": (20, 40)}
     assert plain["face_confidence"] == 0.987
-    assert to_deepface(picture()) == []
+    assert to_deepface(image()) == []
     with pytest.raises(ValueError, match=r"b\.jpg could not be read"):
         to_deepface(UNREADABLE)
     assert set(DEEPFACE_NAMES) == set(EXPRESSIONS) - {"contempt"}
@@ -72,15 +72,15 @@ def test_deepface_names_eyes_and_percent() -> None:
 def test_an_abstained_answer_stays_one() -> None:
     one = face("fear")
     unsure = replace(one, prediction=replace(one.prediction, expression=UNCERTAIN))
-    assert to_deepface(picture(unsure))[0]["dominant_emotion"] == UNCERTAIN
-    arrays = to_supervision(picture(unsure))
+    assert to_deepface(image(unsure))[0]["dominant_emotion"] == UNCERTAIN
+    arrays = to_supervision(image(unsure))
     assert arrays["data"]["class_name"].tolist() == [UNCERTAIN]
     assert EXPRESSIONS[arrays["class_id"][0]] == "fear"
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_supervision_arrays_have_a_row_a_face(count: int) -> None:
-    arrays = to_supervision(picture(*[face("sadness")] * count))
+    arrays = to_supervision(image(*[face("sadness")] * count))
     assert set(arrays) == {"xyxy", "confidence", "class_id", "data"}
     assert (arrays["xyxy"].shape, arrays["xyxy"].dtype) == ((count, 4), np.float32)
     assert arrays["confidence"].shape == arrays["class_id"].shape == (count,)
@@ -101,4 +101,4 @@ def test_nothing_is_imported_unasked() -> None:
 def test_missing_packages_name_the_extra(package: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingExtra, match=rf'pip install "ddamfn\[{extra}\]"'):
-        (to_pandas if package == "pandas" else to_arrow)(picture())
+        (to_pandas if package == "pandas" else to_arrow)(image())

@@ -92,16 +92,16 @@ def test_the_drawings_are_those_of_the_code() -> None:
         assert stage in drawn["network.svg"]
 
 
-def test_the_pictures_of_the_portrait_are_drawn_anew_alike() -> None:
+def test_the_images_of_the_portrait_are_drawn_anew_alike() -> None:
     pytest.importorskip("torch", reason="the attention of all channels needs the network itself")
     figures = load("figures")
-    first, second = figures.pictures(), figures.pictures()
+    first, second = figures.images(), figures.images()
     assert set(first) == {"demo.png", "attention.png"}
-    for name, picture in first.items():
-        assert figures._small(picture) == figures._small(second[name])
+    for name, image in first.items():
+        assert figures._small(image) == figures._small(second[name])
         with Image.open(DOCS / name) as kept:
-            assert kept.size == picture.size
-            difference = np.abs(np.asarray(kept.convert("RGB"), int) - np.asarray(picture.convert("RGB"), int))
+            assert kept.size == image.size
+            difference = np.abs(np.asarray(kept.convert("RGB"), int) - np.asarray(image.convert("RGB"), int))
             assert difference.mean() < 6, f"{name}: run python docs/figures.py --write"
 
 
@@ -116,7 +116,7 @@ def test_figures_are_small_and_used(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [ROOT / "README.zh-CN.md", DOCS / "index.md", DOCS / "pictures.md"], ids=lambda p: p.name
+    "path", [ROOT / "README.zh-CN.md", DOCS / "index.md", DOCS / "images.md"], ids=lambda p: p.name
 )
 def test_the_python_of_a_page_runs(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -204,7 +204,7 @@ def test_the_server_s_page_and_example_run(
     monkeypatch.chdir(tmp_path)
     for name in ("photo.jpg", "other.jpg"):
         Path(name).write_bytes(PORTRAIT)
-    Path("broken.jpg").write_bytes(b"no picture")
+    Path("broken.jpg").write_bytes(b"no image")
     (code,) = blocks(DOCS / "server.md", "python")
     exec(compile(code.replace("http://127.0.0.1:8000", server), "server.md", "exec"), {})
     assert re.search(r"^[a-z]+ 0\.\d+$|^[a-z]+ 1\.0$", capsys.readouterr().out, re.MULTILINE)

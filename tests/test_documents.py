@@ -85,7 +85,7 @@ def test_the_python_of_the_readme_runs(
 
 
 def test_the_json_that_is_shown_has_the_form_of_a_result(default_weights: None) -> None:
-    (shown,) = (json.loads(block) for block in blocks(ROOT / "docs" / "pictures.md", "json"))
+    (shown,) = (json.loads(block) for block in blocks(ROOT / "docs" / "images.md", "json"))
     real = Recognizer().predict(files("ddamfn").joinpath("demo", "astronaut.jpg").read_bytes()).to_dict()
     assert list(shown) == list(real)
     ((one,), (other,)) = shown["faces"], real["faces"]
@@ -138,7 +138,7 @@ def test_every_verb_and_option_named_in_a_sentence_exists(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [*DOCUMENTS, *LOG], ids=by_name)
 def test_every_link_leads_somewhere(path: Path) -> None:
-    # Pictures of the portrait are drawn with the bundled weights, so they cannot be there before them.
+    # Images of the portrait are drawn with the bundled weights, so they cannot be there before them.
     waiting = set() if list_weights() else {"docs/demo.png", "demo.png", "attention.png"}
     for link in LINK.findall(path.read_text(encoding="utf-8")):
         target, _, anchor = link.partition("#")

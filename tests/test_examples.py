@@ -1,4 +1,4 @@
-"""The examples run, on drawn faces and on the bundled portrait."""
+"""The examples run, on synthetic faces and on the bundled portrait."""
 
 import csv
 from importlib.resources import files
@@ -13,7 +13,7 @@ from PIL import Image
 from ddamfn.data import open_dataset
 from ddamfn.labels import EXPRESSIONS
 from ddamfn.preparation import prepare
-from ddamfn.synthetic import write_drawn_folder
+from ddamfn.synthetic import write_synthetic_folder
 from ddamfn.weights import find_weights
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -30,21 +30,21 @@ def load(name: str) -> ModuleType:
 
 
 @pytest.fixture(scope="module")
-def drawn_faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return class folders with six drawn faces of each expression in train, three in val and test."""
-    return write_drawn_folder(tmp_path_factory.mktemp("drawn") / "faces", 6, np.random.default_rng(5))
+def synthetic_faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return class folders with six synthetic faces of each expression in train, three in val and test."""
+    return write_synthetic_folder(tmp_path_factory.mktemp("drawn") / "faces", 6, np.random.default_rng(5))
 
 
-def test_one_picture(tmp_path: Path, stand_in_weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    picture, annotated = tmp_path / "photo.jpg", tmp_path / "annotated.png"
-    picture.write_bytes(PORTRAIT)
-    load("read_picture").main([str(picture), str(annotated), "--weights", str(stand_in_weights)])
+def test_one_image(tmp_path: Path, stand_in_weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image, annotated = tmp_path / "photo.jpg", tmp_path / "annotated.png"
+    image.write_bytes(PORTRAIT)
+    load("read_image").main([str(image), str(annotated), "--weights", str(stand_in_weights)])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split()[0] in EXPRESSIONS
     assert lines[0].endswith("from (177.77, 56.78) to (273.19, 177.23)")
     assert any("attention of each head" in line for line in lines)
-    with Image.open(annotated) as image:
-        assert image.width > 512
+    with Image.open(annotated) as opened:
+        assert opened.width > 512
 
 
 def test_a_folder_to_csv(tmp_path: Path, stand_in_weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -52,8 +52,8 @@ def test_a_folder_to_csv(tmp_path: Path, stand_in_weights: Path, capsys: pytest.
     (folder / "inner").mkdir(parents=True)
     (folder / "a.jpg").write_bytes(PORTRAIT)
     (folder / "inner" / "broken.jpg").write_bytes(PORTRAIT[:5000])
-    (folder / "notes.txt").write_text("no picture")
-    Image.new("RGB", (200, 200), "grey").save(folder / "none.png")
+    (folder / "notes.txt").write_text("no image")
+    Image.new("RGB", (200, 200), "gray").save(folder / "none.png")
     load("folder_to_csv").main([str(folder), str(table), "--weights", str(stand_in_weights)])
     with table.open(newline="") as file:
         rows = {Path(row["source"]).name: row for row in csv.DictReader(file)}
@@ -65,8 +65,10 @@ def test_a_folder_to_csv(tmp_path: Path, stand_in_weights: Path, capsys: pytest.
     assert counts["unreadable"] == counts["without a face"] == "1"
 
 
-def test_scores_by_confidence(drawn_faces: Path, stand_in_weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    load("evaluate_weights").main([str(stand_in_weights), str(drawn_faces), "--split", "val"])
+def test_scores_by_confidence(
+    synthetic_faces: Path, stand_in_weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load("evaluate_weights").main([str(stand_in_weights), str(synthetic_faces), "--split", "val"])
     out = capsys.readouterr().out
     assert "rule single label, N = 24" in out
     assert "confidence at least 0.0: answered  100.0%, right" in out
@@ -74,21 +76,21 @@ def test_scores_by_confidence(drawn_faces: Path, stand_in_weights: Path, capsys:
 
 @pytest.mark.slow
 def test_training_on_class_folders_gives_weights_that_can_be_used(
-    drawn_faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    synthetic_faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("torch", reason="training needs PyTorch")
     pytest.importorskip("onnxscript", reason="exporting needs onnxscript")
     monkeypatch.chdir(tmp_path)
     from ddamfn.train import recipe
 
-    # In the alignment of the recipe, and in this process: starting others takes longer than 96 small pictures.
-    prepare(open_dataset(drawn_faces), "prepared", recipe("ddamfn_quick").data.alignment, workers=1)
+    # In the alignment of the recipe, and in this process: starting others takes longer than 96 small images.
+    prepare(open_dataset(synthetic_faces), "prepared", recipe("ddamfn_quick").data.alignment, workers=1)
     load("train_on_folder").main(["prepared", "mine", "--epochs", "1", "--gate-faces", "80"])
     out = capsys.readouterr().out
-    assert "48 pictures to learn from, 24 to select on" in out
+    assert "48 images to learn from, 24 to select on" in out
     assert "best epoch 1" in out
-    # Few pictures of one's own are no obstacle: the gate is filled up.
-    assert "same answers as the network on 24 validation faces and 48 training faces and 8 drawn faces" in out
+    # Few images of one's own are no obstacle: the gate is filled up.
+    assert "same answers as the network on 24 validation faces and 48 training faces and 8 synthetic faces" in out
     assert {path.name for path in Path("runs/mine").iterdir()} >= {"config.json", "environment.json", "metrics.jsonl"}
     network, card = find_weights("mine.onnx")
     assert network.stat().st_size > 10_000_000
@@ -96,5 +98,5 @@ def test_training_on_class_folders_gives_weights_that_can_be_used(
     assert card.input_side_px == 48
     assert card.calibration is not None
     Path("photo.jpg").write_bytes(PORTRAIT)
-    load("read_picture").main(["photo.jpg", "annotated.png", "--weights", "mine.onnx"])
+    load("read_image").main(["photo.jpg", "annotated.png", "--weights", "mine.onnx"])
     assert capsys.readouterr().out.split()[0] in EXPRESSIONS

@@ -27,8 +27,8 @@ def _pretend_installed(hook: ModuleType, monkeypatch: pytest.MonkeyPatch, site: 
     (site / "retinaface").mkdir(parents=True)
     (site / "retinaface" / "__init__.py").write_text("raise RuntimeError('imported')")
     (site / "retinaface" / "weights.py").write_text(weights)
-    licence = SimpleNamespace(name="LICENSE", read_text=lambda: "Copyright (c) somebody")
-    package = SimpleNamespace(locate_file=lambda path: site / path, files=[licence])
+    license = SimpleNamespace(name="LICENSE", read_text=lambda: "Copyright (c) somebody")
+    package = SimpleNamespace(locate_file=lambda path: site / path, files=[license])
     monkeypatch.setattr(hook, "distribution", lambda name: package)
 
 

@@ -20,8 +20,8 @@ def test_every_public_name_is_there() -> None:
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="module 'ddamfn' has no attribute 'recogniser'"):
-        _ = ddamfn.recogniser
+    with pytest.raises(AttributeError, match="module 'ddamfn' has no attribute 'recognizer'"):
+        _ = ddamfn.recognizer
 
 
 def test_importing_the_package_imports_no_library() -> None:
@@ -37,7 +37,7 @@ def test_without_pytorch_the_networks_name_the_extra() -> None:
     assert 'pip install "ddamfn[train]"' in done.stderr.splitlines()[-1]
 
 
-def test_without_pytorch_pictures_are_read() -> None:
+def test_without_pytorch_images_are_read() -> None:
     code = "import sys; sys.modules['torch'] = None\nfrom ddamfn import Recognizer\nprint(Recognizer.__name__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "Recognizer"

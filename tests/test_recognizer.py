@@ -1,4 +1,4 @@
-"""From pictures to results: what a face's answer may depend on, and what many pictures may cost."""
+"""From images to results: what a face's answer may depend on, and what many images may cost."""
 
 import io
 import itertools
@@ -15,7 +15,7 @@ from PIL import Image
 
 from ddamfn.classifier import Classifier
 from ddamfn.errors import UnreadableImage, UsageError, WeightsError
-from ddamfn.faces import Appearance, apply_appearance, normalise
+from ddamfn.faces import Preprocessing, normalize, preprocess
 from ddamfn.labels import EXPRESSIONS
 from ddamfn.recognizer import Recognizer
 from ddamfn.weights import read_card, sha256, write_card
@@ -43,8 +43,8 @@ def scenery(rng: np.random.Generator) -> NDArray[np.uint8]:
     """Draw hills under a sky: (240, 320, 3) uint8, no face."""
     y, x = np.mgrid[:240, :320]
     hill = y > 150 + 30 * np.sin(x / 40)
-    picture = np.where(hill[..., None], (60, 120, 50), (140, 180, 230)) + rng.integers(-9, 9, size=(240, 320, 1))
-    return picture.astype(np.uint8)
+    image = np.where(hill[..., None], (60, 120, 50), (140, 180, 230)) + rng.integers(-9, 9, size=(240, 320, 1))
+    return image.astype(np.uint8)
 
 
 def test_every_kind_of_input_gives_the_same_faces(
@@ -55,7 +55,7 @@ def test_every_kind_of_input_gives_the_same_faces(
     results = [recognizer.predict(source) for source in (path, str(path), path.read_bytes(), portrait)]
     results.append(recognizer.predict(Image.fromarray(portrait)))
     plain = [result.to_dict(attention=True) for result in results]
-    assert [entry.pop("source") for entry in plain] == [str(path), str(path), "<bytes>", "<array>", "<picture>"]
+    assert [entry.pop("source") for entry in plain] == [str(path), str(path), "<bytes>", "<array>", "<image>"]
     assert all(entry == plain[0] for entry in plain)
     assert len(plain[0]["faces"]) == 1
 
@@ -72,7 +72,7 @@ def test_a_face_carries_all_that_was_promised(recognizer: Recognizer) -> None:
     assert face.attention is not None
     assert face.attention.shape == (2, 7, 7)
     assert face.attention.dtype == np.float32
-    # The matrix carries the picture's eyes to where the template has them.
+    # The matrix carries the image's eyes to where the template has them.
     eyes = np.array([face.landmarks.left_eye, face.landmarks.right_eye]) @ face.matrix[:, :2].T + face.matrix[:, 2]
     assert np.abs(eyes - [[38.3, 51.7], [73.5, 51.5]]).max() < 6
 
@@ -91,7 +91,7 @@ def test_the_card_decides_how_crops_look_to_the_network(
     import onnxruntime
 
     crops = rng.integers(0, 256, size=(3, 112, 112, 3), dtype=np.uint8)
-    pixels = normalise(apply_appearance(crops, Appearance("grey", 48)), (0.5,) * 3, (0.25,) * 3)
+    pixels = normalize(preprocess(crops, Preprocessing("gray", 48)), (0.5,) * 3, (0.25,) * 3)
     session = onnxruntime.InferenceSession(stand_in_weights.read_bytes(), providers=["CPUExecutionProvider"])
     expected = session.run(("logits", "attention"), {"input": pixels})
     for value, reference in zip(classifier.classify(crops), expected, strict=True):
@@ -119,19 +119,19 @@ def test_crops_of_another_shape_are_refused(classifier: Classifier, shape: tuple
         classifier.classify(np.zeros(shape, dtype=np.uint8))
 
 
-def test_a_face_does_not_depend_on_its_neighbours(
+def test_a_face_does_not_depend_on_its_neighbors(
     recognizer: Recognizer, portrait: NDArray[np.uint8], scenery: NDArray[np.uint8]
 ) -> None:
     mirrored = np.ascontiguousarray(portrait[:, ::-1])
-    pictures = [portrait, scenery, mirrored, np.concatenate([portrait, mirrored], axis=1), portrait]
-    alone = [recognizer.predict(picture).to_dict(attention=True) for picture in pictures]
-    together = [result.to_dict(attention=True) for result in recognizer.predict_many(pictures)]
+    images = [portrait, scenery, mirrored, np.concatenate([portrait, mirrored], axis=1), portrait]
+    alone = [recognizer.predict(image).to_dict(attention=True) for image in images]
+    together = [result.to_dict(attention=True) for result in recognizer.predict_many(images)]
     assert together == alone
     assert [len(entry["faces"]) for entry in together] == [1, 0, 1, 2, 1]
 
 
 @pytest.mark.parametrize("batch", [1, 2, 16])
-def test_bad_pictures_become_results_in_their_place(
+def test_bad_images_become_results_in_their_place(
     stand_in_weights: Path, scenery: NDArray[np.uint8], batch: int, tmp_path: Path
 ) -> None:
     recognizer = Recognizer(stand_in_weights, batch=batch, threads=1)
@@ -145,7 +145,7 @@ def test_bad_pictures_become_results_in_their_place(
         recognizer.predict(b"text")
 
 
-def test_running_out_of_memory_in_one_picture_does_not_end_the_run(
+def test_running_out_of_memory_in_one_image_does_not_end_the_run(
     recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def decode(source: object, **_: object) -> NDArray[np.uint8]:
@@ -155,7 +155,7 @@ def test_running_out_of_memory_in_one_picture_does_not_end_the_run(
 
     monkeypatch.setattr("ddamfn.recognizer.decode", decode)
     errors = [result.error for result in recognizer.predict_many([b"huge", b"small"])]
-    assert errors == ["not enough memory for this picture", None]
+    assert errors == ["not enough memory for this image", None]
 
 
 def test_detection_limits_are_kept(stand_in_weights: Path, portrait: NDArray[np.uint8]) -> None:
@@ -165,7 +165,7 @@ def test_detection_limits_are_kept(stand_in_weights: Path, portrait: NDArray[np.
     assert Recognizer(stand_in_weights, min_score=1.0, threads=1).predict(pair).faces == []
 
 
-def test_many_pictures_are_read_lazily_and_let_go(recognizer: Recognizer, portrait: NDArray[np.uint8]) -> None:
+def test_many_images_are_read_lazily_and_let_go(recognizer: Recognizer, portrait: NDArray[np.uint8]) -> None:
     living = read = 0
     most = 0
 
@@ -173,17 +173,17 @@ def test_many_pictures_are_read_lazily_and_let_go(recognizer: Recognizer, portra
         nonlocal living
         living -= 1
 
-    def pictures() -> Iterator[NDArray[np.uint8]]:
+    def images() -> Iterator[NDArray[np.uint8]]:
         nonlocal living, read, most
         for _ in range(60):
-            picture = portrait.copy()
-            weakref.finalize(picture, forget)
+            image = portrait.copy()
+            weakref.finalize(image, forget)
             living += 1
             read += 1
             most = max(most, living)
-            yield picture
+            yield image
 
-    results = recognizer.predict_many(pictures())
+    results = recognizer.predict_many(images())
     assert read == 0
     for count, result in enumerate(results, start=1):
         assert read - count < 16
@@ -203,7 +203,7 @@ def test_one_path_is_not_taken_for_many(recognizer: Recognizer) -> None:
         next(recognizer.predict_many("photo.jpg"))
 
 
-def test_memory_does_not_grow_with_the_number_of_pictures(recognizer: Recognizer, portrait: NDArray[np.uint8]) -> None:
+def test_memory_does_not_grow_with_the_number_of_images(recognizer: Recognizer, portrait: NDArray[np.uint8]) -> None:
     def peak(count: int) -> int:
         tracemalloc.start()
         for _ in recognizer.predict_many((portrait for _ in range(count)), keep_images=True):
@@ -216,19 +216,19 @@ def test_memory_does_not_grow_with_the_number_of_pictures(recognizer: Recognizer
     assert peak(80) < 1.2 * peak(20)
 
 
-def test_kept_pictures_are_bounded_by_bytes(
+def test_kept_images_are_bounded_by_bytes(
     recognizer: Recognizer, portrait: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ddamfn.recognizer._MOST_WAITING_BYTES", 2 * portrait.nbytes)
     read = 0
 
-    def pictures() -> Iterator[NDArray[np.uint8]]:
+    def images() -> Iterator[NDArray[np.uint8]]:
         nonlocal read
         while True:
             read += 1
             yield portrait
 
-    result = next(recognizer.predict_many(pictures(), keep_images=True))
+    result = next(recognizer.predict_many(images(), keep_images=True))
     assert read == 3
     assert result.image is not None
     assert result.plot(attention=True).width > 512

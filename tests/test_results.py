@@ -1,4 +1,4 @@
-"""Results as dictionaries, rows and pictures: the names and shapes that programs rely on."""
+"""Results as dictionaries, rows and images: the names and shapes that programs rely on."""
 
 import json
 from dataclasses import FrozenInstanceError, replace
@@ -54,7 +54,7 @@ def test_attention_is_added_on_request(result: ImageResult, face: Face) -> None:
     assert replace(face, attention=None).to_dict(attention=True)["attention"] is None
 
 
-def test_the_matrix_beside_the_attention_carries_a_map_back_to_the_picture(face: Face) -> None:
+def test_the_matrix_beside_the_attention_carries_a_map_back_to_the_image(face: Face) -> None:
     aligned = replace(face, matrix=np.array([[0.98, 0.1234567891, -40.5], [-0.1234567891, 0.98, 2000.25]]))
     plain = np.array(json.loads(json.dumps(aligned.to_dict(attention=True)["matrix"])))
     far = np.array([12_000.0, 9_000.0, 1.0])
@@ -62,7 +62,7 @@ def test_the_matrix_beside_the_attention_carries_a_map_back_to_the_picture(face:
     assert "matrix" not in aligned.to_dict()
 
 
-def test_an_unreadable_picture_says_why(result: ImageResult) -> None:
+def test_an_unreadable_image_says_why(result: ImageResult) -> None:
     failed = ImageResult("b.jpg", None, None, error="empty, 0 bytes", classes=_CLASSES)
     assert failed.to_dict() == {
         "source": "b.jpg", "width": None, "height": None, "faces": [], "error": "empty, 0 bytes"
@@ -94,7 +94,7 @@ def test_results_are_frozen_and_landmarks_keep_their_order(result: ImageResult, 
         Landmarks.from_points(_POINTS[:4])
 
 
-def test_plots_need_the_picture_and_the_crops(result: ImageResult, face: Face) -> None:
+def test_plots_need_the_image_and_the_crops(result: ImageResult, face: Face) -> None:
     plain, cards = result.plot(), result.plot(attention=True)
     assert plain.mode == "RGB"
     assert cards.width > plain.width
@@ -120,5 +120,5 @@ def test_an_uncertain_face_keeps_its_probabilities_and_shows_no_per_cent(result:
         entry = replace(unsure, prediction=Prediction(UNCERTAIN, share, shares))
         return replace(result, faces=[entry]).plot(attention=True).tobytes()
 
-    # The confidence stands nowhere in the picture, so another one draws the same.
+    # The confidence stands nowhere in the image, so another one draws the same.
     assert drawn(0.55) == drawn(0.99)

@@ -1,6 +1,6 @@
 """Facial expressions from photographs.
 
-`Recognizer` reads pictures with the weights that come with the package; `create_model` and `list_models` give the
+`Recognizer` reads images with the weights that come with the package; `create_model` and `list_models` give the
 networks themselves, with trained weights if wanted (these two need the extra "train").
 """
 

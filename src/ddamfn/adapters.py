@@ -27,7 +27,7 @@ Results = ImageResult | Iterable[ImageResult]
 
 
 def to_pandas(results: Results) -> "pandas.DataFrame":
-    """One row a face, with the columns of `ddamfn.results.row_columns`; a picture without a face is a row too.
+    """One row a face, with the columns of `ddamfn.results.row_columns`; an image without a face is a row too.
 
     Raises:
         MissingExtra: if pandas is not installed.
@@ -60,18 +60,18 @@ def to_arrow(results: Results) -> "pyarrow.Table":
 
 
 def to_deepface(result: ImageResult) -> list[dict[str, Any]]:
-    """The faces of one picture as `DeepFace.analyze(..., actions=["emotion"])` returns them.
+    """The faces of one image as `DeepFace.analyze(..., actions=["emotion"])` returns them.
 
     "emotion" is that package's key; what stands there are probabilities of expressions shown, in per cent, under
     DeepFace's names (`DEEPFACE_NAMES`). Its eyes are left and right for the person, ours for the viewer, so they are
-    exchanged. A picture without a face gives an empty list, where DeepFace raises an error.
+    exchanged. An image without a face gives an empty list, where DeepFace raises an error.
 
     Returns:
         A dictionary a face: `emotion` (name -> 0 to 100), `dominant_emotion`, `region` (`x`, `y`, `w`, `h`, `left_eye`,
-        `right_eye` in whole pixels inside the picture), `face_confidence` (the detector's, 0 to 1).
+        `right_eye` in whole pixels inside the image), `face_confidence` (the detector's, 0 to 1).
 
     Raises:
-        ValueError: if the picture could not be read.
+        ValueError: if the image could not be read.
     """
     if result.width is None or result.height is None:
         raise ValueError(f"{result.source} could not be read: {result.error}")
@@ -79,7 +79,7 @@ def to_deepface(result: ImageResult) -> list[dict[str, Any]]:
 
 
 def to_supervision(result: ImageResult) -> dict[str, Any]:
-    """The faces of one picture as the fields of `supervision.Detections`: `sv.Detections(**to_supervision(result))`.
+    """The faces of one image as the fields of `supervision.Detections`: `sv.Detections(**to_supervision(result))`.
 
     Returns:
         `xyxy` float32 (N, 4) pixels, `confidence` float32 (N,) of the answer, `class_id` int64 (N,) in the weights' own

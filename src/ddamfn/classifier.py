@@ -8,7 +8,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from ddamfn.errors import WeightsError
-from ddamfn.faces import Alignment, Appearance, apply_appearance, normalise
+from ddamfn.faces import Alignment, Preprocessing, normalize, preprocess
 from ddamfn.weights import Card, find_weights, verify
 
 # Faces that the network sees in one run. Measured on one core of 2024: 6.8 ms a face in fours, 8.0 ms in sixteens,
@@ -48,7 +48,7 @@ class Classifier:
         names = {output.name for output in self._session.get_outputs()}
         if not {"logits", "attention"} <= names or [entry.name for entry in self._session.get_inputs()] != ["input"]:
             raise WeightsError(f"{path} must have the input 'input' and the outputs 'logits' and 'attention'")
-        self._appearance = Appearance(**self.card.appearance)
+        self._preprocessing = Preprocessing(**self.card.preprocessing)
 
     def classify(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Classify aligned faces, in chunks, so that any number fits into memory.
@@ -98,7 +98,7 @@ class Classifier:
         return cast(NDArray[np.float64], exponentials / exponentials.sum(axis=1, keepdims=True))
 
     def _run(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        pixels = normalise(apply_appearance(crops, self._appearance), self.card.mean, self.card.std)
+        pixels = normalize(preprocess(crops, self._preprocessing), self.card.mean, self.card.std)
         logits, attention = self._session.run(("logits", "attention"), {"input": pixels})
         return logits, attention
 

@@ -14,11 +14,11 @@ class UsageError(DdamfnError):
 
 
 class UnreadableImage(DdamfnError):
-    """A file that cannot be decoded into a picture: truncated, empty, too large, or not a picture at all."""
+    """A file that cannot be decoded into an image: truncated, empty, too large, or not an image at all."""
 
 
-class PictureTooLarge(UnreadableImage):
-    """A picture with more pixels than the caller allows; its pixels were not decoded."""
+class ImageTooLarge(UnreadableImage):
+    """An image with more pixels than the caller allows; its pixels were not decoded."""
 
 
 class UnreadableVideo(DdamfnError):
@@ -58,7 +58,7 @@ class MissingExtra(DdamfnError):
         Args:
             extra: name of this package's extra, such as `parquet`.
             package: the distribution that is missing, such as `pyarrow`.
-            feature: what needs it, as the sentence's subject; the extra's name capitalised when None.
+            feature: what needs it, as the sentence's subject; the extra's name capitalized when None.
         """
         super().__init__(f'{feature or extra.capitalize()} needs {package}: pip install "ddamfn[{extra}]"')
         self.extra = extra

@@ -1,4 +1,4 @@
-"""Picture to faces to expressions: the one place where the face detector and the weights meet."""
+"""Image to faces to expressions: the one place where the face detector and the weights meet."""
 
 import logging
 import os
@@ -16,27 +16,27 @@ from ddamfn.faces import MAX_PIXELS, Detection, RetinaFace, align, decode
 from ddamfn.results import BBox, Face, ImageResult, Landmarks, Prediction
 from ddamfn.weights import Card, threshold_for
 
-__all__ = ["Classifier", "FoundFaces", "Picture", "Recognizer", "alignment_of"]
+__all__ = ["Classifier", "FoundFaces", "ImageInput", "Recognizer", "alignment_of"]
 
 _LOGGER = logging.getLogger(__name__)
 
-Picture = str | Path | bytes | Image.Image | NDArray[np.uint8]
-"""What can be read: a path, a file's bytes, a Pillow picture, or uint8 (H, W, 3) RGB."""
+ImageInput = str | Path | bytes | Image.Image | NDArray[np.uint8]
+"""What can be read: a path, a file's bytes, a Pillow image, or uint8 (H, W, 3) RGB."""
 
-# Pictures that wait for their batch are dropped to this many bytes of kept pixels, whatever the batch: with
+# Images that wait for their batch are dropped to this many bytes of kept pixels, whatever the batch: with
 # 50-megapixel photographs sixteen of them would need 2.4 GB.
 _MOST_WAITING_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class FoundFaces:
-    """A picture whose faces are cut out but not classified yet.
+    """An image whose faces are cut out but not classified yet.
 
     Attributes:
         result: its result so far, without faces.
         detections: its faces, surest first.
         crops: uint8 (S, S, 3) RGB, the aligned faces, in that order.
-        matrices: float64 (2, 3), each maps (x, y, 1) in the picture to its crop.
+        matrices: float64 (2, 3), each maps (x, y, 1) in the image to its crop.
         threshold: the confidence below which a face will be answered "uncertain", 0 to 1.
     """
 
@@ -48,12 +48,12 @@ class FoundFaces:
 
     @property
     def kept_bytes(self) -> int:
-        """Size of the picture, if it is kept."""
+        """Size of the image, if it is kept."""
         return 0 if self.result.image is None else self.result.image.nbytes
 
 
 class Recognizer:
-    """Reads the faces and their expressions in pictures.
+    """Reads the faces and their expressions in images.
 
     Examples:
         >>> from ddamfn import Recognizer
@@ -65,11 +65,11 @@ class Recognizer:
         weights: name of bundled weights, or path of an `.onnx` network or its `.json` card; the default weights when
             None.
         min_score: faces that the detector scores lower are left out, above 0 to 1.
-        max_faces: only this many of each picture, those with the highest score; None for all.
+        max_faces: only this many of each image, those with the highest score; None for all.
         batch: faces that `predict_many` collects before it classifies them together.
         threads: how many threads detector and classifier may use; None leaves it to ONNX Runtime (one a core).
         abstain: the share of answers that shall be right, above 0 to 1: faces below the confidence that keeps it on
-            the weights' validation pictures (see `ddamfn.weights.threshold_for`) are answered "uncertain" and keep
+            the weights' validation images (see `ddamfn.weights.threshold_for`) are answered "uncertain" and keep
             their probabilities. None answers always.
 
     Attributes:
@@ -99,41 +99,41 @@ class Recognizer:
         self._alignment = alignment_of(self.card)
         self._min_score, self._max_faces, self._batch = min_score, max_faces, batch
 
-    def predict(self, picture: Picture) -> ImageResult:
-        """Read one picture.
+    def predict(self, image: ImageInput) -> ImageResult:
+        """Read one image.
 
         Args:
-            picture: a path, a file's bytes, a Pillow picture, or an array uint8 (H, W, 3) RGB.
+            image: a path, a file's bytes, a Pillow image, or an array uint8 (H, W, 3) RGB.
 
         Returns:
-            The faces, surest detection first; none is a result too. It keeps the picture, for `plot()`.
+            The faces, surest detection first; none is a result too. It keeps the image, for `plot()`.
 
         Raises:
-            UnreadableImage: the picture is missing, damaged, too large, or not a picture.
+            UnreadableImage: the image is missing, damaged, too large, or not an image.
         """
-        return self.classify([self.find_faces(picture, keep_image=True)])[0]
+        return self.classify([self.find_faces(image, keep_image=True)])[0]
 
-    def predict_many(self, pictures: Iterable[Picture], *, keep_images: bool = False) -> Iterator[ImageResult]:
-        """Read many pictures, lazily and in constant memory, the faces of consecutive pictures in one batch.
+    def predict_many(self, images: Iterable[ImageInput], *, keep_images: bool = False) -> Iterator[ImageResult]:
+        """Read many images, lazily and in constant memory, the faces of consecutive images in one batch.
 
-        Results come in order, at the latest when `batch` faces have been collected. A picture that cannot be read
+        Results come in order, at the latest when `batch` faces have been collected. An image that cannot be read
         becomes a result with `error` set and never ends the run.
 
         Args:
-            pictures: any iterable, a generator too; read no further ahead than a batch needs.
-            keep_images: keep each picture in its result, for `plot()`; its memory is then freed with the result.
+            images: any iterable, a generator too; read no further ahead than a batch needs.
+            keep_images: keep each image in its result, for `plot()`; its memory is then freed with the result.
 
         Yields:
-            One result a picture.
+            One result an image.
 
         Raises:
-            UsageError: `pictures` is a single picture.
+            UsageError: `images` is a single image.
         """
-        if isinstance(pictures, (str, bytes, Path, Image.Image)):
-            raise UsageError("predict_many() takes several pictures: put this one into a list, or call predict()")
+        if isinstance(images, (str, bytes, Path, Image.Image)):
+            raise UsageError("predict_many() takes several images: put this one into a list, or call predict()")
         waiting: list[FoundFaces] = []
-        for picture in pictures:
-            waiting.append(self._try_to_find_faces(picture, keep=keep_images))
+        for image in images:
+            waiting.append(self._try_to_find_faces(image, keep=keep_images))
             faces = sum(len(entry.crops) for entry in waiting)
             kept = sum(entry.kept_bytes for entry in waiting)
             # Without any face nothing waits for a batch, and a run of scenery flows through at once.
@@ -144,7 +144,7 @@ class Recognizer:
 
     def find_faces(
         self,
-        picture: Picture,
+        image: ImageInput,
         *,
         keep_image: bool = False,
         min_score: float | None = None,
@@ -152,35 +152,35 @@ class Recognizer:
         abstain: float | None = None,
         max_pixels: int = MAX_PIXELS,
     ) -> FoundFaces:
-        """Find and align the faces of one picture: the first half of `predict`, for callers that batch by themselves.
+        """Find and align the faces of one image: the first half of `predict`, for callers that batch by themselves.
 
         Several threads may do this at once.
 
         Args:
-            picture: as in `predict`.
-            keep_image: keep the picture and the crops in the result, for `plot()`.
-            min_score: in place of this recognizer's, for this picture.
+            image: as in `predict`.
+            keep_image: keep the image and the crops in the result, for `plot()`.
+            min_score: in place of this recognizer's, for this image.
             max_faces: likewise.
             abstain: likewise.
-            max_pixels: pictures with more are refused before they are decoded.
+            max_pixels: images with more are refused before they are decoded.
 
         Raises:
-            PictureTooLarge: more pixels than `max_pixels`.
-            UnreadableImage: the picture is missing, damaged, or not a picture.
+            ImageTooLarge: more pixels than `max_pixels`.
+            UnreadableImage: the image is missing, damaged, or not an image.
             UsageError: an argument is out of range, or the weights cannot keep the precision that `abstain` asks for.
         """
         min_score = self._min_score if min_score is None else min_score
         max_faces = self._max_faces if max_faces is None else max_faces
         _check(min_score, max_faces=max_faces)
         threshold = self.threshold if abstain is None else _threshold(self.card, abstain)
-        image = decode(picture, max_pixels=max_pixels)
-        name = _name(picture)
-        height, width = image.shape[:2]
-        result = ImageResult(name, width, height, classes=self.card.labels, image=image if keep_image else None)
+        pixels = decode(image, max_pixels=max_pixels)
+        name = _name(image)
+        height, width = pixels.shape[:2]
+        result = ImageResult(name, width, height, classes=self.card.labels, image=pixels if keep_image else None)
         found = []
-        for detection in self._detector.detect(image, min_score=min_score, max_faces=max_faces):
+        for detection in self._detector.detect(pixels, min_score=min_score, max_faces=max_faces):
             try:
-                found.append((detection, align(image, detection.landmarks, self._alignment)))
+                found.append((detection, align(pixels, detection.landmarks, self._alignment)))
             except DegenerateFace as error:
                 # Not a face that anything could be read from; seen in noise, never in photographs.
                 _LOGGER.warning("%s: a detection at score %.2f is left out: %s", name, detection.score, error)
@@ -189,27 +189,27 @@ class Recognizer:
             result, detections, [crop.pixels for crop in crops], [crop.matrix for crop in crops], threshold
         )
 
-    def classify(self, pictures: Sequence[FoundFaces]) -> list[ImageResult]:
-        """Classify the found faces of several pictures together: the second half of `predict`.
+    def classify(self, images: Sequence[FoundFaces]) -> list[ImageResult]:
+        """Classify the found faces of several images together: the second half of `predict`.
 
         A face's result does not depend on the others.
 
         Args:
-            pictures: what `find_faces` returned.
+            images: what `find_faces` returned.
 
         Returns:
-            One result a picture, in order.
+            One result an image, in order.
 
         Raises:
             WeightsError: the network gives logits that are not finite.
         """
-        crops = [crop for entry in pictures for crop in entry.crops]
+        crops = [crop for entry in images for crop in entry.crops]
         if not crops:
-            return [entry.result for entry in pictures]
+            return [entry.result for entry in images]
         logits, attention = self._classifier.classify(np.stack(crops))
         probabilities = self._classifier.probabilities(logits)
         results, row = [], 0
-        for entry in pictures:
+        for entry in images:
             faces = []
             for detection, crop, matrix in zip(entry.detections, entry.crops, entry.matrices, strict=True):
                 faces.append(
@@ -227,12 +227,12 @@ class Recognizer:
             results.append(replace(entry.result, faces=faces))
         return results
 
-    def _try_to_find_faces(self, picture: Picture, *, keep: bool) -> FoundFaces:
+    def _try_to_find_faces(self, image: ImageInput, *, keep: bool) -> FoundFaces:
         try:
-            return self.find_faces(picture, keep_image=keep)
+            return self.find_faces(image, keep_image=keep)
         except (DdamfnError, MemoryError) as error:
-            name = _name(picture)
-            reason = str(error).removeprefix(f"{name}: ") or "not enough memory for this picture"
+            name = _name(image)
+            reason = str(error).removeprefix(f"{name}: ") or "not enough memory for this image"
             return FoundFaces(ImageResult(name, None, None, error=reason, classes=self.card.labels))
 
     def _prediction(self, probabilities: NDArray[np.float64], threshold: float) -> Prediction:
@@ -252,15 +252,15 @@ def _threshold(card: Card, precision: float | None) -> float:
         return 0.0
     if card.calibration is None:
         raise UsageError(
-            f"{card.name} cannot abstain: its card has no precision measured on validation pictures; export the "
+            f"{card.name} cannot abstain: its card has no precision measured on validation images; export the "
             "weights again with their data, or ask for an answer to every face"
         )
     return threshold_for(card.calibration, precision)
 
 
-def _name(picture: Picture) -> str:
-    if isinstance(picture, bytes):
+def _name(image: ImageInput) -> str:
+    if isinstance(image, bytes):
         return "<bytes>"
-    if isinstance(picture, Image.Image):
-        return str(getattr(picture, "filename", "") or "<picture>")
-    return "<array>" if isinstance(picture, np.ndarray) else str(picture)
+    if isinstance(image, Image.Image):
+        return str(getattr(image, "filename", "") or "<image>")
+    return "<array>" if isinstance(image, np.ndarray) else str(image)

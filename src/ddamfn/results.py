@@ -1,6 +1,6 @@
-"""What comes out of reading a picture: frozen results that turn into dictionaries, table rows and annotated pictures.
+"""What comes out of reading an image: frozen results that turn into dictionaries, table rows and annotated images.
 
-Coordinates are pixels of the upright picture, x to the right and y down, 0 at the outer edge of the first pixel.
+Coordinates are pixels of the upright image, x to the right and y down, 0 at the outer edge of the first pixel.
 """
 
 from collections.abc import Mapping
@@ -118,17 +118,17 @@ class Prediction:
 # Compared by identity: arrays have no single truth value to compare by.
 @dataclass(frozen=True, slots=True, eq=False)
 class Face:
-    """One face in a picture.
+    """One face in an image.
 
     Attributes:
         bbox: where it is.
         score: the detector's confidence that it is a face, 0 to 1.
         landmarks: eyes, nose and corners of the mouth.
         prediction: what the classifier says.
-        matrix: float64 (2, 3), maps (x, y, 1) in the picture to the aligned crop that the classifier saw.
+        matrix: float64 (2, 3), maps (x, y, 1) in the image to the aligned crop that the classifier saw.
         attention: float32 (A, 7, 7), one map per attention head on the aligned crop, each value 0 to 1 (the mean over
             the head's channels); None if the network has no heads.
-        aligned: uint8 (S, S, 3) RGB, the aligned crop itself, S the weights' `input_side_px`; None unless pictures are
+        aligned: uint8 (S, S, 3) RGB, the aligned crop itself, S the weights' `input_side_px`; None unless images are
             kept.
     """
 
@@ -160,7 +160,7 @@ class Face:
 
         Args:
             attention: add the maps as "attention", a list (A, 7, 7), or None if the network has no heads; and "matrix",
-                a list (2, 3), by whose inverse a map is carried back from the aligned crop to the picture.
+                a list (2, 3), by whose inverse a map is carried back from the aligned crop to the image.
         """
         plain: dict[str, Any] = {
             "bbox": self.bbox.to_list(),
@@ -180,16 +180,16 @@ class Face:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageResult:
-    """What was read from one picture.
+    """What was read from one image.
 
     Attributes:
-        source: the picture's path, or `<bytes>`, `<picture>`, `<array>`.
-        width: of the upright picture in pixels; None if it could not be read.
-        height: of the upright picture in pixels; None if it could not be read.
+        source: the image's path, or `<bytes>`, `<image>`, `<array>`.
+        width: of the upright image in pixels; None if it could not be read.
+        height: of the upright image in pixels; None if it could not be read.
         faces: the faces, surest detection first; empty if there is none.
-        error: why the picture could not be read, one line; None if it was read.
+        error: why the image could not be read, one line; None if it was read.
         classes: the weights' expressions, in their order.
-        image: uint8 (H, W, 3) RGB, the upright picture; None unless pictures are kept.
+        image: uint8 (H, W, 3) RGB, the upright image; None unless images are kept.
     """
 
     source: str
@@ -203,7 +203,7 @@ class ImageResult:
     def to_dict(self, *, attention: bool = False) -> dict[str, Any]:
         """Return plain numbers, strings and lists, ready for JSON.
 
-        The key "error" exists only if the picture could not be read.
+        The key "error" exists only if the image could not be read.
 
         Args:
             attention: add each face's attention maps, and the matrix that places them.
@@ -221,7 +221,7 @@ class ImageResult:
     def to_rows(self) -> list[dict[str, Any]]:
         """Return one flat row a face, with the columns of `row_columns(self.classes)`.
 
-        A picture without a face, or one that could not be read, is one row whose face columns are None: no picture is
+        An image without a face, or one that could not be read, is one row whose face columns are None: no image is
         lost.
         """
         if not self.faces:
@@ -230,26 +230,26 @@ class ImageResult:
         return [self._row(index, face) for index, face in enumerate(self.faces)]
 
     def plot(self, *, attention: bool = False, image: NDArray[np.uint8] | None = None) -> Image.Image:
-        """Draw the faces' boxes, expressions and confidences into a copy of the picture.
+        """Draw the faces' boxes, expressions and confidences into a copy of the image.
 
         Args:
-            attention: stand a card for each face beside the picture: the aligned face, each head's map on it, and the
+            attention: stand a card for each face beside the image: the aligned face, each head's map on it, and the
                 probabilities. Needs the kept crops.
-            image: uint8 (H, W, 3) RGB, the upright picture, if this result does not keep it.
+            image: uint8 (H, W, 3) RGB, the upright image, if this result does not keep it.
 
         Returns:
-            An RGB picture; a small one is enlarged so that the labels can be read.
+            An RGB image; a small one is enlarged so that the labels can be read.
 
         Raises:
-            ValueError: if neither this result nor the caller has the picture, or the crops were not kept.
+            ValueError: if neither this result nor the caller has the image, or the crops were not kept.
         """
-        picture = self.image if image is None else image
-        if picture is None:
+        pixels = self.image if image is None else image
+        if pixels is None:
             raise ValueError(
-                f"the picture of {self.source} was not kept: pass image=..., or read with predict() or "
+                f"the image of {self.source} was not kept: pass image=..., or read with predict() or "
                 "predict_many(..., keep_images=True)"
             )
-        drawn = annotate(picture, [mark(face) for face in self.faces])
+        drawn = annotate(pixels, [mark(face) for face in self.faces])
         return with_cards(drawn, [_card(face) for face in self.faces]) if attention else drawn
 
     def _row(self, index: int, face: Face) -> dict[str, Any]:
@@ -274,7 +274,7 @@ def row_columns(classes: tuple[str, ...]) -> list[str]:
 
 
 def mark(face: Face, tag: str = "") -> Mark:
-    """Return what is drawn of a face into its picture.
+    """Return what is drawn of a face into its image.
 
     Args:
         face: the face.

@@ -1,4 +1,4 @@
-"""The script from its command line to its page, chart and figures, on drawn faces."""
+"""The script from its command line to its page, chart and figures, on synthetic faces."""
 
 import json
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddamfn.synthetic import write_drawn_ferplus
+from ddamfn.synthetic import write_synthetic_ferplus
 from ddamfn.weights import read_card
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "robustness.py"
@@ -24,7 +24,7 @@ def test_a_page_a_chart_and_figures_are_written(
     stand_in_weights: Path, tmp_path: Path, rng: np.random.Generator
 ) -> None:
     pytest.importorskip("matplotlib", reason="the chart needs matplotlib")
-    root = write_drawn_ferplus(tmp_path / "drawn", 1, rng)
+    root = write_synthetic_ferplus(tmp_path / "drawn", 1, rng)
     out = tmp_path / "out"
     options = ("--weights", stand_in_weights, "--split", "train", "--limit", "6", "--draws", "2")
     done = call("--data", root, *options, "--output", out)

@@ -1,4 +1,4 @@
-"""The methods before deep learning, on drawn faces and against their definitions."""
+"""The methods before deep learning, on synthetic faces and against their definitions."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 
 from ddamfn.classic import (
-    GreyPixels,
+    GrayPixels,
     LBPHistograms,
     SparseRepresentationClassifier,
     create_lbp_svm,
@@ -23,7 +23,7 @@ from ddamfn.classic import (
     create_sparse_classifier,
 )
 from ddamfn.faces import Alignment, align
-from ddamfn.synthetic import drawn_face
+from ddamfn.synthetic import synthetic_face
 
 LABELS = ("happiness", "sadness", "surprise")
 TRAIN, TEST = 14, 6
@@ -35,7 +35,7 @@ def _faces(count: int, seed: int) -> Faces:
     """Aligned, as crops are: without that these methods see where the face is, not what it does."""
     generator, alignment = np.random.default_rng(seed), Alignment("arcface", side_px=56)
     labels = np.array([label for label in LABELS for _ in range(count)])
-    drawn = [drawn_face(str(label), generator, side_px=56) for label in labels]
+    drawn = [synthetic_face(str(label), generator, side_px=56) for label in labels]
     return np.stack([align(image, landmarks, alignment).pixels for image, landmarks in drawn]), labels
 
 
@@ -81,17 +81,17 @@ def test_settings_can_be_searched(train: Faces) -> None:
 # ---------------------------------------------------------------- pixels
 
 
-def test_grey_pixels_are_luma_and_shrunk() -> None:
-    colours = np.zeros((2, 8, 8, 3), np.uint8)
-    colours[0, ..., 0], colours[1] = 255, 100
-    rows = GreyPixels(4).fit_transform(colours)
+def test_gray_pixels_are_luma_and_shrunk() -> None:
+    colors = np.zeros((2, 8, 8, 3), np.uint8)
+    colors[0, ..., 0], colors[1] = 255, 100
+    rows = GrayPixels(4).fit_transform(colors)
     assert rows.shape == (2, 16)
     assert rows.dtype == np.float32
     np.testing.assert_allclose(rows[0], 0.299, atol=1e-4)
     np.testing.assert_allclose(rows[1], 100 / 255, atol=1e-4)
-    unit = GreyPixels(4, unit_length=True).fit_transform(colours)
+    unit = GrayPixels(4, unit_length=True).fit_transform(colors)
     np.testing.assert_allclose(np.linalg.norm(unit, axis=1), 1, rtol=1e-5)
-    assert not GreyPixels(4, unit_length=True).fit_transform(np.zeros((1, 8, 8), np.uint8)).any()
+    assert not GrayPixels(4, unit_length=True).fit_transform(np.zeros((1, 8, 8), np.uint8)).any()
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (2, 8, 8, 1), (2, 8, 8, 3, 1)])
@@ -99,7 +99,7 @@ def test_what_is_no_crop_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"crops are uint8 \(N, H, W\)"):
         LBPHistograms().transform(np.zeros(shape, np.uint8))
     with pytest.raises(ValueError, match="not float32"):
-        GreyPixels().transform(np.zeros((2, 8, 8), np.float32))
+        GrayPixels().transform(np.zeros((2, 8, 8), np.float32))
 
 
 # ---------------------------------------------------------------- LBP
@@ -113,7 +113,7 @@ def test_histograms_have_the_published_size() -> None:
 
 
 def test_an_even_face_has_one_pattern() -> None:
-    """All neighbours are as bright as the middle: the pattern of eight ones, the last uniform one."""
+    """All neighbors are as bright as the middle: the pattern of eight ones, the last uniform one."""
     histogram = LBPHistograms(1, 1).fit_transform(np.full((1, 20, 20), 90, np.uint8))[0]
     assert np.count_nonzero(histogram) == 1
     assert histogram.max() == 1
@@ -152,7 +152,7 @@ def test_a_row_belongs_to_the_class_that_explains_it() -> None:
 
 
 def test_atoms_are_learned_class_by_class(train: Faces) -> None:
-    rows = GreyPixels(12).fit_transform(train[0])
+    rows = GrayPixels(12).fit_transform(train[0])
     classifier = SparseRepresentationClassifier(atoms_per_class=5).fit(rows, train[1])
     assert classifier.atoms_.shape == (15, 144)
     assert classifier.owners_.tolist() == [0] * 5 + [1] * 5 + [2] * 5

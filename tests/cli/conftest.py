@@ -36,7 +36,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Image.fromarray(hills).save(folder / "sub dir" / "hügel ☕.png")
     (folder / "broken.jpg").write_bytes(_PORTRAIT[: len(_PORTRAIT) // 2])
     (folder / "empty.jpg").touch()
-    (folder / "text.jpg").write_text("not a picture\n")
+    (folder / "text.jpg").write_text("not an image\n")
     (folder / "bomb.png").write_bytes(_bomb())
     monkeypatch.chdir(tmp_path)
     return folder

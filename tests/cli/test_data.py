@@ -12,12 +12,12 @@ from ddamfn.cli import data, main
 from ddamfn.data import KINDS, RULES
 from ddamfn.faces import TEMPLATES
 from ddamfn.preparation import load_prepared
-from ddamfn.synthetic import write_drawn_ferplus, write_drawn_rafdb, write_drawn_table
+from ddamfn.synthetic import write_synthetic_ferplus, write_synthetic_rafdb, write_synthetic_table
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_drawn_ferplus(tmp_path_factory.mktemp("ferplus") / "set", 1, np.random.default_rng(3))
+    return write_synthetic_ferplus(tmp_path_factory.mktemp("ferplus") / "set", 1, np.random.default_rng(3))
 
 
 def test_the_names_written_down_are_those_that_exist() -> None:
@@ -26,7 +26,7 @@ def test_the_names_written_down_are_those_that_exist() -> None:
     assert data.RULES == RULES
 
 
-def test_prepare_says_what_became_of_every_picture(
+def test_prepare_says_what_became_of_every_image(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (copy := tmp_path / "copy").mkdir()
@@ -38,7 +38,7 @@ def test_prepare_says_what_became_of_every_picture(
     assert (prepared.alignment.template, prepared.alignment.margin) == ("arcface", 0.1)
     counts = prepared.counts["test"]
     shown = capsys.readouterr()
-    assert f"8 pictures: {counts['found']} aligned, {counts['resized']} without a face" in shown.out
+    assert f"8 images: {counts['found']} aligned, {counts['resized']} without a face" in shown.out
     assert "label.csv" in shown.out
     assert main([*arguments, "--quiet"]) == 0
     assert capsys.readouterr().err == ""
@@ -55,21 +55,21 @@ def test_prepare_goes_on(root: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     before = capsys.readouterr().out
     assert main(arguments) == 0
     shown = capsys.readouterr()
-    assert "going on after 5 of 24 pictures" in shown.err
+    assert "going on after 5 of 24 images" in shown.err
     assert shown.out == before
     assert (out / "manifest.csv").read_text() == "".join(lines)
 
 
 def test_prepare_reuses_landmarks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    root = write_drawn_rafdb(tmp_path / "set", 1, np.random.default_rng(3))
+    root = write_synthetic_rafdb(tmp_path / "set", 1, np.random.default_rng(3))
     assert main(["data", "prepare", str(root), str(tmp_path / "a"), "--workers", "1"]) == 0
     assert "7 aligned (7 by the set's own landmarks)" in capsys.readouterr().out
     more = ["--workers", "1", "--landmarks-from", str(tmp_path / "a"), "--template", "ddamfn_five_pose"]
     assert main(["data", "prepare", str(root), str(tmp_path / "b"), *more]) == 0
 
 
-def test_unreadable_pictures_are_pointed_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    root = write_drawn_ferplus(tmp_path / "set", 1, np.random.default_rng(3))
+def test_unreadable_images_are_pointed_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = write_synthetic_ferplus(tmp_path / "set", 1, np.random.default_rng(3))
     next((root / "FER2013Test").glob("*.png")).write_bytes(b"")
     assert main(["data", "prepare", str(root), str(tmp_path / "out"), "--workers", "1"]) == 0
     shown = capsys.readouterr().out
@@ -90,7 +90,7 @@ def test_check_prints_the_report(root: Path, capsys: pytest.CaptureFixture[str])
 
 
 def test_check_fails_where_scores_would_be_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    root = write_drawn_table(tmp_path / "set", 1, np.random.default_rng(3))
+    root = write_synthetic_table(tmp_path / "set", 1, np.random.default_rng(3))
     path = root / "table.csv"
     path.write_text(path.read_text().replace(",test000,", ",train000,"))
     assert main(["data", "check", str(root)]) == 1

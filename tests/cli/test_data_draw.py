@@ -1,4 +1,4 @@
-"""`ddamfn data draw`: a drawn data set from the command line."""
+"""`ddamfn data draw`: a synthetic data set from the command line."""
 
 import argparse
 from pathlib import Path

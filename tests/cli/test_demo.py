@@ -1,4 +1,4 @@
-"""`ddamfn demo`: a table, the probabilities, and a picture."""
+"""`ddamfn demo`: a table, the probabilities, and an image."""
 
 from pathlib import Path
 
@@ -22,19 +22,19 @@ def test_the_demo_prints_a_table_and_draws_the_attention(
         EXPRESSIONS
     )
     assert any("NASA" in line for line in lines)
-    assert "annotated picture: ddamfn-demo.png" in lines
-    with Image.open("ddamfn-demo.png") as picture:
-        # The portrait on the left, and on the right a card with colours of the attention maps.
-        assert picture.width > 2 * 512
-        right = np.asarray(picture.convert("RGB"))[:, 700:].astype(int)
+    assert "annotated image: ddamfn-demo.png" in lines
+    with Image.open("ddamfn-demo.png") as image:
+        # The portrait on the left, and on the right a card with colors of the attention maps.
+        assert image.width > 2 * 512
+        right = np.asarray(image.convert("RGB"))[:, 700:].astype(int)
     assert (np.ptp(right, axis=-1) > 60).mean() > 0.02
 
 
-def test_the_picture_can_go_elsewhere(tmp_path: Path, stand_in_weights: Path) -> None:
+def test_the_image_can_go_elsewhere(tmp_path: Path, stand_in_weights: Path) -> None:
     for name, kind in (("new/demo.jpg", "JPEG"), ("demo", "PNG")):
         assert main(["demo", "--weights", str(stand_in_weights), "--output", str(tmp_path / name)]) == 0
-        with Image.open(tmp_path / name) as picture:
-            assert picture.format == kind
+        with Image.open(tmp_path / name) as image:
+            assert image.format == kind
 
 
 def test_a_place_that_cannot_be_written_is_one_line(

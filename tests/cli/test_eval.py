@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ddamfn.cli import main
-from ddamfn.synthetic import write_drawn_ferplus, write_drawn_folder
+from ddamfn.synthetic import write_synthetic_ferplus, write_synthetic_folder
 from ddamfn.weights import read_card
 
 KEYS = {"accuracy", "correct", "n", "ci95", "mean_class_accuracy", "macro_f1", "per_class_recall", "confusion_matrix"}
@@ -19,7 +19,7 @@ KEYS |= {"classes", "ece", "rule", "split", "faces_found", "fallbacks", "duplica
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_drawn_ferplus(tmp_path_factory.mktemp("eval") / "ferplus", 4, np.random.default_rng(11))
+    return write_synthetic_ferplus(tmp_path_factory.mktemp("eval") / "ferplus", 4, np.random.default_rng(11))
 
 
 def evaluate(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -37,7 +37,7 @@ def test_json_is_the_whole_score(root: Path, stand_in_weights: Path, capsys: pyt
     assert scores["correct"] == sum(scores["confusion_matrix"][i][i] for i in range(8))
     assert scores["accuracy"] == scores["correct"] / 16
     assert scores["faces_found"] + scores["fallbacks"] == 16
-    # Sixteen drawings are not the official test split, and the list of twins is not about them.
+    # Sixteen drawings are not the official test split, and the list of duplicates is not about them.
     assert scores["official"] is False
     assert scores["duplicate_free"] is None
 
@@ -140,7 +140,7 @@ def test_without_matplotlib_all_but_plots_is_written(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["predictions.csv", "scores.json"]
 
 
-def test_unreadable_picture_is_told_by_the_exit_status(
+def test_unreadable_image_is_told_by_the_exit_status(
     root: Path, stand_in_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(root, tmp_path / "copy")
@@ -151,12 +151,12 @@ def test_unreadable_picture_is_told_by_the_exit_status(
     assert "NOT SCORED: 1 unreadable" in out
 
 
-def test_planted_twins_are_left_out_when_asked(
+def test_planted_duplicates_are_left_out_when_asked(
     stand_in_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    root = write_drawn_folder(tmp_path / "set", 2, np.random.default_rng(2))
-    twin = next((root / "test" / "fear").iterdir())
-    shutil.copy(twin, root / "train" / "fear" / "twin.png")
+    root = write_synthetic_folder(tmp_path / "set", 2, np.random.default_rng(2))
+    duplicate = next((root / "test" / "fear").iterdir())
+    shutil.copy(duplicate, root / "train" / "fear" / "duplicate.png")
     options = ("--weights", stand_in_weights, "--data", root, "--format", "json", "--quiet")
     assert json.loads(evaluate(capsys, *options)[1])["duplicate_free"] is None
     scores = json.loads(evaluate(capsys, *options, "--duplicate-free")[1])
@@ -166,7 +166,7 @@ def test_planted_twins_are_left_out_when_asked(
     assert scores["rule"] == cleaned["rule"] == "single label"
 
 
-def test_twins_cannot_be_searched_in_crops(
+def test_duplicates_cannot_be_searched_in_crops(
     root: Path, stand_in_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main(["data", "prepare", str(root), str(tmp_path / "p"), "--template", "arcface", "--workers", "1", "--quiet"])
@@ -226,13 +226,13 @@ def test_missing_data_set_is_one_line(
 def test_official_ferplus_test_split(
     ferplus_root: Path, stand_in_weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The published numbers of pictures, and the known twins, on the real set."""
+    """The published numbers of images, and the known duplicates, on the real set."""
     options = ("--weights", stand_in_weights, "--data", ferplus_root, "--format", "json", "--quiet")
     scores = json.loads(evaluate(capsys, *options)[1])
     assert (scores["n"], scores["official"]) == (3137, True)
     assert list(scores["support"].values()) == [1083, 892, 394, 382, 269, 16, 86, 15]
     cleaned = scores["duplicate_free"]
     assert cleaned["n"] + cleaned["removed"] == 3137
-    # 337 of all 3,573 test pictures have a twin in train, exact or near; the rule keeps some of them.
+    # 337 of all 3,573 test images have a duplicate in train, exact or near; the rule keeps some of them.
     assert 250 < cleaned["removed"] <= 337
     assert scores["faces_found"] > 3000

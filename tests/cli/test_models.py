@@ -10,7 +10,7 @@ from ddamfn.cli.models import NETWORKS, accuracy
 from ddamfn.weights import Card, read_card
 
 
-def test_networks_are_listed_with_size_and_licence(capsys: pytest.CaptureFixture[str]) -> None:
+def test_networks_are_listed_with_size_and_license(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models"]) == 0
     text = capsys.readouterr().out
     line = next(line for line in text.splitlines() if line.startswith("  ddamfn "))

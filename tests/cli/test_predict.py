@@ -1,4 +1,4 @@
-"""`ddamfn predict`: what it writes in each format, what it does with files that are no pictures, its exit status."""
+"""`ddamfn predict`: what it writes in each format, what it does with files that are no images, its exit status."""
 
 import csv
 import io
@@ -25,7 +25,7 @@ _ORDER = ["bomb.png", "broken.jpg", "empty.jpg", "face.jpg", "sub dir/hügel ☕
 _BAD = {"photos/bomb.png", "photos/broken.jpg", "photos/empty.jpg", "photos/text.jpg"}
 
 
-def test_one_picture_is_one_json_object(photos: Path, predict: Any) -> None:
+def test_one_image_is_one_json_object(photos: Path, predict: Any) -> None:
     status, out, err = predict("photos/face.jpg", "--format", "json")
     result = json.loads(out)
     assert (status, err) == (0, [])
@@ -79,7 +79,7 @@ def test_csv_and_parquet_hold_the_same_rows(photos: Path, predict: Any) -> None:
         assert {name: "" if value is None else str(value) for name, value in typed.items()} == text
 
 
-def test_the_table_has_a_line_for_each_picture(photos: Path, predict: Any) -> None:
+def test_the_table_has_a_line_for_each_image(photos: Path, predict: Any) -> None:
     lines = predict("photos")[1].decode().splitlines()
     assert lines[0].split()[:3] == ["expression", "confidence", "face"]
     assert len(lines) == 1 + len(_ORDER)
@@ -89,18 +89,18 @@ def test_the_table_has_a_line_for_each_picture(photos: Path, predict: Any) -> No
 
 
 def test_a_summary_stands_on_standard_error_unless_quiet(photos: Path, predict: Any) -> None:
-    assert "6 pictures, 1 face, 1 without a face, 4 unreadable" in predict("photos")[2][-1]
+    assert "6 images, 1 face, 1 without a face, 4 unreadable" in predict("photos")[2][-1]
     assert len(predict("photos", "--quiet")[2]) == len(_BAD)
 
 
-def test_the_same_picture_gives_the_same_bytes(photos: Path, predict: Any) -> None:
+def test_the_same_image_gives_the_same_bytes(photos: Path, predict: Any) -> None:
     alone = predict("photos/face.jpg", "--format", "jsonl", "--attention")[1]
     assert predict("photos/face.jpg", "--format", "jsonl", "--attention")[1] == alone
     assert alone in predict("photos", "--format", "jsonl", "--attention", "--batch", "1")[1]
     assert json.loads(alone)["faces"][0]["attention"][1][6][6] > 0
 
 
-def test_standard_input_is_a_picture(photos: Path, predict: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_standard_input_is_a_image(photos: Path, predict: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for content, status in ((_PORTRAIT, 0), (b"", 1)):
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
         found, out, err = predict("-", "--format", "json")
@@ -203,18 +203,18 @@ def test_parquet_without_its_package_says_what_to_install(
     assert not list(Path().glob("*out.parquet*"))
 
 
-def test_annotated_pictures_mirror_the_folder(photos: Path, predict: Any) -> None:
+def test_annotated_images_mirror_the_folder(photos: Path, predict: Any) -> None:
     Image.open(io.BytesIO(_PORTRAIT)).save(photos / "sub dir" / "face.bmp")
     assert predict("photos", "--annotate", "photos/marked", "--attention")[0] == 1
     marked = photos / "marked"
     written = sorted(str(path.relative_to(marked)) for path in marked.rglob("*") if path.is_file())
     assert written == ["face.jpg", "sub dir/face.bmp.png", "sub dir/hügel ☕.png"]
-    with Image.open(marked / "face.jpg") as picture:
-        assert picture.format == "JPEG"
-        assert picture.width > 512
-    with Image.open(marked / "sub dir" / "hügel ☕.png") as picture:
-        assert picture.width % 320 == 0
-    # A second run does not take the first one's pictures for sources.
+    with Image.open(marked / "face.jpg") as image:
+        assert image.format == "JPEG"
+        assert image.width > 512
+    with Image.open(marked / "sub dir" / "hügel ☕.png") as image:
+        assert image.width % 320 == 0
+    # A second run does not take the first one's images for sources.
     assert len(json.loads(predict("photos", "--format", "json", "--annotate", "photos/marked")[1])) == 7
 
 

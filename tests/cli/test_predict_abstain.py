@@ -1,4 +1,4 @@
-"""`ddamfn predict --abstain`: "uncertain" in every format and picture, and one line where it cannot be had."""
+"""`ddamfn predict --abstain`: "uncertain" in every format and image, and one line where it cannot be had."""
 
 import json
 from pathlib import Path

@@ -81,8 +81,8 @@ def test_smoothing_and_the_timeline_bring_tracks(clip: Path, predict: Any) -> No
     assert np.abs(np.diff(smooth, axis=0)).sum() < 0.5 * np.abs(np.diff(raw, axis=0)).sum()
     out = predict("clip.mp4", "--format", "jsonl", "--timeline", "new/line.png")[1]
     assert json.loads(out.splitlines()[0])["faces"][0]["track"] == 1
-    with Image.open("new/line.png") as picture:
-        assert (picture.format, picture.width) == ("PNG", 1600)
+    with Image.open("new/line.png") as image:
+        assert (image.format, image.width) == ("PNG", 1600)
     assert [path.name for path in Path("new").iterdir()] == ["line.png"]
 
 
@@ -194,12 +194,12 @@ def test_arguments_that_do_not_fit_are_one_line_and_status_two(
 
 def test_a_glob_for_one_video_and_a_file_named_like_a_camera(clip: Path, predict: Any) -> None:
     assert len(predict("cl*.mp4", "--format", "jsonl")[1].splitlines()) == 12
-    # A picture called "0" is a picture.
+    # An image called "0" is an image.
     Image.new("RGB", (32, 32)).save("0", format="PNG")
     assert json.loads(predict("0", "--format", "json")[1])["width"] == 32
 
 
-def test_videos_in_a_folder_of_pictures_are_left_out(clip: Path, predict: Any) -> None:
+def test_videos_in_a_folder_of_images_are_left_out(clip: Path, predict: Any) -> None:
     Image.new("RGB", (32, 32)).save("a.png")
     assert [json.loads(line)["source"] for line in predict(".", "--format", "jsonl")[1].splitlines()] == ["./a.png"]
 
@@ -207,7 +207,7 @@ def test_videos_in_a_folder_of_pictures_are_left_out(clip: Path, predict: Any) -
 def test_a_file_of_another_ending_is_read_as_a_video_if_an_option_says_so(clip: Path, predict: Any) -> None:
     clip.rename("recording")
     assert len(predict("recording", "--every", "1", "--format", "jsonl")[1].splitlines()) == 12
-    frames = [Image.new("RGB", (64, 48), (grey, 0, 0)) for grey in (0, 100, 200)]
+    frames = [Image.new("RGB", (64, 48), (gray, 0, 0)) for gray in (0, 100, 200)]
     frames[0].save("moving.gif", save_all=True, append_images=frames[1:], duration=200)
     assert len(predict("moving.gif", "--every", "1", "--format", "jsonl")[1].splitlines()) == 3
 
@@ -255,8 +255,8 @@ def test_an_interrupted_run_leaves_complete_files(
     assert len(_read(clip.parent / f"out.{ending}")) == 10
     with av.open(str(clip.parent / "out.mp4")) as container:
         assert sum(1 for _ in container.decode(video=0)) == 10
-    with Image.open(clip.parent / "out.png") as picture:
-        picture.load()
+    with Image.open(clip.parent / "out.png") as image:
+        image.load()
     assert not [path.name for path in clip.parent.iterdir() if "part" in path.suffix]
 
 

@@ -66,12 +66,12 @@ def test_a_file_whose_name_looks_like_a_glob_is_itself(photos: Path) -> None:
     ("arguments", "message"),
     [
         (["photos", "*.gif"], r"no file matches '\*\.gif'"),
-        (["photos/empty.jpg"], "no pictures in the folder"),
+        (["photos/empty.jpg"], "no images in the folder"),
         (["-", "-"], "once"),
     ],
 )
 @pytest.mark.usefixtures("photos")
-def test_arguments_without_pictures_are_named(arguments: list[str], message: str) -> None:
+def test_arguments_without_images_are_named(arguments: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Sources(arguments)
 

@@ -19,7 +19,7 @@ torch = pytest.importorskip("torch", reason="needs the extra train")
 
 from ddamfn.cli import main
 from ddamfn.cli.progress import EpochBars
-from ddamfn.synthetic import drawn_face, write_drawn_folder
+from ddamfn.synthetic import synthetic_face, write_synthetic_folder
 from ddamfn.train import RECIPES
 
 TINY = [
@@ -38,10 +38,10 @@ def _one_thread() -> None:
 
 @pytest.fixture(scope="module")
 def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixteen drawn faces of four classes to train on, as class folders; one more is truncated, one has no face."""
-    root = write_drawn_folder(tmp_path_factory.mktemp("faces") / "faces", 4, np.random.default_rng(1), 64, CLASSES)
-    picture = (root / "train" / "anger" / "00003.png").read_bytes()
-    (root / "train" / "anger" / "torn.png").write_bytes(picture[: len(picture) // 2])
+    """Sixteen synthetic faces of four classes to train on, as class folders; one more is truncated, one has no face."""
+    root = write_synthetic_folder(tmp_path_factory.mktemp("faces") / "faces", 4, np.random.default_rng(1), 64, CLASSES)
+    image = (root / "train" / "anger" / "00003.png").read_bytes()
+    (root / "train" / "anger" / "torn.png").write_bytes(image[: len(image) // 2])
     Image.new("RGB", (64, 64), "white").save(root / "train" / "happiness" / "blank.png")
     return root
 
@@ -53,7 +53,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _own_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep prepared sets out of the user's cache, and prepare in this process: two dozen pictures need no others."""
+    """Keep prepared sets out of the user's cache, and prepare in this process: two dozen images need no others."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     monkeypatch.setattr("ddamfn.preparation.preparing._default_workers", lambda: 1)
 
@@ -63,7 +63,7 @@ def arguments(faces: Path, runs: Path, *more: str, settings: list[str] | None = 
     return ["train", "ddamfn_quick", "--data", str(faces), "--runs", str(runs), "--threads", "1", *chosen, *more]
 
 
-def test_a_run_from_pictures_to_weights(faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_from_images_to_weights(faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = tmp_path / "runs"
     assert main(arguments(faces, runs)) == 0
     out, err = capsys.readouterr()
@@ -80,13 +80,13 @@ def test_a_run_from_pictures_to_weights(faces: Path, tmp_path: Path, capsys: pyt
     assert lines[2] == f"weights: {folder / 'checkpoints' / 'best.safetensors'}"
 
     # The bad files are counted, and the unreadable one is named.
-    assert "no face found in 1 of 34 pictures; they are used whole" in err
-    assert re.search(r"1 of 34 pictures cannot be read and are left out:\nddamfn:   train/anger/torn\.png: ", err)
-    assert "ddamfn: 17 pictures to train on, 8 to select on (val of " in err
+    assert "no face found in 1 of 34 images; they are used whole" in err
+    assert re.search(r"1 of 34 images cannot be read and are left out:\nddamfn:   train/anger/torn\.png: ", err)
+    assert "ddamfn: 17 images to train on, 8 to select on (val of " in err
     assert len([line for line in err.splitlines() if re.match(r"epoch   [12]  32 px  lr ", line)]) == 2
 
-    with Image.open(folder / "curves.png") as picture:
-        assert picture.format == "PNG"
+    with Image.open(folder / "curves.png") as image:
+        assert image.format == "PNG"
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert names >= {
         "config.json",
@@ -125,11 +125,11 @@ def test_list_names_every_recipe_with_a_line(capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--set", "optimiser.lr=fast"], "optimiser.lr takes a number, not 'fast'"),
+        (["--set", "optimizer.lr=fast"], "optimizer.lr takes a number, not 'fast'"),
         (["--set", "optimizer.lr=1"], "no setting optimizer; a run has recipe, model,"),
         (["--set", "seed"], "--set takes FIELD=VALUE, not 'seed'"),
         (["--set", "data.classes=anger"], "data.classes takes a list in square brackets, not 'anger'"),
-        (["--set", "phases.0.side_px=96"], "a phase asks for pictures of 96 px, and the crops have 32 px"),
+        (["--set", "phases.0.side_px=96"], "a phase asks for images of 96 px, and the crops have 32 px"),
         (["--set", "model.options.heads=3"], "model: ddamfn has no option heads"),
         (["--name", "../elsewhere"], "--name '../elsewhere' is no folder's name"),
         (["--name", ".."], "--name '..' is no folder's name"),
@@ -216,8 +216,8 @@ ROW: dict[str, Any] = {
     "train": {"loss": 1.5, "accuracy": 0.5},
     "valid": {"accuracy": 0.25},
     "head_means": [0.25, 0.75],
-    "joined_mean": 0.8,
-    "pictures_per_second": 100.0,
+    "max_attention_mean": 0.8,
+    "images_per_second": 100.0,
 }
 
 
@@ -294,7 +294,7 @@ def test_a_drawn_data_set_is_learned_in_a_minute(tmp_path: Path) -> None:
             folder = tmp_path / "faces" / split / label
             folder.mkdir(parents=True)
             for number in range(per_class):
-                Image.fromarray(drawn_face(label, generator)[0]).save(folder / f"{number}.png")
+                Image.fromarray(synthetic_face(label, generator)[0]).save(folder / f"{number}.png")
     # The recipe's five epochs, with half of the network's work.
     command = ["train", "ddamfn_quick", "--data", str(tmp_path / "faces"), "--runs", str(tmp_path), "--quiet"]
     assert main([*command, "--set", LIGHT, "--set", "phases.0.batch_size=8"]) == 0

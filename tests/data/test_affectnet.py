@@ -1,4 +1,4 @@
-"""AffectNet: arrays beside the pictures, or csv tables with boxes; seven or eight classes."""
+"""AffectNet: arrays beside the images, or csv tables with boxes; seven or eight classes."""
 
 import csv
 from pathlib import Path
@@ -8,17 +8,17 @@ import pytest
 
 from ddamfn.data.affectnet import open_affectnet
 from ddamfn.errors import DataError, UsageError
-from ddamfn.synthetic import write_drawn_affectnet
+from ddamfn.synthetic import write_synthetic_affectnet
 
 
 @pytest.fixture
 def arrays(tmp_path: Path) -> Path:
-    return write_drawn_affectnet(tmp_path / "arrays", 1, np.random.default_rng(1))
+    return write_synthetic_affectnet(tmp_path / "arrays", 1, np.random.default_rng(1))
 
 
 @pytest.fixture
 def tables(tmp_path: Path) -> Path:
-    return write_drawn_affectnet(tmp_path / "tables", 1, np.random.default_rng(1), "manual")
+    return write_synthetic_affectnet(tmp_path / "tables", 1, np.random.default_rng(1), "manual")
 
 
 def test_arrays(arrays: Path) -> None:
@@ -28,7 +28,7 @@ def test_arrays(arrays: Path) -> None:
     assert dataset.samples[0].key == "train_set/images/0.jpg"
 
 
-def test_pictures_stand_in_the_order_of_their_numbers(arrays: Path) -> None:
+def test_images_stand_in_the_order_of_their_numbers(arrays: Path) -> None:
     for name in ("10", "9", "100"):
         np.save(arrays / "val_set" / "annotations" / f"{name}_exp.npy", np.array(3))
     keys = [Path(s.key).stem for s in open_affectnet(arrays).select("val").samples]
@@ -41,7 +41,7 @@ def test_numbers_without_an_expression_are_left_out_and_counted(arrays: Path) ->
         np.save(arrays / "val_set" / "annotations" / f"{name}_exp.npy", np.array(number))
     dataset = open_affectnet(arrays)
     assert len(dataset.samples) == 16
-    assert "2 pictures without" in dataset.note
+    assert "2 images without" in dataset.note
     np.save(arrays / "val_set" / "annotations" / "52_exp.npy", np.array("11"))
     with pytest.raises(DataError, match=r"52\.jpg: 11 is no class"):
         open_affectnet(arrays)
@@ -65,8 +65,8 @@ def test_tables(tables: Path) -> None:
     assert sample.bbox == (x, y, x + width, y + height)
     assert dataset.read(sample) == (tables / "Manually_Annotated_Images" / sample.key).read_bytes()
     assert len(dataset.samples) == 16
-    # The rows 8, 9 and 10 of the drawn tables repeat pictures of the training and the validation list.
-    assert "6 pictures without" in dataset.note
+    # The rows 8, 9 and 10 of the synthetic tables repeat images of the training and the validation list.
+    assert "6 images without" in dataset.note
 
 
 def test_a_table_without_header_and_in_its_own_folder(tables: Path) -> None:

@@ -8,14 +8,14 @@ import pytest
 
 from ddamfn.data.ckplus import open_ckplus
 from ddamfn.data.folds import subject_folds
-from ddamfn.data.opening import recognise
+from ddamfn.data.opening import recognize
 from ddamfn.errors import DataError, UsageError
-from ddamfn.synthetic import write_drawn_ckplus
+from ddamfn.synthetic import write_synthetic_ckplus
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    return write_drawn_ckplus(tmp_path / "set", 1, np.random.default_rng(1), frames=5)
+    return write_synthetic_ckplus(tmp_path / "set", 1, np.random.default_rng(1), frames=5)
 
 
 def test_the_last_three_frames_with_their_subjects(root: Path) -> None:
@@ -27,7 +27,7 @@ def test_the_last_three_frames_with_their_subjects(root: Path) -> None:
     assert dataset.splits == ("all",)
 
 
-def test_unlabelled_takes_neutral_ones_and_stray_files_are_passed_over(root: Path) -> None:
+def test_unlabeled_takes_neutral_ones_and_stray_files_are_passed_over(root: Path) -> None:
     expected = open_ckplus(root).samples[3:]
     (root / "cohn-kanade-images/S005/002/.DS_Store").write_bytes(b"x")
     (root / "cohn-kanade-images/S005/002/Thumbs.png").write_bytes(b"x")
@@ -44,7 +44,7 @@ def test_class_folders_of_frames(root: Path, tmp_path: Path) -> None:
         name = "happy" if sample.label == "happiness" else sample.label
         (other / name).mkdir(parents=True, exist_ok=True)
         shutil.copy(root / "cohn-kanade-images" / sample.location, other / name / sample.key)
-    assert recognise(other) == "ckplus"
+    assert recognize(other) == "ckplus"
     again = open_ckplus(other)
     assert {(s.label, s.subject, s.key.split("/")[1]) for s in again.samples} == {
         (s.label, s.subject, s.key) for s in dataset.samples

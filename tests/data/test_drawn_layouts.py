@@ -11,7 +11,7 @@ from PIL import Image
 from ddamfn.data import open_dataset
 from ddamfn.data.dataset import Dataset
 from ddamfn.data.duplicates import take_fingerprints
-from ddamfn.synthetic import LAYOUTS, write_drawn_affectnet, write_drawn_ferplus, write_drawn_table
+from ddamfn.synthetic import LAYOUTS, write_synthetic_affectnet, write_synthetic_ferplus, write_synthetic_table
 
 _TRAIN, _HELD_OUT = 1, 1
 _SPLITS = {
@@ -39,7 +39,7 @@ def _digests(root: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("layout", _SPLITS)
-def test_the_reader_recognises_the_layout_and_its_counts(layout: str, roots: dict[str, Path]) -> None:
+def test_the_reader_recognizes_the_layout_and_its_counts(layout: str, roots: dict[str, Path]) -> None:
     dataset = open_dataset(roots[layout])
     assert dataset.card.name == layout.removesuffix("-manual").removesuffix("-zip")
     assert dataset.splits == _SPLITS[layout]
@@ -53,7 +53,7 @@ def test_the_reader_recognises_the_layout_and_its_counts(layout: str, roots: dic
 
 
 @pytest.mark.parametrize("layout", _SPLITS)
-def test_every_picture_can_be_read_and_stands_there_once(layout: str, roots: dict[str, Path]) -> None:
+def test_every_image_can_be_read_and_stands_there_once(layout: str, roots: dict[str, Path]) -> None:
     prints = take_fingerprints(open_dataset(roots[layout]), workers=1)
     assert prints.unreadable == {}
     assert len(set(prints.pixel_digests)) == len(prints.samples)
@@ -74,8 +74,8 @@ def test_folders_and_archives_of_ferplus_hold_the_same(roots: dict[str, Path]) -
     assert contents(open_dataset(roots["ferplus"])) == contents(open_dataset(roots["ferplus-zip"]))
 
 
-def test_both_tables_of_ferplus_agree_though_rows_without_a_picture_lie_between(tmp_path: Path) -> None:
-    root = write_drawn_ferplus(tmp_path, 2, np.random.default_rng(0))
+def test_both_tables_of_ferplus_agree_though_rows_without_a_image_lie_between(tmp_path: Path) -> None:
+    root = write_synthetic_ferplus(tmp_path, 2, np.random.default_rng(0))
     assert (root / "fer2013new.csv").read_text(encoding="utf-8").count(",,0,0,0,0,0,0,0,0,0,10") == 3
     by_folder = {s.key: s.votes for s in open_dataset(root).samples}
     by_table = {s.key: s.votes for s in open_dataset(root, "ferplus-fer2013new").samples}
@@ -83,7 +83,7 @@ def test_both_tables_of_ferplus_agree_though_rows_without_a_picture_lie_between(
     assert all(sum(votes or ()) == 10 for votes in by_folder.values())
 
 
-def test_rafdb_has_the_landmarks_of_its_original_pictures(roots: dict[str, Path]) -> None:
+def test_rafdb_has_the_landmarks_of_its_original_images(roots: dict[str, Path]) -> None:
     dataset = open_dataset(roots["rafdb"])
     for sample in dataset.samples:
         assert sample.landmarks is not None
@@ -91,8 +91,8 @@ def test_rafdb_has_the_landmarks_of_its_original_pictures(roots: dict[str, Path]
         assert points.shape == (5, 2)
         assert points[0, 0] < points[2, 0] < points[1, 0]
         assert points[:2, 1].max() < points[2, 1] < points[3:, 1].min()
-    with Image.open(roots["rafdb"] / "basic" / "Image" / "aligned" / "train_00001_aligned.jpg") as picture:
-        assert picture.size == (100, 100)
+    with Image.open(roots["rafdb"] / "basic" / "Image" / "aligned" / "train_00001_aligned.jpg") as image:
+        assert image.size == (100, 100)
 
 
 def test_affectnet_marks_eyes_nose_and_mouth_in_both_layouts(roots: dict[str, Path]) -> None:
@@ -109,7 +109,7 @@ def test_affectnet_marks_eyes_nose_and_mouth_in_both_layouts(roots: dict[str, Pa
 
 def test_affectnet_has_no_third_layout(tmp_path: Path, rng: np.random.Generator) -> None:
     with pytest.raises(ValueError, match="2021 and manual"):
-        write_drawn_affectnet(tmp_path, 1, rng, layout="2017")
+        write_synthetic_affectnet(tmp_path, 1, rng, layout="2017")
 
 
 def test_frames_of_ckplus_grow_from_rest_to_the_expression(roots: dict[str, Path]) -> None:
@@ -123,7 +123,7 @@ def test_frames_of_ckplus_grow_from_rest_to_the_expression(roots: dict[str, Path
 
 
 def test_nobody_of_a_table_stands_in_two_splits_or_shows_one_expression_only(tmp_path: Path) -> None:
-    dataset = open_dataset(write_drawn_table(tmp_path, 8, np.random.default_rng(0), side_px=32))
+    dataset = open_dataset(write_synthetic_table(tmp_path, 8, np.random.default_rng(0), side_px=32))
     splits, shown = defaultdict(set), defaultdict(set)
     for sample in dataset.samples:
         splits[sample.subject].add(sample.split)

@@ -10,49 +10,49 @@ from PIL import Image
 from ddamfn.data import Sample, open_dataset
 from ddamfn.data.duplicates import (
     Fingerprints,
+    duplicates,
+    exact_duplicates,
     exact_groups,
-    exact_twins,
-    known_twins,
-    near_twins,
+    known_duplicates,
+    near_duplicates,
     take_fingerprints,
-    twins,
-    write_twins,
+    write_duplicates,
 )
 from ddamfn.errors import UsageError
-from ddamfn.synthetic import write_drawn_ferplus, write_drawn_folder
+from ddamfn.synthetic import write_synthetic_ferplus, write_synthetic_folder
 
 _FERPLUS_FOLDERS = {"train": "FER2013Train", "val": "FER2013Valid", "test": "FER2013Test"}
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Return a drawn set in which one test picture is a copy of train's, one re-saved, and one a little changed."""
-    write_drawn_folder(tmp_path, 2, np.random.default_rng(2), side_px=64)
+    """Return a synthetic set in which one test image is a copy of train's, one re-saved, and one a little changed."""
+    write_synthetic_folder(tmp_path, 2, np.random.default_rng(2), side_px=64)
     source = tmp_path / "train" / "anger" / "00004.png"
     (tmp_path / "test" / "anger" / "copy.png").write_bytes(source.read_bytes())
-    with Image.open(tmp_path / "train" / "fear" / "00006.png") as picture:
-        picture.save(tmp_path / "test" / "fear" / "resaved.bmp")
-    with Image.open(tmp_path / "train" / "disgust" / "00005.png") as picture:
-        brighter = picture.point(lambda v: min(255, int(v * 1.06)))
+    with Image.open(tmp_path / "train" / "fear" / "00006.png") as image:
+        image.save(tmp_path / "test" / "fear" / "resaved.bmp")
+    with Image.open(tmp_path / "train" / "disgust" / "00005.png") as image:
+        brighter = image.point(lambda v: min(255, int(v * 1.06)))
         brighter.resize((60, 60), Image.Resampling.LANCZOS).save(tmp_path / "test" / "disgust" / "changed.jpg")
     return tmp_path
 
 
-def test_exact_twins_are_equal_files_and_equal_pixels(root: Path) -> None:
+def test_exact_duplicates_are_equal_files_and_equal_pixels(root: Path) -> None:
     prints = take_fingerprints(open_dataset(root), workers=2)
-    pairs = {(t.key, t.other_key) for t in exact_twins(prints, "test", "train")}
+    pairs = {(t.key, t.other_key) for t in exact_duplicates(prints, "test", "train")}
     assert pairs == {
         ("test/anger/copy.png", "train/anger/00004.png"),
         ("test/fear/resaved.bmp", "train/fear/00006.png"),
     }
     groups = [{prints.samples[i].key for i in group} for group in exact_groups(prints)]
     assert sorted(map(sorted, groups)) == sorted(map(sorted, pairs))
-    assert exact_twins(prints, "val", "train") == []
+    assert exact_duplicates(prints, "val", "train") == []
 
 
-def test_near_twins_are_the_exact_ones_and_the_changed_one(root: Path) -> None:
+def test_near_duplicates_are_the_exact_ones_and_the_changed_one(root: Path) -> None:
     prints = take_fingerprints(open_dataset(root), workers=1)
-    found = {t.key: t for t in near_twins(prints, "test", "train")}
+    found = {t.key: t for t in near_duplicates(prints, "test", "train")}
     assert set(found) == {"test/anger/copy.png", "test/fear/resaved.bmp", "test/disgust/changed.jpg"}
     changed = found["test/disgust/changed.jpg"]
     assert changed.other_key == "train/disgust/00005.png"
@@ -61,17 +61,17 @@ def test_near_twins_are_the_exact_ones_and_the_changed_one(root: Path) -> None:
     assert found["test/anger/copy.png"].exact
 
 
-def test_near_twins_in_blocks_are_those_of_the_whole_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_near_duplicates_in_blocks_are_those_of_the_whole_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = np.random.default_rng(0)
     thumbs = generator.integers(0, 256, (90, 24, 24), dtype=np.uint8)
     thumbs[[70, 77]] = thumbs[[12, 31]] // 2 + 40
-    thumbs[80] = 128  # one grey: it correlates with nothing, and must not divide by zero
+    thumbs[80] = 128  # one gray: it correlates with nothing, and must not divide by zero
     samples = tuple(_sample(i, "train" if i < 60 else "test") for i in range(90))
     prints = Fingerprints(samples, (b"",) * 90, tuple(str(i).encode() for i in range(90)), thumbs, {})
-    whole = near_twins(prints, "test", "train")
+    whole = near_duplicates(prints, "test", "train")
     monkeypatch.setattr("ddamfn.data.duplicates._ROWS", 7)
     monkeypatch.setattr("ddamfn.data.duplicates._COLUMNS", 11)
-    blocks = near_twins(prints, "test", "train")
+    blocks = near_duplicates(prints, "test", "train")
     for pairs in (whole, blocks):
         assert [(t.key, t.other_key) for t in pairs] == [("70", "12"), ("77", "31")]
     reference = [np.corrcoef(thumbs[a].ravel(), thumbs[b].ravel())[0, 1] for a, b in ((70, 12), (77, 31))]
@@ -82,39 +82,39 @@ def _sample(number: int, split: str) -> Sample:
     return Sample(key=str(number), split=split, label="fear")
 
 
-def test_twins_names_evaluation_pictures_only(root: Path) -> None:
+def test_duplicates_names_evaluation_images_only(root: Path) -> None:
     dataset = open_dataset(root)
-    assert twins(dataset, workers=1) == {"test/anger/copy.png", "test/fear/resaved.bmp"}
-    assert twins(dataset, near=True, workers=1) == {
+    assert duplicates(dataset, workers=1) == {"test/anger/copy.png", "test/fear/resaved.bmp"}
+    assert duplicates(dataset, near=True, workers=1) == {
         "test/anger/copy.png",
         "test/fear/resaved.bmp",
         "test/disgust/changed.jpg",
     }
-    assert twins(dataset.select("test")) == set()
+    assert duplicates(dataset.select("test")) == set()
 
 
 def test_the_shipped_list_is_not_used_for_a_copy_of_another_size(tmp_path: Path, rng: np.random.Generator) -> None:
-    root = write_drawn_ferplus(tmp_path, 6, rng)
+    root = write_synthetic_ferplus(tmp_path, 6, rng)
     dataset = open_dataset(root)
-    # The drawn set has a picture whose name is on the list of the official one.
-    assert {s.key for s in dataset.samples} & known_twins("ferplus")
-    assert twins(dataset, workers=1) == set()
+    # The synthetic set has an image whose name is on the list of the official one.
+    assert {s.key for s in dataset.samples} & known_duplicates("ferplus")
+    assert duplicates(dataset, workers=1) == set()
 
 
 def test_the_shipped_list_has_the_known_numbers_of_names() -> None:
-    exact, near = known_twins("ferplus"), known_twins("ferplus", ("near",))
+    exact, near = known_duplicates("ferplus"), known_duplicates("ferplus", ("near",))
     count = {folder: sum(key.startswith(folder) for key in exact) for folder in _FERPLUS_FOLDERS.values()}
     assert count == {"FER2013Train": 0, "FER2013Valid": 279, "FER2013Test": 288}
     assert not exact & near
-    assert known_twins("ferplus-fer2013new") == exact
-    assert known_twins("rafdb") == set()
+    assert known_duplicates("ferplus-fer2013new") == exact
+    assert known_duplicates("rafdb") == set()
     with pytest.raises(UsageError, match="exact or near"):
-        known_twins("ferplus", ("similar",))
+        known_duplicates("ferplus", ("similar",))
 
 
-def test_written_lists_name_every_twin_with_its_kind(root: Path, tmp_path: Path) -> None:
-    path = tmp_path / "twins.txt"
-    assert write_twins(open_dataset(root), path, workers=1) == 3
+def test_written_lists_name_every_duplicate_with_its_kind(root: Path, tmp_path: Path) -> None:
+    path = tmp_path / "duplicates.txt"
+    assert write_duplicates(open_dataset(root), path, workers=1) == 3
     lines = path.read_text(encoding="utf-8").splitlines()
     assert lines[0].startswith("#")
     assert lines[1:] == ["test/anger/copy.png exact", "test/disgust/changed.jpg near", "test/fear/resaved.bmp exact"]
@@ -135,12 +135,12 @@ def test_ferplus_gives_exactly_the_known_duplicates(ferplus_root: Path, tmp_path
             for row in csv.DictReader(file):
                 groups.setdefault(row["group"], set()).add(f"{row['folder']}/{row['image']}")
         assert found == {frozenset(group) for group in groups.values()}
-    exact = {split: exact_twins(prints, split, "train") for split in ("test", "val")}
-    near = {split: near_twins(prints, split, "train") for split in ("test", "val")}
+    exact = {split: exact_duplicates(prints, split, "train") for split in ("test", "val")}
+    near = {split: near_duplicates(prints, split, "train") for split in ("test", "val")}
     assert {split: len(pairs) for split, pairs in exact.items()} == {"test": 288, "val": 279}
     assert {split: len(pairs) for split, pairs in near.items()} == {"test": 337, "val": 311}
     # The shipped list is the scan's result, and needs one split only.
-    assert {t.key for pairs in exact.values() for t in pairs} == known_twins("ferplus")
-    assert {t.key for pairs in near.values() for t in pairs} == known_twins("ferplus", ("exact", "near"))
-    assert twins(dataset.select("test"), near=True) == {t.key for t in near["test"]}
-    assert twins(open_dataset(ferplus_root, "ferplus-fer2013new").select("val")) == {t.key for t in exact["val"]}
+    assert {t.key for pairs in exact.values() for t in pairs} == known_duplicates("ferplus")
+    assert {t.key for pairs in near.values() for t in pairs} == known_duplicates("ferplus", ("exact", "near"))
+    assert duplicates(dataset.select("test"), near=True) == {t.key for t in near["test"]}
+    assert duplicates(open_dataset(ferplus_root, "ferplus-fer2013new").select("val")) == {t.key for t in exact["val"]}

@@ -7,12 +7,12 @@ import pytest
 
 from ddamfn.data.fer2013 import open_fer2013
 from ddamfn.errors import DataError, UnreadableImage
-from ddamfn.synthetic import write_drawn_fer2013
+from ddamfn.synthetic import write_synthetic_fer2013
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    return write_drawn_fer2013(tmp_path / "set", 1, np.random.default_rng(1))
+    return write_synthetic_fer2013(tmp_path / "set", 1, np.random.default_rng(1))
 
 
 def test_pixels_are_those_of_the_row(root: Path) -> None:
@@ -43,7 +43,7 @@ def test_the_file_itself_and_its_other_spelling(root: Path) -> None:
 
 
 @pytest.mark.parametrize("pixels", ["1 2 3", " ".join(["256"] * 2304), " ".join(["x"] * 2304), " ".join(["-1"] * 2304)])
-def test_a_damaged_row_is_one_unreadable_picture(root: Path, pixels: str) -> None:
+def test_a_damaged_row_is_one_unreadable_image(root: Path, pixels: str) -> None:
     with (root / "fer2013.csv").open("a") as file:
         file.write(f"3,{pixels},Training\n")
     dataset = open_fer2013(root)

@@ -8,12 +8,12 @@ import pytest
 
 from ddamfn.data.ferplus import open_ferplus
 from ddamfn.errors import DataError, UnreadableImage, UsageError
-from ddamfn.synthetic import write_drawn_ferplus
+from ddamfn.synthetic import write_synthetic_ferplus
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    return write_drawn_ferplus(tmp_path / "set", 1, np.random.default_rng(1))
+    return write_synthetic_ferplus(tmp_path / "set", 1, np.random.default_rng(1))
 
 
 def test_both_sources_have_the_same_votes_here(root: Path) -> None:
@@ -26,7 +26,7 @@ def test_both_sources_have_the_same_votes_here(root: Path) -> None:
 
 
 def test_archives_hold_the_same_as_folders(root: Path, tmp_path: Path) -> None:
-    zipped = write_drawn_ferplus(tmp_path / "zipped", 1, np.random.default_rng(1), zipped=True)
+    zipped = write_synthetic_ferplus(tmp_path / "zipped", 1, np.random.default_rng(1), zipped=True)
     folders, archives = open_ferplus(root), open_ferplus(zipped)
     assert [(s.key, s.votes) for s in folders.samples] == [(s.key, s.votes) for s in archives.samples]
     for a, b in zip(folders.samples, archives.samples, strict=True):
@@ -68,7 +68,7 @@ def test_a_part_of_the_splits_is_enough(root: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("row", ["x.png,box,1,2,3", 'x.png,"(0, 0, 48, 48)",0,0,0,0,0,0,0,many,0,0'])
-def test_malformed_rows_name_the_file_and_the_picture(root: Path, row: str) -> None:
+def test_malformed_rows_name_the_file_and_the_image(root: Path, row: str) -> None:
     with (root / "FER2013Valid" / "label.csv").open("a") as file:
         file.write(row + "\n")
     with pytest.raises(DataError, match=r"FER2013Valid: label\.csv: the row of x\.png"):
@@ -90,7 +90,7 @@ def test_malformed_tables(root: Path) -> None:
 
 
 def test_damaged_archives(tmp_path: Path) -> None:
-    root = write_drawn_ferplus(tmp_path / "zipped", 1, np.random.default_rng(1), zipped=True)
+    root = write_synthetic_ferplus(tmp_path / "zipped", 1, np.random.default_rng(1), zipped=True)
     dataset = open_ferplus(root)
     archive = root / "FER2013Test.zip"
     with zipfile.ZipFile(archive) as opened:
@@ -118,7 +118,7 @@ def test_the_official_archives(ferplus_root: Path) -> None:
     for source in ("label.csv", "fer2013new.csv"):
         dataset = open_ferplus(ferplus_root, source)
         assert {s: len(dataset.select(s).samples) for s in dataset.splits} == dataset.card.sizes
-    # The repeated name's later row is the one whose picture was kept.
+    # The repeated name's later row is the one whose image was kept.
     lines = (ferplus_root / "fer2013new.csv").read_text().splitlines()
     later = [line.split(",")[2:] for line in lines if ",fer0006953.png," in line][1]
     votes = next(s.votes for s in dataset.samples if s.key == "FER2013Train/fer0006953.png")

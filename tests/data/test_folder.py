@@ -37,7 +37,7 @@ def test_without_splits(tmp_path: Path) -> None:
     assert dataset.classes == ("neutral", "fear")
 
 
-def test_what_is_no_picture_is_passed_over(tmp_path: Path) -> None:
+def test_what_is_no_image_is_passed_over(tmp_path: Path) -> None:
     root = touch(tmp_path, "fear/a.png", "fear/notes.txt", "fear/.hidden.png", ".cache/x/y.png")
     assert [s.key for s in open_folder(root).samples] == ["fear/a.png"]
 
@@ -61,8 +61,8 @@ def test_a_class_that_the_named_set_lacks(tmp_path: Path) -> None:
         open_folder(touch(tmp_path, "train/contempt/a.png"), RAFDB)
 
 
-def test_no_pictures(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no pictures in class folders"):
+def test_no_images(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no images in class folders"):
         open_folder(touch(tmp_path, "train/fear/a.txt"))
     with pytest.raises(DataError, match="give a folder that exists"):
         open_folder(tmp_path / "none")

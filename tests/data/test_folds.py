@@ -7,7 +7,7 @@ from ddamfn.data.folds import stratified_folds
 from ddamfn.errors import DataError, UsageError
 
 
-def test_every_picture_is_tested_once_and_every_class_has_its_share(rng: np.random.Generator) -> None:
+def test_every_image_is_tested_once_and_every_class_has_its_share(rng: np.random.Generator) -> None:
     labels = np.repeat([0, 1, 2, 3], [40, 3, 57, 103])
     folds = stratified_folds(labels, 10, np.random.default_rng(0))
     assert sorted(np.concatenate([test for _, test in folds]).tolist()) == list(range(203))
@@ -26,7 +26,7 @@ def test_folds_depend_on_the_generator_alone() -> None:
     assert not all(np.array_equal(a[1], b[1]) for a, b in zip(one, other, strict=True))
 
 
-def test_too_few_folds_or_pictures_are_refused() -> None:
+def test_too_few_folds_or_images_are_refused() -> None:
     with pytest.raises(UsageError, match="at least 2"):
         stratified_folds([0, 1, 0], 1, np.random.default_rng(0))
     with pytest.raises(DataError, match="ask for fewer"):

@@ -36,7 +36,7 @@ def test_rafdb_in_another_order_is_found_and_named(other: tuple[str, ...], name:
     assert name in explain_order(moved, RAFDB.classes)
 
 
-def test_a_permutation_is_found_though_pictures_are_missing() -> None:
+def test_a_permutation_is_found_though_images_are_missing() -> None:
     truth = dict(RAFDB.counts["train"])
     thinned = {name: round(0.9 * n) - 7 for name, n in truth.items()}
     moved = permuted_by_counts(_misread(thinned, RAFDB.classes, FER2013.classes), truth)
@@ -62,10 +62,10 @@ def test_other_counts_are_no_permutation() -> None:
 
 
 def test_labels_against_folder_names() -> None:
-    right = [Sample(key=f"pictures/happy/{i}.png", split="train", label="happiness") for i in range(5)]
-    wrong = [Sample(key=f"pictures/Sad/{i}.png", split="train", label="anger") for i in range(5)]
+    right = [Sample(key=f"images/happy/{i}.png", split="train", label="happiness") for i in range(5)]
+    wrong = [Sample(key=f"images/Sad/{i}.png", split="train", label="anger") for i in range(5)]
     silent = [Sample(key=f"di/{i}.png", split="train", label="fear") for i in range(5)]
-    one_slip = [Sample(key="pictures/fear/x.png", split="train", label="happiness")]
+    one_slip = [Sample(key="images/fear/x.png", split="train", label="happiness")]
     assert permuted_by_folders(right + silent + one_slip) == {}
     assert permuted_by_folders(right + wrong + silent) == {"anger": "sadness"}
     assert Counter(permuted_by_folders([Sample(key="happy/1.png", split="train", votes=(0.0,) * 10)])) == Counter()

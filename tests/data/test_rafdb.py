@@ -1,4 +1,4 @@
-"""RAF-DB: original and aligned pictures, manual landmarks, attributes."""
+"""RAF-DB: original and aligned images, manual landmarks, attributes."""
 
 from pathlib import Path
 
@@ -8,15 +8,15 @@ import pytest
 from ddamfn.data.rafdb import open_rafdb
 from ddamfn.errors import DataError, UnknownLabel, UsageError
 from ddamfn.faces import decode
-from ddamfn.synthetic import write_drawn_rafdb
+from ddamfn.synthetic import write_synthetic_rafdb
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    return write_drawn_rafdb(tmp_path / "set", 1, np.random.default_rng(1))
+    return write_synthetic_rafdb(tmp_path / "set", 1, np.random.default_rng(1))
 
 
-def test_original_pictures_come_with_their_landmarks(root: Path) -> None:
+def test_original_images_come_with_their_landmarks(root: Path) -> None:
     dataset = open_rafdb(root)
     assert dataset.splits == ("train", "test")
     assert [s.label for s in dataset.select("train").samples] == list(dataset.classes)
@@ -32,7 +32,7 @@ def test_original_pictures_come_with_their_landmarks(root: Path) -> None:
     assert decode(dataset.read(sample)).shape == (200, 200, 3)
 
 
-def test_aligned_pictures_have_no_landmarks(root: Path) -> None:
+def test_aligned_images_have_no_landmarks(root: Path) -> None:
     dataset = open_rafdb(root, "aligned")
     assert all(s.landmarks is None for s in dataset.samples)
     assert decode(dataset.read(dataset.samples[0])).shape == (100, 100, 3)
@@ -41,7 +41,7 @@ def test_aligned_pictures_have_no_landmarks(root: Path) -> None:
     for path in (root / "basic/Image/original").iterdir():
         path.unlink()
     (root / "basic/Image/original").rmdir()
-    assert open_rafdb(root).note == "aligned pictures"
+    assert open_rafdb(root).note == "aligned images"
 
 
 def test_the_folder_basic_itself(root: Path) -> None:

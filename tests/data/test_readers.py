@@ -1,4 +1,4 @@
-"""What holds for every reader: layouts are recognised, pictures can be read, and readers travel to other processes."""
+"""What holds for every reader: layouts are recognized, images can be read, and readers travel to other processes."""
 
 import pickle
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddamfn.data import CARDS, KINDS, Dataset, open_dataset, recognise
+from ddamfn.data import CARDS, KINDS, Dataset, open_dataset, recognize
 from ddamfn.errors import DataError, UnknownLabel, UnreadableImage, UsageError
 from ddamfn.faces import decode
 from ddamfn.labels import EXPRESSIONS
@@ -30,9 +30,9 @@ def dataset(root: Path) -> Dataset:
     return open_dataset(root)
 
 
-def test_the_layout_is_recognised(layout: str, root: Path, dataset: Dataset) -> None:
+def test_the_layout_is_recognized(layout: str, root: Path, dataset: Dataset) -> None:
     kind = OFFICIAL.get(layout, layout)
-    assert recognise(root) == kind
+    assert recognize(root) == kind
     assert dataset.card.name == kind
     assert open_dataset(root, kind).samples == dataset.samples
 
@@ -54,12 +54,12 @@ def test_every_split_has_every_class(dataset: Dataset) -> None:
         assert (target.sum(axis=0) > 0).all()
 
 
-def test_pictures_decode_also_after_pickling(dataset: Dataset) -> None:
-    pictures = pickle.loads(pickle.dumps(dataset.pictures))
+def test_images_decode_also_after_pickling(dataset: Dataset) -> None:
+    images = pickle.loads(pickle.dumps(dataset.images))
     for s in (dataset.samples[0], dataset.samples[-1]):
         image = decode(dataset.read(s))
         assert image.std() > 5
-        assert (decode(pictures.read(s.location)) == image).all()
+        assert (decode(images.read(s.location)) == image).all()
 
 
 def test_the_same_samples_every_time(root: Path, dataset: Dataset) -> None:

@@ -178,7 +178,7 @@ def test_published_counts_of_the_rows_of_fer2013new(ferplus_root: Path, rule: st
 
 
 @pytest.mark.ferplus
-def test_pictures_of_fer2013new(ferplus_root: Path) -> None:
+def test_images_of_fer2013new(ferplus_root: Path) -> None:
     dataset = open_ferplus(ferplus_root, "fer2013new.csv")
     for rule in RULES:
         kept = {split: int(dataset.select(split).targets(rule)[0].sum()) for split in dataset.splits}

@@ -1,4 +1,4 @@
-"""Drawn faces: reproducible, varied, with landmarks where a detector finds them, and with expressions that differ."""
+"""Synthetic faces: reproducible, varied, with landmarks where a detector finds them, and with expressions that differ."""
 
 from itertools import combinations
 
@@ -11,13 +11,13 @@ from ddamfn.errors import UnknownLabel
 from ddamfn.faces.align import Alignment, align
 from ddamfn.faces.retinaface import RetinaFace
 from ddamfn.labels import EXPRESSIONS
-from ddamfn.synthetic import drawn_face, sample_person
+from ddamfn.synthetic import sample_person, synthetic_face
 from ddamfn.synthetic.expressions import SHAPES, sample_shape
 
 
 @pytest.mark.parametrize("side_px", [48, 112, 225])
 def test_shape_type_and_landmarks_inside(side_px: int, rng: np.random.Generator) -> None:
-    pixels, landmarks = drawn_face("fear", rng, side_px)
+    pixels, landmarks = synthetic_face("fear", rng, side_px)
     assert pixels.shape == (side_px, side_px, 3)
     assert pixels.dtype == np.uint8
     assert landmarks.shape == (5, 2)
@@ -27,10 +27,10 @@ def test_shape_type_and_landmarks_inside(side_px: int, rng: np.random.Generator)
 
 
 @pytest.mark.parametrize("label", EXPRESSIONS)
-def test_same_seed_same_picture_and_other_seed_another(label: str) -> None:
-    first, points = drawn_face(label, np.random.default_rng(3), 64)
-    again, same_points = drawn_face(label, np.random.default_rng(3), 64)
-    other, _ = drawn_face(label, np.random.default_rng(4), 64)
+def test_same_seed_same_image_and_other_seed_another(label: str) -> None:
+    first, points = synthetic_face(label, np.random.default_rng(3), 64)
+    again, same_points = synthetic_face(label, np.random.default_rng(3), 64)
+    other, _ = synthetic_face(label, np.random.default_rng(4), 64)
     assert np.array_equal(first, again)
     assert np.array_equal(points, same_points)
     assert not np.array_equal(first, other)
@@ -38,7 +38,7 @@ def test_same_seed_same_picture_and_other_seed_another(label: str) -> None:
 
 def test_landmarks_keep_the_viewers_order_also_when_mirrored() -> None:
     for seed in range(12):
-        _, points = drawn_face("neutral", np.random.default_rng(seed), 112)
+        _, points = synthetic_face("neutral", np.random.default_rng(seed), 112)
         left_eye, right_eye, nose, left_mouth, right_mouth = points
         assert left_eye[0] < nose[0] < right_eye[0]
         assert left_mouth[0] < right_mouth[0]
@@ -47,10 +47,10 @@ def test_landmarks_keep_the_viewers_order_also_when_mirrored() -> None:
 
 def test_labels_in_any_known_spelling_and_no_other(rng: np.random.Generator) -> None:
     assert np.array_equal(
-        drawn_face("Happy", np.random.default_rng(1))[0], drawn_face("happiness", np.random.default_rng(1))[0]
+        synthetic_face("Happy", np.random.default_rng(1))[0], synthetic_face("happiness", np.random.default_rng(1))[0]
     )
     with pytest.raises(UnknownLabel):
-        drawn_face("boredom", rng)
+        synthetic_face("boredom", rng)
 
 
 def test_no_two_ways_of_two_expressions_are_alike() -> None:
@@ -79,11 +79,11 @@ def test_one_person_keeps_skin_and_hair(rng: np.random.Generator) -> None:
     person = sample_person(rng)
     means = []
     for label in ("neutral", "anger", "fear"):
-        pixels, landmarks = drawn_face(label, rng, 112, person=person)
+        pixels, landmarks = synthetic_face(label, rng, 112, person=person)
         x, y = landmarks[:3].mean(axis=0).astype(int)
         patch = pixels[y - 4 : y + 4, x - 4 : x + 4].reshape(-1, 3).mean(axis=0)
         means.append(patch / patch.sum())
-    # Light and camera change from picture to picture, so only the hue is compared.
+    # Light and camera change from image to image, so only the hue is compared.
     assert np.abs(np.diff(means, axis=0)).max() < 0.05
 
 
@@ -93,7 +93,7 @@ def test_the_detector_finds_the_drawings_where_their_landmarks_are(side_px: int,
     detector = RetinaFace(threads=1)
     found, errors = 0, []
     for label in EXPRESSIONS * 3:
-        pixels, landmarks = drawn_face(label, generator, side_px, head=head)
+        pixels, landmarks = synthetic_face(label, generator, side_px, head=head)
         faces = detector.detect(pixels)
         found += len(faces) > 0
         if faces:
@@ -106,8 +106,8 @@ def test_the_detector_finds_the_drawings_where_their_landmarks_are(side_px: int,
 def _gradients(pixels: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> NDArray[np.float64]:
     """Describe an aligned face by the strength of its edges in 8 directions on a 10x10 grid."""
     crop = align(pixels, landmarks, Alignment("arcface")).pixels
-    grey = np.asarray(Image.fromarray(crop).convert("L").resize((40, 40)), dtype=np.float64)
-    down, across = np.gradient((grey - grey.mean()) / (grey.std() + 1))
+    gray = np.asarray(Image.fromarray(crop).convert("L").resize((40, 40)), dtype=np.float64)
+    down, across = np.gradient((gray - gray.mean()) / (gray.std() + 1))
     strength, direction = np.hypot(across, down), (np.arctan2(down, across) % np.pi) / np.pi * 8
     cells = [(strength * (direction.astype(int) % 8 == d)).reshape(10, 4, 10, 4).sum(axis=(1, 3)) for d in range(8)]
     return np.sqrt(np.stack(cells)).ravel()
@@ -116,11 +116,11 @@ def _gradients(pixels: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> NDA
 def test_the_expressions_can_be_told_apart_by_a_linear_rule(rng: np.random.Generator) -> None:
     def described(each: int) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
         labels = np.tile(np.arange(8), each)
-        return np.stack([_gradients(*drawn_face(EXPRESSIONS[k], rng, 80)) for k in labels]), labels
+        return np.stack([_gradients(*synthetic_face(EXPRESSIONS[k], rng, 80)) for k in labels]), labels
 
     (seen, known), (unseen, truth) = described(24), described(8)
     middle = seen.mean(axis=0)
-    # Ridge regression on one-hot targets in its dual form: fewer pictures than numbers a picture.
+    # Ridge regression on one-hot targets in its dual form: fewer images than numbers an image.
     kernel = (seen - middle) @ (seen - middle).T
     weights = np.linalg.solve(kernel + 30.0 * np.eye(len(seen)), np.eye(8)[known] - 1 / 8)
     answers = ((unseen - middle) @ (seen - middle).T @ weights).argmax(axis=1)

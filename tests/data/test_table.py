@@ -1,4 +1,4 @@
-"""Tables of pictures: csv and Parquet say the same."""
+"""Tables of images: csv and Parquet say the same."""
 
 import csv
 import sys
@@ -9,12 +9,12 @@ import pytest
 
 from ddamfn.data.table import open_table
 from ddamfn.errors import DataError, MissingExtra
-from ddamfn.synthetic import write_drawn_table
+from ddamfn.synthetic import write_synthetic_table
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    return write_drawn_table(tmp_path / "set", 1, np.random.default_rng(1))
+    return write_synthetic_table(tmp_path / "set", 1, np.random.default_rng(1))
 
 
 def write(path: Path, *lines: str) -> Path:

@@ -33,7 +33,7 @@ def refresh() -> ModuleType:
 
 @pytest.fixture
 def card(stand_in_weights: Path, rng: np.random.Generator) -> Card:
-    """Return a card with the scores that a random network has on 3,000 random pictures."""
+    """Return a card with the scores that a random network has on 3,000 random images."""
     logits, targets = rng.normal(size=(3000, 8)), np.eye(8)[rng.integers(0, 7, 3000)]
     logits += 2 * targets
     parts = [score(logits[rows], targets[rows], EXPRESSIONS).to_dict() for rows in (slice(None), slice(0, 2000))]
@@ -74,7 +74,7 @@ def test_a_seed_is_no_other_setting_of_a_recipe(refresh: ModuleType, card: Card,
     assert ("other settings" in text) is changed
 
 
-def test_the_model_card_names_every_class_also_one_without_pictures(refresh: ModuleType, card: Card) -> None:
+def test_the_model_card_names_every_class_also_one_without_images(refresh: ModuleType, card: Card) -> None:
     text = refresh.model_card_results([card])
     for name in EXPRESSIONS[:7]:
         assert f"| {name} | {100 * card.scores[0]['per_class_recall'][name]:.2f} % of" in text
@@ -101,7 +101,7 @@ def test_the_model_card_says_what_abstaining_costs(refresh: ModuleType, card: Ca
 
 def test_the_model_card_says_how_the_weights_were_made(refresh: ModuleType, card: Card) -> None:
     command = "ddamfn train ddamfn_quick --data ROOT --set seed=3"
-    heads = {"head_means": [0.4, 0.5], "head_difference": 0.2, "joined_mean": 0.7}
+    heads = {"head_means": [0.4, 0.5], "head_difference": 0.2, "max_attention_mean": 0.7}
     made = {
         **card.training,
         "command": command,
@@ -116,7 +116,7 @@ def test_the_model_card_says_how_the_weights_were_made(refresh: ModuleType, card
     assert "| initial | `runs/first` |" in text
     assert '| objective | `{"name": "x"}` |' in text
     assert re.search(r"Attention.* 0\.40 and 0\.50; .* 0\.200\. .* 0\.700, below 1", text)
-    off = made | {"attention": heads | {"joined_mean": 0.97}}
+    off = made | {"attention": heads | {"max_attention_mean": 0.97}}
     assert "switched off" in refresh.model_card_results([Card.from_dict(card.to_dict() | {"training": off})])
     assert "Attention" not in refresh.model_card_results([card])
 
@@ -158,7 +158,7 @@ def test_the_newest_robustness_of_the_very_file_is_shown(refresh: ModuleType, ca
     flips = {"strength": "2 px a point", "rate": 0.021, "ci95": [0.01, 0.03], "verdict": "holds"}
     measured = {
         "page": "new.md", "sha256": card.sha256, "title": "FERPlus", "split": "val",
-        "skipped": {"grey": "grey already"}, "clean": {"n": 600, "accuracy": 0.8}, "flips": flips,
+        "skipped": {"gray": "gray already"}, "clean": {"n": 600, "accuracy": 0.8}, "flips": flips,
         "levels": [level("mild", 0.051), level("medium", 0.1), level("severe", -0.0)],
     }  # fmt: skip
     others = ({**measured, "page": "old.md"}, measured, {**measured, "sha256": "0" * 64, "page": "other.md"})
@@ -174,7 +174,7 @@ def test_the_newest_robustness_of_the_very_file_is_shown(refresh: ModuleType, ca
     drawn = refresh.model_card_results([card], refresh.read_robustness(tmp_path))
     assert re.search(r"\(80\.00 % .*5 draws\)", drawn)
     assert "[new.md](docs/benchmarks/new.md)" in text
-    assert "Not measured: grey (grey already)." in text
+    assert "Not measured: gray (gray already)." in text
     assert "not measured on these weights" in refresh.model_card_results([card])
 
 
@@ -218,7 +218,7 @@ def test_the_tree_names_every_module_and_what_it_is_for(refresh: ModuleType) -> 
     for path in (ROOT / "src" / "ddamfn").rglob("*.py"):
         if path.stem != "__init__":
             assert any(path.name in line.split() for line in lines), path.name
-    assert any(line.startswith("  recognizer/     Picture to faces") for line in lines)
+    assert any(line.startswith("  recognizer/     Image to faces") for line in lines)
 
 
 def test_without_weights_the_table_says_so(refresh: ModuleType) -> None:
@@ -231,7 +231,7 @@ def test_a_document_without_marks_is_refused(refresh: ModuleType) -> None:
 
 
 def test_the_site_says_of_the_weights_what_the_cards_say(refresh: ModuleType, card: Card) -> None:
-    heads = {"head_means": [0.4, 0.5], "head_difference": 0.2, "joined_mean": 0.7}
+    heads = {"head_means": [0.4, 0.5], "head_difference": 0.2, "max_attention_mean": 0.7}
     made = Card.from_dict(card.to_dict() | {"training": card.training | {"attention": heads}})
     failing = refresh.where_they_fail([made], {})
     assert f"| neutral | {100 * card.scores[0]['per_class_recall']['neutral']:.2f} % of" in failing

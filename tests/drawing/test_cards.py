@@ -1,4 +1,4 @@
-"""Cards beside a picture: there for each face, counted beyond the sixth, and as tall as the picture."""
+"""Cards beside an image: there for each face, counted beyond the sixth, and as tall as the image."""
 
 import numpy as np
 import pytest
@@ -29,29 +29,29 @@ def test_a_card_has_a_tile_for_the_face_and_for_each_head(heads: int | None, rng
 def test_the_bar_of_a_sure_expression_is_longer(rng: np.random.Generator) -> None:
     crop = np.full((112, 112, 3), 255, dtype=np.uint8)
 
-    def coloured(share: float) -> int:
+    def colored(share: float) -> int:
         card = FaceCard(crop, None, "happiness", share, {"happiness": share})
         pixels = np.asarray(draw_card(card)).astype(int)
         return int((np.abs(pixels - [255, 200, 61]).sum(axis=-1) < 30).sum())
 
-    assert coloured(0.9) > 2 * coloured(0.3) > 0
-    assert coloured(0.0) == 0
+    assert colored(0.9) > 2 * colored(0.3) > 0
+    assert colored(0.0) == 0
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 6, 9, 40])
 @pytest.mark.parametrize("size", [(512, 512), (4000, 2600), (480, 60), (300, 1200)])
-def test_any_number_of_cards_stands_beside_any_picture(
+def test_any_number_of_cards_stands_beside_any_image(
     count: int, size: tuple[int, int], rng: np.random.Generator
 ) -> None:
     card = _card(rng)
-    picture = Image.new("RGB", size, (10, 120, 40))
-    whole = with_cards(picture, [card] * count)
+    image = Image.new("RGB", size, (10, 120, 40))
+    whole = with_cards(image, [card] * count)
     assert whole.width > size[0]
     assert whole.height >= size[1]
     green = (np.asarray(whole)[:, 2] == (10, 120, 40)).all(axis=-1)
-    assert green.sum() >= size[1], "the picture must be shown in full height"
+    assert green.sum() >= size[1], "the image must be shown in full height"
 
 
-def test_without_cards_the_picture_is_itself() -> None:
-    picture = Image.new("RGB", (20, 10))
-    assert with_cards(picture, []) is picture
+def test_without_cards_the_image_is_itself() -> None:
+    image = Image.new("RGB", (20, 10))
+    assert with_cards(image, []) is image

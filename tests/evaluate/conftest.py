@@ -1,4 +1,4 @@
-"""A drawn FERPlus and the stand-in weights' classifier, shared by the tests of evaluation."""
+"""A synthetic FERPlus and the stand-in weights' classifier, shared by the tests of evaluation."""
 
 from pathlib import Path
 
@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from ddamfn.classifier import Classifier
-from ddamfn.synthetic import write_drawn_ferplus
+from ddamfn.synthetic import write_synthetic_ferplus
 
 
 @pytest.fixture(scope="session")
 def drawn_ferplus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four drawings of each expression in test and val, eight in train."""
-    return write_drawn_ferplus(tmp_path_factory.mktemp("drawn") / "ferplus", 8, np.random.default_rng(5))
+    return write_synthetic_ferplus(tmp_path_factory.mktemp("drawn") / "ferplus", 8, np.random.default_rng(5))
 
 
 @pytest.fixture(scope="session")

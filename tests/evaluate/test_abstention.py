@@ -1,4 +1,4 @@
-"""Precision against coverage: counted by hand, honest about small numbers, and kept on other pictures."""
+"""Precision against coverage: counted by hand, honest about small numbers, and kept on other images."""
 
 import json
 from dataclasses import replace
@@ -54,7 +54,7 @@ def test_calibration_error_stands_there_before_and_after(rng: np.random.Generato
     assert (curve["split"], curve["rule"], curve["n"], curve["bins"]) == ("val", "majority", 2000, 15)
 
 
-def test_a_promise_holds_on_other_pictures(card: Card, rng: np.random.Generator) -> None:
+def test_a_promise_holds_on_other_images(card: Card, rng: np.random.Generator) -> None:
     """The lower end of the interval is what makes it hold: the bare share is missed about every second time."""
     kept = 0
     for _ in range(40):
@@ -90,7 +90,7 @@ def test_any_accepted_target_is_right_under_multi_target() -> None:
 
 
 def test_nothing_to_measure_on_is_refused() -> None:
-    with pytest.raises(DataError, match="no picture"):
+    with pytest.raises(DataError, match="no image"):
         measure_calibration(np.zeros((0, 3)), np.zeros((0, 3)), 1.0, rule="majority")
 
 

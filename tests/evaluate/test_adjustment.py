@@ -29,7 +29,7 @@ def test_the_best_mean_class_accuracy_that_costs_nothing_is_taken() -> None:
     # At tau t the third class gains t * log 16 on the first and the second t * log(16/3).
     gain = np.log(16)
     logits = np.zeros((6, 3))
-    # The third class gets its two pictures from tau 0.35 and 0.6 on; from 0.55 on, two of the first are lost.
+    # The third class gets its two images from tau 0.35 and 0.6 on; from 0.55 on, two of the first are lost.
     logits[0] = (0.33 * gain, -9, 0)
     logits[1] = (0.58 * gain, -9, 0)
     logits[2:4] = (0.53 * gain, -9, 0)
@@ -51,7 +51,7 @@ def test_an_answer_among_several_is_right_by_the_rule_that_allows_several() -> N
 
 
 def test_what_cannot_be_adjusted_is_said() -> None:
-    with pytest.raises(DataError, match="without a training picture"):
+    with pytest.raises(DataError, match="without a training image"):
         class_shift((0.5, 0.5, 0.0), 1.0)
-    with pytest.raises(DataError, match="no picture to fit"):
+    with pytest.raises(DataError, match="no image to fit"):
         fit_adjustment(np.zeros((0, 3)), np.zeros((0, 3)), SHARES)

@@ -58,9 +58,9 @@ def test_faultless_and_hopeless_networks_stay_within_bounds() -> None:
 
 
 def test_nothing_to_fit_on_is_refused() -> None:
-    with pytest.raises(DataError, match="no picture"):
+    with pytest.raises(DataError, match="no image"):
         fit_temperature(np.zeros((0, 3)), np.zeros(0, dtype=int))
-    with pytest.raises(DataError, match="no picture"):
+    with pytest.raises(DataError, match="no image"):
         fit_temperature([[1.0, -np.inf]], [1])
 
 

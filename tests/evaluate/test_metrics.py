@@ -78,8 +78,8 @@ def test_paired_drop_is_the_difference_of_the_shares() -> None:
     drop, (low, high) = metrics.paired_drop(30, 10, 400)
     assert drop == pytest.approx(0.05)
     # Agresti & Min 2005 by hand: 20/402 -+ 1.96 sqrt(41 - 20^2/402) / 402.
-    centre, half = 20 / 402, 1.959964 * math.sqrt(41 - 400 / 402) / 402
-    assert (low, high) == (pytest.approx(centre - half), pytest.approx(centre + half))
+    center, half = 20 / 402, 1.959964 * math.sqrt(41 - 400 / 402) / 402
+    assert (low, high) == (pytest.approx(center - half), pytest.approx(center + half))
     assert metrics.paired_drop(10, 30, 400) == (-drop, (pytest.approx(-high), pytest.approx(-low)))
 
 
@@ -99,12 +99,12 @@ def test_paired_drop_interval_holds_the_truth_nineteen_times_of_twenty(rng: np.r
 
 def test_mean_drop_of_one_draw_is_the_paired_drop() -> None:
     assert metrics.mean_drop([1.0] * 30 + [-1.0] * 10 + [0.0] * 360) == metrics.paired_drop(30, 10, 400)
-    with pytest.raises(DataError, match="no picture"):
+    with pytest.raises(DataError, match="no image"):
         metrics.mean_drop([])
 
 
 def test_mean_drop_holds_the_truth_nineteen_times_of_twenty_though_draws_are_alike(rng: np.random.Generator) -> None:
-    # Each picture has its own chance to be lost; the mean of the chances is .1. Five draws each.
+    # Each image has its own chance to be lost; the mean of the chances is .1. Five draws each.
     chances = rng.choice([0.0, 0.5], p=(0.8, 0.2), size=(2000, 300))
     drops = rng.binomial(5, chances) / 5
     intervals = [metrics.mean_drop(row)[1] for row in drops]
@@ -121,7 +121,7 @@ def test_paired_drop_refuses_what_is_no_part(lost: int, gained: int, n: int) -> 
 
 
 def ece_by_hand(probabilities: np.ndarray, targets: np.ndarray, bins: int) -> float:
-    """The definition, picture by picture and slice by slice."""
+    """The definition, image by image and slice by slice."""
     total = 0.0
     for number in range(bins):
         low, high = number / bins, (number + 1) / bins
@@ -173,7 +173,7 @@ def test_likelihood_of_impossible_class_is_finite() -> None:
 @pytest.mark.parametrize("function", [metrics.accuracy, lambda t, p: metrics.confusion_matrix(t, p, 3)])
 def test_empty_or_unequal_lists_are_refused(function: object) -> None:
     assert callable(function)
-    with pytest.raises(DataError, match="no picture"):
+    with pytest.raises(DataError, match="no image"):
         function([], [])
     with pytest.raises(DataError, match="one length"):
         function([0, 1], [0])

@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 from ddamfn.evaluate import perturbations
 from ddamfn.evaluate.perturbations import JITTER, LEVELS, PERTURBATIONS, Perturbation, generator_for
 from ddamfn.faces import Alignment, align
-from ddamfn.synthetic import drawn_face
+from ddamfn.synthetic import synthetic_face
 
 SIDE_PX = 112
 ALIGNMENT = Alignment("arcface")
@@ -20,12 +20,12 @@ OF_PIXELS = [entry for entry in PERTURBATIONS if entry.pixels is not None]
 
 @pytest.fixture
 def crop(rng: np.random.Generator) -> np.ndarray:
-    return drawn_face("happiness", rng, SIDE_PX)[0]
+    return synthetic_face("happiness", rng, SIDE_PX)[0]
 
 
 @pytest.fixture
 def flat() -> np.ndarray:
-    """An even grey, on which deviations can be measured without clipping."""
+    """An even gray, on which deviations can be measured without clipping."""
     return np.full((SIDE_PX, SIDE_PX, 3), 128, dtype=np.uint8)
 
 
@@ -42,8 +42,8 @@ def test_mild_is_what_was_agreed_on() -> None:
         "noise": 5,
         "darkness": 0.6,
         "overexposure": 1.4,
-        "grey": 1,
-        "colour cast": 0.1,
+        "gray": 1,
+        "color cast": 0.1,
         "rotation": 5,
         "landmark jitter": 2,
         "occlusion": 0.1,
@@ -82,7 +82,7 @@ def test_blur_is_a_gaussian_of_its_sigma(sigma: float, crop: np.ndarray, rng: np
 
 @pytest.mark.parametrize("factor", [0.5, 0.25, 0.125])
 def test_rescaling_leaves_the_detail_of_the_smaller_side(factor: float, rng: np.random.Generator) -> None:
-    # Stripes of a period of four of the smaller picture's pixels stay; of one and a third of them they go.
+    # Stripes of a period of four of the smaller image's pixels stay; of one and a third of them they go.
     kept, lost = (_stripes(round(period / factor)) for period in (8, 4 / 3))
     assert _contrast(perturbations.rescale(kept, factor, rng)) > 0.7 * _contrast(kept)
     assert _contrast(perturbations.rescale(lost, factor, rng)) < 0.35 * _contrast(lost)
@@ -93,8 +93,8 @@ def _stripes(period_px: int) -> np.ndarray:
     return np.broadcast_to(np.rint(wave).astype(np.uint8)[None, :, None], (SIDE_PX, SIDE_PX, 3)).copy()
 
 
-def _contrast(picture: np.ndarray) -> float:
-    return float(picture[20:-20, 20:-20].std())
+def _contrast(image: np.ndarray) -> float:
+    return float(image[20:-20, 20:-20].std())
 
 
 @pytest.mark.parametrize("quality", [50, 25, 10])
@@ -102,8 +102,8 @@ def test_jpeg_is_really_encoded_at_its_quality(quality: int, crop: np.ndarray, r
     written: list[bytes] = []
     original = Image.Image.save
 
-    def save(picture: Image.Image, target: io.BytesIO, **options: object) -> None:
-        original(picture, target, **options)
+    def save(image: Image.Image, target: io.BytesIO, **options: object) -> None:
+        original(image, target, **options)
         written.append(target.getvalue())
 
     with pytest.MonkeyPatch.context() as patch:
@@ -111,16 +111,16 @@ def test_jpeg_is_really_encoded_at_its_quality(quality: int, crop: np.ndarray, r
         changed = perturbations.jpeg(crop, quality, rng)
     (content,) = written
     assert content[:3] == b"\xff\xd8\xff"
-    with Image.open(io.BytesIO(content)) as picture:
-        assert np.array_equal(changed, np.asarray(picture.convert("RGB")))
-        tables = picture.quantization  # type: ignore[attr-defined]
+    with Image.open(io.BytesIO(content)) as image:
+        assert np.array_equal(changed, np.asarray(image.convert("RGB")))
+        tables = image.quantization  # type: ignore[attr-defined]
     # libjpeg scales the standard luminance table, whose first entry is 16, by 5000/q below quality 50.
     assert tables[0][0] == (16 * round(5000 / quality) + 50) // 100
     assert len(content) < crop.nbytes / 10
 
 
 @pytest.mark.parametrize("sigma", [5.0, 15.0, 30.0])
-def test_noise_has_its_sigma_in_every_channel_and_in_grey(sigma: float, flat: np.ndarray) -> None:
+def test_noise_has_its_sigma_in_every_channel_and_in_gray(sigma: float, flat: np.ndarray) -> None:
     noisy = perturbations.noise(flat, sigma, generator_for(0, "noise", "a.png")).astype(float) - 128
     assert noisy.std() == pytest.approx(sigma, rel=0.03)
     assert abs(noisy.mean()) < 0.05 * sigma
@@ -137,16 +137,16 @@ def test_brightness_multiplies_and_clips(factor: float, level: int, flat: np.nda
     assert (perturbations.brightness(flat, factor, rng) == level).all()
 
 
-def test_grey_is_the_luma_of_bt601(crop: np.ndarray, rng: np.random.Generator) -> None:
-    without = perturbations.grey(crop, 1.0, rng)
+def test_gray_is_the_luma_of_bt601(crop: np.ndarray, rng: np.random.Generator) -> None:
+    without = perturbations.gray(crop, 1.0, rng)
     luma = np.asarray(Image.fromarray(crop).convert("L")).astype(int)
     assert (np.ptp(without, axis=2) == 0).all()
     assert np.abs(without[..., 0] - luma).max() <= 1
-    assert np.array_equal(perturbations.grey(without, 1.0, rng), without)
+    assert np.array_equal(perturbations.gray(without, 1.0, rng), without)
 
 
-def test_a_colour_cast_turns_grey_red_or_blue(flat: np.ndarray) -> None:
-    casts = [perturbations.colour_cast(flat, 0.25, generator_for(0, "c", str(i)))[0, 0].tolist() for i in range(20)]
+def test_a_color_cast_turns_gray_red_or_blue(flat: np.ndarray) -> None:
+    casts = [perturbations.color_cast(flat, 0.25, generator_for(0, "c", str(i)))[0, 0].tolist() for i in range(20)]
     assert {tuple(cast) for cast in casts} == {(160, 128, 96), (96, 128, 160)}
 
 
@@ -154,9 +154,9 @@ def test_a_colour_cast_turns_grey_red_or_blue(flat: np.ndarray) -> None:
 def test_an_even_rectangle_covers_its_share(share: float, rng: np.random.Generator) -> None:
     for number in range(30):
         # Values that no rectangle has in more than one pixel of ten.
-        picture = rng.integers(0, 256, (SIDE_PX, SIDE_PX, 3)).astype(np.uint8)
-        covered = perturbations.occlude(picture, share, generator_for(0, "occlusion", str(number)))
-        changed = (covered != picture).any(axis=2)
+        image = rng.integers(0, 256, (SIDE_PX, SIDE_PX, 3)).astype(np.uint8)
+        covered = perturbations.occlude(image, share, generator_for(0, "occlusion", str(number)))
+        changed = (covered != image).any(axis=2)
         rows, columns = np.flatnonzero(changed.any(axis=1)), np.flatnonzero(changed.any(axis=0))
         box = covered[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         assert len(np.unique(box)) == 1
@@ -167,7 +167,7 @@ def test_an_even_rectangle_covers_its_share(share: float, rng: np.random.Generat
 
 def _placed(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw a face of 150 px; return it, its landmarks and the matrix that lays it into a crop."""
-    image, landmarks = drawn_face("surprise", rng, 150)
+    image, landmarks = synthetic_face("surprise", rng, 150)
     points = landmarks.astype(np.float64)
     return image, points, align(image, points, ALIGNMENT).matrix
 
@@ -175,7 +175,7 @@ def _placed(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarra
 @pytest.mark.parametrize("distance", [2.0, 4.0, 6.0])
 def test_jitter_moves_every_point_by_its_distance_at_the_crop(distance: float, rng: np.random.Generator) -> None:
     _, landmarks, matrix = _placed(rng)
-    # A pixel of the crop must not be one of the picture here, or the test could not tell them apart.
+    # A pixel of the crop must not be one of the image here, or the test could not tell them apart.
     assert np.hypot(matrix[0, 0], matrix[1, 0]) != pytest.approx(1, abs=0.02)
     moved = perturbations.jitter(landmarks, matrix, distance, generator_for(0, "j", "a.png"))
     steps = (moved - landmarks) @ matrix[:, :2].T
@@ -228,8 +228,8 @@ def test_chance_depends_on_seed_change_face_and_draw(other: Callable[[], np.rand
     [
         ("blur", "σ 1 px"),
         ("low resolution", "side × 0.5 and back"),
-        ("colour cast", "red, blue ± 10%"),
-        ("grey", "no colour"),
+        ("color cast", "red, blue ± 10%"),
+        ("gray", "no color"),
         ("occlusion", "10% covered"),
     ],
 )

@@ -21,9 +21,9 @@ def scores_of(answers: list[int]) -> Scores:
 
 
 def pixels(path: Path) -> np.ndarray:
-    with Image.open(path) as picture:
-        assert picture.format == "PNG"
-        return np.asarray(picture.convert("RGB")).astype(int)
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        return np.asarray(image.convert("RGB")).astype(int)
 
 
 def blueness(image: np.ndarray) -> int:
@@ -34,7 +34,7 @@ def blueness(image: np.ndarray) -> int:
 def test_confusion_matrix_shows_shares_of_rows(tmp_path: Path) -> None:
     right = pixels(plots.plot_confusion(scores_of([0, 0, 1, 1]), tmp_path / "a.png", title="rule, N = 4"))
     half = pixels(plots.plot_confusion(scores_of([0, 1, 1, 0]), tmp_path / "b.png", title="rule, N = 4"))
-    # Two whole cells against none; what is left is the colour bar's end.
+    # Two whole cells against none; what is left is the color bar's end.
     assert blueness(right) > 20 * max(1, blueness(half))
 
 

@@ -1,4 +1,4 @@
-"""A split to a table of logits: the same pictures and answers whichever way they come, and nothing lost in silence."""
+"""A split to a table of logits: the same images and answers whichever way they come, and nothing lost in silence."""
 
 import shutil
 from dataclasses import replace
@@ -16,8 +16,8 @@ from ddamfn.evaluate.predict import predict_prepared, predict_rules, predict_spl
 from ddamfn.faces import Alignment, RetinaFace
 from ddamfn.labels import EXPRESSIONS
 from ddamfn.preparation import prepare
-from ddamfn.preparation.image import Hints, prepare_picture
-from ddamfn.synthetic import write_drawn_folder, write_drawn_rafdb
+from ddamfn.preparation.image import Hints, prepare_image
+from ddamfn.synthetic import write_synthetic_folder, write_synthetic_rafdb
 
 ARCFACE = Alignment("arcface")
 
@@ -27,7 +27,7 @@ def table(classifier: Classifier, drawn_ferplus: Path) -> LogitTable:
     return predict_split(classifier, open_dataset(drawn_ferplus), "test", workers=2)
 
 
-def test_table_holds_every_picture_in_the_sets_order(table: LogitTable, drawn_ferplus: Path) -> None:
+def test_table_holds_every_image_in_the_sets_order(table: LogitTable, drawn_ferplus: Path) -> None:
     test = open_dataset(drawn_ferplus).select("test")
     assert table.keys == tuple(sample.key for sample in test.samples)
     assert table.classes == EXPRESSIONS
@@ -37,11 +37,11 @@ def test_table_holds_every_picture_in_the_sets_order(table: LogitTable, drawn_fe
     assert (table.unanswerable, table.unasked, dict(table.unreadable)) == ((), (), {})
 
 
-def test_logits_are_those_of_the_picture_itself(table: LogitTable, classifier: Classifier, drawn_ferplus: Path) -> None:
+def test_logits_are_those_of_the_image_itself(table: LogitTable, classifier: Classifier, drawn_ferplus: Path) -> None:
     dataset = open_dataset(drawn_ferplus).select("test")
     for row in (0, 17):
         content = dataset.read(dataset.samples[row])
-        outcome, crop = prepare_picture(content, Hints(), RetinaFace(threads=1), ARCFACE)
+        outcome, crop = prepare_image(content, Hints(), RetinaFace(threads=1), ARCFACE)
         np.testing.assert_allclose(table.logits[row], classifier.classify(crop[None])[0][0], atol=1e-5)
         assert table.found[row] == outcome.found
 
@@ -68,7 +68,7 @@ def test_crops_of_another_alignment_are_refused(classifier: Classifier, drawn_fe
         predict_prepared(classifier, prepared, "val")
 
 
-def test_unreadable_picture_is_named_and_ends_nothing(
+def test_unreadable_image_is_named_and_ends_nothing(
     classifier: Classifier, drawn_ferplus: Path, tmp_path: Path
 ) -> None:
     root = tmp_path / "copy"
@@ -103,15 +103,15 @@ def test_only_the_whole_evaluation_split_is_official(classifier: Classifier, dra
     assert not predict_split(classifier, subset, "test").official
 
 
-def test_pictures_are_left_out_by_name(table: LogitTable) -> None:
-    rest = table.without([table.keys[0], table.keys[30], "no such picture"])
+def test_images_are_left_out_by_name(table: LogitTable) -> None:
+    rest = table.without([table.keys[0], table.keys[30], "no such image"])
     assert rest.keys == table.keys[1:30] + table.keys[31:]
     np.testing.assert_array_equal(rest.logits, np.delete(table.logits, [0, 30], axis=0))
     np.testing.assert_array_equal(rest.targets, np.delete(table.targets, [0, 30], axis=0))
-    assert "without 2 pictures" in rest.official_message
+    assert "without 2 images" in rest.official_message
 
 
-def test_rule_decides_which_pictures_count(classifier: Classifier, drawn_ferplus: Path) -> None:
+def test_rule_decides_which_images_count(classifier: Classifier, drawn_ferplus: Path) -> None:
     dataset = open_dataset(drawn_ferplus)
     for rule in RULES:
         kept = int(dataset.select("val").targets(rule)[0].sum())
@@ -148,7 +148,7 @@ def test_columns_are_matched_by_name() -> None:
 
 
 def test_seven_classes_meet_eight_labels(classifier: Classifier, tmp_path: Path) -> None:
-    root = write_drawn_rafdb(tmp_path / "rafdb", 1, np.random.default_rng(0))
+    root = write_synthetic_rafdb(tmp_path / "rafdb", 1, np.random.default_rng(0))
     table = predict_split(classifier, open_dataset(root), "test")
     assert table.classes == ("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral")
     assert table.unasked == ("contempt",)
@@ -159,7 +159,7 @@ def test_seven_classes_meet_eight_labels(classifier: Classifier, tmp_path: Path)
 
 
 def test_network_without_contempt_fails_on_contempt(classifier: Classifier, tmp_path: Path) -> None:
-    root = write_drawn_folder(tmp_path / "folders", 2, np.random.default_rng(0))
+    root = write_synthetic_folder(tmp_path / "folders", 2, np.random.default_rng(0))
     # The stand-in's labels cut to seven: contempt is the last of them.
     seven = SevenLabels(classifier)
     table = predict_split(seven, open_dataset(root), "test")  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ CLASSES = ("neutral", "happiness", "contempt")
 
 @pytest.fixture
 def table() -> LogitTable:
-    """Six pictures, four of them answered correctly."""
+    """Six images, four of them answered correctly."""
     logits = np.array([[3, 1, 0], [3, 1, 0], [0, 2, 1], [0, 2, 1], [0, 0, 5], [9, 0, 0]], dtype=np.float32)
     return LogitTable(
         dataset="ferplus",
@@ -37,15 +37,15 @@ def table() -> LogitTable:
         unanswerable=(),
         unasked=(),
         official=True,
-        official_message="test has the official 6 pictures",
+        official_message="test has the official 6 images",
     )
 
 
 def test_text_shows_rule_and_counts(table: LogitTable) -> None:
     text = Report("w", table, table.without(["t/5.png"])).text()
     assert "split test, rule majority, N = 6" in text
-    assert "official: test has the official 6 pictures" in text
-    assert "faces found in 5 pictures; 1 resized as a whole" in text
+    assert "official: test has the official 6 images" in text
+    assert "faces found in 5 images; 1 resized as a whole" in text
     accuracy = next(line for line in text.splitlines() if line.startswith("accuracy"))
     assert accuracy.split() == ["accuracy", "66.67", "%", "4/6", "80.00", "%", "4/5"]
     happiness = next(line for line in text.splitlines() if line.startswith("  happiness"))
@@ -54,9 +54,9 @@ def test_text_shows_rule_and_counts(table: LogitTable) -> None:
 
 
 def test_subset_is_never_called_official(table: LogitTable) -> None:
-    subset = replace(table, official=False, official_message="test has 6 pictures instead of 3,573")
+    subset = replace(table, official=False, official_message="test has 6 images instead of 3,573")
     lines = Report("w", subset).text().splitlines()
-    assert "NOT official: test has 6 pictures instead of 3,573" in lines
+    assert "NOT official: test has 6 images instead of 3,573" in lines
     assert not any("official" in line and not line.startswith("NOT") for line in lines)
     assert Report("w", subset).to_dict()["official"] is False
 
@@ -69,7 +69,7 @@ def test_what_is_missing_is_said(table: LogitTable) -> None:
     assert "also knows fear" in text
 
 
-def test_dictionary_has_the_same_keys_with_and_without_twins(table: LogitTable) -> None:
+def test_dictionary_has_the_same_keys_with_and_without_duplicates(table: LogitTable) -> None:
     plain = json.loads(json.dumps(Report("w", table, table.without(["t/5.png"])).to_dict(), allow_nan=False))
     cleaned = plain["duplicate_free"]
     shared = set(cleaned) - {"removed"}
@@ -81,23 +81,23 @@ def test_dictionary_has_the_same_keys_with_and_without_twins(table: LogitTable) 
     assert Report("w", table).to_dict()["duplicate_free"] is None
 
 
-def test_sets_with_one_label_a_picture_name_no_vote_rule(table: LogitTable) -> None:
+def test_sets_with_one_label_a_image_name_no_vote_rule(table: LogitTable) -> None:
     report = Report("w", replace(table, rule=None))
     assert report.to_dict()["rule"] == "single label"
     assert "rule single label" in report.text()
 
 
-def test_csv_has_a_line_a_picture(table: LogitTable) -> None:
+def test_csv_has_a_line_a_image(table: LogitTable) -> None:
     rows = list(csv.DictReader(io.StringIO(predictions_csv(table, table.without(["t/5.png"])))))
     assert [row["key"] for row in rows] == list(table.keys)
     assert [row["correct"] for row in rows] == ["1", "0", "1", "1", "1", "0"]
-    assert [row["train_twin"] for row in rows] == ["0"] * 5 + ["1"]
+    assert [row["train_duplicate"] for row in rows] == ["0"] * 5 + ["1"]
     assert (rows[1]["true"], rows[1]["predicted"], rows[3]["found"]) == ("happiness", "neutral", "0")
     for row in rows:
         shares = [float(row[name]) for name in CLASSES]
         assert sum(shares) == pytest.approx(1.0, abs=1e-5)
         assert float(row["confidence"]) == max(shares)
-    assert "train_twin" not in predictions_csv(table).splitlines()[0]
+    assert "train_duplicate" not in predictions_csv(table).splitlines()[0]
 
 
 def test_confidence_is_calibrated_and_gives_the_same_error(table: LogitTable) -> None:
@@ -111,13 +111,13 @@ def test_confidence_is_calibrated_and_gives_the_same_error(table: LogitTable) ->
 
 def test_what_the_thresholds_of_the_card_keep_is_reported(table: LogitTable, calibrated_weights: Path) -> None:
     report = Report("w", table, card=read_card(calibrated_weights.with_suffix(".json")))
-    # The card's curve reaches .9 at the confidence .999, which none of these pictures has, .85 and .8 as well.
+    # The card's curve reaches .9 at the confidence .999, which none of these images has, .85 and .8 as well.
     kept = report.to_dict()["abstention"]
     assert [(entry["asked"], entry["threshold"], entry["answered"]) for entry in kept] == [
         (0.8, 0.999, 0), (0.85, 0.999, 0), (0.9, 0.999, 0),
     ]  # fmt: skip
     text = report.text()
-    assert "thresholds from 1,000 validation pictures" in text
+    assert "thresholds from 1,000 validation images" in text
     assert next(line for line in text.splitlines() if line.startswith("0.9 ")).split()[1:5] == [
         "0.999",
         "0.00",

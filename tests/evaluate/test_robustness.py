@@ -1,4 +1,4 @@
-"""The same faces under every change: cut from the picture where landmarks move, counted by hand, whatever the order."""
+"""The same faces under every change: cut from the image where landmarks move, counted by hand, whatever the order."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,13 +12,13 @@ from ddamfn.data import open_dataset
 from ddamfn.errors import DataError, UnreadableImage
 from ddamfn.evaluate.face_source import FaceSource, FaceView, faces_of_dataset, faces_of_prepared
 from ddamfn.evaluate.metrics import mean_drop, wilson_interval
-from ddamfn.evaluate.perturbations import GREY, JITTER, PERTURBATIONS, Perturbation, generator_for, jitter, rotate
+from ddamfn.evaluate.perturbations import GRAY, JITTER, PERTURBATIONS, Perturbation, generator_for, jitter, rotate
 from ddamfn.evaluate.predict import predict_split
 from ddamfn.evaluate.robustness import measure_robustness
 from ddamfn.faces import Alignment, align, plain_resize
 from ddamfn.labels import EXPRESSIONS
 from ddamfn.preparation import prepare
-from ddamfn.synthetic import drawn_face
+from ddamfn.synthetic import synthetic_face
 from ddamfn.weights import Card, read_card
 
 ALIGNMENT = Alignment("arcface")
@@ -66,14 +66,14 @@ def even(level: int, key: str) -> FaceView:
 def views() -> list[FaceView]:
     generator, faces = np.random.default_rng(3), []
     for number in range(6):
-        image, landmarks = drawn_face(EXPRESSIONS[number], generator, 160)
+        image, landmarks = synthetic_face(EXPRESSIONS[number], generator, 160)
         points = landmarks.astype(np.float64)
         crop = align(image, points, ALIGNMENT)
         faces.append(FaceView(f"{number}.png", crop.pixels, image, points, crop.matrix))
     return faces
 
 
-def test_moved_landmarks_are_aligned_anew_from_the_picture(recorder: Recorder, views: list[FaceView]) -> None:
+def test_moved_landmarks_are_aligned_anew_from_the_image(recorder: Recorder, views: list[FaceView]) -> None:
     run(recorder, source_of(list(views), ["anger"] * 6), ROTATION, JITTER, draws=3, seed=9)
     wanted = [view.crop for view in views]
     for change, move in ((ROTATION, rotate), (JITTER, jitter)):
@@ -83,7 +83,7 @@ def test_moved_landmarks_are_aligned_anew_from_the_picture(recorder: Recorder, v
         for draw in (1, 2):
             wanted += [_cut(view, move, mild, generator_for(9, change.name, view.key, draw)) for view in views]
     assert np.array_equal(np.stack(recorder.seen), np.stack(wanted))
-    # A crop that was turned itself would have lost its corners; here they come from the picture.
+    # A crop that was turned itself would have lost its corners; here they come from the image.
     assert not np.array_equal(wanted[6], views[0].crop)
 
 
@@ -102,9 +102,9 @@ def test_a_face_meets_the_same_chance_whichever_others_there_are(recorder: Recor
     assert not np.array_equal(np.stack(alone), np.stack(recorder.seen))
 
 
-@pytest.mark.parametrize("pictures", [True, False])
+@pytest.mark.parametrize("images", [True, False])
 def test_a_network_of_another_side_meets_the_same_changes(
-    recorder: Recorder, views: list[FaceView], pictures: bool
+    recorder: Recorder, views: list[FaceView], images: bool
 ) -> None:
     """Blurred at 112 px and then brought to 48 px: at 48 px the same deviation would be a far stronger blur."""
     blur = next(entry for entry in PERTURBATIONS if entry.name == "blur")
@@ -117,13 +117,13 @@ def test_a_network_of_another_side_meets_the_same_changes(
         assert view.landmarks is not None
         cut = align(view.image, view.landmarks, own)
         small.append(FaceView(view.key, cut.pixels, view.image, view.landmarks, cut.matrix))
-        if not pictures:
+        if not images:
             small[-1] = FaceView(view.key, cut.pixels)
-        large = view.crop if pictures else plain_resize(cut.pixels, ALIGNMENT).pixels
+        large = view.crop if images else plain_resize(cut.pixels, ALIGNMENT).pixels
         assert blur.pixels is not None
         changed = blur.pixels(large, 1.0, np.random.default_rng(0))
         wanted.append([plain_resize(crop, own).pixels for crop in (large, changed)])
-    run(recorder, source_of(small, ["anger"] * 6, pictures=pictures), replace(blur, strengths=(1.0,)))
+    run(recorder, source_of(small, ["anger"] * 6, images=images), replace(blur, strengths=(1.0,)))
     assert np.array_equal(np.stack(recorder.seen), np.concatenate([np.stack(row) for row in zip(*wanted, strict=True)]))
     strong = [blur.pixels(view.crop, 1.0, np.random.default_rng(0)) for view in small if view is not None]
     unchanged, changed_crops = (np.stack(recorder.seen[i : i + 6]).astype(float) for i in (0, 6))
@@ -168,14 +168,14 @@ def test_what_chance_has_a_part_in_differs_from_draw_to_draw_and_nothing_else(vi
         for draw in range(20):  # a coin may fall on the same side a few times
             generator = generator_for(0, change.name, "a", draw)
             if change.pixels is not None:
-                moved.append(change.pixels(_coloured(views[0].crop), change.strengths[0], generator))
+                moved.append(change.pixels(_colored(views[0].crop), change.strengths[0], generator))
             else:
                 assert change.landmarks is not None
                 moved.append(change.landmarks(views[0].landmarks, views[0].matrix, change.strengths[0], generator))
         assert any((other != moved[0]).any() for other in moved) == change.chance, change.name
 
 
-def _coloured(crop: np.ndarray) -> np.ndarray:
+def _colored(crop: np.ndarray) -> np.ndarray:
     return np.stack([crop[..., 0], crop[..., 1] // 2, crop[..., 2] // 3], axis=-1)
 
 
@@ -224,17 +224,17 @@ def test_no_flip_still_has_an_interval(recorder: Recorder, views: list[FaceView]
 
 def test_what_cannot_be_measured_is_said(recorder: Recorder, views: list[FaceView]) -> None:
     crops: list[FaceView | None] = [FaceView(view.key, view.crop) for view in views]
-    found = run(recorder, source_of(crops, ["anger"] * 6, pictures=False), *PERTURBATIONS)
+    found = run(recorder, source_of(crops, ["anger"] * 6, images=False), *PERTURBATIONS)
     assert set(found.skipped) == {"rotation", "landmark jitter"}
     assert found.flips is None
     assert {entry.perturbation for entry in found.levels} == {p.name for p in PERTURBATIONS if p.pixels is not None}
-    grey: list[FaceView | None] = [even(level, str(level)) for level in (10, 200)]
-    found = run(recorder, source_of(grey, ["anger"] * 2, pictures=False), GREY, DARKNESS)
-    assert found.skipped == {"grey": "all pictures are grey already"}
+    gray: list[FaceView | None] = [even(level, str(level)) for level in (10, 200)]
+    found = run(recorder, source_of(gray, ["anger"] * 2, images=False), GRAY, DARKNESS)
+    assert found.skipped == {"gray": "all images are gray already"}
     assert {entry.perturbation for entry in found.levels} == {"darkness"}
 
 
-def test_pictures_without_a_face_and_unreadable_ones_are_counted(recorder: Recorder) -> None:
+def test_images_without_a_face_and_unreadable_ones_are_counted(recorder: Recorder) -> None:
     def read(row: int) -> FaceView | None:
         if row == 1:
             raise UnreadableImage("b.png: truncated")
@@ -246,7 +246,7 @@ def test_pictures_without_a_face_and_unreadable_ones_are_counted(recorder: Recor
     )
     assert (found.chosen, found.clean.n, found.clean.correct, found.faceless, found.unreadable) == (4, 2, 1, 1, 1)
     assert done == [(4, 4)]
-    with pytest.raises(DataError, match="no face was found in 1 pictures"):
+    with pytest.raises(DataError, match="no face was found in 1 images"):
         run(recorder, source_of([None], ["anger"]), DARKNESS)
 
 
@@ -263,17 +263,17 @@ def test_clean_faces_are_those_of_an_evaluation(classifier: Classifier, drawn_fe
 
 def test_a_prepared_set_gives_the_same_crops(drawn_ferplus: Path, tmp_path: Path) -> None:
     dataset = open_dataset(drawn_ferplus)
-    pictures = faces_of_dataset(dataset, "val", "majority", ALIGNMENT)
+    images = faces_of_dataset(dataset, "val", "majority", ALIGNMENT)
     crops = faces_of_prepared(prepare(dataset, tmp_path / "p", ALIGNMENT, workers=1), "val", "majority")
-    assert len(crops) == len(pictures) == crops.total > 0
-    assert (crops.pictures, pictures.pictures) == (False, True)
+    assert len(crops) == len(images) == crops.total > 0
+    assert (crops.images, images.images) == (False, True)
     for row in range(len(crops)):
-        one, other = crops.read(row), pictures.read(row)
+        one, other = crops.read(row), images.read(row)
         assert (one is None) == (other is None)
         if one is not None and other is not None:
             assert one.key == other.key
             assert np.array_equal(one.crop, other.crop)
-    assert np.array_equal(crops.targets, pictures.targets)
+    assert np.array_equal(crops.targets, images.targets)
 
 
 def test_a_limit_chooses_by_chance_and_always_the_same(drawn_ferplus: Path) -> None:

@@ -33,7 +33,7 @@ def result(mild: int) -> Robustness:
         weights="w", sha256="f" * 64, title="FERPlus", note="votes from somewhere; more", split="test",
         rule="majority", total=3137,
         chosen=210, faceless=9, unreadable=1, seed=3, clean=scores(180), levels=tuple(levels), flips=flips,
-        skipped={"grey": "all pictures are grey already"},
+        skipped={"gray": "all images are gray already"},
     )  # fmt: skip
 
 
@@ -44,7 +44,7 @@ def test_page_says_on_what_and_how_many() -> None:
     assert "accuracy 90.00 % (180/200, 85.1 to 93.4)" in text
     assert "![accuracy under each change, mild to severe](chart.png)" in text
     assert "31 of 1,000 answers differ from the unchanged face's, 3.10 % (2.0 to 4.2); 17 of 200 faces" in text
-    assert "| grey |  |  |  |  | not measured: all pictures are grey already |" in text
+    assert "| gray |  |  |  |  | not measured: all images are gray already |" in text
     assert "![" not in markdown(result(178))
 
 
@@ -111,7 +111,7 @@ def test_page_without_jitter_says_nothing_of_flips() -> None:
 
 def test_whole_set_and_single_labels_are_named() -> None:
     text = markdown(replace(result(174), rule=None, chosen=3137, faceless=0, unreadable=0, note=""))
-    assert "`w` on FERPlus, split test, one label a picture: all of 3,137 pictures. Unchanged" in text
+    assert "`w` on FERPlus, split test, one label an image: all of 3,137 images. Unchanged" in text
 
 
 def test_dictionary_is_plain_json() -> None:
@@ -122,11 +122,11 @@ def test_dictionary_is_plain_json() -> None:
 
 def test_chart_is_drawn(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="plots need matplotlib")
-    pictures = []
+    images = []
     for number, measured in enumerate((result(174), result(60))):
         path = plot_robustness(measured, tmp_path / f"{number}.png", title="w")
-        with Image.open(path) as picture:
-            assert picture.format == "PNG"
-            pictures.append(np.asarray(picture.convert("RGB")))
-    assert pictures[0].shape == pictures[1].shape
-    assert (pictures[0] != pictures[1]).any()
+        with Image.open(path) as image:
+            assert image.format == "PNG"
+            images.append(np.asarray(image.convert("RGB")))
+    assert images[0].shape == images[1].shape
+    assert (images[0] != images[1]).any()

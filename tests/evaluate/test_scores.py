@@ -68,7 +68,7 @@ def test_what_does_not_fit_is_refused() -> None:
         score(np.zeros((2, 3)), np.zeros((2, 2)), CLASSES)
     with pytest.raises(DataError, match="do not fit together"):
         score(np.zeros((2, 2)), np.zeros((2, 2)), CLASSES)
-    with pytest.raises(DataError, match="no picture"):
+    with pytest.raises(DataError, match="no image"):
         score(np.zeros((0, 3)), np.zeros((0, 3)), CLASSES)
-    with pytest.raises(DataError, match="1 pictures have logits that are not numbers"):
+    with pytest.raises(DataError, match="1 images have logits that are not numbers"):
         score([[np.nan, 0, 0], [1, 0, 0]], np.eye(3)[:2], CLASSES)

@@ -52,7 +52,7 @@ def mouth_map() -> NDArray[np.float32]:
 
 @pytest.fixture
 def explained_face(crop: NDArray[np.uint8], mouth_map: NDArray[np.float32]) -> Face:
-    """A face in a picture at twice the crop's scale, 30 px from the left and 10 px from the top."""
+    """A face in an image at twice the crop's scale, 30 px from the left and 10 px from the top."""
     shares = {name: 0.72 if name == "happiness" else 0.04 for name in EXPRESSIONS}
     return Face(
         bbox=BBox(40, 20, 130, 120),

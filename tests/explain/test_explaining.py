@@ -1,4 +1,4 @@
-"""From a picture to explained faces, in Python and from the command line."""
+"""From an image to explained faces, in Python and from the command line."""
 
 import json
 import sys
@@ -29,7 +29,7 @@ def test_the_heads_maps_need_no_extra(stand_in_weights: Path) -> None:
     for scored in face.maps:
         assert 0 <= scored.score.deletion <= 1
         assert scored.beats_random == sum(scored.score.difference > other.difference for other in answered.random)
-        assert scored.beats_centre == (scored.score.difference > answered.centre.difference)
+        assert scored.beats_center == (scored.score.difference > answered.center.difference)
     plain = json.loads(json.dumps(explained.to_dict()))
     assert np.array(plain["faces"][0]["maps"][2]["values"]).shape == (7, 7)
     assert np.array(plain["faces"][0]["matrix"]).shape == (2, 3)
@@ -47,7 +47,7 @@ def test_the_same_seed_gives_the_same_numbers(stand_in_weights: Path) -> None:
 def test_flat_maps_beat_nothing(stand_in_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ddamfn.explain.maps._FLAT", 2.0)
     (face,) = explain(PORTRAIT, stand_in_weights, grad_cam=False, random=2, steps=3).faces
-    assert all((scored.beats_random, scored.beats_centre) == (0, False) for scored in face.maps)
+    assert all((scored.beats_random, scored.beats_center) == (0, False) for scored in face.maps)
 
 
 def test_bundled_weights_with_grad_cam() -> None:
@@ -86,14 +86,14 @@ def test_arguments_are_checked(stand_in_weights: Path) -> None:
         with pytest.raises(UsageError, match=f"{name} must be at least"):
             Explainer(stand_in_weights, grad_cam=False, **{name: value})
     with pytest.raises(UnreadableImage):
-        explain(b"no picture", stand_in_weights, grad_cam=False)
+        explain(b"no image", stand_in_weights, grad_cam=False)
 
 
 def test_mean_of_scores() -> None:
     assert mean_score([Score(0.2, 0.6), Score(0.4, 1.0)]) == Score(pytest.approx(0.3), pytest.approx(0.8))
 
 
-def test_command_line_writes_pictures_and_numbers(
+def test_command_line_writes_images_and_numbers(
     stand_in_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     photos, out = tmp_path / "photos", tmp_path / "out"
@@ -112,8 +112,8 @@ def test_command_line_writes_pictures_and_numbers(
     drawn = ["a/face-1-head-1.png", "a/face-1-head-2.png", "a/face-1-maximum.png", "a/face-1.png"]
     assert files_there == [*drawn, "explain.json"]
     report = json.loads((out / "explain.json").read_text())
-    assert (report["weights"], report["random"], len(report["pictures"])) == ("stand-in", 2, 3)
-    first, broken, empty = report["pictures"]
+    assert (report["weights"], report["random"], len(report["images"])) == ("stand-in", 2, 3)
+    first, broken, empty = report["images"]
     assert sorted(first["files"]) == drawn
     assert broken["error"]
     assert (empty["faces"], empty["files"]) == ([], [])

@@ -7,18 +7,18 @@ import pytest
 from numpy.typing import NDArray
 
 from ddamfn.explain.faithfulness import Score, measure
-from ddamfn.explain.maps import centre_map, random_maps
+from ddamfn.explain.maps import center_map, random_maps
 
 Pixels = NDArray[np.uint8]
 Map = NDArray[np.float32]
 
 
-def test_the_right_map_beats_chance_the_centre_and_its_opposite(reader: Any, crop: Pixels, mouth_map: Map) -> None:
+def test_the_right_map_beats_chance_the_center_and_its_opposite(reader: Any, crop: Pixels, mouth_map: Map) -> None:
     right = measure(reader, crop, mouth_map)["happiness"]
     wrong = measure(reader, crop, -mouth_map)["happiness"]
     others = [measure(reader, crop, values)["happiness"] for values in random_maps(6, np.random.default_rng(0))]
-    centre = measure(reader, crop, centre_map())["happiness"]
-    assert right.difference > max(score.difference for score in [*others, centre]) > wrong.difference
+    center = measure(reader, crop, center_map())["happiness"]
+    assert right.difference > max(score.difference for score in [*others, center]) > wrong.difference
     assert right.deletion < min(score.deletion for score in others)
     assert right.insertion > max(score.insertion for score in others)
 
@@ -32,7 +32,7 @@ def test_every_expression_is_measured_at_once(reader: Any, crop: Pixels, mouth_m
     assert scores["fear"].difference < 0 < scores["happiness"].difference
 
 
-def test_areas_end_where_the_picture_ends(crop: Pixels, mouth_map: Map, reader: Any) -> None:
+def test_areas_end_where_the_image_ends(crop: Pixels, mouth_map: Map, reader: Any) -> None:
     """A reader that never changes its mind has the same area under both curves, whatever the map."""
     reader.classify = lambda crops: (np.zeros((len(crops), 8), np.float32), None)
     assert measure(reader, crop, mouth_map)["happiness"] == Score(pytest.approx(1 / 8), pytest.approx(1 / 8))

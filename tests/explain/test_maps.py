@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ddamfn.explain.maps import FaceMap, attention_maps, centre_map, random_maps
+from ddamfn.explain.maps import FaceMap, attention_maps, center_map, random_maps
 from ddamfn.results import Face
 
 
@@ -17,11 +17,11 @@ def test_the_heads_and_their_maximum(explained_face: Face) -> None:
 
 def test_flat_maps_are_known() -> None:
     assert FaceMap("a", "a", "fear", np.full((7, 7), 0.5, np.float32)).flat
-    assert not FaceMap("a", "a", "fear", centre_map()).flat
+    assert not FaceMap("a", "a", "fear", center_map()).flat
 
 
-def test_the_centre_is_highest_and_symmetric() -> None:
-    hill = centre_map()
+def test_the_center_is_highest_and_symmetric() -> None:
+    hill = center_map()
     assert np.unravel_index(hill.argmax(), hill.shape) == (3, 3)
     np.testing.assert_allclose(hill, hill[::-1])
     np.testing.assert_allclose(hill, hill.T)

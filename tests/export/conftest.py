@@ -14,7 +14,7 @@ from ddamfn.models import ModelOutput, registry
 
 
 class TinyNetwork(nn.Module):
-    """Pooled colours to logits, and two attention maps: what an exported network must have, and no more."""
+    """Pooled colors to logits, and two attention maps: what an exported network must have, and no more."""
 
     def __init__(self, num_classes: int = 5, num_heads: int = 2) -> None:
         super().__init__()

@@ -15,7 +15,7 @@ from ddamfn.export.command import conversion_command, export_command, portable, 
 from ddamfn.export.gates import Format
 from ddamfn.export.lean import Precision
 from ddamfn.objectives import OBJECTIVES, Distillation
-from ddamfn.train import RECIPES, Optimiser, Phase, Run, override, recipe
+from ddamfn.train import RECIPES, Optimizer, Phase, Run, override, recipe
 from ddamfn.train.config import to_dict
 from ddamfn.train.run_folder import Checkpoint
 from ddamfn.weights import find_weights
@@ -46,12 +46,12 @@ def test_settings_that_differ_are_set() -> None:
         run,
         seed=3,
         ema=None,
-        optimiser=replace(run.optimiser, lr=0.003),
+        optimizer=replace(run.optimizer, lr=0.003),
         augment=replace(run.augment, erase_area=(0.1, 0.3)),
         phases=tuple(replace(phase, batch_size=64) for phase in run.phases),
     )
     command = training_command(changed)
-    assert "--set optimiser.lr=0.003" in command
+    assert "--set optimizer.lr=0.003" in command
     assert "--set seed=3" in command
     assert "--set phases.0.batch_size=64" in command
     assert made_by(command) == changed
@@ -61,7 +61,7 @@ def test_other_phases_and_another_objective_are_set_as_a_whole() -> None:
     run = recipe("ddamfn_quick")
     kind = next(kind for name, kind in sorted(OBJECTIVES.items()) if name != run.objective.name)
     changed = replace(
-        run, objective=kind(), phases=(Phase(epochs=1, side_px=48), Phase(epochs=2, side_px=48)), optimiser=Optimiser()
+        run, objective=kind(), phases=(Phase(epochs=1, side_px=48), Phase(epochs=2, side_px=48)), optimizer=Optimizer()
     )
     command = training_command(changed)
     assert """'phases=[{"epochs": 1, "side_px": 48}, {"epochs": 2, "side_px": 48}]'""" in command
@@ -77,10 +77,10 @@ def test_of_teachers_only_what_was_chosen_is_set() -> None:
     assert made_by(command) == changed
 
 
-def test_another_optimiser_is_named() -> None:
-    changed = replace(recipe("ddamfn_ferplus_112"), optimiser=Optimiser(lr=0.1))
+def test_another_optimizer_is_named() -> None:
+    changed = replace(recipe("ddamfn_ferplus_112"), optimizer=Optimizer(lr=0.1))
     command = training_command(changed)
-    assert command.endswith('--set \'optimiser={"name": "sgd", "lr": 0.1}\'')
+    assert command.endswith('--set \'optimizer={"name": "sgd", "lr": 0.1}\'')
     assert made_by(command) == changed
 
 

@@ -24,8 +24,8 @@ from ddamfn.export.gates import (
     Comparison,
     Gate,
     compare,
-    drawn_faces,
     onnx_runner,
+    synthetic_faces,
     torch_runner,
     validation_faces,
 )
@@ -33,7 +33,7 @@ from ddamfn.export.loading import create_model, load_network
 from ddamfn.faces import Alignment
 from ddamfn.models import ModelOutput, registry
 from ddamfn.preparation import Prepared, prepare
-from ddamfn.synthetic import write_drawn_folder
+from ddamfn.synthetic import write_synthetic_folder
 from ddamfn.weights import Card, read_card, sha256, write_card
 
 LABELS = ("neutral", "happiness", "surprise")
@@ -80,7 +80,7 @@ def _dense_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory, source: Source) -> Prepared:
     folder = tmp_path_factory.mktemp("data")
-    root = write_drawn_folder(folder / "raw", 4, np.random.default_rng(0), classes=LABELS)
+    root = write_synthetic_folder(folder / "raw", 4, np.random.default_rng(0), classes=LABELS)
     entry = source.card.alignment
     alignment = Alignment(entry["template"], entry["margin"], entry["side_px"])
     return prepare(open_dataset(root), folder / "prepared", alignment, workers=1)
@@ -109,9 +109,9 @@ def test_int8_is_gated_described_and_read_back(source: Source, prepared: Prepare
     gate = card.export["gate"]
     assert gate["agreement"] == measured.agreement
     assert gate["speed"].startswith(f"{measured.ms_per_face_before / measured.ms_per_face:.2f} times as fast")
-    crops = drawn_faces(card, 3).crops[0]
+    crops = synthetic_faces(card, 3).crops[0]
     assert np.abs(Classifier(done.path).classify(crops)[0] - Classifier(source.onnx).classify(crops)[0]).max() < 1.0
-    with pytest.raises(WeightsError, match="is quantised, which cannot be undone"):
+    with pytest.raises(WeightsError, match="is quantized, which cannot be undone"):
         open_source(done.path, tmp_path)
 
 
@@ -119,7 +119,7 @@ def test_openvino_says_the_same(source: Source, tmp_path: Path) -> None:
     pytest.importorskip("openvino", reason="needs openvino, about 60 MB to fetch")
     done = convert(source, "openvino", tmp_path, least_faces=6)
     assert done.comparison.logit_difference <= 1e-3
-    assert done.comparison.faces == "6 drawn faces"
+    assert done.comparison.faces == "6 synthetic faces"
     card = read_card(tmp_path / "mine-openvino.json")
     assert card.file == "mine-openvino.xml"
     assert card.export is not None
@@ -151,7 +151,7 @@ def test_what_falls_under_its_gate_is_not_written(
     source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(GATES, "safetensors", Gate(1e-12, 1.0, 0.0))
-    with pytest.raises(WeightsError, match=r"falls under its gate on 4 drawn faces: outputs differ by .* --force"):
+    with pytest.raises(WeightsError, match=r"falls under its gate on 4 synthetic faces: outputs differ by .* --force"):
         convert(source, "safetensors", tmp_path / "new", least_faces=4)
     assert not list((tmp_path / "new").iterdir())
     done = convert(source, "safetensors", tmp_path / "new", least_faces=4, force=True)
@@ -205,7 +205,7 @@ def test_slower_is_said(ms: float, verdict: str) -> None:
 
 def test_differences_are_found(source: Source) -> None:
     """The comparison itself: against a network whose class 0 gets 0.25 more."""
-    faces = drawn_faces(source.card, 7)
+    faces = synthetic_faces(source.card, 7)
     right = torch_runner(source.network)
 
     def shifted(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

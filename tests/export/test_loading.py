@@ -16,18 +16,18 @@ import ddamfn
 from ddamfn.classifier import Classifier
 from ddamfn.errors import TrainingError, UsageError, WeightsError
 from ddamfn.export.loading import create_model, load_network
-from ddamfn.faces import Appearance, apply_appearance, normalise
-from ddamfn.synthetic import drawn_face
+from ddamfn.faces import Preprocessing, normalize, preprocess
+from ddamfn.synthetic import synthetic_face
 from ddamfn.train.restore import options_of
 from ddamfn.weights import Card, list_weights, read_card, sha256, write_card
 
 
 def faces_for(card: Card, count: int) -> tuple[np.ndarray, torch.Tensor]:
-    """Drawn faces as crops, and as the network's input."""
+    """Synthetic faces as crops, and as the network's input."""
     generator = np.random.default_rng(11)
     names = [card.labels[index % len(card.labels)] for index in range(count)]
-    crops = np.stack([drawn_face(name, generator, card.input_side_px)[0] for name in names])
-    inputs = normalise(apply_appearance(crops, Appearance(**card.appearance)), card.mean, card.std)
+    crops = np.stack([synthetic_face(name, generator, card.input_side_px)[0] for name in names])
+    inputs = normalize(preprocess(crops, Preprocessing(**card.preprocessing)), card.mean, card.std)
     return crops, torch.from_numpy(inputs)
 
 

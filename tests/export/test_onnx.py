@@ -16,7 +16,7 @@ from ddamfn.errors import ConfigError, WeightsError
 from ddamfn.export import check_parity, export_onnx, measure_parity
 from ddamfn.export.onnx import exported_outputs
 from ddamfn.models import ModelOutput, create_model
-from ddamfn.train.restore import read_initialisers, restore
+from ddamfn.train.restore import read_initializers, restore
 
 
 def run(path: Path, images: np.ndarray) -> list[np.ndarray]:
@@ -50,7 +50,7 @@ def test_ddamfn_says_what_pytorch_says(whole: tuple[nn.Module, Path], faces: np.
 
 def test_the_file_can_be_read_back_into_pytorch(whole: tuple[nn.Module, Path], faces: np.ndarray) -> None:
     again = create_model("ddamfn", num_classes=8, num_heads=2).eval()
-    restore(again, read_initialisers(whole[1].read_bytes(), whole[1]), whole[1])
+    restore(again, read_initializers(whole[1].read_bytes(), whole[1]), whole[1])
     expected, said = (exported_outputs(network, torch.from_numpy(faces[:3])) for network in (whole[0], again))
     torch.testing.assert_close(said, expected, rtol=0, atol=1e-5)
 
@@ -69,10 +69,10 @@ def test_any_number_of_faces(whole: tuple[nn.Module, Path], faces: np.ndarray, c
 def test_the_runtime_stays_in_its_fast_layout(whole: tuple[nn.Module, Path], tmp_path: Path) -> None:
     """Guards the inferred shapes in the file: without them each product leaves the layout, at twice the time."""
     options = onnxruntime.SessionOptions()
-    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
     options.log_severity_level = 3
     onnxruntime.InferenceSession(str(whole[1]), options, providers=["CPUExecutionProvider"])
-    kinds = Counter(node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node)
+    kinds = Counter(node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node)
     if "ReorderOutput" not in kinds and "ReorderInput" not in kinds:
         pytest.skip("this processor has no blocked layout in ONNX Runtime")
     assert kinds["ReorderInput"] + kinds["ReorderOutput"] <= 10

@@ -18,7 +18,7 @@ from ddamfn.models.layers import (
     DirectionalGates,
     LinearBlock,
 )
-from ddamfn.train.restore import read_initialisers, restore
+from ddamfn.train.restore import read_initializers, restore
 
 PLACE = Path("file.onnx")
 
@@ -55,7 +55,7 @@ def test_lean_weights_go_back_into_the_network(options: dict[str, object]) -> No
     torch.testing.assert_close(logits(again.eval(), images), logits(network, images), rtol=1e-4, atol=1e-5)
 
 
-def test_weights_before_a_normalisation_come_back_as_large_as_fresh_ones() -> None:
+def test_weights_before_a_normalization_come_back_as_large_as_fresh_ones() -> None:
     source = trained_looking()
     for module in source.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -94,9 +94,9 @@ def test_missing_shapes_and_surplus_are_named() -> None:
 
 
 @pytest.mark.parametrize("precision", ["float32", "float16"])
-def test_initialisers_go_by_the_names_of_the_network(tiny: nn.Module, tmp_path: Path, precision: str) -> None:
+def test_initializers_go_by_the_names_of_the_network(tiny: nn.Module, tmp_path: Path, precision: str) -> None:
     path = export_onnx(tiny, tmp_path / "tiny.onnx", precision=precision)
-    values = read_initialisers(path.read_bytes(), path)
+    values = read_initializers(path.read_bytes(), path)
     tolerance = 1e-4 if precision == "float16" else 0.0
     assert set(values) == set(dict(tiny.named_parameters()))
     for name, parameter in tiny.named_parameters():
@@ -104,15 +104,15 @@ def test_initialisers_go_by_the_names_of_the_network(tiny: nn.Module, tmp_path: 
         torch.testing.assert_close(values[name], parameter.data, rtol=0, atol=tolerance)
 
 
-def test_quantised_and_foreign_files_are_refused(tmp_path: Path) -> None:
+def test_quantized_and_foreign_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"file\.onnx is no ONNX network"):
-        read_initialisers(b"\xff\xff not a network", PLACE)
+        read_initializers(b"\xff\xff not a network", PLACE)
     helper, kinds = onnx.helper, onnx.TensorProto
     nodes = [helper.make_node("DequantizeLinear", ["a", "b"], ["c"])]
     ends = [helper.make_tensor_value_info(name, kinds.FLOAT, [1]) for name in "abc"]
     graph = helper.make_graph(nodes, "q", ends[:2], ends[2:])
-    with pytest.raises(WeightsError, match="is quantised, which cannot be undone"):
-        read_initialisers(helper.make_model(graph).SerializeToString(), PLACE)
+    with pytest.raises(WeightsError, match="is quantized, which cannot be undone"):
+        read_initializers(helper.make_model(graph).SerializeToString(), PLACE)
 
 
 def test_slopes_come_back_exactly_where_they_are_not_steep() -> None:

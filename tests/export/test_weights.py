@@ -1,4 +1,4 @@
-"""A run's folder to weights that the instrument half reads, by Python and by the command line."""
+"""A run's folder to weights that the inference side reads, by Python and by the command line."""
 
 import json
 from dataclasses import replace
@@ -25,12 +25,12 @@ from ddamfn.export.formats import convert
 from ddamfn.export.gates import Parity
 from ddamfn.export.loading import load_network
 from ddamfn.export.weights import export_run
-from ddamfn.faces import Alignment, apply_appearance
-from ddamfn.faces import Appearance as FaceAppearance
+from ddamfn.faces import Alignment, preprocess
+from ddamfn.faces import Preprocessing as FacePreprocessing
 from ddamfn.models import create_model
 from ddamfn.preparation import Prepared, prepare
 from ddamfn.recognizer import Recognizer
-from ddamfn.synthetic import write_drawn_folder
+from ddamfn.synthetic import write_synthetic_folder
 from ddamfn.train import Data, Model, Phase, Run, load_splits, recipe
 from ddamfn.train.config import to_dict
 from ddamfn.train.run_folder import (
@@ -47,7 +47,7 @@ pytestmark = pytest.mark.usefixtures("registered_tiny")
 
 def settings() -> Run:
     alignment = Alignment("arcface", 0.1, side_px=112)
-    data = Data(classes=CLASSES, alignment=alignment, appearance=FaceAppearance("grey", 48))
+    data = Data(classes=CLASSES, alignment=alignment, preprocessing=FacePreprocessing("gray", 48))
     phases = (Phase(epochs=1, side_px=48, batch_size=8), Phase(epochs=3, side_px=112, batch_size=8))
     return replace(recipe("ddamfn_quick"), model=TINY, data=data, phases=phases, seed=4)
 
@@ -62,7 +62,7 @@ def row(epoch: int, side_px: int, correct: int) -> dict[str, object]:
         "valid": score(logits, targets, CLASSES).to_dict(),
         "head_means": [0.5, 0.5],
         "head_difference": 0.02 * epoch,
-        "joined_mean": 0.6,
+        "max_attention_mean": 0.6,
     }
 
 
@@ -90,9 +90,9 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory, registered_tiny: str) -
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    """Drawn faces of the three classes, aligned as the run asks."""
+    """Synthetic faces of the three classes, aligned as the run asks."""
     folder = tmp_path_factory.mktemp("data")
-    root = write_drawn_folder(folder / "raw", 6, np.random.default_rng(0), classes=CLASSES)
+    root = write_synthetic_folder(folder / "raw", 6, np.random.default_rng(0), classes=CLASSES)
     return prepare(open_dataset(root), folder / "prepared", settings().data.alignment, workers=1)
 
 
@@ -115,7 +115,7 @@ def test_exported_run_is_read_by_the_classifier(run_folder: Path, prepared: Prep
     assert card.labels == CLASSES
     assert card.alignment["template"] == "arcface"
     assert (card.alignment["margin"], card.input_side_px) == (0.1, 112)
-    assert card.appearance == {"colour": "grey", "detail_px": 48}
+    assert card.preprocessing == {"color": "gray", "detail_px": 48}
     assert card.training["commit"] == "abc123"
     assert card.training["export_command"] == "ddamfn export RUN --name mine --data ROOT"
     assert (card.training["seed"], card.training["epochs"], card.training["validation"]["correct"]) == (4, 4, 3)
@@ -123,7 +123,7 @@ def test_exported_run_is_read_by_the_classifier(run_folder: Path, prepared: Prep
     assert card.training["attention"] == {
         "head_means": [0.5, 0.5],
         "head_difference": pytest.approx(0.06),
-        "joined_mean": 0.6,
+        "max_attention_mean": 0.6,
     }
     assert card.training["validation"]["per_class_recall"] == ROWS[2]["valid"]["per_class_recall"]  # type: ignore[index]
     assert "initial" not in card.training
@@ -131,7 +131,7 @@ def test_exported_run_is_read_by_the_classifier(run_folder: Path, prepared: Prep
     assert card.temperature != 1.0
     # The very path of prediction: crops in, the trained network's logits out.
     crops = np.asarray(prepared.split("val").crops[:5])
-    pixels = apply_appearance(crops, finished.run.data.appearance)
+    pixels = preprocess(crops, finished.run.data.preprocessing)
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (finished.run.data.mean, finished.run.data.std))
     with torch.inference_mode():
@@ -141,7 +141,7 @@ def test_exported_run_is_read_by_the_classifier(run_folder: Path, prepared: Prep
 
 def test_without_data_nothing_is_calibrated(run_folder: Path, tmp_path: Path) -> None:
     done = export_run(read_run(run_folder), "mine", tmp_path, least_faces=12, precision="float16")
-    assert done.faces == "12 drawn faces"
+    assert done.faces == "12 synthetic faces"
     assert (done.card.temperature, done.card.precision) == (1.0, "float16")
     assert "not fitted" in done.card.training["temperature"]
     assert done.card.calibration is None
@@ -308,12 +308,12 @@ def test_file_that_fails_its_gate_is_not_left_behind(
 def test_command_line_exports_and_says_what_it_measured(
     run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A thousand drawn faces would take a while here.
+    # A thousand synthetic faces would take a while here.
     monkeypatch.setitem(export_run.__kwdefaults__, "least_faces", 8)
     assert main(["export", str(run_folder), "--name", "cli", "--output", str(tmp_path), "--quiet"]) == 0
     out = capsys.readouterr().out
     assert "cli.onnx" in out
-    assert "gate passed on 8 drawn faces: same answers" in out
+    assert "gate passed on 8 synthetic faces: same answers" in out
     assert main(["models"]) == 0
 
 
@@ -324,7 +324,7 @@ def test_command_line_takes_a_run_to_other_formats(
     monkeypatch.setitem(convert.__kwdefaults__, "least_faces", 8)
     assert main(["export", str(run_folder), "--format", "safetensors", "--output", str(tmp_path), "--quiet"]) == 0
     # The name is the folder's and the format's where none is given.
-    assert "gate passed on 8 drawn faces: 100.00% of the answers the same" in capsys.readouterr().out
+    assert "gate passed on 8 synthetic faces: 100.00% of the answers the same" in capsys.readouterr().out
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a-safetensors.json", "a-safetensors.safetensors"]
     images, trained = torch.randn(2, 3, 112, 112), read_run(run_folder).network
     for weights in (

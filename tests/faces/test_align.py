@@ -122,8 +122,8 @@ def test_the_same_input_gives_the_same_bytes(portrait: NDArray[np.uint8]) -> Non
         assert again.matrix.tobytes() == first.matrix.tobytes()
 
 
-def test_the_picture_around_the_face_does_not_matter(portrait: NDArray[np.uint8]) -> None:
-    """The same pixels, in the same place relative to the face, whether or not they are cut from a larger picture."""
+def test_the_image_around_the_face_does_not_matter(portrait: NDArray[np.uint8]) -> None:
+    """The same pixels, in the same place relative to the face, whether or not they are cut from a larger image."""
     whole = align(portrait, LANDMARKS, ARCFACE).pixels
     cut = align(portrait[20:260, 100:360], LANDMARKS - [100, 20], ARCFACE).pixels
     np.testing.assert_array_equal(whole, cut)
@@ -142,13 +142,13 @@ def test_the_matrix_takes_the_landmarks_to_the_template(portrait: NDArray[np.uin
 @pytest.mark.parametrize("scale", [0.05, 0.3, 0.5, 0.9, 1.0, 1.7, 4.0])
 @pytest.mark.parametrize("angle", [0.4, -2.0, 2.9])
 def test_pixels_come_from_where_the_matrix_says(scale: float, angle: float) -> None:
-    """A smooth picture is known at every point, so the crop's shift against the truth can be measured."""
+    """A smooth image is known at every point, so the crop's shift against the truth can be measured."""
     size, period_px = int(170 / scale) + 8, 40 / scale
-    to_picture = _matrix(1 / scale, angle, 0, 0)
-    to_picture[:, 2] = size / 2 - to_picture[:, :2] @ [56, 56]
-    crop = align(_waves(size, size, period_px), _apply(to_picture, TEMPLATES["arcface"]), ARCFACE)
+    to_image = _matrix(1 / scale, angle, 0, 0)
+    to_image[:, 2] = size / 2 - to_image[:, :2] @ [56, 56]
+    crop = align(_waves(size, size, period_px), _apply(to_image, TEMPLATES["arcface"]), ARCFACE)
     y, x = np.mgrid[:112, :112] + 0.5
-    at = _apply(to_picture, np.stack([x, y], axis=-1).reshape(-1, 2)).reshape(112, 112, 2) * 2 * np.pi / period_px
+    at = _apply(to_image, np.stack([x, y], axis=-1).reshape(-1, 2)).reshape(112, 112, 2) * 2 * np.pi / period_px
     expected = 128 + 50 * np.sin(at[..., 0]) + 50 * np.cos(at[..., 1] / 1.3)
     inside = np.s_[4:-4, 4:-4]
     difference = (crop.pixels[..., 0] - expected)[inside].ravel()
@@ -158,7 +158,7 @@ def test_pixels_come_from_where_the_matrix_says(scale: float, angle: float) -> N
     assert np.abs(shift).max() < 0.02
 
 
-def test_a_crop_at_the_pictures_own_scale_is_a_cut(portrait: NDArray[np.uint8]) -> None:
+def test_a_crop_at_the_images_own_scale_is_a_cut(portrait: NDArray[np.uint8]) -> None:
     crop = align(portrait, TEMPLATES["arcface"] + [150, 57], ARCFACE).pixels.astype(int)
     assert np.abs(crop - portrait[57:169, 150:262]).mean() < 2
 
@@ -173,27 +173,27 @@ def test_shrinking_is_antialiased(phase: int) -> None:
     assert np.abs(crop[2:-2, 2:-2].astype(int) - 100).max() <= 2
 
 
-def test_fine_detail_survives_a_crop_at_the_pictures_own_scale() -> None:
-    picture = _waves(160, 160, 6)
-    crop = align(picture, TEMPLATES["arcface"] + [20.5, 10.25], ARCFACE).pixels
-    assert crop[8:-8, 8:-8].std() > 0.85 * picture.std()
+def test_fine_detail_survives_a_crop_at_the_images_own_scale() -> None:
+    image = _waves(160, 160, 6)
+    crop = align(image, TEMPLATES["arcface"] + [20.5, 10.25], ARCFACE).pixels
+    assert crop[8:-8, 8:-8].std() > 0.85 * image.std()
 
 
-def test_edges_are_repeated_outside_the_picture() -> None:
-    picture = np.zeros((60, 60, 3), dtype=np.uint8)
-    picture[:, :30], picture[:, 30:] = (200, 10, 20), (5, 100, 250)
-    crop = align(picture, TEMPLATES["arcface"] + [-30, -30], ARCFACE).pixels
-    # The seam of the two colours lies at x = 60 of the crop; around the picture only its edges show.
+def test_edges_are_repeated_outside_the_image() -> None:
+    image = np.zeros((60, 60, 3), dtype=np.uint8)
+    image[:, :30], image[:, 30:] = (200, 10, 20), (5, 100, 250)
+    crop = align(image, TEMPLATES["arcface"] + [-30, -30], ARCFACE).pixels
+    # The seam of the two colors lies at x = 60 of the crop; around the image only its edges show.
     assert (crop[:, :57] == (200, 10, 20)).all()
     assert (crop[:, 63:] == (5, 100, 250)).all()
 
 
-def test_a_face_wholly_outside_the_picture_shows_its_nearest_edge() -> None:
-    picture = np.zeros((40, 50, 3), dtype=np.uint8)
-    picture[-1, -1] = (255, 255, 255)
-    far = align(picture, TEMPLATES["arcface"] + 5000.0, ARCFACE).pixels
+def test_a_face_wholly_outside_the_image_shows_its_nearest_edge() -> None:
+    image = np.zeros((40, 50, 3), dtype=np.uint8)
+    image[-1, -1] = (255, 255, 255)
+    far = align(image, TEMPLATES["arcface"] + 5000.0, ARCFACE).pixels
     assert (far == 255).all()
-    assert (align(picture, TEMPLATES["arcface"] - 5000.0, ARCFACE).pixels == 0).all()
+    assert (align(image, TEMPLATES["arcface"] - 5000.0, ARCFACE).pixels == 0).all()
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1e-2, 0.1, 1e3, 1e5, 1e8])
@@ -202,7 +202,7 @@ def test_absurd_sizes_cost_no_memory_and_do_not_fail(scale: float, portrait: NDA
     assert crop.pixels.shape == (112, 112, 3)
 
 
-def test_one_pixel_is_a_picture() -> None:
+def test_one_pixel_is_a_image() -> None:
     crop = align(np.full((1, 1, 3), 77, dtype=np.uint8), TEMPLATES["arcface"], ARCFACE)
     assert (crop.pixels == 77).all()
 
@@ -216,11 +216,11 @@ def test_one_pixel_is_a_picture() -> None:
     x=st.floats(-200, 200),
     y=st.floats(-200, 200),
 )
-def test_a_plain_picture_gives_a_plain_crop(
+def test_a_plain_image_gives_a_plain_crop(
     height: int, width: int, scale: float, angle: float, x: float, y: float
 ) -> None:
-    picture = np.full((height, width, 3), (12, 130, 241), dtype=np.uint8)
-    crop = align(picture, _apply(_matrix(scale, angle, x, y), TEMPLATES["arcface"]), ARCFACE)
+    image = np.full((height, width, 3), (12, 130, 241), dtype=np.uint8)
+    crop = align(image, _apply(_matrix(scale, angle, x, y), TEMPLATES["arcface"]), ARCFACE)
     assert (crop.pixels == (12, 130, 241)).all()
 
 
@@ -247,10 +247,10 @@ def test_the_side_is_the_alignments(portrait: NDArray[np.uint8]) -> None:
 # ---------------------------------------------------------------- plain_resize
 
 
-def test_a_plain_resize_keeps_the_whole_picture() -> None:
-    picture = np.zeros((50, 300, 3), dtype=np.uint8)
-    picture[:, 150:] = 240
-    crop = plain_resize(picture, ARCFACE)
+def test_a_plain_resize_keeps_the_whole_image() -> None:
+    image = np.zeros((50, 300, 3), dtype=np.uint8)
+    image[:, 150:] = 240
+    crop = plain_resize(image, ARCFACE)
     assert (crop.pixels[:, :53] == 0).all()
     assert (crop.pixels[:, 59:] == 240).all()
     np.testing.assert_allclose(_apply(crop.matrix, np.array([[0.0, 0.0], [300.0, 50.0]])), [[0, 0], [112, 112]])

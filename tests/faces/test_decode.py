@@ -19,10 +19,10 @@ RED, BLUE, GREEN, WHITE = (200, 30, 30), (30, 30, 200), (30, 160, 30), (250, 250
 
 
 def _four_corners() -> Image.Image:
-    """A picture of 48 x 32 px whose quarters tell how it is turned: red, blue / green, white."""
+    """An image of 48 x 32 px whose quarters tell how it is turned: red, blue / green, white."""
     image = Image.new("RGB", (48, 32))
-    for colour, corner in ((RED, (0, 0)), (BLUE, (24, 0)), (GREEN, (0, 16)), (WHITE, (24, 16))):
-        image.paste(colour, (*corner, corner[0] + 24, corner[1] + 16))
+    for color, corner in ((RED, (0, 0)), (BLUE, (24, 0)), (GREEN, (0, 16)), (WHITE, (24, 16))):
+        image.paste(color, (*corner, corner[0] + 24, corner[1] + 16))
     return image
 
 
@@ -45,14 +45,14 @@ def _png(width: int, height: int, bits: int, compressed: bytes) -> bytes:
 def _assert_corners(pixels: NDArray[np.uint8], tolerance: int = 12) -> None:
     assert pixels.dtype == np.uint8
     assert pixels.shape == (32, 48, 3)
-    for colour, (y, x) in ((RED, (8, 12)), (BLUE, (8, 36)), (GREEN, (24, 12)), (WHITE, (24, 36))):
-        assert np.abs(pixels[y, x].astype(int) - colour).max() <= tolerance
+    for color, (y, x) in ((RED, (8, 12)), (BLUE, (8, 36)), (GREEN, (24, 12)), (WHITE, (24, 36))):
+        assert np.abs(pixels[y, x].astype(int) - color).max() <= tolerance
 
 
 # ---------------------------------------------------------------- sources
 
 
-def test_path_bytes_picture_and_array_agree(tmp_path: Path) -> None:
+def test_path_bytes_image_and_array_agree(tmp_path: Path) -> None:
     content = _saved(_four_corners(), "PNG")
     path = tmp_path / "corners.png"
     path.write_bytes(content)
@@ -77,7 +77,7 @@ def test_common_formats_are_read(kind: str) -> None:
 
 
 def test_a_format_that_starts_another_program_is_not_read() -> None:
-    with pytest.raises(UnreadableImage, match="<bytes>: not a picture"):
+    with pytest.raises(UnreadableImage, match="<bytes>: not an image"):
         decode(_saved(_four_corners(), "EPS"))
 
 
@@ -110,7 +110,7 @@ def test_every_exif_orientation_comes_out_upright(orientation: int, kind: str) -
 @pytest.mark.parametrize(
     "exif", [b"Exif\0\0garbage", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff"]
 )
-def test_damaged_metadata_does_not_cost_the_picture(exif: bytes) -> None:
+def test_damaged_metadata_does_not_cost_the_image(exif: bytes) -> None:
     _assert_corners(decode(_saved(_four_corners(), "JPEG", quality=95, exif=exif)))
 
 
@@ -121,7 +121,7 @@ def test_an_unknown_orientation_is_upright(orientation: int) -> None:
     _assert_corners(decode(_saved(_four_corners(), "JPEG", quality=95, exif=exif.tobytes())))
 
 
-# ---------------------------------------------------------------- colour
+# ---------------------------------------------------------------- color
 
 
 def test_cmyk_becomes_rgb() -> None:
@@ -139,9 +139,9 @@ def test_a_palette_becomes_rgb() -> None:
 
 
 @pytest.mark.parametrize("mode", ["L", "1"])
-def test_grey_is_repeated(mode: str) -> None:
-    grey = Image.fromarray(np.tile(np.array([0, 255], dtype=np.uint8), (6, 4))).convert(mode)
-    pixels = decode(_saved(grey, "PNG"))
+def test_gray_is_repeated(mode: str) -> None:
+    gray = Image.fromarray(np.tile(np.array([0, 255], dtype=np.uint8), (6, 4))).convert(mode)
+    pixels = decode(_saved(gray, "PNG"))
     assert pixels.shape == (6, 8, 3)
     assert (pixels[:, ::2] == 0).all()
     assert (pixels[:, 1::2] == 255).all()
@@ -154,13 +154,13 @@ def test_transparency_is_laid_over_white() -> None:
         np.testing.assert_allclose(decode(source)[0, :, 0], [255, 127, 0], atol=1)
 
 
-def test_transparent_grey_palette_and_key_colour_are_laid_over_white() -> None:
-    grey = Image.new("LA", (4, 4), (0, 0))
+def test_transparent_gray_palette_and_key_color_are_laid_over_white() -> None:
+    gray = Image.new("LA", (4, 4), (0, 0))
     palette = Image.new("P", (4, 4), 0)
     palette.putpalette([10, 20, 30, 40, 50, 60])
     key = Image.new("RGB", (4, 4), (1, 2, 3))
     contents = (
-        _saved(grey, "PNG"),
+        _saved(gray, "PNG"),
         _saved(palette, "PNG", transparency=0),
         _saved(palette, "PNG", transparency=b"\x00\xff"),
         _saved(key, "PNG", transparency=(1, 2, 3)),
@@ -183,7 +183,7 @@ def test_sixteen_bits_become_eight() -> None:
         np.testing.assert_array_equal(decode(source)[0, :, 1], [0, 1, 128, 255])
 
 
-def test_sixteen_bit_colour_becomes_eight() -> None:
+def test_sixteen_bit_color_becomes_eight() -> None:
     row = b"\0" + struct.pack(">6H", 0, 32896, 65535, 65535, 257, 0)
     np.testing.assert_array_equal(decode(_png(2, 1, 16, zlib.compress(row))), [[[0, 128, 255], [255, 1, 0]]])
 
@@ -203,7 +203,7 @@ def test_integers_of_eight_bits_stay() -> None:
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP"])
 def test_of_an_animation_the_first_frame_is_taken(kind: str) -> None:
-    frames = [Image.new("RGB", (16, 16), colour) for colour in (RED, BLUE, GREEN)]
+    frames = [Image.new("RGB", (16, 16), color) for color in (RED, BLUE, GREEN)]
     content = _saved(frames[0], kind, save_all=True, append_images=frames[1:], duration=50)
     with Image.open(io.BytesIO(content)) as image:
         assert getattr(image, "n_frames", 1) == 3
@@ -215,7 +215,7 @@ def test_of_an_animation_the_first_frame_is_taken(kind: str) -> None:
 
 @pytest.mark.parametrize("shape", [(4, 5), (4, 5, 1), (4, 5, 3), (4, 5, 4)])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_arrays_of_grey_rgb_and_rgba_are_taken(shape: tuple[int, ...], dtype: type[np.unsignedinteger]) -> None:
+def test_arrays_of_gray_rgb_and_rgba_are_taken(shape: tuple[int, ...], dtype: type[np.unsignedinteger]) -> None:
     array = np.full(shape, np.iinfo(dtype).max, dtype=dtype)
     np.testing.assert_array_equal(decode(array), np.full((4, 5, 3), 255))
 
@@ -247,12 +247,12 @@ def _bomb() -> bytes:
     ("content", "message"),
     [
         (lambda: b"", "empty, 0 bytes"),
-        (lambda: b"Dear diary, this is no picture.\n" * 20, "not a picture"),
-        (lambda: _saved(_four_corners(), "JPEG")[:400], "damaged or truncated picture"),
-        (lambda: _saved(_four_corners(), "PNG")[:90], "damaged or truncated picture"),
-        (lambda: _saved(_four_corners(), "WEBP")[:60], "damaged or truncated|not a picture"),
-        (lambda: b"\xff\xd8\xff", "not a picture|damaged or truncated"),
-        (lambda: b"\x89PNG\r\n\x1a\n", "not a picture|damaged or truncated"),
+        (lambda: b"Dear diary, this is no image.\n" * 20, "not an image"),
+        (lambda: _saved(_four_corners(), "JPEG")[:400], "damaged or truncated image"),
+        (lambda: _saved(_four_corners(), "PNG")[:90], "damaged or truncated image"),
+        (lambda: _saved(_four_corners(), "WEBP")[:60], "damaged or truncated|not an image"),
+        (lambda: b"\xff\xd8\xff", "not an image|damaged or truncated"),
+        (lambda: b"\x89PNG\r\n\x1a\n", "not an image|damaged or truncated"),
         (_bomb, "too large"),
     ],
 )
@@ -266,7 +266,7 @@ def test_a_bad_file_is_one_clear_line(content: Callable[[], bytes], message: str
         assert "\n" not in str(caught.value)
 
 
-def test_a_picture_is_weighed_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_image_is_weighed_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     content = _saved(_four_corners(), "PNG")
     decode(content, max_pixels=48 * 32)
     with Image.open(io.BytesIO(content)) as lazy:
@@ -275,8 +275,8 @@ def test_a_picture_is_weighed_before_it_is_decoded(monkeypatch: pytest.MonkeyPat
             decode(content, max_pixels=48 * 32 - 1)
 
 
-def test_a_large_picture_below_the_limit_warns_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Pillow warns above this number and refuses above twice as many; a picture of 13,000 x 7,000 px would be slow here.
+def test_a_large_image_below_the_limit_warns_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Pillow warns above this number and refuses above twice as many; an image of 13,000 x 7,000 px would be slow here.
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000)
     content = _saved(_four_corners(), "PNG")
     with pytest.warns(Image.DecompressionBombWarning), Image.open(io.BytesIO(content)):

@@ -27,7 +27,7 @@ def _largest_difference(first: Detection, second: Detection) -> float:
 
 
 def _reference(image: NDArray[np.uint8], min_score: float) -> list[tuple[float, list[float], list[float]]]:
-    """Detect at the picture's own scale, written anchor by anchor from the paper's description."""
+    """Detect at the image's own scale, written anchor by anchor from the paper's description."""
     session = onnxruntime.InferenceSession(retinaface._read_network(), providers=["CPUExecutionProvider"])
     blob = np.zeros((1, 3, *image.shape[:2]), dtype=np.float32)
     for channel, mean in enumerate((104, 117, 123)):
@@ -75,9 +75,9 @@ def test_the_portrait_has_one_face(detector: RetinaFace, portrait: NDArray[np.ui
 
 def test_decoding_agrees_with_a_plain_reference(detector: RetinaFace, portrait: NDArray[np.uint8]) -> None:
     # An odd size, so that the anchors' grids are rounded up; a low score, so that many candidates must be suppressed.
-    picture = np.concatenate([portrait[:301], portrait[:301, ::-1][:, :333]], axis=1)[:, :845]
-    expected = _reference(picture, 0.02)
-    found = detector.detect(picture, min_score=0.02)
+    image = np.concatenate([portrait[:301], portrait[:301, ::-1][:, :333]], axis=1)[:, :845]
+    expected = _reference(image, 0.02)
+    found = detector.detect(image, min_score=0.02)
     assert len(found) == len(expected) >= 3
     for face, (score, box, landmarks) in zip(found, expected, strict=True):
         assert face.score == pytest.approx(score, abs=1e-6)
@@ -92,12 +92,12 @@ def test_coordinates_are_not_cut_to_whole_pixels(detector: RetinaFace, portrait:
 
 
 @pytest.mark.parametrize(("size", "seen_at"), [((2000, 1600), (960, 768)), ((90, 72), (144, 115))])
-def test_coordinates_are_the_pictures_own_at_any_size(
+def test_coordinates_are_the_images_own_at_any_size(
     detector: RetinaFace, portrait: NDArray[np.uint8], size: tuple[int, int], seen_at: tuple[int, int]
 ) -> None:
-    picture = Image.fromarray(portrait[:240, 80:380]).resize(size, Image.Resampling.BICUBIC)
-    (found,) = detector.detect(np.asarray(picture))
-    (expected,) = detector.detect(np.asarray(picture.resize(seen_at, Image.Resampling.BICUBIC)))
+    image = Image.fromarray(portrait[:240, 80:380]).resize(size, Image.Resampling.BICUBIC)
+    (found,) = detector.detect(np.asarray(image))
+    (expected,) = detector.detect(np.asarray(image.resize(seen_at, Image.Resampling.BICUBIC)))
     ratio = np.array(size) / seen_at
     np.testing.assert_allclose(found.landmarks, expected.landmarks * ratio, rtol=1e-5)
     np.testing.assert_allclose(found.bbox, expected.bbox * np.tile(ratio, 2), rtol=1e-5)
@@ -107,7 +107,7 @@ def test_coordinates_are_the_pictures_own_at_any_size(
 
 
 @pytest.mark.parametrize("margin", [1.0, 1.1, 1.3])
-def test_a_face_that_fills_the_picture_is_found_once(
+def test_a_face_that_fills_the_image_is_found_once(
     detector: RetinaFace, portrait: NDArray[np.uint8], margin: float
 ) -> None:
     half = 60 * margin
@@ -132,19 +132,19 @@ def test_small_faces_beside_one_that_is_too_large_are_kept(detector: RetinaFace,
 def test_a_larger_side_finds_smaller_faces(detector: RetinaFace, portrait: NDArray[np.uint8]) -> None:
     wide = Image.new("RGB", (1600, 1200), (90, 110, 100))
     wide.paste(Image.fromarray(portrait).resize((112, 112), Image.Resampling.BICUBIC), (700, 500))
-    picture = np.asarray(wide)
-    assert detector.detect(picture, side_px=480) == []
-    (face,) = detector.detect(picture, side_px=1600)
+    image = np.asarray(wide)
+    assert detector.detect(image, side_px=480) == []
+    (face,) = detector.detect(image, side_px=1600)
     assert np.linalg.norm(face.landmarks - (POINTS * 112 / 512 + [700, 500]), axis=1).max() < 4
 
 
 def test_faces_come_by_falling_score(detector: RetinaFace, portrait: NDArray[np.uint8]) -> None:
     blurred = np.asarray(Image.fromarray(portrait).resize((24, 24)).resize((512, 512), Image.Resampling.BILINEAR))
-    picture = np.concatenate([blurred, portrait, portrait[:, ::-1]], axis=1)
-    faces = detector.detect(picture, min_score=0.1)
+    image = np.concatenate([blurred, portrait, portrait[:, ::-1]], axis=1)
+    faces = detector.detect(image, min_score=0.1)
     assert len(faces) >= 2
     assert [face.score for face in faces] == sorted((face.score for face in faces), reverse=True)
-    best = detector.detect(picture, min_score=0.1, max_faces=1)
+    best = detector.detect(image, min_score=0.1, max_faces=1)
     assert len(best) == 1
     assert _largest_difference(best[0], faces[0]) == 0
 
@@ -155,11 +155,11 @@ def test_the_score_is_a_threshold(detector: RetinaFace, portrait: NDArray[np.uin
     assert detector.detect(portrait, min_score=np.nextafter(face.score, 1)) == []
 
 
-def test_a_box_ends_at_the_pictures_edge(detector: RetinaFace, portrait: NDArray[np.uint8]) -> None:
+def test_a_box_ends_at_the_images_edge(detector: RetinaFace, portrait: NDArray[np.uint8]) -> None:
     (face,) = detector.detect(portrait[90:400, 212:420])
     assert (face.bbox[:2] == 0).all()
     assert (face.bbox[2:] < (208, 310)).all()
-    # The left eye lies outside the picture; cutting it to the edge would turn the aligned face.
+    # The left eye lies outside the image; cutting it to the edge would turn the aligned face.
     assert face.landmarks[0, 0] < 0
 
 
@@ -169,7 +169,7 @@ def test_no_face_is_an_empty_list(detector: RetinaFace, shape: tuple[int, int], 
     assert detector.detect(np.full((*shape, 3), value, dtype=np.uint8)) == []
 
 
-def test_the_same_picture_gives_the_same_numbers(detector: RetinaFace, portrait: NDArray[np.uint8]) -> None:
+def test_the_same_image_gives_the_same_numbers(detector: RetinaFace, portrait: NDArray[np.uint8]) -> None:
     (first,) = detector.detect(portrait)
     for image in (portrait, np.asfortranarray(portrait)):
         (again,) = detector.detect(image)
@@ -177,7 +177,7 @@ def test_the_same_picture_gives_the_same_numbers(detector: RetinaFace, portrait:
         assert first.score == again.score
 
 
-def test_a_mirrored_picture_gives_mirrored_points(detector: RetinaFace, portrait: NDArray[np.uint8]) -> None:
+def test_a_mirrored_image_gives_mirrored_points(detector: RetinaFace, portrait: NDArray[np.uint8]) -> None:
     (face,) = detector.detect(portrait)
     (mirrored,) = detector.detect(portrait[:, ::-1])
     back = mirrored.landmarks[[1, 0, 2, 4, 3]] * [-1, 1] + [512, 0]
@@ -194,7 +194,7 @@ def test_a_mirrored_picture_gives_mirrored_points(detector: RetinaFace, portrait
     ],
 )
 def test_other_arrays_are_the_callers_error(detector: RetinaFace, image: NDArray[np.generic]) -> None:
-    with pytest.raises(ValueError, match=r"expected a picture \(H, W, 3\) of uint8"):
+    with pytest.raises(ValueError, match=r"expected an image \(H, W, 3\) of uint8"):
         detector.detect(image)  # type: ignore[arg-type]
 
 
@@ -210,13 +210,13 @@ def test_a_missing_or_damaged_network_is_named(monkeypatch: pytest.MonkeyPatch, 
 
 
 @pytest.mark.ferplus
-def test_almost_every_ferplus_picture_has_a_face(detector: RetinaFace, ferplus_root: Path) -> None:
+def test_almost_every_ferplus_image_has_a_face(detector: RetinaFace, ferplus_root: Path) -> None:
     archive_path = ferplus_root / "FER2013Valid.zip"
     if not archive_path.is_file():
         pytest.skip(f"needs {archive_path} as a zip")
     with zipfile.ZipFile(archive_path) as archive:
         names = sorted(name for name in archive.namelist() if name.endswith(".png"))
         chosen = np.random.default_rng(0).choice(names, 300, replace=False)
-        pictures = [decode(archive.read(name)) for name in chosen]
-    found = sum(bool(detector.detect(picture, max_faces=1)) for picture in pictures)
+        images = [decode(archive.read(name)) for name in chosen]
+    found = sum(bool(detector.detect(image, max_faces=1)) for image in images)
     assert found >= 0.98 * 300

@@ -35,7 +35,7 @@ def test_the_left_eye_of_the_viewer_comes_first(template: str) -> None:
         assert max(left_eye[1], right_eye[1]) < nose[1] < min(left_corner[1], right_corner[1])
 
 
-def test_a_margin_pulls_the_points_to_the_centre() -> None:
+def test_a_margin_pulls_the_points_to_the_center() -> None:
     plain, wide = Alignment("arcface").points(), Alignment("arcface", margin=0.25).points()
     np.testing.assert_allclose((wide - 56) * 1.25, plain - 56, atol=1e-12)
 

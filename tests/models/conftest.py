@@ -83,8 +83,8 @@ def golden_outputs() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def golden_pictures() -> Callable[[int], Tensor]:
-    """Return a function that makes the two pictures of a seed."""
+def golden_images() -> Callable[[int], Tensor]:
+    """Return a function that makes the two images of a seed."""
 
     def make(seed: int) -> Tensor:
         numbers = np.random.RandomState(seed).standard_normal((2, 3, 112, 112))

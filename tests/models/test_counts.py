@@ -151,8 +151,8 @@ def test_products_of_tokens_are_counted() -> None:
     tokens, width = 5, 8
     by_layers = tokens * width * 4 * width
     network = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Flatten(2), _Transposed(), attention)
-    picture = tokens * 3 * width
-    assert count_macs(network, (1, tokens)) == picture + by_layers + 2 * tokens * tokens * width
+    image = tokens * 3 * width
+    assert count_macs(network, (1, tokens)) == image + by_layers + 2 * tokens * tokens * width
 
 
 class _Transposed(nn.Module):
@@ -160,7 +160,7 @@ class _Transposed(nn.Module):
         return x.transpose(1, 2)
 
 
-def test_cost_falls_with_the_picture() -> None:
+def test_cost_falls_with_the_image() -> None:
     network = create_model("ddamfn", num_classes=7)
     assert count_macs(network, (56, 56)) < count_macs(network) / 3.5
 

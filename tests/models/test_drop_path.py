@@ -8,7 +8,7 @@ from ddamfn.models import create_model
 from ddamfn.models.layers import MixBottleneck, StageSpec, drop_path
 
 
-def test_whole_pictures_are_left_out_and_the_average_stays() -> None:
+def test_whole_images_are_left_out_and_the_average_stays() -> None:
     torch.manual_seed(0)
     x = torch.ones(4000, 3, 2, 2)
     dropped = drop_path(x, 0.25)
@@ -54,7 +54,7 @@ def test_prediction_knows_nothing_of_it() -> None:
     dropping = create_model("ddamfn", num_classes=7, drop_path=0.5)
     plain = create_model("ddamfn", num_classes=7)
     plain.load_state_dict(dropping.state_dict())
-    pictures = torch.randn(2, 3, 48, 48)
+    images = torch.randn(2, 3, 48, 48)
     with torch.no_grad():
-        assert torch.equal(dropping.eval()(pictures).logits, plain.eval()(pictures).logits)
-        assert not torch.equal(dropping.train()(pictures).logits, plain.train()(pictures).logits)
+        assert torch.equal(dropping.eval()(images).logits, plain.eval()(images).logits)
+        assert not torch.equal(dropping.train()(images).logits, plain.train()(images).logits)

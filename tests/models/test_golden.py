@@ -1,6 +1,6 @@
-"""The networks answer what the authors' networks answer, given the same weights and the same pictures.
+"""The networks answer what the authors' networks answer, given the same weights and the same images.
 
-The numbers were made by running the authors' code; weights and pictures follow a rule (see conftest.py), so no
+The numbers were made by running the authors' code; weights and images follow a rule (see conftest.py), so no
 checkpoint is needed. What differs by more than 1e-4 is another network.
 """
 
@@ -28,7 +28,7 @@ def test_ddamfn(
     tmp_path: Path,
     authors_state: Callable[..., dict[str, Tensor]],
     golden_outputs: dict[str, Any],
-    golden_pictures: Callable[[int], Tensor],
+    golden_images: Callable[[int], Tensor],
 ) -> None:
     case = golden_outputs["cases"][number]
     heads, classes, seed = case["heads"], case["num_classes"], case["seed"]
@@ -39,7 +39,7 @@ def test_ddamfn(
     network = load_authors_checkpoint(checkpoint)
     assert isinstance(network, DDAMFN)
     with torch.no_grad():
-        logits, features, attention = network(golden_pictures(seed))[:3]
+        logits, features, attention = network(golden_images(seed))[:3]
 
     assert attention.shape == (2, heads, 512, 7, 7)
     _assert_close(logits, case["logits"])
@@ -55,7 +55,7 @@ def test_mfn(
     tmp_path: Path,
     authors_state: Callable[..., dict[str, Tensor]],
     golden_outputs: dict[str, Any],
-    golden_pictures: Callable[[int], Tensor],
+    golden_images: Callable[[int], Tensor],
 ) -> None:
     seed = golden_outputs["mfn"]["seed"]
     torch.save(authors_state("mfn", seed=seed), tmp_path / "mfn.pth")
@@ -63,7 +63,7 @@ def test_mfn(
     network = load_authors_checkpoint(tmp_path / "mfn.pth")
     assert isinstance(network, MFN)
     with torch.no_grad():
-        embedding = network.embed(network(golden_pictures(seed)).features)
+        embedding = network.embed(network(golden_images(seed)).features)
 
     _assert_close(embedding, golden_outputs["mfn"]["embedding"])
 
@@ -72,7 +72,7 @@ def test_the_numbers_tell_rows_from_columns(
     tmp_path: Path,
     authors_state: Callable[..., dict[str, Tensor]],
     golden_outputs: dict[str, Any],
-    golden_pictures: Callable[[int], Tensor],
+    golden_images: Callable[[int], Tensor],
 ) -> None:
     """Swapping the two gates, a mistake that leaves every shape and count as it is, must show."""
     case = golden_outputs["cases"][0]
@@ -83,5 +83,5 @@ def test_the_numbers_tell_rows_from_columns(
     }
     torch.save(swapped, tmp_path / "swapped.pth")
     with torch.no_grad():
-        logits = load_authors_checkpoint(tmp_path / "swapped.pth")(golden_pictures(case["seed"])).logits
+        logits = load_authors_checkpoint(tmp_path / "swapped.pth")(golden_images(case["seed"])).logits
     assert (logits - torch.tensor(case["logits"])).abs().max() > 100 * TOLERANCE

@@ -14,7 +14,7 @@ from ddamfn.objectives import OBJECTIVES, TrainingSplit
 
 CLASSES = 5
 
-# The large networks are tested with few of their equal layers, or narrow ones, and on small pictures; the whole ones at
+# The large networks are tested with few of their equal layers, or narrow ones, and on small images; the whole ones at
 # their own size are in test_counts.py, without numbers.
 LIGHT: dict[str, dict[str, int]] = {
     "dacl": {"attention_width": 64},
@@ -57,7 +57,7 @@ def network(name: str) -> nn.Module:
 
 
 @pytest.fixture
-def pictures(name: str) -> Tensor:
+def images(name: str) -> Tensor:
     side_px = SIDE_PX.get(name, 48)
     return torch.randn(3, 3, side_px, side_px)
 
@@ -68,9 +68,9 @@ def test_there_are_networks() -> None:
     assert list_models() == sorted(list_models())
 
 
-def test_shapes_and_ranges(network: nn.Module, pictures: Tensor) -> None:
+def test_shapes_and_ranges(network: nn.Module, images: Tensor) -> None:
     with torch.no_grad():
-        output = network.eval()(pictures)
+        output = network.eval()(images)
     assert isinstance(output, ModelOutput)
     assert network.num_classes == CLASSES
     assert output.logits.shape == (3, CLASSES)
@@ -85,57 +85,57 @@ def test_shapes_and_ranges(network: nn.Module, pictures: Tensor) -> None:
     assert all(float(head.std()) > 0 for head in output.attention.unbind(dim=1))
 
 
-def test_torch_finds_every_tensor_of_an_output(network: nn.Module, pictures: Tensor) -> None:
+def test_torch_finds_every_tensor_of_an_output(network: nn.Module, images: Tensor) -> None:
     """Export, compilation and data parallelism walk through outputs; what they do not know stops them."""
     with torch.no_grad():
-        output = network.train()(pictures)
+        output = network.train()(images)
     assert len(tree_leaves(output)) == 3 + len(output.extra)
     assert all(isinstance(leaf, Tensor) for leaf in tree_leaves(output))
 
 
-def test_every_parameter_gets_a_gradient(name: str, network: nn.Module, pictures: Tensor) -> None:
+def test_every_parameter_gets_a_gradient(name: str, network: nn.Module, images: Tensor) -> None:
     """With the paper's own objective: some parts are there for the loss alone."""
     objective = OBJECTIVES[OBJECTIVE_OF.get(name, "cross_entropy")]()
-    criterion = objective.create_criterion(TrainingSplit(classes=EXPRESSIONS, num_pictures=3))
+    criterion = objective.create_criterion(TrainingSplit(classes=EXPRESSIONS, num_images=3))
     network.train().zero_grad(set_to_none=True)
-    criterion(network(pictures), torch.eye(CLASSES)[:3]).total.backward()
+    criterion(network(images), torch.eye(CLASSES)[:3]).total.backward()
     for part, parameter in [*network.named_parameters(), *criterion.named_parameters()]:
         assert parameter.grad is not None, f"{part} takes no part"
         assert torch.isfinite(parameter.grad).all(), part
-        # Rounding keeps even a bias before batch normalisation, whose exact gradient is zero, away from all zeros.
+        # Rounding keeps even a bias before batch normalization, whose exact gradient is zero, away from all zeros.
         assert parameter.grad.any(), f"{part} has no influence"
     network.zero_grad(set_to_none=True)
 
 
-def test_every_buffer_of_statistics_is_used(network: nn.Module, pictures: Tensor) -> None:
+def test_every_buffer_of_statistics_is_used(network: nn.Module, images: Tensor) -> None:
     before = {name: value.clone() for name, value in network.named_buffers()}
     with torch.no_grad():
-        network.train()(pictures)
+        network.train()(images)
     unused = [name for name, value in network.named_buffers() if torch.equal(value, before[name])]
     assert not unused
 
 
-def test_a_picture_does_not_depend_on_its_batch(network: nn.Module, pictures: Tensor) -> None:
+def test_a_image_does_not_depend_on_its_batch(network: nn.Module, images: Tensor) -> None:
     network.eval()
     with torch.no_grad():
-        together = tensors(network(pictures))
-        for number in range(len(pictures)):
-            alone = tensors(network(pictures[number : number + 1]))
+        together = tensors(network(images))
+        for number in range(len(images)):
+            alone = tensors(network(images[number : number + 1]))
             for part, whole in together.items():
                 torch.testing.assert_close(alone[part][0], whole[number], rtol=1e-4, atol=1e-5)
 
 
-def test_state_dict_round_trip(name: str, network: nn.Module, pictures: Tensor) -> None:
+def test_state_dict_round_trip(name: str, network: nn.Module, images: Tensor) -> None:
     other = create_model(name, num_classes=CLASSES, **LIGHT.get(name, {}))
     with torch.no_grad():
-        before = tensors(network.eval()(pictures))
-        assert not torch.equal(other.eval()(pictures).logits, before["logits"])
+        before = tensors(network.eval()(images))
+        assert not torch.equal(other.eval()(images).logits, before["logits"])
         other.load_state_dict(network.state_dict())
-        for part, found in tensors(other(pictures)).items():
+        for part, found in tensors(other(images)).items():
             assert torch.equal(found, before[part]), part
 
 
-def test_other_sizes_of_pictures(name: str, network: nn.Module) -> None:
+def test_other_sizes_of_images(name: str, network: nn.Module) -> None:
     for side_px in SIDES_PX.get(name, OTHER_SIDES_PX):
         output = network.train()(torch.randn(2, 3, side_px, side_px))
         assert output.logits.shape == (2, CLASSES)
@@ -197,9 +197,9 @@ def test_equal_heads_change_nothing() -> None:
     state = one.state_dict()
     state |= {name.replace("heads.0", "heads.1"): value for name, value in state.items() if "heads.0" in name}
     two.load_state_dict(state)
-    picture = torch.randn(1, 3, 112, 112)
+    image = torch.randn(1, 3, 112, 112)
     with torch.no_grad():
-        assert torch.equal(one(picture).logits, two(picture).logits)
+        assert torch.equal(one(image).logits, two(image).logits)
 
 
 # ---------------------------------------------------------------- what is refused

@@ -71,14 +71,14 @@ def test_patches_are_lined_up_row_by_row() -> None:
     with torch.no_grad():
         patches.weight.copy_(torch.eye(12).reshape(12, 3, 2, 2))
         patches.bias.zero_()
-    picture = torch.randn(1, 3, 4, 6)
+    image = torch.randn(1, 3, 4, 6)
     embed = TokenEmbedding(12, grid=2)
     with torch.no_grad():
         embed.positions.zero_()
-        tokens = embed(patches(picture))
+        tokens = embed(patches(image))
     assert tokens.shape == (1, 1 + 2 * 3, 12)
     assert torch.equal(tokens[0, 0], embed.class_token[0, 0])
-    assert torch.allclose(tokens[0, 1 + 1 * 3 + 2], picture[0, :, 2:4, 4:6].flatten())
+    assert torch.allclose(tokens[0, 1 + 1 * 3 + 2], image[0, :, 2:4, 4:6].flatten())
 
 
 def test_positions_are_resampled_for_other_maps() -> None:

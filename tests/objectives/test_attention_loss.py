@@ -129,13 +129,13 @@ def test_a_few_steps_drive_the_heads_apart(form: str) -> None:
     head = DDAN(channels=64, num_classes=7, num_heads=3)
     features = torch.randn(8, 64, 7, 7)
     # With three heads the printed form is six times weaker, so it needs steps six times longer.
-    optimiser = torch.optim.SGD(head.parameters(), lr=0.01 if form == "mean_pair" else 0.06)
+    optimizer = torch.optim.SGD(head.parameters(), lr=0.01 if form == "mean_pair" else 0.06)
     losses = []
     for _ in range(6):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = attention_loss(head(features)[1], form)
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     assert all(math.isfinite(loss) for loss in losses)
     assert losses[-1] < 0.8 * losses[0]
@@ -161,7 +161,7 @@ def _output(heads: int = 2) -> ModelOutput:
 
 
 def _judge(objective: DDAMFNObjective, output: ModelOutput, targets: Tensor) -> Loss:
-    return objective.create_criterion(TrainingSplit(classes=tuple("abcdefg"), num_pictures=3))(output, targets)
+    return objective.create_criterion(TrainingSplit(classes=tuple("abcdefg"), num_images=3))(output, targets)
 
 
 def _one_hot() -> Tensor:

@@ -11,7 +11,7 @@ from ddamfn.models import ModelOutput
 from ddamfn.objectives import Context, CrossEntropyObjective, Distillation, Lesson, TaughtCriterion, TrainingSplit
 from ddamfn.objectives.distillation import distillation_loss, feature_distance
 
-SPLIT = TrainingSplit(classes=("neutral", "anger", "fear"), num_pictures=4)
+SPLIT = TrainingSplit(classes=("neutral", "anger", "fear"), num_images=4)
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:

@@ -20,7 +20,7 @@ from ddamfn.objectives import (
 from ddamfn.objectives.barlow import barlow_twins_loss, cross_correlation
 from ddamfn.objectives.simsiam import negative_cosine, spread
 
-SPLIT = TrainingSplit(classes=("neutral", "anger"), num_pictures=8)
+SPLIT = TrainingSplit(classes=("neutral", "anger"), num_images=8)
 
 
 def output_of(features: Tensor) -> ModelOutput:
@@ -87,7 +87,7 @@ def test_simsiam_trains_the_network_through_the_predictor_alone() -> None:
     for parameter in criterion.predictor.parameters():
         torch.nn.init.zeros_(parameter)
     again = draw(12, 3, 2, 2).requires_grad_()
-    # A predictor that says the same of all pictures passes nothing on, and nothing takes another way.
+    # A predictor that says the same of all images passes nothing on, and nothing takes another way.
     criterion(output_of(again), torch.zeros(6, 0)).total.backward()
     assert again.grad is None or float(again.grad.abs().sum()) == 0
 
@@ -97,14 +97,14 @@ def test_spread_tells_a_collapse() -> None:
     assert float(spread(draw(4000, 16))) == pytest.approx(1, abs=0.02)
 
 
-def test_rotation_shows_every_picture_in_four_turns_and_knows_which_is_which() -> None:
+def test_rotation_shows_every_image_in_four_turns_and_knows_which_is_which() -> None:
     criterion = RotationObjective(channels=3).create_criterion(SPLIT)
     images = draw(2, 3, 4, 4)
-    views = criterion.views(images, lambda pictures: pictures)
+    views = criterion.views(images, lambda batch: batch)
     assert views.shape == (8, 3, 4, 4)
     for turn in range(4):
-        for picture in range(2):
-            torch.testing.assert_close(views[2 * turn + picture], images[picture].rot90(turn, (1, 2)))
+        for image in range(2):
+            torch.testing.assert_close(views[2 * turn + image], images[image].rot90(turn, (1, 2)))
     torch.nn.init.zeros_(criterion.classifier.weight)
     torch.nn.init.zeros_(criterion.classifier.bias)
     with torch.no_grad():
@@ -134,7 +134,7 @@ def test_identity_compares_with_the_embeddings(loss: str) -> None:
 def test_two_views_are_changed_apart(objective: BarlowObjective | SimSiamObjective) -> None:
     criterion: PretextCriterion = objective.create_criterion(SPLIT)
     numbers = iter((1.0, 2.0))
-    views = criterion.views(torch.zeros(3, 1, 2, 2), lambda pictures: pictures + next(numbers))
+    views = criterion.views(torch.zeros(3, 1, 2, 2), lambda images: images + next(numbers))
     assert views[:3].unique().tolist() == [1.0]
     assert views[3:].unique().tolist() == [2.0]
 

@@ -23,7 +23,7 @@ RULES_OF_THEIR_OWN = {"dacl", "mvit", "scn"}
 
 
 def _criterion(name: str) -> Criterion:
-    return OBJECTIVES[name]().create_criterion(TrainingSplit(classes=CLASSES, num_pictures=20))
+    return OBJECTIVES[name]().create_criterion(TrainingSplit(classes=CLASSES, num_images=20))
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_a_network_of_another_paper_is_refused(name: str, make_output: MakeOutpu
         ("scn", {"high_share": 1.0}, "high_share must lie between 0 and 1"),
         ("scn", {"relabel_group": "high"}, "relabel_group is one of low, all, not 'high'"),
         ("scn", {"relabel_margin": float("nan")}, "relabel_margin must be 0 or more, not nan"),
-        ("dacl", {"centre_weight": -1.0}, "centre_weight"),
+        ("dacl", {"center_weight": -1.0}, "center_weight"),
         ("dan", {"affinity_weight": -1.0}, "affinity_weight"),
         ("mvit", {"relabel_epoch": -1}, "relabel_epoch"),
         ("psr", {"label_share": 0.0}, "label_share must be above 0"),
@@ -127,7 +127,7 @@ def test_numbers_out_of_range_are_refused(name: str, options: dict[str, object],
 
 def test_a_stateless_criterion_only_passes_the_question_on(output: ModelOutput, targets: torch.Tensor) -> None:
     objective = CrossEntropyObjective(label_smoothing=0.1)
-    criterion = objective.create_criterion(TrainingSplit(classes=CLASSES, num_pictures=20))
+    criterion = objective.create_criterion(TrainingSplit(classes=CLASSES, num_images=20))
     assert torch.equal(criterion(output, targets).total, objective(output, targets).total)
     assert not criterion.state_dict()
     assert not list(criterion.parameters())

@@ -12,11 +12,11 @@ from ddamfn.errors import DataError, MissingExtra
 from ddamfn.faces import Alignment
 from ddamfn.preparation import Prepared, identity, prepare
 from ddamfn.preparation.identity import CHIP_SIDE_PX, DlibEmbedder, chip_matrix, identities
-from ddamfn.synthetic import write_drawn_folder
+from ddamfn.synthetic import write_synthetic_folder
 
 
 class Fake:
-    """Describes a chip by its mean colour, and counts what it was asked."""
+    """Describes a chip by its mean color, and counts what it was asked."""
 
     name, dim = "fake", 3
 
@@ -34,8 +34,8 @@ class Fake:
 
 @pytest.fixture
 def prepared(tmp_path: Path) -> Prepared:
-    """Twenty-four drawn faces to train on, of 48 px, and one file that is no picture."""
-    root = write_drawn_folder(tmp_path / "set", 3, np.random.default_rng(5), side_px=64)
+    """Twenty-four synthetic faces to train on, of 48 px, and one file that is no image."""
+    root = write_synthetic_folder(tmp_path / "set", 3, np.random.default_rng(5), side_px=64)
     (root / "train" / "anger" / "00000.png").write_bytes(b"torn")
     return prepare(open_dataset(root), tmp_path / "out", Alignment("ddamfn_frontal", side_px=48), workers=1)
 
@@ -51,12 +51,12 @@ def test_a_chip_lies_as_dlib_lays_it_out(prepared: Prepared) -> None:
     corners = np.array([(0.1205750620789, 0.2137274526848), (0.3340850613712, 0.2290642403242)])
     corners = np.stack([corners, np.array([(0.6460604764104, 0.2289674387677), (0.8595674595992, 0.2134981538014)])])
     eyes = (corners.mean(axis=1) + 0.25) / 1.5 * 150
-    # Drawn faces have other proportions than people, so the fit leaves some pixels.
+    # Synthetic faces have other proportions than people, so the fit leaves some pixels.
     np.testing.assert_allclose(chip[:2], eyes, atol=8)
     assert chip[:, 0].mean() == pytest.approx((0.490127 + 0.25) / 1.5 * 150, abs=1.5)
 
 
-def test_every_readable_picture_is_described_once(prepared: Prepared) -> None:
+def test_every_readable_image_is_described_once(prepared: Prepared) -> None:
     fake, told = Fake(), []
     got = identities(prepared, "train", fake, lambda done, total: told.append((done, total)))
     assert got.shape == (len(prepared.split("train", None)), 3) == (24, 3)
@@ -108,12 +108,12 @@ def test_the_network_knows_a_face_again(prepared: Prepared) -> None:
     from ddamfn.preparation.prepared import ManifestRow
 
     path = Path(ddamfn.__file__).parent / "demo" / "astronaut.jpg"
-    picture, embedder = np.array(Image.open(path).convert("RGB")), DlibEmbedder()
-    landmarks = RetinaFace().detect(picture)[0].landmarks
+    image, embedder = np.array(Image.open(path).convert("RGB")), DlibEmbedder()
+    landmarks = RetinaFace().detect(image)[0].landmarks
     chips = []
     for template in ("arcface", "ddamfn_frontal"):
         alignment = Alignment(template)
-        crop = align(picture, landmarks, alignment)
+        crop = align(image, landmarks, alignment)
         outcome = Outcome(True, landmarks=landmarks, matrix=crop.matrix)
         row = ManifestRow("a", "train", 0, outcome, None, None, None, None)
         chips.append(identity.warp(crop.pixels, chip_matrix(row, alignment), CHIP_SIDE_PX))

@@ -1,4 +1,4 @@
-"""Processes that die: the run itself, killed at any moment, and a worker, killed by its picture."""
+"""Processes that die: the run itself, killed at any moment, and a worker, killed by its image."""
 
 import signal
 import subprocess
@@ -14,35 +14,35 @@ from ddamfn.data import Dataset, open_dataset
 from ddamfn.errors import UsageError
 from ddamfn.faces import Alignment
 from ddamfn.preparation import prepare
-from ddamfn.synthetic import write_drawn_ferplus
+from ddamfn.synthetic import write_synthetic_ferplus
 
-# Every picture takes a while, so that there is time to kill the run even on a busy machine.
+# Every image takes a while, so that there is time to kill the run even on a busy machine.
 SCRIPT = """
 import dataclasses, sys, time
 from ddamfn.data import open_dataset
 from ddamfn.faces import Alignment
 from ddamfn.preparation import prepare
 class Slow:
-    def __init__(self, pictures):
-        self.pictures = pictures
+    def __init__(self, images):
+        self.images = images
     def read(self, location):
         time.sleep(0.02)
-        return self.pictures.read(location)
+        return self.images.read(location)
 if __name__ == "__main__":
     dataset = open_dataset(sys.argv[1])
-    dataset = dataclasses.replace(dataset, pictures=Slow(dataset.pictures))
+    dataset = dataclasses.replace(dataset, images=Slow(dataset.images))
     prepare(dataset, sys.argv[2], Alignment("ddamfn_frontal"), workers=int(sys.argv[3]))
 """
 
 MURDERER = """
 import os, signal
 class Deadly:
-    def __init__(self, pictures, deadly):
-        self.pictures, self.deadly = pictures, deadly
+    def __init__(self, images, deadly):
+        self.images, self.deadly = images, deadly
     def read(self, location):
         if location in self.deadly:
             os.kill(os.getpid(), signal.SIGKILL)
-        return self.pictures.read(location)
+        return self.images.read(location)
 class Unwelcome:
     def __setstate__(self, state):
         os._exit(3)
@@ -55,7 +55,7 @@ class Unwelcome:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_drawn_ferplus(tmp_path_factory.mktemp("ferplus") / "set", 4, np.random.default_rng(3))
+    return write_synthetic_ferplus(tmp_path_factory.mktemp("ferplus") / "set", 4, np.random.default_rng(3))
 
 
 @pytest.fixture(scope="module")
@@ -120,20 +120,20 @@ def test_killed_again_and_again_and_still_the_same_bytes(
 
 @pytest.fixture
 def deadly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
-    (tmp_path / "murderer_pictures.py").write_text(MURDERER)
+    (tmp_path / "murderer_images.py").write_text(MURDERER)
     monkeypatch.syspath_prepend(str(tmp_path))
-    import murderer_pictures  # type: ignore[import-not-found]
+    import murderer_images  # type: ignore[import-not-found]
 
-    return murderer_pictures
+    return murderer_images
 
 
-def test_a_picture_that_kills_its_worker_is_marked(
+def test_a_image_that_kills_its_worker_is_marked(
     root: Path, whole: dict[str, bytes], tmp_path: Path, deadly: object
 ) -> None:
     dataset = open_dataset(root)
     victims = [dataset.samples[2].location, dataset.samples[40].location]
-    pictures = deadly.Deadly(dataset.pictures, victims)  # type: ignore[attr-defined]
-    dataset = Dataset(dataset.card, dataset.samples, pictures, dataset.note)
+    images = deadly.Deadly(dataset.images, victims)  # type: ignore[attr-defined]
+    dataset = Dataset(dataset.card, dataset.samples, images, dataset.note)
     prepared = prepare(dataset, tmp_path / "out", Alignment("ddamfn_frontal"), workers=2)
     marked = [row.key for row in prepared.manifest() if row.outcome.error]
     assert marked == [dataset.samples[2].key, dataset.samples[40].key]
@@ -143,10 +143,10 @@ def test_a_picture_that_kills_its_worker_is_marked(
     assert all("crashed" in lines[i + 1] for i in (2, 40))
 
 
-def test_workers_that_cannot_start_are_not_the_pictures_fault(root: Path, tmp_path: Path, deadly: object) -> None:
+def test_workers_that_cannot_start_are_not_the_images_fault(root: Path, tmp_path: Path, deadly: object) -> None:
     dataset = open_dataset(root)
-    pictures = deadly.Unwelcome()  # type: ignore[attr-defined]
-    dataset = Dataset(dataset.card, dataset.samples, pictures, dataset.note)
+    images = deadly.Unwelcome()  # type: ignore[attr-defined]
+    dataset = Dataset(dataset.card, dataset.samples, images, dataset.note)
     with pytest.raises(UsageError, match="worker processes cannot start"):
         prepare(dataset, tmp_path / "out", Alignment("arcface"), workers=2)
 

@@ -13,14 +13,14 @@ from ddamfn.errors import DataError, UsageError, WeightsError
 from ddamfn.faces import Alignment, RetinaFace, align, decode
 from ddamfn.preparation import Prepared, load_prepared, prepare
 from ddamfn.preparation import workers as workers_module
-from ddamfn.synthetic import write_drawn_ferplus, write_drawn_rafdb
+from ddamfn.synthetic import write_synthetic_ferplus, write_synthetic_rafdb
 
 FRONTAL = Alignment("ddamfn_frontal")
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_drawn_ferplus(tmp_path_factory.mktemp("ferplus") / "set", 2, np.random.default_rng(3))
+    return write_synthetic_ferplus(tmp_path_factory.mktemp("ferplus") / "set", 2, np.random.default_rng(3))
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def content(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "prepared.json"}
 
 
-def test_one_row_and_one_crop_a_picture(dataset: Dataset, prepared: Prepared) -> None:
+def test_one_row_and_one_crop_a_image(dataset: Dataset, prepared: Prepared) -> None:
     rows = list(prepared.manifest())
     assert [row.key for row in rows] == [s.key for s in dataset.samples]
     assert [row.votes for row in rows] == [s.votes for s in dataset.samples]
@@ -45,7 +45,7 @@ def test_one_row_and_one_crop_a_picture(dataset: Dataset, prepared: Prepared) ->
         count = len(dataset.select(split).samples)
         assert np.load(prepared.folder / f"{split}.npy").shape == (count, 112, 112, 3)
         assert [row.row for row in rows if row.split == split] == list(range(count))
-        assert prepared.counts[split]["pictures"] == count
+        assert prepared.counts[split]["images"] == count
     assert sum(c["found"] for c in prepared.counts.values()) > len(rows) // 2
 
 
@@ -79,20 +79,20 @@ def test_landmarks_from_another_prepared_set(dataset: Dataset, prepared: Prepare
 
 
 def test_landmarks_of_another_data_set_are_refused(prepared: Prepared, tmp_path: Path) -> None:
-    other = open_dataset(write_drawn_rafdb(tmp_path / "set", 1, np.random.default_rng(3)))
+    other = open_dataset(write_synthetic_rafdb(tmp_path / "set", 1, np.random.default_rng(3)))
     with pytest.raises(DataError, match="leave out its landmarks"):
         prepare(other, tmp_path / "out", FRONTAL, workers=1, landmarks_from=prepared.folder)
 
 
 def test_manual_landmarks_are_used(tmp_path: Path) -> None:
-    dataset = open_dataset(write_drawn_rafdb(tmp_path / "set", 1, np.random.default_rng(3)))
+    dataset = open_dataset(write_synthetic_rafdb(tmp_path / "set", 1, np.random.default_rng(3)))
     prepared = prepare(dataset, tmp_path / "out", FRONTAL, workers=1)
     for sample, row in zip(dataset.samples, prepared.manifest(), strict=True):
         assert row.outcome.score is None
         assert row.outcome.landmarks is not None
         assert (row.outcome.landmarks == np.array(sample.landmarks, dtype=np.float32)).all()
         assert (row.label, row.group) == (sample.label, sample.group)
-    assert prepared.counts["train"] == {"pictures": 7, "found": 7, "given": 7, "resized": 0, "unreadable": 0}
+    assert prepared.counts["train"] == {"images": 7, "found": 7, "given": 7, "resized": 0, "unreadable": 0}
     split = prepared.split("train")
     assert split.rule == "single label"
     assert split.targets.argmax(axis=1).tolist() == list(range(7))
@@ -101,12 +101,12 @@ def test_manual_landmarks_are_used(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_bad_files_are_counted_and_named(root: Path, tmp_path: Path, workers: int) -> None:
-    copy = write_drawn_ferplus(tmp_path / "set", 2, np.random.default_rng(3))
+    copy = write_synthetic_ferplus(tmp_path / "set", 2, np.random.default_rng(3))
     names = sorted(path.name for path in (copy / "FER2013Train").glob("*.png"))[:4]
     folder = copy / "FER2013Train"
     (folder / names[0]).write_bytes(b"")
     (folder / names[1]).write_bytes((folder / names[1]).read_bytes()[:200])
-    (folder / names[2]).write_text("a letter, not a picture")
+    (folder / names[2]).write_text("a letter, not an image")
     (folder / names[3]).unlink()
     prepared = prepare(open_dataset(copy), tmp_path / "out", FRONTAL, workers=workers)
     assert prepared.counts["train"]["unreadable"] == 4
@@ -153,9 +153,9 @@ def test_another_preparation_is_not_mixed_in(dataset: Dataset, prepared: Prepare
 def test_arguments_that_make_no_sense(dataset: Dataset, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="at least 1"):
         prepare(dataset, tmp_path / "out", FRONTAL, workers=0)
-    with pytest.raises(DataError, match="no pictures"):
-        prepare(Dataset(dataset.card, (), dataset.pictures), tmp_path / "out", FRONTAL)
-    doubled = Dataset(dataset.card, dataset.samples + dataset.samples[:1], dataset.pictures)
+    with pytest.raises(DataError, match="no images"):
+        prepare(Dataset(dataset.card, (), dataset.images), tmp_path / "out", FRONTAL)
+    doubled = Dataset(dataset.card, dataset.samples + dataset.samples[:1], dataset.images)
     with pytest.raises(DataError, match="the same key"):
         prepare(doubled, tmp_path / "out", FRONTAL, workers=1)
 
@@ -168,10 +168,10 @@ def test_a_full_disk_is_one_clear_line(dataset: Dataset, tmp_path: Path, monkeyp
         patch.setattr(os, "posix_fallocate", full, raising=False)
         with pytest.raises(DataError, match="No space left on device; make room or choose another folder"):
             prepare(dataset, tmp_path / "out", FRONTAL, workers=1)
-    assert prepare(dataset, tmp_path / "out", FRONTAL, workers=1).counts["train"]["pictures"] == 16
+    assert prepare(dataset, tmp_path / "out", FRONTAL, workers=1).counts["train"]["images"] == 16
 
 
-def test_a_missing_detector_is_not_the_pictures_fault(
+def test_a_missing_detector_is_not_the_images_fault(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def missing(threads: int | None = None) -> RetinaFace:

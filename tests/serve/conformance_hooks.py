@@ -1,4 +1,4 @@
-"""What schemathesis must know to send valid requests: a picture is not just any bytes."""
+"""What schemathesis must know to send valid requests: an image is not just any bytes."""
 
 import io
 from typing import Any
@@ -8,23 +8,23 @@ from hypothesis import strategies as st
 from PIL import Image
 
 
-def _picture(colour: tuple[int, int, int], side: int, kind: str) -> bytes:
+def _image(color: tuple[int, int, int], side: int, kind: str) -> bytes:
     stream = io.BytesIO()
-    Image.new("RGB", (side, side), colour).save(stream, format=kind)
+    Image.new("RGB", (side, side), color).save(stream, format=kind)
     return stream.getvalue()
 
 
-PICTURES = st.builds(
-    _picture, st.tuples(*[st.integers(0, 255)] * 3), st.integers(1, 64), st.sampled_from(["PNG", "JPEG", "WEBP"])
+IMAGES = st.builds(
+    _image, st.tuples(*[st.integers(0, 255)] * 3), st.integers(1, 64), st.sampled_from(["PNG", "JPEG", "WEBP"])
 )
 for media_type in ("application/octet-stream", "image/*"):
-    schemathesis.openapi.media_type(media_type, PICTURES)
-schemathesis.openapi.format("binary", PICTURES)
+    schemathesis.openapi.media_type(media_type, IMAGES)
+schemathesis.openapi.format("binary", IMAGES)
 
 
 @schemathesis.hook
 def filter_body(context: Any, body: Any) -> bool:
-    """Drop raw bodies that are no pictures after all: the description cannot say that they must be."""
+    """Drop raw bodies that are no images after all: the description cannot say that they must be."""
     if not isinstance(body, bytes):
         return True
     try:

@@ -1,4 +1,4 @@
-"""Servers on real sockets, in threads of the test, and pictures to send to them."""
+"""Servers on real sockets, in threads of the test, and images to send to them."""
 
 import io
 import struct
@@ -31,12 +31,12 @@ def portrait() -> bytes:
 
 
 @pytest.fixture(scope="session")
-def pictures() -> list[bytes]:
-    """Return pictures with one face each, all different: the portrait darker, mirrored, smaller."""
+def images() -> list[bytes]:
+    """Return images with one face each, all different: the portrait darker, mirrored, smaller."""
     image = Image.open(io.BytesIO(PORTRAIT)).convert("RGB")
     made = [image.resize((side, side)) for side in (512, 384, 300)]
-    made += [picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).point(lambda value: value * 0.7) for picture in made]
-    return [png(picture) for picture in made]
+    made += [each.transpose(Image.Transpose.FLIP_LEFT_RIGHT).point(lambda value: value * 0.7) for each in made]
+    return [png(each) for each in made]
 
 
 @pytest.fixture(scope="session")

@@ -40,7 +40,7 @@ def test_the_answer_is_the_command_lines(
 
 
 @pytest.mark.parametrize("media_type", [None, "image/jpeg", "application/octet-stream", "image/x-made-up"])
-def test_the_body_may_be_the_picture_itself(
+def test_the_body_may_be_the_image_itself(
     running: Any, recognizer: Recognizer, portrait: bytes, media_type: str | None
 ) -> None:
     headers = {} if media_type is None else {"Content-Type": media_type}
@@ -70,17 +70,15 @@ def test_options_are_the_command_lines(running: Any, calibrated_weights: Path, p
     assert "ask for at most 0.9" in refused.json()["detail"]
 
 
-def test_pictures_at_once_are_classified_together_and_answered_alike(
-    serve: Any, recognizer: Recognizer, pictures: list[bytes]
+def test_images_at_once_are_classified_together_and_answered_alike(
+    serve: Any, recognizer: Recognizer, images: list[bytes]
 ) -> None:
     # A long wait, so that a slow machine makes batches too.
     running = serve(batch_wait_s=2.0, batch=8)
-    alone = [_expected(recognizer, picture, attention=True) for picture in pictures]
-    order = list(range(len(pictures))) * 4
+    alone = [_expected(recognizer, image, attention=True) for image in images]
+    order = list(range(len(images))) * 4
     with ThreadPoolExecutor(12) as clients:
-        answers = list(
-            clients.map(lambda row: running.predict(pictures[row], params={"attention": True}).json(), order)
-        )
+        answers = list(clients.map(lambda row: running.predict(images[row], params={"attention": True}).json(), order))
     assert all(_near(answer, alone[row]) for answer, row in zip(answers, order, strict=True))
     assert all(len(answer["faces"]) == 1 for answer in answers)
     assert running.metric("ddamfn_batch_faces_sum") == len(order)
@@ -111,7 +109,7 @@ def test_the_card_and_the_limits_are_told(running: Any) -> None:
     assert told["limits"] == {
         "max_upload_bytes": 20 * 2**20,
         "max_pixels": 64_000_000,
-        "max_pictures": 64,
+        "max_images": 64,
         "max_faces": 128,
     }
 
@@ -119,15 +117,15 @@ def test_the_card_and_the_limits_are_told(running: Any) -> None:
 def test_the_server_says_how_it_is(running: Any, portrait: bytes) -> None:
     assert running.client.get("/healthz").json() == {"status": "alive"}
     assert running.client.get("/readyz").json() == {"status": "ready"}
-    before = {name: running.metric(f"ddamfn_{name}_total") for name in ("faces", "pictures", "requests")}
+    before = {name: running.metric(f"ddamfn_{name}_total") for name in ("faces", "images", "requests")}
     secret = "a name that nobody must read.jpg"
     running.client.post("/v1/predict", files={"file": (secret, portrait)})
     running.client.get("/made/up")
     text = running.client.get("/metrics").text
     assert running.metric("ddamfn_faces_total") == before["faces"] + 1
-    assert running.metric("ddamfn_pictures_total") == before["pictures"] + 1
+    assert running.metric("ddamfn_images_total") == before["images"] + 1
     assert running.metric("ddamfn_requests_total") > before["requests"] + 2
-    assert running.metric("ddamfn_queue_pictures") == 0
+    assert running.metric("ddamfn_queue_images") == 0
     assert running.metric("ddamfn_ready") == 1
     assert 'path="/v1/predict",status="200"' in text
     assert 'path="other",status="404"' in text

@@ -49,7 +49,7 @@ def test_other_fields_are_skipped_but_not_without_end() -> None:
     [
         (b"a.jpg", "a.jpg"),
         (b"../../etc/passwd", "passwd"),
-        (b"C:\\pictures\\me.png", "me.png"),
+        (b"C:\\images\\me.png", "me.png"),
         ("grüße ☕.png".encode(), "grüße ☕.png"),
         (b"a\r\nX-Evil: 1\x1b[31m.png", "aX-Evil: 1[31m.png"),
         (b"\xff.png", "\ufffd.png"),

@@ -1,4 +1,4 @@
-"""Many clients, slow, broken and hostile ones: none holds up the others, and nothing of a picture stays behind."""
+"""Many clients, slow, broken and hostile ones: none holds up the others, and nothing of an image stays behind."""
 
 import contextlib
 import logging
@@ -80,7 +80,7 @@ def test_clients_that_go_away_leave_nothing_behind(
             connection.sendall(head + body)
             time.sleep(0.05)
             connection.close()
-        running.wait_for(lambda: running.metric("ddamfn_queue_pictures") == 0)
+        running.wait_for(lambda: running.metric("ddamfn_queue_images") == 0)
         found.set()
     assert running.predict(portrait).status_code == 200
     assert running.metric("ddamfn_body_bytes") == 0
@@ -101,7 +101,7 @@ def test_a_full_queue_refuses_with_the_time_to_come_back(
     monkeypatch.setattr(Recognizer, "find_faces", blocked)
     with ThreadPoolExecutor(2) as clients:
         inside = [clients.submit(running.predict, portrait) for _ in range(2)]
-        running.wait_for(lambda: running.metric("ddamfn_queue_pictures") == 2)
+        running.wait_for(lambda: running.metric("ddamfn_queue_images") == 2)
         refused = running.predict(portrait)
         running.expect(refused, 429, "later")
         assert int(refused.headers["retry-after"]) >= 1
@@ -117,8 +117,8 @@ def test_bodies_together_hold_a_bounded_number_of_bytes(serve: Any, portrait: by
     assert running.metric("ddamfn_body_bytes") == 0
 
 
-def test_one_picture_that_fails_spoils_no_other_in_its_batch(
-    serve: Any, pictures: list[bytes], monkeypatch: pytest.MonkeyPatch
+def test_one_image_that_fails_spoils_no_other_in_its_batch(
+    serve: Any, images: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running = serve(batch_wait_s=1.0, workers=2)
     classify, sizes = Recognizer.classify, []
@@ -131,12 +131,12 @@ def test_one_picture_that_fails_spoils_no_other_in_its_batch(
 
     monkeypatch.setattr(Recognizer, "classify", picky)
     with ThreadPoolExecutor(3) as clients:
-        answers = list(clients.map(running.predict, pictures[:3]))
+        answers = list(clients.map(running.predict, images[:3]))
     assert [answer.status_code for answer in answers] == [200, 200, 500]
     assert max(sizes) > 1
 
 
-def test_nothing_of_a_picture_reaches_a_disk_or_the_log(
+def test_nothing_of_a_image_reaches_a_disk_or_the_log(
     serve: Any, noise: bytes, portrait: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     running = serve()
@@ -179,10 +179,10 @@ def test_what_is_no_http_is_answered_and_hung_up_on(running: Any, monkeypatch: p
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_upload_breaks_the_server(running: Any, portrait: bytes, data: st.DataObject) -> None:
-    """Send random bytes, damaged pictures and damaged forms: the answer is a result or a problem, never status 500."""
-    kind = data.draw(st.sampled_from(["bytes", "picture", "form", "head"]))
+    """Send random bytes, damaged images and damaged forms: the answer is a result or a problem, never status 500."""
+    kind = data.draw(st.sampled_from(["bytes", "image", "form", "head"]))
     body, headers = data.draw(st.binary(max_size=300)), dict(_JPEG)
-    if kind == "picture":
+    if kind == "image":
         content = bytearray(portrait[: data.draw(st.integers(1, len(portrait)))])
         for _ in range(data.draw(st.integers(1, 8))):
             content[data.draw(st.integers(0, min(len(content), 2000) - 1))] = data.draw(st.integers(0, 255))

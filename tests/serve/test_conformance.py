@@ -15,7 +15,7 @@ _RUN = "import sys; from schemathesis.cli import schemathesis; sys.exit(schemath
 
 @pytest.mark.slow
 def test_every_answer_conforms(serve: Any, calibrated_weights: Path, tmp_path: Path) -> None:
-    # Few faces: asked for faces of any score, as many requests do here, an empty picture has hundreds.
+    # Few faces: asked for faces of any score, as many requests do here, an empty image has hundreds.
     running = serve(weights=calibrated_weights, max_faces=2)
     arguments = ["run", f"{running.url}/openapi.json", "--max-examples", "8", "--seed", "1", "--request-timeout", "60"]
     environment = {**os.environ, "SCHEMATHESIS_HOOKS": "conformance_hooks", "PYTHONPATH": str(Path(__file__).parent)}

@@ -17,7 +17,7 @@ _FORM = {"Content-Type": "multipart/form-data; boundary=b"}
     ("body", "headers", "query", "status", "words"),
     [
         (b"", _JPEG, "", 400, "empty"),
-        (b"not a picture", _JPEG, "", 400, "not a picture"),
+        (b"not an image", _JPEG, "", 400, "not an image"),
         (b"text", {"Content-Type": "text/plain"}, "", 415, "multipart/form-data"),
         (b"{}", {"Content-Type": "application/json"}, "", 415, "image/*"),
         (b"x", _JPEG | {"Content-Encoding": "gzip"}, "", 415, "Content-Encoding"),
@@ -49,7 +49,7 @@ def test_addresses_and_methods_that_do_not_exist_are_problems_too(running: Any) 
     assert answer.headers["allow"] == "POST"
 
 
-def test_a_form_holds_one_picture_and_a_batch_a_bounded_number(serve: Any, portrait: bytes) -> None:
+def test_a_form_holds_one_image_and_a_batch_a_bounded_number(serve: Any, portrait: bytes) -> None:
     running = serve(queue=3)
     part = ("file", ("a.jpg", portrait))
     running.expect(running.client.post("/v1/predict", files=[part, part]), 400, "/v1/predict/batch")

@@ -1,4 +1,4 @@
-"""A drawn set and settings with which a job takes a second: a network is given one batch of tiny pictures."""
+"""A synthetic set and settings with which a job takes a second: a network is given one batch of tiny images."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +10,7 @@ import torch
 from ddamfn.data import open_dataset
 from ddamfn.faces import Alignment
 from ddamfn.preparation import prepare
-from ddamfn.synthetic import write_drawn_folder
+from ddamfn.synthetic import write_synthetic_folder
 
 CLASSES = ("neutral", "happiness", "surprise")
 SIDE_PX = 32
@@ -27,14 +27,14 @@ def _one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six drawn faces of each of three classes to train on, three to validate on, three to test on."""
+    """Six synthetic faces of each of three classes to train on, three to validate on, three to test on."""
     folder = tmp_path_factory.mktemp("drawn") / "faces"
-    return write_drawn_folder(folder, 6, np.random.default_rng(1), 64, CLASSES)
+    return write_synthetic_folder(folder, 6, np.random.default_rng(1), 64, CLASSES)
 
 
 @pytest.fixture(scope="session")
 def faces(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The drawn faces, prepared."""
+    """The synthetic faces, prepared."""
     folder = tmp_path_factory.mktemp("prepared") / "faces"
     return prepare(open_dataset(drawn), folder, Alignment("ddamfn_frontal", side_px=SIDE_PX), workers=1).folder
 

@@ -113,7 +113,7 @@ def test_a_second_round_waits_for_the_first(
     arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ddamfn.study.cluster._connect", lambda _: _RayThatLoses())
-    words = [*arguments("seeds", "--seeds", "1"), "--again", "optimiser.lr=0.0005", "--ray", "anywhere"]
+    words = [*arguments("seeds", "--seeds", "1"), "--again", "optimizer.lr=0.0005", "--ray", "anywhere"]
     assert main(words) == 0
     lines = (tmp_path / "runs" / "seeds-ddamfn_quick" / "results.jsonl").read_text().splitlines()
     assert [json.loads(line)["row"] for line in lines] == ["ddamfn_quick", "ddamfn_quick-again"]

@@ -1,4 +1,4 @@
-"""Whole studies in one process each, on drawn faces: every method once, and the queue with its budget."""
+"""Whole studies in one process each, on synthetic faces: every method once, and the queue with its budget."""
 
 import csv
 import json
@@ -22,7 +22,7 @@ from ddamfn.train import override
 Arguments = Callable[..., list[str]]
 
 # Few of the equal layers of the largest networks, which are tested whole without numbers in tests/models; the smallest
-# pictures that PSR can take are more work than all the others' together.
+# images that PSR can take are more work than all the others' together.
 LIGHT = {
     "dacl": {"attention_width": 32}, "mvit": {"mask_depth": 1, "depth": 1}, "transfer": {"depth": 1},
     "poster": {"depth": 1},
@@ -47,7 +47,7 @@ def test_every_method_trains_and_is_scored(
     words = [
         "study", "comparison", "--methods", *METHODS, *ESTIMATORS, "--data", str(faces), "--seeds", "1",
         "--runs", str(tmp_path / "runs"), "--output", str(tmp_path / "report"), "--device", "cpu", "--quiet",
-        "--recipe", "ddamfn_quick", "--set", f"data.alignment.side_px={SIDE_PX}", "--pictures", "6",
+        "--recipe", "ddamfn_quick", "--set", f"data.alignment.side_px={SIDE_PX}", "--images", "6",
         "--set", f'phases=[{{"epochs":1,"side_px":{SIDE_PX},"batch_size":6}}]',
     ]  # fmt: skip
     assert main(words) == 0, capsys.readouterr().err
@@ -68,7 +68,7 @@ def test_the_other_column_is_filled_by_the_other_run(
     arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The paper's own recipe is for larger crops and many epochs; another rate is difference enough.
-    slow = replace(METHODS["ddamfn"], own=lambda run: override(run, {"optimiser.lr": 1e-4}))
+    slow = replace(METHODS["ddamfn"], own=lambda run: override(run, {"optimizer.lr": 1e-4}))
     monkeypatch.setattr(import_module("ddamfn.study.tables.comparison"), "METHODS", {"ddamfn": slow})
     words = arguments("comparison", "--methods", "lbp", "--seeds", "1")
 
@@ -98,20 +98,20 @@ def test_the_queue_keeps_its_budget_and_goes_on(
 ) -> None:
     # The gate of an export wants a thousand faces, three networks' answers to each.
     monkeypatch.setattr(weights, "export_run", partial(weights.export_run, least_faces=20))
-    names = ("--studies", "levers", "best", "--best", "ddamfn_quick", "--seeds", "1", "--pictures", "9")
+    names = ("--studies", "factors", "best", "--best", "ddamfn_quick", "--seeds", "1", "--images", "9")
     words = arguments("queue", *names, "--rows", "labels-smoothing", "attention-heads0")
     assert main([*words, "--budget", "0"]) == 0
     assert "the budget is spent" in capsys.readouterr().err
     assert not list((tmp_path / "runs").glob("*/results.jsonl"))
     assert main(words) == 0
-    ledger = tmp_path / "runs" / "ablation-levers" / "results.jsonl"
+    ledger = tmp_path / "runs" / "ablation-factors" / "results.jsonl"
     rows = [json.loads(line) for line in ledger.read_text().splitlines()]
     assert [row["row"] for row in rows] == ["base", "labels-smoothing", "attention-heads0"]
-    # Scored on validation; trained on half of the pictures, every class with its share.
+    # Scored on validation; trained on half of the images, every class with its share.
     assert all((row["n"], row["n_valid"], row["n_train"]) == (9, 9, 9) for row in rows)
     assert all(row["accuracy"] == row["valid_accuracy"] for row in rows)
     assert [len(row["head_means"]) for row in rows] == [2, 2, 0]
-    text = (tmp_path / "report" / "levers" / "report.md").read_text()
+    text = (tmp_path / "report" / "factors" / "report.md").read_text()
     assert "The test split was not opened" in text
     assert "`objective.label_smoothing=0.1`" in text
     assert "heads' means" in text
@@ -147,7 +147,7 @@ def test_a_budget_ends_a_job_after_an_epoch_and_the_next_start_goes_on(
 def test_a_teacher_that_does_not_fit_costs_no_other_row(
     arguments: Arguments, faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Other pictures are seen before the first job; other classes only when the row begins, and the rest goes on."""
+    """Other images are seen before the first job; other classes only when the row begins, and the rest goes on."""
 
     def teacher(name: str, *settings: str) -> str:
         words = ["train", "ddamfn_quick", "--data", str(faces), "--runs", str(tmp_path / "taught"), "--name", name]
@@ -158,13 +158,13 @@ def test_a_teacher_that_does_not_fit_costs_no_other_row(
 
     def study(run: str) -> int:
         rows = ["--rows", "distillation", "--teachers", run, "--seeds", "1"]
-        return main(arguments("ablation", "--table", "levers", *rows))
+        return main(arguments("ablation", "--table", "factors", *rows))
 
-    other_look = teacher("look", 'data.appearance={"colour":"grey"}')
+    other_look = teacher("look", 'data.preprocessing={"color":"gray"}')
     other_classes = teacher("classes", 'data.classes=["neutral","happiness"]')
     capsys.readouterr()
     assert study(other_look) == 2
-    assert "was trained on pictures of another appearance" in capsys.readouterr().err
+    assert "was trained on images of another preprocessing" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
     assert study(other_classes) == 1
     assert "knows neutral, happiness, the run is to learn" in capsys.readouterr().err

@@ -61,7 +61,7 @@ def test_each_published_recipe_is_a_run_that_can_be_written_and_read(name: str) 
     assert run.model.name == name
     assert run.phases[0].side_px == run.data.alignment.side_px
     assert METHODS[name].differs
-    # Nothing of the base's training is left; pictures and seed are.
+    # Nothing of the base's training is left; images and seed are.
     assert run == METHODS[name].as_published(override(recipe("ddamfn_rafdb"), {"seed": 3, "data.classes": None}))
 
 
@@ -81,7 +81,7 @@ def test_a_network_that_cannot_take_a_side_is_given_the_nearest_and_it_is_said()
     assert "is given 64 px" in study.row("psr").note
     assert "is given" not in study.row("scn").note
     small = {"phases.0.side_px": 48, "data.alignment.side_px": 48}
-    with pytest.raises(UsageError, match="psr needs pictures of at least 64 px, and the crops have 48"):
+    with pytest.raises(UsageError, match="psr needs images of at least 64 px, and the crops have 48"):
         build("psr", settings=small)
     # Its own recipe has crops of its own.
     assert build("psr", settings=small, as_published=True).beside is None

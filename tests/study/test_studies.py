@@ -1,4 +1,4 @@
-"""Each study from its command line to its report, on drawn faces."""
+"""Each study from its command line to its report, on synthetic faces."""
 
 import csv
 import json
@@ -57,7 +57,7 @@ def test_an_ablation_end_to_end(arguments: Arguments, tmp_path: Path, capsys: py
     text = (report / "report.md").read_text()
     assert "4 of 4 jobs done" in text
     assert "differ by 1.03" in text
-    assert re.search(r"noise is the choice of test pictures and of 2 seeds", text)
+    assert re.search(r"noise is the choice of test images and of 2 seeds", text)
     assert str(tmp_path) not in text
     # Asked again, nothing is trained: no second line, the same report.
     capsys.readouterr()
@@ -70,7 +70,7 @@ def test_an_ablation_end_to_end(arguments: Arguments, tmp_path: Path, capsys: py
 def test_a_cross_validation_end_to_end(arguments: Arguments, tmp_path: Path) -> None:
     assert main(arguments("crossval", "--folds", "2")) == 0
     done = results(tmp_path / "runs", "crossval-2")
-    # Every picture of the training split is scored once; a tenth of the others, at least one a class, selects.
+    # Every image of the training split is scored once; a tenth of the others, at least one a class, selects.
     assert [(row["fold"], row["n"], row["n_train"], row["n_valid"]) for row in done] == [(0, 9, 6, 3), (1, 9, 6, 3)]
     folds = read_csv(tmp_path / "report" / "folds.csv")
     assert len({row["key"] for row in folds}) == 18
@@ -128,7 +128,7 @@ def test_the_estimate_of_a_job_knows_of_teachers_and_of_second_passes() -> None:
     assert work(taught, 10) == 1.5 * work(run, 10)
     assert work(override(taught, {"distillation.mirrored": True}), 10) == 2 * work(run, 10)
     assert work(override(taught, {"distillation.once": True}), 10) == (1 + 0.5 / run.epochs) * work(run, 10)
-    assert work(override(run, {"optimiser.sam_rho": 0.05}), 10) == 2 * work(run, 10)
+    assert work(override(run, {"optimizer.sam_rho": 0.05}), 10) == 2 * work(run, 10)
 
 
 def test_a_budget_that_is_spent_starts_no_job(
@@ -185,7 +185,7 @@ def test_a_trained_job_whose_line_was_lost_is_scored_and_not_trained_again(
 def test_a_second_round_goes_on_from_the_first_and_learns_from_all_of_it(
     arguments: Arguments, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [*arguments("seeds", "--seeds", "2"), "--again", "optimiser.lr=0.0005"]
+    words = [*arguments("seeds", "--seeds", "2"), "--again", "optimizer.lr=0.0005"]
     assert main([*words, "--dry-run"]) == 0
     assert "4 jobs, 0 done" in capsys.readouterr().out
     assert main(words) == 0
@@ -196,11 +196,11 @@ def test_a_second_round_goes_on_from_the_first_and_learns_from_all_of_it(
     first = [str(folder / row["job"]) for row in done[:2]]
     for row, own in zip(done[2:], first, strict=True):
         run = json.loads((folder / row["job"] / "config.json").read_text())
-        assert (run["initial"], run["distillation"]["teachers"], run["optimiser"]["lr"]) == (own, first, 0.0005)
+        assert (run["initial"], run["distillation"]["teachers"], run["optimizer"]["lr"]) == (own, first, 0.0005)
         record = json.loads((folder / row["job"] / "environment.json").read_text())
         assert sorted(record["teachers"]) == sorted(first)
     text = (tmp_path / "report" / "report.md").read_text()
-    assert "--again optimiser.lr=0.0005`" in text
+    assert "--again optimizer.lr=0.0005`" in text
     assert "- second round: every seed goes on from its own network" in text
     assert str(tmp_path) not in text
     assert [row["row"] for row in read_csv(tmp_path / "report" / "table.csv")] == ["ddamfn_quick", "second round"]
@@ -234,7 +234,7 @@ def test_a_second_round_waits_for_the_first(
 def test_settings_of_a_second_round_that_do_not_fit_are_told_at_once(
     arguments: Arguments, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([*arguments("seeds"), "--again", "optimiser.speed=2"]) == 2
+    assert main([*arguments("seeds"), "--again", "optimizer.speed=2"]) == 2
     assert "speed" in capsys.readouterr().err
     assert main([*arguments("seeds"), "--again", "twice"]) == 2
     assert "--again takes FIELD=VALUE, not 'twice'" in capsys.readouterr().err

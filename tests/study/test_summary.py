@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from ddamfn.evaluate.significance import Interval, mcnemar
-from ddamfn.study import Circumstances, Plan, Progress, Result, Study, ablation, comparison, crossval, write_report
+from ddamfn.study import Plan, Progress, ReportMetadata, Result, Study, ablation, comparison, crossval, write_report
 from ddamfn.study.jobs import Ledger, claim
 from ddamfn.study.report import percents
 from ddamfn.study.runner import ANSWERS
-from ddamfn.study.summary import summarise, verdict
-from ddamfn.study.tables.crossval import summarise_folds
-from ddamfn.study.tables.levers import Given, levers
+from ddamfn.study.summary import summarize, verdict
+from ddamfn.study.tables.crossval import summarize_folds
+from ddamfn.study.tables.factors import AblationOptions, factors
 from ddamfn.train import recipe
 
 N = 2000
@@ -24,13 +24,13 @@ def result(job: str, row: str, right: np.ndarray, *, seed: int = 0, fold: int | 
     return Result(
         job=job, row=row, seed=seed, fold=fold, n_train=9 * len(right), n_valid=100, n=len(right), correct=correct,
         accuracy=correct / len(right), ci95=(0.0, 1.0), mean_class_accuracy=0.5, macro_f1=0.5, valid_accuracy=0.5,
-        epoch=1, epochs=2, parameters=1_000, seconds=10.0, pictures_per_second=100.0, test="faces", rule="majority",
+        epoch=1, epochs=2, parameters=1_000, seconds=10.0, images_per_second=100.0, test="faces", rule="majority",
         device="cpu", commit="abc", finished="2026-01-01T00:00:00+00:00",
     )  # fmt: skip
 
 
 def fill(study: Study, folder: Path, accuracies: dict[str, float], *, shuffled: bool = False) -> list[Result]:
-    """Give every job answers that are right with some probability, mostly on the same pictures for all rows."""
+    """Give every job answers that are right with some probability, mostly on the same images for all rows."""
     hard = np.random.default_rng(0).random(N)
     results = []
     for number, job in enumerate(study.jobs):
@@ -53,9 +53,9 @@ def study() -> Study:
 ACCURACIES = {"mobilefacenet": 0.80, "iresnet18": 0.897, "iresnet50": 0.90, "mfn": 0.86, "ddamfn": 0.90}
 
 
-def test_differences_are_paired_by_picture_and_judged_against_noise(study: Study, tmp_path: Path) -> None:
+def test_differences_are_paired_by_image_and_judged_against_noise(study: Study, tmp_path: Path) -> None:
     results = fill(study, tmp_path, ACCURACIES, shuffled=True)
-    summaries = {summary.row.name: summary for summary in summarise(study, results, tmp_path)}
+    summaries = {summary.row.name: summary for summary in summarize(study, results, tmp_path)}
     assert summaries["ddamfn"].difference is None
     lost = summaries["mfn"].difference
     assert lost is not None
@@ -74,16 +74,16 @@ def test_differences_are_paired_by_picture_and_judged_against_noise(study: Study
     assert "MFN (-" in text
     assert "not larger than noise: " in text
     assert "ResNet-50" in text.partition("not larger than noise: ")[2]
-    assert text.endswith("(noise is the choice of test pictures and of 3 seeds; intervals widened for 4 comparisons).")
+    assert text.endswith("(noise is the choice of test images and of 3 seeds; intervals widened for 4 comparisons).")
     assert text.count(".") - text.count("0.") >= 1
 
 
 def test_one_seed_is_said_to_be_one(tmp_path: Path) -> None:
     study = ablation("ddan", recipe("ddamfn_rafdb"), Plan(data="faces", commit="abc"))
     results = fill(study, tmp_path, {"mfn": 0.8, "ddamfn": 0.9})
-    summaries = summarise(study, results, tmp_path)
+    summaries = summarize(study, results, tmp_path)
     assert summaries[0].seeds_interval is None
-    assert "with one seed, noise is the choice of test pictures alone" in verdict(study, summaries)
+    assert "with one seed, noise is the choice of test images alone" in verdict(study, summaries)
     found = summaries[0].difference
     assert found is not None
     hard = np.random.default_rng(0).random(N)
@@ -96,20 +96,20 @@ def test_an_interval_of_few_seeds_is_cut_to_what_an_accuracy_can_be() -> None:
     assert percents(Interval(0.9, 0.06, 0.4, 1.4)) == "40.00 % to 100.00 %"
 
 
-def test_a_table_for_choosing_speaks_of_validation_pictures(tmp_path: Path) -> None:
-    given = Given(only=("attention-none", "optimisation-ema"))
-    study = levers(recipe("ddamfn_rafdb"), Plan(data="faces"), given)
-    results = fill(study, tmp_path, {"base": 0.9, "attention-none": 0.8, "optimisation-ema": 0.9})
-    text = verdict(study, summarise(study, results, tmp_path))
-    assert "noise is the choice of validation pictures alone" in text
+def test_a_table_for_choosing_speaks_of_validation_images(tmp_path: Path) -> None:
+    given = AblationOptions(only=("attention-none", "optimization-ema"))
+    study = factors(recipe("ddamfn_rafdb"), Plan(data="faces"), given)
+    results = fill(study, tmp_path, {"base": 0.9, "attention-none": 0.8, "optimization-ema": 0.9})
+    text = verdict(study, summarize(study, results, tmp_path))
+    assert "noise is the choice of validation images alone" in text
     # A title with a comma is one member of the list.
-    assert '"optimisation: moving average, 0.999"' in text
+    assert '"optimization: moving average, 0.999"' in text
     assert "larger than noise: attention: attention loss off (-" in text
 
 
 def test_a_study_without_results_says_so(study: Study, tmp_path: Path) -> None:
     progress = Progress((), {"job-1": "loss is not finite"}, study.jobs)
-    text = write_report(study, progress, tmp_path, tmp_path / "report", Circumstances(
+    text = write_report(study, progress, tmp_path, tmp_path / "report", ReportMetadata(
         command="ddamfn study", data="faces", date="2026-01-01", commit="abc"))  # fmt: skip
     assert "0 of 15 jobs done" in text
     assert "Failed: `job-1`: loss is not finite" in text
@@ -117,7 +117,7 @@ def test_a_study_without_results_says_so(study: Study, tmp_path: Path) -> None:
 
 
 def report(study: Study, results: list[Result], folder: Path) -> str:
-    circumstances = Circumstances(command="ddamfn study", data="faces", date="2026-01-01", commit="abc")
+    circumstances = ReportMetadata(command="ddamfn study", data="faces", date="2026-01-01", commit="abc")
     return write_report(study, Progress(tuple(results), {}, ()), folder, folder / "report", circumstances)
 
 
@@ -140,7 +140,7 @@ def test_rows_with_recipes_of_their_own_are_named_with_them(tmp_path: Path) -> N
 
 def test_folds_get_the_corrected_interval() -> None:
     rights = [np.arange(1000) < correct for correct in (906, 902, 898, 908)]
-    folds = summarise_folds([result(f"job{k}", "ddamfn", right, fold=k) for k, right in enumerate(rights)])
+    folds = summarize_folds([result(f"job{k}", "ddamfn", right, fold=k) for k, right in enumerate(rights)])
     assert folds.test_share == pytest.approx(1 / 9)
     assert folds.interval is not None
     assert folds.interval.mean == pytest.approx(0.9035)
@@ -176,5 +176,5 @@ def test_a_job_s_name_holds_all_that_decides_its_result_and_nothing_else(study: 
     assert job.id.startswith("mobilefacenet-seed0-")
     assert replace(job, commit="another").id == job.id
     assert replace(job, data="other faces").id != job.id
-    slower = replace(job.run, optimiser=replace(job.run.optimiser, lr=0.001))
+    slower = replace(job.run, optimizer=replace(job.run.optimizer, lr=0.001))
     assert replace(job, run=slower).id != job.id

@@ -1,4 +1,4 @@
-"""Tiny drawn faces as tensors and as a prepared set, and runs that take seconds."""
+"""Tiny synthetic faces as tensors and as a prepared set, and runs that take seconds."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +12,7 @@ from ddamfn.data import open_dataset
 from ddamfn.faces import Alignment, align
 from ddamfn.labels import EXPRESSIONS
 from ddamfn.preparation import Prepared, prepare
-from ddamfn.synthetic import drawn_face, write_drawn_folder
+from ddamfn.synthetic import synthetic_face, write_synthetic_folder
 from ddamfn.train import Run, override, recipe
 from ddamfn.train.tensorset import TensorSplit
 
@@ -21,7 +21,7 @@ SIDE_PX = 32
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
-    """Equal sums need equal threads, and tiny pictures are slower with several."""
+    """Equal sums need equal threads, and tiny images are slower with several."""
     torch.set_num_threads(1)
 
 
@@ -33,11 +33,11 @@ class Silent:
         self.steps: list[tuple[int, float | None, float | None]] = []
         self.rows: list[dict[str, Any]] = []
 
-    def epoch_started(self, epoch: int, epochs: int, pictures: int, done: int, side_px: int) -> None:
-        self.epochs.append((epoch, epochs, pictures, done, side_px))
+    def epoch_started(self, epoch: int, epochs: int, images: int, done: int, side_px: int) -> None:
+        self.epochs.append((epoch, epochs, images, done, side_px))
 
-    def step_done(self, pictures: int, loss: float | None, accuracy: float | None) -> None:
-        self.steps.append((pictures, loss, accuracy))
+    def step_done(self, images: int, loss: float | None, accuracy: float | None) -> None:
+        self.steps.append((images, loss, accuracy))
 
     def epoch_done(self, row: dict[str, Any]) -> None:
         self.rows.append(row)
@@ -55,7 +55,7 @@ def drawn_split(per_class: int, seed: int, classes: tuple[str, ...] = EXPRESSION
     crops = []
     for _ in range(per_class):
         for label in classes:
-            pixels, landmarks = drawn_face(label, generator, 64)
+            pixels, landmarks = synthetic_face(label, generator, 64)
             crops.append(align(pixels, landmarks, alignment).pixels.transpose(2, 0, 1))
     labels = torch.arange(len(classes)).repeat(per_class)
     return TensorSplit(
@@ -69,13 +69,13 @@ def drawn_split(per_class: int, seed: int, classes: tuple[str, ...] = EXPRESSION
 
 @pytest.fixture(scope="session")
 def draw() -> Callable[..., TensorSplit]:
-    """Return the function that draws a split: pictures a class, seed, classes."""
+    """Return the function that draws a split: images a class, seed, classes."""
     return drawn_split
 
 
 @pytest.fixture(scope="session")
 def splits() -> tuple[TensorSplit, TensorSplit]:
-    """Sixteen drawn faces to train on and eight to validate on, of 32 px."""
+    """Sixteen synthetic faces to train on and eight to validate on, of 32 px."""
     return drawn_split(2, seed=1), drawn_split(1, seed=2)
 
 
@@ -101,8 +101,8 @@ def make_run() -> Callable[..., Run]:
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    """A prepared drawn set of eight classes at 64 px: four pictures a class in train, two in val and test."""
-    root = write_drawn_folder(tmp_path_factory.mktemp("drawn") / "set", 4, np.random.default_rng(5), side_px=64)
+    """A prepared synthetic set of eight classes at 64 px: four images a class in train, two in val and test."""
+    root = write_synthetic_folder(tmp_path_factory.mktemp("drawn") / "set", 4, np.random.default_rng(5), side_px=64)
     out = tmp_path_factory.mktemp("prepared") / "set"
     return prepare(open_dataset(root), out, Alignment("ddamfn_frontal", side_px=64), workers=1)
 

@@ -7,7 +7,7 @@ from ddamfn.train.average import MovingAverage
 
 
 def moving_network() -> nn.Sequential:
-    """A weight and a batch normalisation, whose numbers a test sets."""
+    """A weight and a batch normalization, whose numbers a test sets."""
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
 

@@ -11,7 +11,7 @@ from ddamfn.train import (
     RECIPES,
     Augment,
     Data,
-    Optimiser,
+    Optimizer,
     Phase,
     Run,
     Schedule,
@@ -34,8 +34,8 @@ def test_fields_change_by_dotted_name() -> None:
         recipe("ddamfn_rafdb"),
         {
             "seed": 3,
-            "optimiser.lr": 1,
-            "optimiser.sam_rho": 0.05,
+            "optimizer.lr": 1,
+            "optimizer.sam_rho": 0.05,
             "ema": 0.9,
             "phases.0.epochs": 2,
             "data.classes": ["anger", "fear"],
@@ -45,8 +45,8 @@ def test_fields_change_by_dotted_name() -> None:
             "schedule.name": "cosine",
         },
     )
-    assert (run.seed, run.optimiser.lr, run.optimiser.sam_rho, run.ema) == (3, 1.0, 0.05, 0.9)
-    assert type(run.optimiser.lr) is float
+    assert (run.seed, run.optimizer.lr, run.optimizer.sam_rho, run.ema) == (3, 1.0, 0.05, 0.9)
+    assert type(run.optimizer.lr) is float
     assert run.phases == (Phase(epochs=2, batch_size=256),)
     assert run.data.classes == ("anger", "fear")
     assert run.data.alignment == Alignment("ddamfn_frontal", 0.1)
@@ -54,7 +54,7 @@ def test_fields_change_by_dotted_name() -> None:
     assert run.model.options == {"num_heads": 3}
     assert run.schedule.name == "cosine"
     # What was not named is as it was.
-    assert run.optimiser.momentum == 0.9
+    assert run.optimizer.momentum == 0.9
     assert run.augment.flip == 0.5
 
 
@@ -73,16 +73,16 @@ def test_the_order_of_changes_does_not_matter() -> None:
 
 
 WRONG: list[tuple[str, Any, str]] = [
-    ("optimiser.lrr", 1, "no setting optimiser.lrr; optimiser has name, lr, momentum"),
+    ("optimizer.lrr", 1, "no setting optimizer.lrr; optimizer has name, lr, momentum"),
     ("foo.bar", 1, "no setting foo; a run has recipe, model, data"),
     ("", 1, "no setting ; a run has"),
-    ("optimiser.lr", "fast", "optimiser.lr takes a number, not 'fast'"),
-    ("optimiser.lr", True, "optimiser.lr takes a number, not True"),
-    ("optimiser.lr", float("nan"), "optimiser.lr takes a number, not nan"),
-    ("optimiser.lr", 0, "optimiser: lr must be above 0, not 0.0"),
-    ("optimiser.name", "sdg", "optimiser.name is one of sgd, adam, adamw, not 'sdg'"),
-    ("optimiser", "sgd", "optimiser takes an object of names and values, not 'sgd'"),
-    ("optimiser.lr.x", 1, "optimiser.lr.x: there is nothing below that has the name 'x'"),
+    ("optimizer.lr", "fast", "optimizer.lr takes a number, not 'fast'"),
+    ("optimizer.lr", True, "optimizer.lr takes a number, not True"),
+    ("optimizer.lr", float("nan"), "optimizer.lr takes a number, not nan"),
+    ("optimizer.lr", 0, "optimizer: lr must be above 0, not 0.0"),
+    ("optimizer.name", "sdg", "optimizer.name is one of sgd, adam, adamw, not 'sdg'"),
+    ("optimizer", "sgd", "optimizer takes an object of names and values, not 'sgd'"),
+    ("optimizer.lr.x", 1, "optimizer.lr.x: there is nothing below that has the name 'x'"),
     ("ema", "x", "ema takes a number, not 'x'"),
     ("ema", 1, "ema must lie between 0 and 1, not 1.0"),
     ("seed", 1.5, "seed takes a whole number, not 1.5"),
@@ -113,7 +113,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("phases", [5], "phases.0 takes an object of names and values, not 5"),
     ("phases", [], "a run needs at least one phase"),
     ("phases.0.epochs", 0, "phases.0: a phase needs at least one epoch"),
-    ("phases.0.side_px", 128, "a phase asks for pictures of 128 px, and the crops have 112 px"),
+    ("phases.0.side_px", 128, "a phase asks for images of 128 px, and the crops have 112 px"),
     ("model.options", 3, "model.options takes an object of names and values, not 3"),
     ("model.options.heads", 3, "model: ddamfn has no option heads; it has: num_heads"),
     ("model.options.num_heads", "two", "model.options has a value of the wrong type: "),
@@ -137,13 +137,13 @@ def test_what_does_not_fit_is_named_in_one_line(name: str, value: Any, message: 
     [
         (lambda: Data(holdout=1.0), "holdout"),
         (lambda: Augment(erase_area=(0.1, 2.0)), "erase_area"),
-        (lambda: Augment(erase_grey=1.5), "erase_grey"),
+        (lambda: Augment(erase_gray=1.5), "erase_gray"),
         (lambda: Augment(shift=1.0), "shift"),
-        (lambda: Optimiser(name="rmsprop"), "no optimiser named 'rmsprop'"),  # type: ignore[arg-type]
-        (lambda: Optimiser(momentum=1.0), "momentum"),
-        (lambda: Optimiser(weight_decay=-0.1), "weight_decay"),
-        (lambda: Optimiser(sam_rho=0.0), "sam_rho"),
-        (lambda: Optimiser(clip_norm=-1.0), "clip_norm"),
+        (lambda: Optimizer(name="rmsprop"), "no optimizer named 'rmsprop'"),  # type: ignore[arg-type]
+        (lambda: Optimizer(momentum=1.0), "momentum"),
+        (lambda: Optimizer(weight_decay=-0.1), "weight_decay"),
+        (lambda: Optimizer(sam_rho=0.0), "sam_rho"),
+        (lambda: Optimizer(clip_norm=-1.0), "clip_norm"),
         (lambda: Schedule(name="linear"), "no schedule named 'linear'"),  # type: ignore[arg-type]
         (lambda: Schedule(step_epochs=0), "step_epochs"),
         (lambda: Schedule(gamma=0.0), "gamma"),
@@ -191,7 +191,7 @@ def test_an_unknown_objective_is_told_in_one_line() -> None:
         override(recipe("ddamfn_quick"), {"objective.name": "sum"})
 
 
-LEVERS: dict[str, Any] = {
+FACTORS: dict[str, Any] = {
     "augment.mixup": 0.2,
     "augment.cutmix": 1.0,
     "objective.logit_adjustment": 1.0,
@@ -200,14 +200,14 @@ LEVERS: dict[str, Any] = {
     "objective.flip_consistency": 5.0,
     "model.options.drop_path": 0.1,
     "data.vote_weight": True,
-    "optimiser.sam_rho": 0.05,
+    "optimizer.sam_rho": 0.05,
     "ema": 0.999,
 }
 
 
-def test_every_combination_of_levers_survives_json() -> None:
-    for chosen in range(2 ** len(LEVERS)):
-        changes = {name: value for i, (name, value) in enumerate(LEVERS.items()) if chosen >> i & 1}
+def test_every_combination_of_factors_survives_json() -> None:
+    for chosen in range(2 ** len(FACTORS)):
+        changes = {name: value for i, (name, value) in enumerate(FACTORS.items()) if chosen >> i & 1}
         plain = to_dict(recipe("ddamfn_rafdb"))
         for name, value in changes.items():
             *path, last = name.split(".")
@@ -217,11 +217,11 @@ def test_every_combination_of_levers_survives_json() -> None:
             place[last] = value
         run = run_from_dict(plain)
         assert run_from_dict(json.loads(json.dumps(to_dict(run)))) == run
-    assert override(recipe("ddamfn_rafdb"), LEVERS) == run
+    assert override(recipe("ddamfn_rafdb"), FACTORS) == run
 
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if not is_pretext(recipe(name))])
-def test_levers_are_off_by_default(name: str) -> None:
+def test_factors_are_off_by_default(name: str) -> None:
     run = recipe(name)
     assert (run.augment.mixup, run.augment.cutmix, run.data.vote_weight) == (0, 0, False)
     assert isinstance(run.objective, DDAMFNObjective)
@@ -229,10 +229,10 @@ def test_levers_are_off_by_default(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["dacl", "dan", "mvit", "scn"])
-@pytest.mark.parametrize("lever", ["augment.mixup", "augment.cutmix"])
-def test_who_keeps_a_label_of_each_picture_takes_no_mixtures(name: str, lever: str) -> None:
+@pytest.mark.parametrize("factor", ["augment.mixup", "augment.cutmix"])
+def test_who_keeps_a_label_of_each_image_takes_no_mixtures(name: str, factor: str) -> None:
     with pytest.raises(ConfigError, match=rf"^the objective {name} keeps a label .*; set augment\.mixup"):
-        override(recipe("ddamfn_quick"), {"objective": {"name": name}, lever: 0.2})
+        override(recipe("ddamfn_quick"), {"objective": {"name": name}, factor: 0.2})
 
 
 def test_teachers_cannot_see_uncovered_what_nothing_covers() -> None:
@@ -242,13 +242,13 @@ def test_teachers_cannot_see_uncovered_what_nothing_covers() -> None:
     override(recipe("ddamfn_ferplus_cpu"), taught)
 
 
-@pytest.mark.parametrize("lever", ["augment.mixup", "augment.cutmix"])
+@pytest.mark.parametrize("factor", ["augment.mixup", "augment.cutmix"])
 @pytest.mark.parametrize("how", [{"teachers": ["a"], "once": True}, {"born_again": True}])
-def test_answers_to_single_pictures_do_not_teach_mixtures(lever: str, how: dict[str, Any]) -> None:
+def test_answers_to_single_images_do_not_teach_mixtures(factor: str, how: dict[str, Any]) -> None:
     settings = {"distillation": how, "phases": [{"epochs": 1, "side_px": 48}] * 2}
     name = list(how)[-1]
     with pytest.raises(ConfigError, match=rf"^distillation\.{name} keeps .* or leave out distillation\.{name}$"):
-        override(recipe("ddamfn_ferplus_cpu"), settings | {lever: 0.2})
+        override(recipe("ddamfn_ferplus_cpu"), settings | {factor: 0.2})
     override(recipe("ddamfn_ferplus_cpu"), settings)
 
 

@@ -25,7 +25,7 @@ LIGHT = {"num_heads": 2, "mixed_kernels": False, "coordinate_attention": False}
 
 
 def ddamfn(classes: int, seed: int) -> torch.nn.Module:
-    """A network whose normalisations have seen something, as those of every trained one have."""
+    """A network whose normalizations have seen something, as those of every trained one have."""
     torch.manual_seed(seed)
     network = create_model("ddamfn", num_classes=classes, **LIGHT)
     for module in network.modules():
@@ -35,15 +35,15 @@ def ddamfn(classes: int, seed: int) -> torch.nn.Module:
     return network
 
 
-def no_pictures() -> Tensor:
-    raise AssertionError("a network with statistics needs no pictures")
+def no_images() -> Tensor:
+    raise AssertionError("a network with statistics needs no images")
 
 
 def test_what_fits_by_name_and_shape_is_taken_and_the_rest_stays(tmp_path: Path) -> None:
     other, network = ddamfn(5, seed=1), ddamfn(8, seed=2)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     save_network({**other.state_dict(), "stranger": torch.ones(2)}, tmp_path / "other.safetensors")
-    record = begin_from(network, str(tmp_path / "other.safetensors"), no_pictures)
+    record = begin_from(network, str(tmp_path / "other.safetensors"), no_images)
     after, source = network.state_dict(), other.state_dict()
     fitting = [name for name in source if before[name].shape == source[name].shape]
     assert record["taken"] == len(fitting) < record["tensors"] == len(after)
@@ -55,7 +55,7 @@ def test_what_fits_by_name_and_shape_is_taken_and_the_rest_stays(tmp_path: Path)
 def test_nothing_in_common_is_told_in_one_line(tmp_path: Path) -> None:
     save_network({"stranger": torch.ones(2)}, tmp_path / "other.safetensors")
     with pytest.raises(ConfigError, match=r"other.safetensors: none of its 1 tensors has name and shape"):
-        begin_from(ddamfn(8, seed=1), str(tmp_path / "other.safetensors"), no_pictures)
+        begin_from(ddamfn(8, seed=1), str(tmp_path / "other.safetensors"), no_images)
 
 
 def test_a_missing_or_damaged_file_is_told_in_one_line(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_a_missing_or_damaged_file_is_told_in_one_line(tmp_path: Path) -> None:
         weights_file(str(tmp_path / "nowhere"))
     (tmp_path / "torn.safetensors").write_bytes(b"torn")
     with pytest.raises(TrainingError, match=r"torn.safetensors: no readable weights"):
-        begin_from(ddamfn(8, seed=1), str(tmp_path / "torn.safetensors"), no_pictures)
+        begin_from(ddamfn(8, seed=1), str(tmp_path / "torn.safetensors"), no_images)
 
 
 def test_a_run_prefers_its_trunk_then_its_best_network(tmp_path: Path) -> None:
@@ -123,38 +123,38 @@ def test_weights_of_an_exported_file_get_statistics_and_answer_as_before(tmp_pat
     source, exported, network = ddamfn(8, seed=1).eval(), ddamfn(8, seed=2), ddamfn(8, seed=3)
     restore(exported, lean(source).state_dict(), Path("file.onnx"))
     save_network(exported.state_dict(), tmp_path / "file.safetensors")
-    pictures = torch.rand(256, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    begin_from(network, str(tmp_path / "file.safetensors"), lambda: pictures)
+    images = torch.rand(256, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    begin_from(network, str(tmp_path / "file.safetensors"), lambda: images)
     assert network.training
     with torch.no_grad():
-        expected = source(pictures[:8]).logits
-        torch.testing.assert_close(network.eval()(pictures[:8]).logits, expected, rtol=1e-3, atol=1e-4)
+        expected = source(images[:8]).logits
+        torch.testing.assert_close(network.eval()(images[:8]).logits, expected, rtol=1e-3, atol=1e-4)
         # One large batch has nearly the statistics that were taken, so training begins where the file ends.
-        everything = source(pictures).logits
-        torch.testing.assert_close(network.train()(pictures).logits, everything, rtol=1e-2, atol=1e-3)
-        forgotten = exported.train()(pictures).logits
-    assert (forgotten - everything).abs().max() > 10 * (network(pictures).logits - everything).abs().max()
+        everything = source(images).logits
+        torch.testing.assert_close(network.train()(images).logits, everything, rtol=1e-2, atol=1e-3)
+        forgotten = exported.train()(images).logits
+    assert (forgotten - everything).abs().max() > 10 * (network(images).logits - everything).abs().max()
 
 
 def test_the_weights_of_the_package_are_a_beginning_by_their_name(tmp_path: Path) -> None:
     path, card = find_weights("ddamfn-ferplus")
     assert weights_file("ddamfn-ferplus") == weights_file(str(path.with_suffix(".json"))) == path
     network = create_model("ddamfn", num_classes=4, num_heads=2)
-    pictures = torch.randn(32, 3, 48, 48, generator=torch.Generator().manual_seed(0))
-    record = begin_from(network, "ddamfn-ferplus", lambda: pictures)
+    images = torch.randn(32, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    record = begin_from(network, "ddamfn-ferplus", lambda: images)
     # All but weight and bias of a classifier for other classes.
     assert record["taken"] == record["tensors"] - 2
     assert record["sha256"] == card.sha256
     whole, _ = read_exported("ddamfn-ferplus")
     with torch.no_grad():
-        expected = whole(pictures).features
-        torch.testing.assert_close(network.eval()(pictures).features, expected, rtol=1e-3, atol=1e-3)
+        expected = whole(images).features
+        torch.testing.assert_close(network.eval()(images).features, expected, rtol=1e-3, atol=1e-3)
 
 
 def test_an_exported_file_without_card_and_a_wrong_name_are_told_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "alone.onnx").write_bytes(b"x")
     with pytest.raises(WeightsError, match=r"alone.onnx has no card: alone.json must lie beside it"):
-        begin_from(ddamfn(8, seed=1), str(tmp_path / "alone.onnx"), no_pictures)
+        begin_from(ddamfn(8, seed=1), str(tmp_path / "alone.onnx"), no_images)
     with pytest.raises(ConfigError, match=r"'ddamfn-ferpuls': .* weights of this package \(ddamfn-ferplus\)"):
         weights_file("ddamfn-ferpuls")
 

@@ -1,4 +1,4 @@
-"""What a run learns, keeps and reports, on sixteen drawn faces of 32 px."""
+"""What a run learns, keeps and reports, on sixteen synthetic faces of 32 px."""
 
 import errno
 import json
@@ -37,7 +37,7 @@ def test_the_loss_begins_at_the_logarithm_of_the_number_of_classes(
     run = make_run(phases__0__epochs=1, objective__attention_weight=0, augment={"flip": 0}, model__options={})
     fit(run, *splits, tmp_path / "run", reporter)
     first = reporter.steps[0]
-    # An untrained network is sure of nothing, but batch normalisation gives its logits some spread.
+    # An untrained network is sure of nothing, but batch normalization gives its logits some spread.
     assert first[0] == 8
     assert first[1] == pytest.approx(math.log(8), abs=0.35)
     assert reporter.rows[0]["train"]["cross_entropy"] == pytest.approx(reporter.rows[0]["train"]["loss"])
@@ -130,10 +130,10 @@ def test_rows_say_what_happened(finished: tuple[Run, Path, list[dict[str, Any]]]
         assert len(row["head_means"]) == 2
         assert all(0 < mean < 1 for mean in row["head_means"])
         assert row["head_difference"] > 0
-        assert max(row["head_means"]) <= row["joined_mean"] < 1
-        assert row["pictures_per_second"] == pytest.approx(16 / row["seconds"])
+        assert max(row["head_means"]) <= row["max_attention_mean"] < 1
+        assert row["images_per_second"] == pytest.approx(16 / row["seconds"])
     # A cosine to 1 % over three epochs, doubled in the second phase.
-    assert rows[-1]["lr"] == pytest.approx(2 * run.optimiser.lr * 0.01, rel=1e-3)
+    assert rows[-1]["lr"] == pytest.approx(2 * run.optimizer.lr * 0.01, rel=1e-3)
 
 
 def test_the_kept_weights_answer_as_the_row_says(
@@ -192,16 +192,16 @@ def test_the_reporter_is_told_every_step(
 def test_balanced_epochs_draw_rare_classes_more_often(
     splits: Splits, make_run: Callable[..., Run], tmp_path: Path, reporter: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # One class has one picture, the other fourteen.
+    # One class has one image, the other fourteen.
     images, keys = splits[0].images[:15], splits[0].keys[:15]
     targets = torch.eye(2)[torch.tensor([0] * 14 + [1])]
     train = TensorSplit(images, targets, keys, ("anger", "fear"))
     drawn: list[Tensor] = []
     whole = loop.train_step
 
-    def spy(network: Any, criterion: Any, optimiser: Any, inputs: Tensor, targets: Tensor, *args: Any) -> Sums:
+    def spy(network: Any, criterion: Any, optimizer: Any, inputs: Tensor, targets: Tensor, *args: Any) -> Sums:
         drawn.append(targets)
-        return whole(network, criterion, optimiser, inputs, targets, *args)
+        return whole(network, criterion, optimizer, inputs, targets, *args)
 
     monkeypatch.setattr(loop, "train_step", spy)
     run = make_run(data__balanced=True, phases__0__epochs=3)
@@ -224,7 +224,7 @@ def test_the_backbone_alone_trains_with_sam(
     splits: Splits, make_run: Callable[..., Run], tmp_path: Path, reporter: Any
 ) -> None:
     run = make_run(
-        model={"name": "mfn"}, optimiser__sam_rho=0.05, phases__0__epochs=1, phases__0__batch_size=16, ema=None
+        model={"name": "mfn"}, optimizer__sam_rho=0.05, phases__0__epochs=1, phases__0__batch_size=16, ema=None
     )
     fit(run, *splits, tmp_path / "run", reporter)
     assert reporter.rows[0]["head_means"] == []
@@ -238,7 +238,7 @@ def test_an_empty_class_ends_the_run_before_it_begins(
     splits: Splits, make_run: Callable[..., Run], tmp_path: Path, reporter: Any
 ) -> None:
     train = splits[0].subset(torch.nonzero(splits[0].targets.argmax(dim=1) != 3).flatten())
-    with pytest.raises(DataError, match="drawing 1: no picture of sadness"):
+    with pytest.raises(DataError, match="drawing 1: no image of sadness"):
         fit(make_run(), train, splits[1], tmp_path / "run", reporter)
     assert not (tmp_path / "run").exists()
 
@@ -261,7 +261,7 @@ def test_a_loss_that_is_no_number_leaves_the_checkpoint_before(
             fit(make_run(), *splits, folder, reporter)
     assert str(caught.value) == (
         f"{folder}: loss or weights are not finite in epoch 2, step 2; {folder}/checkpoints/state.pt is from before "
-        "and intact; begin a run of another --name with a lower --set optimiser.lr"
+        "and intact; begin a run of another --name with a lower --set optimizer.lr"
     )
     state = load_state(folder / "checkpoints" / "state.pt")
     assert (state["epoch"], state["step"]) == (1, 1)
@@ -346,7 +346,7 @@ def test_a_finished_run_resumes_to_itself_and_another_does_not(
     assert len(reporter.steps) == steps
     with pytest.raises(ConfigError, match="different in seed"):
         fit(replace(run, seed=9), *splits, folder, reporter, resume=True)
-    with pytest.raises(ConfigError, match="other pictures"):
+    with pytest.raises(ConfigError, match="other images"):
         fit(run, splits[1], splits[0], folder, reporter, resume=True)
     with pytest.raises(ConfigError, match="add --resume"):
         fit(run, *splits, folder, reporter)

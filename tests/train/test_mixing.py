@@ -11,7 +11,7 @@ B, K, SIDE = 6, 6, 8
 
 
 def batch(weights: Tensor | None = None) -> Batch:
-    """Pictures whose pixels are all their own number, each of its own class."""
+    """Images whose pixels are all their own number, each of its own class."""
     images = torch.arange(B).float().view(-1, 1, 1, 1).expand(-1, 3, SIDE, SIDE).contiguous()
     return Batch(images, torch.eye(K), weights)
 
@@ -29,7 +29,7 @@ def test_off_it_gives_the_very_same_batch_and_draws_nothing() -> None:
 
 
 @pytest.mark.parametrize("config", [Augment(mixup=0.4), Augment(cutmix=1.0)])
-def test_targets_are_convex_mixtures_of_two_pictures(config: Augment) -> None:
+def test_targets_are_convex_mixtures_of_two_images(config: Augment) -> None:
     changed = 0
     for seed in range(20):
         images, targets, weights, uncovered = mixed(config, seed)
@@ -38,7 +38,7 @@ def test_targets_are_convex_mixtures_of_two_pictures(config: Augment) -> None:
         assert ((targets >= 0) & (targets <= 1)).all()
         torch.testing.assert_close(targets.sum(dim=1), torch.ones(B))
         assert (targets.count_nonzero(dim=1) <= 2).all()
-        # The mean over a picture's pixels is its number, mixed in the same way as its target.
+        # The mean over an image's pixels is its number, mixed in the same way as its target.
         torch.testing.assert_close(images.mean(dim=(1, 2, 3)), targets @ torch.arange(K).float(), rtol=1e-4, atol=1e-4)
         changed += int((targets.max(dim=1).values < 0.999).any())
     assert changed > 10
@@ -49,11 +49,11 @@ def test_mixup_blends_every_pixel_and_cutmix_none() -> None:
     for seed in range(10):
         images = mixed(Augment(cutmix=1.0), seed).images
         assert (images % 1 == 0).all()
-        for picture in images[:, 0]:
-            own = picture.mode().values if (picture == picture[0, 0]).all() else None
-            rows, columns = (picture != picture.flatten()[0]).nonzero(as_tuple=True)
-            if own is None and (picture.flatten()[[0, SIDE - 1, -SIDE, -1]] == picture[0, 0]).all():
-                # A rectangle inside the picture, without holes.
+        for image in images[:, 0]:
+            own = image.mode().values if (image == image[0, 0]).all() else None
+            rows, columns = (image != image.flatten()[0]).nonzero(as_tuple=True)
+            if own is None and (image.flatten()[[0, SIDE - 1, -SIDE, -1]] == image[0, 0]).all():
+                # A rectangle inside the image, without holes.
                 size = (rows.max() - rows.min() + 1) * (columns.max() - columns.min() + 1)
                 assert len(rows) == size
 
@@ -92,13 +92,13 @@ def test_weights_are_mixed_with_what_they_weigh(config: Augment) -> None:
         plain, weighed = mixed(config, seed), mixed(config, seed, weights)
         assert torch.equal(plain.images, weighed.images)
         assert weighed.weights is not None
-        # Each part of the product is the share of a picture times its own weight.
+        # Each part of the product is the share of an image times its own weight.
         torch.testing.assert_close(weighed.weights.unsqueeze(1) * weighed.targets, plain.targets * weights)
         torch.testing.assert_close(weighed.targets.sum(dim=1), torch.ones(B))
 
 
 @pytest.mark.parametrize("config", [Augment(mixup=0.4), Augment(cutmix=1.0)])
-def test_uncovered_pictures_are_mixed_like_the_pictures(config: Augment) -> None:
+def test_uncovered_images_are_mixed_like_the_images(config: Augment) -> None:
     plain = batch()
     for seed in range(5):
         seed_step(seed, 0, 0)

@@ -1,4 +1,4 @@
-"""Optimisers and schedules against numbers worked out by hand."""
+"""Optimizers and schedules against numbers worked out by hand."""
 
 import math
 from dataclasses import replace
@@ -7,15 +7,15 @@ import pytest
 import torch
 from torch import nn
 
-from ddamfn.train import Optimiser, Phase, Run, Schedule
-from ddamfn.train.optim import build_optimiser, learning_rate, load_optimiser_state, optimiser_state, set_learning_rate
+from ddamfn.train import Optimizer, Phase, Run, Schedule
+from ddamfn.train.optim import build_optimizer, learning_rate, load_optimizer_state, optimizer_state, set_learning_rate
 
 LR = 0.5
 
 
 def run(schedule: Schedule, *phases: Phase) -> Run:
     return Run(
-        recipe="x", optimiser=Optimiser(lr=LR), schedule=schedule, phases=phases or (Phase(epochs=40, side_px=112),)
+        recipe="x", optimizer=Optimizer(lr=LR), schedule=schedule, phases=phases or (Phase(epochs=40, side_px=112),)
     )
 
 
@@ -87,23 +87,23 @@ class Quadratic(nn.Module):
         return 0.5 * (self.a * self.w.square()).sum()
 
 
-def step(module: Quadratic, optimiser: torch.optim.Optimizer) -> None:
-    optimiser.zero_grad()
+def step(module: Quadratic, optimizer: torch.optim.Optimizer) -> None:
+    optimizer.zero_grad()
     module().backward()
-    if hasattr(optimiser, "first_step"):
-        optimiser.first_step(zero_grad=True)
+    if hasattr(optimizer, "first_step"):
+        optimizer.first_step(zero_grad=True)
         module().backward()
-        optimiser.second_step(zero_grad=True)
+        optimizer.second_step(zero_grad=True)
     else:
-        optimiser.step()
+        optimizer.step()
 
 
 def test_sgd_has_momentum_and_decay() -> None:
     module = Quadratic()
-    optimiser = build_optimiser(Optimiser(name="sgd", lr=0.1, momentum=0.9, weight_decay=0.01), module.parameters())
+    optimizer = build_optimizer(Optimizer(name="sgd", lr=0.1, momentum=0.9, weight_decay=0.01), module.parameters())
     w, velocity = module.w.detach().clone(), torch.zeros(3, dtype=torch.float64)
     for _ in range(3):
-        step(module, optimiser)
+        step(module, optimizer)
         velocity = 0.9 * velocity + module.a * w + 0.01 * w
         w = w - 0.1 * velocity
     assert torch.allclose(module.w.detach(), w, atol=1e-12)
@@ -112,23 +112,23 @@ def test_sgd_has_momentum_and_decay() -> None:
 @pytest.mark.parametrize("name", ["adam", "adamw"])
 def test_adam_decays_by_the_gradient_and_adamw_beside_it(name: str) -> None:
     module = Quadratic()
-    optimiser = build_optimiser(Optimiser(name=name, lr=0.1, weight_decay=0.5), module.parameters())  # type: ignore[arg-type]
+    optimizer = build_optimizer(Optimizer(name=name, lr=0.1, weight_decay=0.5), module.parameters())  # type: ignore[arg-type]
     w = module.w.detach().clone()
-    step(module, optimiser)
+    step(module, optimizer)
     # The first step of Adam has the length lr in every direction.
     gradient = module.a * w + (0.5 * w if name == "adam" else 0)
     expected = w - 0.1 * gradient.sign() - (0.1 * 0.5 * w if name == "adamw" else 0)
     assert torch.allclose(module.w.detach(), expected, atol=1e-7)
 
 
-def test_sam_descends_by_the_gradient_of_its_neighbourhood() -> None:
+def test_sam_descends_by_the_gradient_of_its_neighborhood() -> None:
     # Foret et al., Eq. 2 and 3: e = rho g / |g|, w <- w - lr * gradient at w + e.
     module = Quadratic()
-    config = Optimiser(name="sgd", lr=0.1, momentum=0.9, weight_decay=0.0, sam_rho=0.05)
-    optimiser = build_optimiser(config, module.parameters())
+    config = Optimizer(name="sgd", lr=0.1, momentum=0.9, weight_decay=0.0, sam_rho=0.05)
+    optimizer = build_optimizer(config, module.parameters())
     w, velocity = module.w.detach().clone(), torch.zeros(3, dtype=torch.float64)
     for _ in range(3):
-        step(module, optimiser)
+        step(module, optimizer)
         gradient = module.a * w
         ascended = w + 0.05 * gradient / gradient.norm()
         velocity = 0.9 * velocity + module.a * ascended
@@ -139,21 +139,21 @@ def test_sam_descends_by_the_gradient_of_its_neighbourhood() -> None:
 @pytest.mark.parametrize("rho", [None, 0.05])
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
 def test_state_goes_through_a_checkpoint(name: str, rho: float | None) -> None:
-    config = Optimiser(name=name, lr=0.1, weight_decay=0.01, sam_rho=rho)  # type: ignore[arg-type]
+    config = Optimizer(name=name, lr=0.1, weight_decay=0.01, sam_rho=rho)  # type: ignore[arg-type]
     whole, parted = Quadratic(), Quadratic()
-    optimiser = build_optimiser(config, whole.parameters())
+    optimizer = build_optimizer(config, whole.parameters())
     for lr in (0.1, 0.1, 0.05, 0.05):
-        set_learning_rate(optimiser, lr)
-        step(whole, optimiser)
+        set_learning_rate(optimizer, lr)
+        step(whole, optimizer)
 
-    before = build_optimiser(config, parted.parameters())
+    before = build_optimizer(config, parted.parameters())
     step(parted, before)
     step(parted, before)
-    weights, state = parted.state_dict(), optimiser_state(before)
+    weights, state = parted.state_dict(), optimizer_state(before)
     resumed = Quadratic()
     resumed.load_state_dict(weights)
-    after = build_optimiser(replace(config, lr=9.0), resumed.parameters())
-    load_optimiser_state(after, state)
+    after = build_optimizer(replace(config, lr=9.0), resumed.parameters())
+    load_optimizer_state(after, state)
     for _ in range(2):
         set_learning_rate(after, 0.05)
         step(resumed, after)

@@ -28,12 +28,12 @@ class Stop(Exception):
     """Stands for a kill between two steps."""
 
 
-def unlabelled(split: TensorSplit, targets: torch.Tensor | None = None) -> TensorSplit:
+def unlabeled(split: TensorSplit, targets: torch.Tensor | None = None) -> TensorSplit:
     wanted = torch.zeros(len(split), 0) if targets is None else targets
     return TensorSplit(split.images, wanted, split.keys, split.classes)
 
 
-def colours(split: TensorSplit) -> torch.Tensor:
+def colors(split: TensorSplit) -> torch.Tensor:
     """Stand-ins for embeddings: (N, 3)."""
     return split.images.float().mean(dim=(2, 3)) / 255
 
@@ -43,15 +43,15 @@ def test_a_stopped_run_ends_with_the_same_bits(
     task: str, splits: tuple[TensorSplit, TensorSplit], make_run: Callable[..., Run], tmp_path: Path, reporter: Any
 ) -> None:
     run = make_run(objective=TASKS[task], phases__0__epochs=1, phases__0__batch_size=4, ema=0.5)
-    faces = unlabelled(splits[0], colours(splits[0]) if task == "identity" else None)
+    faces = unlabeled(splits[0], colors(splits[0]) if task == "identity" else None)
     outcome = pretrain(run, faces, tmp_path / "whole", reporter)
     assert outcome.best == outcome.last
     assert "valid" not in outcome.last
     assert ("accuracy" in outcome.last["train"]) == (task == "rotation")
 
     class Stopping(type(reporter)):  # type: ignore[misc]
-        def step_done(self, pictures: int, loss: float | None, accuracy: float | None) -> None:
-            super().step_done(pictures, loss, accuracy)
+        def step_done(self, images: int, loss: float | None, accuracy: float | None) -> None:
+            super().step_done(images, loss, accuracy)
             if len(self.steps) == 3:
                 raise Stop
 
@@ -70,7 +70,7 @@ def test_the_trunk_alone_is_kept_and_the_head_is_learned(
     splits: tuple[TensorSplit, TensorSplit], make_run: Callable[..., Run], tmp_path: Path, reporter: Any
 ) -> None:
     run = make_run(objective=TASKS["rotation"], phases__0__epochs=1)
-    pretrain(run, unlabelled(splits[0]), tmp_path / "run", reporter)
+    pretrain(run, unlabeled(splits[0]), tmp_path / "run", reporter)
     folder = tmp_path / "run" / "checkpoints"
     assert sorted(path.name for path in folder.iterdir()) == ["state.pt", "trunk.safetensors"]
     trunk, state = load_network(folder / "trunk.safetensors"), load_state(folder / "state.pt")
@@ -91,13 +91,13 @@ def test_rotation_is_learned_in_some_steps(
         augment={"flip": 0.5},
         checkpoint_steps=1000,
     )
-    pretrain(run, unlabelled(draw(4, seed=3)), tmp_path / "run", reporter)
-    # Chance is a quarter: of 32 pictures in four turns each.
+    pretrain(run, unlabeled(draw(4, seed=3)), tmp_path / "run", reporter)
+    # Chance is a quarter: of 32 images in four turns each.
     assert reporter.rows[-1]["train"]["accuracy"] > 0.6
     assert reporter.steps[-1][2] == pytest.approx(reporter.rows[-1]["train"]["accuracy"])
 
 
-def test_only_training_pictures_are_seen(prepared: Prepared, make_run: Callable[..., Run]) -> None:
+def test_only_training_images_are_seen(prepared: Prepared, make_run: Callable[..., Run]) -> None:
     run = make_run(objective=TASKS["barlow"], data__alignment__side_px=64)
     faces = load_faces(prepared, run, CPU)
     wanted = prepared.split("train", None)
@@ -107,7 +107,7 @@ def test_only_training_pictures_are_seen(prepared: Prepared, make_run: Callable[
     np.testing.assert_array_equal(faces.images[3].permute(1, 2, 0).numpy(), wanted.crops[3])
 
 
-def test_pictures_that_would_be_held_out_are_not_seen(
+def test_images_that_would_be_held_out_are_not_seen(
     prepared: Prepared, make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ddamfn.train import load_splits

@@ -9,7 +9,7 @@ from ddamfn.train import RECIPES, Phase, Run, recipe
 
 SEVEN = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger")
 
-# batch, epochs, optimiser, lr, decay, SAM's rho, schedule, factor, every so many epochs, balanced
+# batch, epochs, optimizer, lr, decay, SAM's rho, schedule, factor, every so many epochs, balanced
 PUBLISHED = {
     "ddamfn_rafdb": (256, 40, "sgd", 0.01, 1e-4, None, "step", 0.1, 10, False),
     "ddamfn_pp_rafdb": (128, 60, "adam", 5e-4, 0.0, 0.05, "exponential", 0.9, None, False),
@@ -29,25 +29,25 @@ PUBLISHED_AUGMENTATION = {
 
 
 @pytest.mark.parametrize(("name", "row"), PUBLISHED.items())
-def test_optimisation_is_as_published(name: str, row: tuple[object, ...]) -> None:
+def test_optimization_is_as_published(name: str, row: tuple[object, ...]) -> None:
     run = recipe(name)
-    optimiser, schedule = run.optimiser, run.schedule
+    optimizer, schedule = run.optimizer, run.schedule
     assert run.phases == (Phase(epochs=run.epochs, side_px=112, batch_size=run.phases[0].batch_size),)
     assert row == (
         run.phases[0].batch_size,
         run.epochs,
-        optimiser.name,
-        optimiser.lr,
-        optimiser.weight_decay,
-        optimiser.sam_rho,
+        optimizer.name,
+        optimizer.lr,
+        optimizer.weight_decay,
+        optimizer.sam_rho,
         schedule.name,
         schedule.gamma,
         schedule.step_epochs if schedule.name == "step" else None,
         run.data.balanced,
     )
-    assert optimiser.name != "sgd" or optimiser.momentum == 0.9
+    assert optimizer.name != "sgd" or optimizer.momentum == 0.9
     # No warm-up, no clipping, no average, no smoothing.
-    assert (schedule.warmup_epochs, optimiser.clip_norm, run.ema) == (0.0, None, None)
+    assert (schedule.warmup_epochs, optimizer.clip_norm, run.ema) == (0.0, None, None)
     loss = {"attention_weight": 0.1, "attention_form": "mean_pair", "label_smoothing": 0.0, "prior_smoothing": 0.0}
     assert asdict(run.objective) == {**loss, "logit_adjustment": 0.0, "flip_consistency": 0.0}
     assert (run.model.name, dict(run.model.options)) == ("ddamfn", {"num_heads": 2})
@@ -69,7 +69,7 @@ def test_augmentation_is_as_published(name: str, row: tuple[object, ...]) -> Non
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_pictures_are_normalised_as_published(name: str) -> None:
+def test_images_are_normalized_as_published(name: str) -> None:
     data = recipe(name).data
     assert data.mean == (0.485, 0.456, 0.406)
     assert data.std == (0.229, 0.224, 0.225)

@@ -43,15 +43,15 @@ def test_a_run_is_not_overwritten(folder: RunFolder, run: Run) -> None:
 
 def test_another_run_is_not_resumed(folder: RunFolder, run: Run, make_run: Callable[..., Run]) -> None:
     folder.begin(run, PLACE, resume=False)
-    other = make_run(optimiser__lr=0.5, seed=4)
-    with pytest.raises(ConfigError, match=r"another run than the one asked, different in optimiser\.lr, seed; "):
+    other = make_run(optimizer__lr=0.5, seed=4)
+    with pytest.raises(ConfigError, match=r"another run than the one asked, different in optimizer\.lr, seed; "):
         folder.begin(other, PLACE, resume=True)
 
 
-def test_a_run_is_not_resumed_on_other_pictures(folder: RunFolder, run: Run) -> None:
+def test_a_run_is_not_resumed_on_other_images(folder: RunFolder, run: Run) -> None:
     folder.begin(run, PLACE, resume=False)
     other = {**PLACE, "data": {"train": {"n": 3, "sha256": "b"}}}
-    with pytest.raises(ConfigError, match="was trained on other pictures; resume with the same --data"):
+    with pytest.raises(ConfigError, match="was trained on other images; resume with the same --data"):
         folder.begin(run, other, resume=True)
 
 
@@ -64,7 +64,7 @@ def test_another_machine_is_only_remarked(folder: RunFolder, run: Run, caplog: p
     assert "another torch than before" in caplog.text
 
 
-def test_a_run_from_before_pictures_were_recorded_goes_on(folder: RunFolder, run: Run) -> None:
+def test_a_run_from_before_images_were_recorded_goes_on(folder: RunFolder, run: Run) -> None:
     folder.begin(run, {"torch": "2"}, resume=False)
     folder.begin(run, PLACE, resume=True)
 
@@ -112,7 +112,7 @@ def test_a_row_that_cannot_be_written_is_told(folder: RunFolder) -> None:
         folder.append({"epoch": 1})
 
 
-def test_the_environment_names_versions_and_pictures() -> None:
+def test_the_environment_names_versions_and_images() -> None:
     place = environment(torch.device("cpu"), PLACE["data"])
     assert place["torch"] == torch.__version__
     assert place["threads"] == torch.get_num_threads()

@@ -131,7 +131,7 @@ def killed(drawn_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
 def rows(folder: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl, but for what the clock says."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in ("seconds", "pictures_per_second")} for line in lines]
+    return [{k: v for k, v in line.items() if k not in ("seconds", "images_per_second")} for line in lines]
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ from ddamfn.train.tensorset import TensorSplit, epoch_batches, hold_out
 
 
 def split(counts: list[int], soft: bool = False) -> TensorSplit:
-    """So many pictures of each class, each of one grey level that is its number."""
+    """So many images of each class, each of one gray level that is its number."""
     labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
     targets = torch.eye(len(counts))[labels]
     if soft:
@@ -18,7 +18,7 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def test_an_epoch_sees_every_picture_once_in_a_drawn_order() -> None:
+def test_an_epoch_sees_every_image_once_in_a_drawn_order() -> None:
     batches = epoch_batches(split([6, 4]), 4, balanced=False, generator=seeded())
     assert [len(batch) for batch in batches] == [4, 4, 2]
     order = torch.cat(batches)
@@ -31,7 +31,7 @@ def test_an_epoch_sees_every_picture_once_in_a_drawn_order() -> None:
 
 
 def test_a_last_batch_of_one_is_dropped() -> None:
-    # Batch normalisation has no variance of one picture.
+    # Batch normalization has no variance of one image.
     assert [len(b) for b in epoch_batches(split([5, 4]), 4, balanced=False, generator=seeded())] == [4, 4]
     assert [len(b) for b in epoch_batches(split([1, 1]), 256, balanced=False, generator=seeded())] == [2]
 
@@ -45,7 +45,7 @@ def test_balanced_draws_every_class_equally_often() -> None:
         drawn = torch.bincount(data.targets[rows].argmax(dim=1), minlength=3)
         # 1000 draws of probability 1/3: four standard deviations are 60.
         assert ((drawn - 1000 / 3).abs() < 60).all()
-    # Ten pictures drawn some 333 times can only be drawn again and again.
+    # Ten images drawn some 333 times can only be drawn again and again.
     assert len(set(rows[rows >= 990].tolist())) == 10
 
 
@@ -62,7 +62,7 @@ def test_hold_out_takes_its_share_of_every_class() -> None:
     assert not set(train.keys) & set(valid.keys)
     assert torch.bincount(valid.targets.argmax(dim=1), minlength=4).tolist() == [10, 2, 1, 0]
     assert torch.bincount(train.targets.argmax(dim=1), minlength=4).tolist() == [90, 18, 1, 1]
-    # Keys, pictures and targets still belong together.
+    # Keys, images and targets still belong together.
     for part in (train, valid):
         assert part.images[:, 0, 0, 0].tolist() == [int(key) for key in part.keys]
         assert torch.equal(part.targets, data.targets[torch.tensor([int(key) for key in part.keys])])

@@ -23,7 +23,7 @@ ALIGNMENT = Alignment("ddamfn_frontal", side_px=32)
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    # The processes that would detect faces side by side start slower than two dozen pictures are done.
+    # The processes that would detect faces side by side start slower than two dozen images are done.
     monkeypatch.setattr("ddamfn.preparation.preparing._default_workers", lambda: 1)
 
 
@@ -147,7 +147,7 @@ def test_an_empty_class_is_refused_with_its_folder(tmp_path: Path, make_run: Cal
     class_folders(root / "val")
     (root / "val" / "anger").rename(root / "val" / "sad")
     prepared = open_prepared(root, ALIGNMENT)
-    with pytest.raises(DataError, match=rf"train of {prepared.folder}: no picture of sadness; add some, or train"):
+    with pytest.raises(DataError, match=rf"train of {prepared.folder}: no image of sadness; add some, or train"):
         load_splits(prepared, make_run(), CPU)
     # Validation may lack a class: its recall is then left out.
     train, valid = load_splits(prepared, make_run(data__classes=["anger", "fear"]), CPU)
@@ -156,11 +156,11 @@ def test_an_empty_class_is_refused_with_its_folder(tmp_path: Path, make_run: Cal
 
 def test_nothing_to_validate_on_is_refused(tmp_path: Path, make_run: Callable[..., Run]) -> None:
     prepared = open_prepared(class_folders(tmp_path / "set", count=1), ALIGNMENT)
-    with pytest.raises(DataError, match="no picture is left to validate on"):
+    with pytest.raises(DataError, match="no image is left to validate on"):
         load_splits(prepared, make_run(), CPU)
 
 
-def test_a_truncated_picture_is_left_out_and_told(
+def test_a_truncated_image_is_left_out_and_told(
     tmp_path: Path, make_run: Callable[..., Run], caplog: pytest.LogCaptureFixture
 ) -> None:
     root = class_folders(tmp_path / "set", count=4)
@@ -170,17 +170,17 @@ def test_a_truncated_picture_is_left_out_and_told(
     train, valid = load_splits(prepared, make_run(), CPU)
     assert "fear/2.png" not in (*train.keys, *valid.keys)
     assert len(train) + len(valid) == 7
-    assert "1 unreadable pictures" in caplog.text
+    assert "1 unreadable images" in caplog.text
 
 
-def test_votes_weigh_the_training_pictures_alone(
+def test_votes_weigh_the_training_images_alone(
     prepared: Prepared, make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = make_run(data__vote_weight=True)
     with pytest.raises(ConfigError, match=r"has no votes; train with --set data\.vote_weight=false$"):
         load_splits(prepared, run, CPU)
     rows = list(prepared.manifest())
-    # Ballots of ten: the picture's own class has from six to ten votes, "unknown" the rest.
+    # Ballots of ten: the image's own class has from six to ten votes, "unknown" the rest.
     ballots = {}
     for i, row in enumerate(rows):
         own = 6 + i % 5

@@ -1,4 +1,4 @@
-"""Statistics of pictures as they are: what they are, and that a run keeps them and nothing else changes."""
+"""Statistics of images as they are: what they are, and that a run keeps them and nothing else changes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,19 +11,19 @@ from torch import nn
 from ddamfn.errors import ConfigError
 from ddamfn.train import Run, fit
 from ddamfn.train.augment import to_input
-from ddamfn.train.batchnorm import with_precise_statistics
+from ddamfn.train.batchnorm import with_precise_bn
 from ddamfn.train.run_folder import load_network, load_state
 from ddamfn.train.tensorset import TensorSplit
 
 Splits = tuple[TensorSplit, TensorSplit]
 
 
-def test_they_are_the_mean_and_variance_of_the_pictures() -> None:
+def test_they_are_the_mean_and_variance_of_the_images() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.BatchNorm2d(4)).eval()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     images = torch.randn(10, 3, 8, 8) * 3 + 1
-    precise = with_precise_statistics(network, images, lambda chunk: chunk)
+    precise = with_precise_bn(network, images, lambda chunk: chunk)
     assert all(torch.equal(network.state_dict()[name], tensor) for name, tensor in before.items())
     assert not precise.training
     with torch.no_grad():
@@ -39,11 +39,11 @@ def test_they_are_the_mean_and_variance_of_the_pictures() -> None:
 
 
 @pytest.mark.parametrize("count", [257, 513])
-def test_no_picture_passes_alone(count: int) -> None:
+def test_no_image_passes_alone(count: int) -> None:
     """With one value a channel there is no variance."""
     network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(3))
     images = torch.linspace(-1, 1, count).reshape(-1, 1, 1, 1).expand(-1, 3, 2, 2)
-    precise = with_precise_statistics(network, images, lambda chunk: chunk)
+    precise = with_precise_bn(network, images, lambda chunk: chunk)
     torch.testing.assert_close(precise[1].running_mean, torch.zeros(3), atol=1e-2, rtol=0)
 
 
@@ -64,7 +64,7 @@ def test_a_run_keeps_them_and_trains_as_without(
     assert differing
     assert all(key.endswith(("running_mean", "running_var", "num_batches_tracked")) for key in differing)
 
-    # The first normalisation sees what the first convolution makes of the training pictures, uncovered.
+    # The first normalization sees what the first convolution makes of the training images, uncovered.
     inputs = to_input(splits[0].images.float() / 255, run.data.mean, run.data.std)
     weights = kept["precise"]
     seen = nn.functional.conv2d(inputs, weights["trunk.stem.conv.weight"], stride=2, padding=1)
@@ -72,6 +72,6 @@ def test_a_run_keeps_them_and_trains_as_without(
     torch.testing.assert_close(weights["trunk.stem.norm.running_var"], seen.var((0, 2, 3)), atol=1e-4, rtol=1e-3)
 
 
-def test_one_picture_has_no_variance(make_run: Callable[..., Run]) -> None:
+def test_one_image_has_no_variance(make_run: Callable[..., Run]) -> None:
     with pytest.raises(ConfigError, match=r"^precise_bn must be 2 or more: 1$"):
         make_run(precise_bn=1)

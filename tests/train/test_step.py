@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from ddamfn.models import ModelOutput, create_model
 from ddamfn.objectives import Context, Criterion, DDAMFNObjective, TrainingSplit
-from ddamfn.train import Data, Optimiser
-from ddamfn.train.optim import build_optimiser
+from ddamfn.train import Data, Optimizer
+from ddamfn.train.optim import build_optimizer
 from ddamfn.train.step import answer, train_step
 from ddamfn.train.tensorset import TensorSplit
 
@@ -16,11 +16,11 @@ CONTEXT = Context(rows=torch.arange(4), epoch=0)
 
 def criterion(attention_weight: float) -> Criterion:
     objective = DDAMFNObjective(attention_weight=attention_weight)
-    return objective.create_criterion(TrainingSplit(classes=("neutral", "happiness"), num_pictures=4))
+    return objective.create_criterion(TrainingSplit(classes=("neutral", "happiness"), num_images=4))
 
 
 class Linear(nn.Module):
-    """A linear classifier of the first pixel's colours, with two heads of known maps."""
+    """A linear classifier of the first pixel's colors, with two heads of known maps."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,9 +46,9 @@ def gradient(weight: Tensor) -> Tensor:
 
 def test_a_step_tells_sums_over_the_batch() -> None:
     network = Linear()
-    optimiser = build_optimiser(Optimiser(lr=0.1, momentum=0.0, weight_decay=0.0), network.parameters())
+    optimizer = build_optimizer(Optimizer(lr=0.1, momentum=0.0, weight_decay=0.0), network.parameters())
     weight = network.layer.weight.detach().clone()
-    sums = train_step(network, criterion(0.5), optimiser, *batch(), CONTEXT, None)
+    sums = train_step(network, criterion(0.5), optimizer, *batch(), CONTEXT, None)
     cross_entropy = 4 * math.log(2)
     # Two heads half apart: mean squared difference 1/4, loss 4.
     expected = {"loss": cross_entropy + 0.5 * 16, "cross_entropy": cross_entropy, "attention": 16, "right": 2, "n": 4}
@@ -60,8 +60,8 @@ def test_a_step_tells_sums_over_the_batch() -> None:
 def test_the_gradient_that_updates_is_clipped(rho: float | None) -> None:
     network = Linear()
     weight = network.layer.weight.detach().clone()
-    optimiser = build_optimiser(Optimiser(lr=1.0, momentum=0.0, weight_decay=0.0, sam_rho=rho), network.parameters())
-    train_step(network, criterion(0.0), optimiser, *batch(), CONTEXT, 0.01)
+    optimizer = build_optimizer(Optimizer(lr=1.0, momentum=0.0, weight_decay=0.0, sam_rho=rho), network.parameters())
+    train_step(network, criterion(0.0), optimizer, *batch(), CONTEXT, 0.01)
     direction = gradient(weight)
     if rho is not None:
         direction = gradient(weight + rho * direction / direction.norm())
@@ -73,8 +73,8 @@ def test_a_generous_limit_changes_nothing() -> None:
     weights = []
     for limit in (None, 100.0):
         network = Linear()
-        optimiser = build_optimiser(Optimiser(lr=1.0, momentum=0.0, weight_decay=0.0), network.parameters())
-        train_step(network, criterion(0.0), optimiser, *batch(), CONTEXT, limit)
+        optimizer = build_optimizer(Optimizer(lr=1.0, momentum=0.0, weight_decay=0.0), network.parameters())
+        train_step(network, criterion(0.0), optimizer, *batch(), CONTEXT, limit)
         weights.append(network.layer.weight.detach())
     assert torch.equal(*weights)
 
@@ -95,7 +95,7 @@ def test_answers_tell_how_the_heads_stand() -> None:
     answers = answer(Linear(), TensorSplit(images, targets, tuple("abcde"), ("a", "b")), Data(), 2)
     assert answers.head_means == pytest.approx([0.25, 0.75])
     assert answers.head_difference == pytest.approx(0.25)
-    assert answers.joined_mean == pytest.approx(0.75)
+    assert answers.max_attention_mean == pytest.approx(0.75)
 
 
 @pytest.mark.parametrize(("name", "options", "heads"), [("mfn", {}, 0), ("ddamfn", {"num_heads": 1}, 1)])
@@ -105,7 +105,7 @@ def test_networks_without_a_pair_of_heads_have_no_difference(name: str, options:
     answers = answer(network, TensorSplit(images, targets, ("a", "b"), ("a", "b")), Data(), 2)
     assert len(answers.head_means) == heads
     assert answers.head_difference == 0
-    assert answers.joined_mean == pytest.approx(sum(answers.head_means))
+    assert answers.max_attention_mean == pytest.approx(sum(answers.head_means))
 
 
 class Located(nn.Module):
@@ -125,38 +125,38 @@ class Located(nn.Module):
 
 @pytest.mark.parametrize("rho", [None, 0.05])
 @pytest.mark.parametrize("sided", [False, True])
-def test_mirror_images_pass_beside_the_pictures(rho: float | None, sided: bool) -> None:
+def test_mirror_images_pass_beside_the_images(rho: float | None, sided: bool) -> None:
     network = Located(sided=sided)
-    optimiser = build_optimiser(Optimiser(lr=0.1, momentum=0.0, weight_decay=0.0, sam_rho=rho), network.parameters())
+    optimizer = build_optimizer(Optimizer(lr=0.1, momentum=0.0, weight_decay=0.0, sam_rho=rho), network.parameters())
     objective = DDAMFNObjective(attention_weight=0, flip_consistency=5.0)
-    judge = objective.create_criterion(TrainingSplit(classes=("neutral", "happiness"), num_pictures=4))
+    judge = objective.create_criterion(TrainingSplit(classes=("neutral", "happiness"), num_images=4))
     images, targets = torch.randn(4, 3, 4, 4, generator=torch.Generator().manual_seed(0)), batch()[1]
     expected = torch.nn.functional.cross_entropy(network(images).logits, targets)
     network.sizes.clear()
-    sums = train_step(network, judge, optimiser, images, targets, CONTEXT, None)
+    sums = train_step(network, judge, optimizer, images, targets, CONTEXT, None)
     assert network.sizes == [8] * (1 if rho is None else 2)
     assert float(sums["cross_entropy"]) == pytest.approx(4 * float(expected.detach()))
-    # A network without sides is consistent whatever the picture.
+    # A network without sides is consistent whatever the image.
     assert (float(sums["flip_consistency"]) == 0) != sided
     assert float(sums["loss"]) == pytest.approx(float(sums["cross_entropy"] + 5 * sums["flip_consistency"]))
     assert float(sums["n"]) == 4
 
 
-def test_without_the_lever_no_mirror_image_passes() -> None:
+def test_without_the_factor_no_mirror_image_passes() -> None:
     network = Located(sided=True)
-    optimiser = build_optimiser(Optimiser(), network.parameters())
-    train_step(network, criterion(0.0), optimiser, torch.randn(4, 3, 4, 4), batch()[1], CONTEXT, None)
+    optimizer = build_optimizer(Optimizer(), network.parameters())
+    train_step(network, criterion(0.0), optimizer, torch.randn(4, 3, 4, 4), batch()[1], CONTEXT, None)
     assert network.sizes == [4]
 
 
 def test_consistency_makes_a_sided_network_forget_its_sides() -> None:
     network = Located(sided=True)
-    optimiser = build_optimiser(Optimiser(lr=5e-3, momentum=0.0, weight_decay=0.0), network.parameters())
+    optimizer = build_optimizer(Optimizer(lr=5e-3, momentum=0.0, weight_decay=0.0), network.parameters())
     judge = DDAMFNObjective(attention_weight=0, flip_consistency=5.0).create_criterion(
-        TrainingSplit(classes=("neutral", "happiness"), num_pictures=4)
+        TrainingSplit(classes=("neutral", "happiness"), num_images=4)
     )
     images, seen = torch.randn(4, 3, 4, 4, generator=torch.Generator().manual_seed(0)), []
     for _ in range(60):
-        sums = train_step(network, judge, optimiser, images, batch()[1], CONTEXT, None)
+        sums = train_step(network, judge, optimizer, images, batch()[1], CONTEXT, None)
         seen.append(float(sums["flip_consistency"]))
     assert seen[-1] < 0.01 * seen[0]

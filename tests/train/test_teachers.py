@@ -32,7 +32,7 @@ class Stop(Exception):
 
 @pytest.fixture(scope="module")
 def small(draw: Callable[..., TensorSplit]) -> Splits:
-    """Sixteen drawn faces of four classes to train on, and eight to validate on."""
+    """Sixteen synthetic faces of four classes to train on, and eight to validate on."""
     return draw(4, seed=3, classes=CLASSES), draw(2, seed=4, classes=CLASSES)
 
 
@@ -67,7 +67,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
 
 
 def settled(network: torch.nn.Module, split: TensorSplit, run: Run) -> torch.nn.Module:
-    """Give batch normalisation the means of these very pictures: twenty steps are too few for its running ones."""
+    """Give batch normalization the means of these very images: twenty steps are too few for its running ones."""
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
             module.reset_running_stats()
@@ -90,7 +90,7 @@ def test_a_student_without_labels_learns_the_teachers_answers(
     assert answers.bincount().max() < len(answers)
     # The labels say nothing: every class is as likely.
     blind = replace(train, targets=torch.full_like(train.targets, 1 / len(CLASSES)))
-    blind.targets[:4] += torch.eye(4) * 1e-6  # each class must have a picture
+    blind.targets[:4] += torch.eye(4) * 1e-6  # each class must have an image
     run = taught_run(
         make_run, teacher, distillation={"weight": 1.0}, phases__0__epochs=10, checkpoint_steps=1000,
         schedule={"name": "constant"}, seed=9,
@@ -110,8 +110,8 @@ def test_a_stopped_student_ends_with_the_same_bits_and_keeps_its_teachers(
     fit(run, *small, tmp_path / "whole", reporter)
 
     class Stopping(type(reporter)):  # type: ignore[misc]
-        def step_done(self, pictures: int, loss: float | None, accuracy: float | None) -> None:
-            super().step_done(pictures, loss, accuracy)
+        def step_done(self, images: int, loss: float | None, accuracy: float | None) -> None:
+            super().step_done(images, loss, accuracy)
             if len(self.steps) == 3:
                 raise Stop
 
@@ -168,7 +168,7 @@ def test_teachers_are_asked_of_the_mirror_image_too_if_that_is_wished(
     left, right = plain(images), plain(images.flip(-1))
     assert not torch.allclose(left.probabilities, right.probabilities)
     torch.testing.assert_close(both(images).probabilities, (left.probabilities + right.probabilities) / 2)
-    # Features have a place, so they are those of the picture as it is.
+    # Features have a place, so they are those of the image as it is.
     torch.testing.assert_close(both(images).features, left.features)
 
 
@@ -185,9 +185,9 @@ def test_a_teacher_sees_what_erasing_covers_if_that_is_wished(
 ) -> None:
     learned, step = [], loop.train_step
 
-    def stepped(network: Any, criterion: Any, optimiser: Any, inputs: Tensor, *rest: Any) -> Any:
+    def stepped(network: Any, criterion: Any, optimizer: Any, inputs: Tensor, *rest: Any) -> Any:
         learned.append(inputs)
-        return step(network, criterion, optimiser, inputs, *rest)
+        return step(network, criterion, optimizer, inputs, *rest)
 
     monkeypatch.setattr(loop, "train_step", stepped)
     run = make_run(
@@ -203,7 +203,7 @@ def test_a_teacher_sees_what_erasing_covers_if_that_is_wished(
         assert (differs > 0.05).all() if uncovered else (differs == 0).all()
 
 
-def test_a_teacher_sees_pictures_at_its_own_size(teacher: Path, small: Splits, make_run: Callable[..., Run]) -> None:
+def test_a_teacher_sees_images_at_its_own_size(teacher: Path, small: Splits, make_run: Callable[..., Run]) -> None:
     run = make_run(data__alignment__side_px=64)
     teachers = Teachers(Distillation(teachers=(str(teacher),)), run, CLASSES, CPU)
     images = small[0].images[:4].float() / 255
@@ -243,16 +243,16 @@ def test_teachers_that_do_not_fit_are_told_in_one_line(
     config = Distillation(teachers=(str(teacher),))
     with pytest.raises(ConfigError, match="knows neutral, happiness, surprise, anger, the run is to learn neutral"):
         Teachers(config, make_run(), ("neutral", "fear"), CPU)
-    with pytest.raises(ConfigError, match=r'another appearance, {"colour": "rgb", .*}, not {"colour": "grey"'):
-        Teachers(config, make_run(data__appearance__colour="grey"), CLASSES, CPU)
-    with pytest.raises(ConfigError, match="trained on pictures of another template, ddamfn_frontal, not arcface"):
+    with pytest.raises(ConfigError, match=r'another preprocessing, {"color": "rgb", .*}, not {"color": "gray"'):
+        Teachers(config, make_run(data__preprocessing__color="gray"), CLASSES, CPU)
+    with pytest.raises(ConfigError, match="trained on images of another template, ddamfn_frontal, not arcface"):
         Teachers(config, make_run(data__alignment__template="arcface"), CLASSES, CPU)
     with pytest.raises(TrainingError, match="name a folder below runs"):
         Teachers(Distillation(teachers=(str(tmp_path),)), make_run(), CLASSES, CPU)
     with pytest.raises(ConfigError, match=r"none': no run with kept weights, no .* name one of these"):
         Teachers(Distillation(teachers=(str(tmp_path / "none"),)), make_run(), CLASSES, CPU)
     bare = teacher / "checkpoints" / "best.safetensors"
-    with pytest.raises(ConfigError, match=r"best.safetensors says nothing of its pictures; name a finished run"):
+    with pytest.raises(ConfigError, match=r"best.safetensors says nothing of its images; name a finished run"):
         Teachers(Distillation(teachers=(str(bare),)), make_run(), CLASSES, CPU)
 
 
@@ -260,8 +260,8 @@ def test_teachers_that_do_not_fit_are_told_in_one_line(
 def test_exported_weights_teach_what_their_network_says(make_run: Callable[..., Run], by_name: bool) -> None:
     path, card = find_weights("ddamfn-ferplus")
     place = "ddamfn-ferplus" if by_name else str(path)
-    grey = {"colour": card.appearance["colour"], "detail_px": card.appearance["detail_px"]}
-    run = make_run(data__appearance=grey, data__alignment__side_px=card.input_side_px)
+    gray = {"color": card.preprocessing["color"], "detail_px": card.preprocessing["detail_px"]}
+    run = make_run(data__preprocessing=gray, data__alignment__side_px=card.input_side_px)
     config = Distillation(teachers=(place,), temperature=3.0)
     images = torch.rand(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
     lesson = Teachers(config, run, card.labels[::-1], CPU)(images)
@@ -270,11 +270,11 @@ def test_exported_weights_teach_what_their_network_says(make_run: Callable[..., 
         logits = network(to_input(images, card.mean, card.std)).logits
     torch.testing.assert_close(lesson.probabilities.flip(1), (logits / 3).softmax(dim=1))
     assert teachers_record(config) == {place: card.sha256}
-    with pytest.raises(ConfigError, match=f"teacher .*{card.name}.* trained on pictures of another appearance"):
+    with pytest.raises(ConfigError, match=f"teacher .*{card.name}.* trained on images of another preprocessing"):
         Teachers(config, make_run(), card.labels, CPU)
 
 
-def test_teachers_asked_once_say_the_same_of_a_picture_for_ever(
+def test_teachers_asked_once_say_the_same_of_a_image_for_ever(
     teacher: Path, small: Splits, make_run: Callable[..., Run], shown: list[Tensor]
 ) -> None:
     teachers = Teachers(Distillation(teachers=(str(teacher),), once=True), make_run(), CLASSES, CPU)
@@ -285,7 +285,7 @@ def test_teachers_asked_once_say_the_same_of_a_picture_for_ever(
     torch.testing.assert_close(first.probabilities, whole[[3, 0, 5]])
     assert first.features is None
     torch.testing.assert_close(again.probabilities, whole[[5, 1, 3, 3]])
-    # The second time only the picture that was new was looked at, as it is.
+    # The second time only the image that was new was looked at, as it is.
     assert [len(images) for images in shown] == [3, 1]
     torch.testing.assert_close(shown[1], small[0].images[[1]].float() / 255)
     resumed = KeptAnswers(teachers, small[0].images, len(CLASSES))
@@ -294,7 +294,7 @@ def test_teachers_asked_once_say_the_same_of_a_picture_for_ever(
     assert len(shown) == 2
 
 
-def test_teachers_asked_once_look_at_pictures_before_any_change(
+def test_teachers_asked_once_look_at_images_before_any_change(
     teacher: Path,
     small: Splits,
     make_run: Callable[..., Run],
@@ -304,12 +304,12 @@ def test_teachers_asked_once_look_at_pictures_before_any_change(
 ) -> None:
     run = make_run(distillation={"teachers": [str(teacher)], "once": True}, augment__flip=1.0, phases__0__epochs=2)
     fit(run, *small, tmp_path / "taught", reporter)
-    # Two epochs, and every picture was looked at once: the set as it lies in memory, not mirrored.
-    pictures = torch.cat(shown)
-    assert sorted(pictures.flatten(1).sum(dim=1).tolist()) == sorted(
+    # Two epochs, and every image was looked at once: the set as it lies in memory, not mirrored.
+    images = torch.cat(shown)
+    assert sorted(images.flatten(1).sum(dim=1).tolist()) == sorted(
         (small[0].images.float() / 255).flatten(1).sum(dim=1).tolist()
     )
-    assert all((small[0].images.float() / 255 == picture).flatten(1).all(dim=1).any() for picture in pictures)
+    assert all((small[0].images.float() / 255 == image).flatten(1).all(dim=1).any() for image in images)
 
 
 def born_again_run(make_run: Callable[..., Run], **more: Any) -> Run:
@@ -358,8 +358,8 @@ def test_a_network_that_is_born_again_can_be_stopped_at_any_step(
     fit(run, *small, tmp_path / "whole", reporter)
 
     class Stopping(type(reporter)):  # type: ignore[misc]
-        def step_done(self, pictures: int, loss: float | None, accuracy: float | None) -> None:
-            super().step_done(pictures, loss, accuracy)
+        def step_done(self, images: int, loss: float | None, accuracy: float | None) -> None:
+            super().step_done(images, loss, accuracy)
             if len(self.steps) == steps:
                 raise Stop
 

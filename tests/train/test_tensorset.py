@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ddamfn.classifier import Classifier
 from ddamfn.errors import DataError
-from ddamfn.faces import Appearance, apply_appearance
+from ddamfn.faces import Preprocessing, preprocess
 from ddamfn.models import ModelOutput
 from ddamfn.preparation import Prepared
 from ddamfn.train import Data
@@ -21,17 +21,19 @@ from ddamfn.weights import read_card
 CPU = torch.device("cpu")
 
 
-def read(prepared: Prepared, appearance: Appearance, classes: tuple[str, ...] | None = None) -> TensorSplit:
-    return to_tensors(prepared.split("train"), appearance, classes or prepared.classes, CPU, "train of a set")
+def read(prepared: Prepared, preprocessing: Preprocessing, classes: tuple[str, ...] | None = None) -> TensorSplit:
+    return to_tensors(prepared.split("train"), preprocessing, classes or prepared.classes, CPU, "train of a set")
 
 
-@pytest.mark.parametrize("appearance", [Appearance("rgb", None), Appearance("rgb", 24), Appearance("grey", 24)])
-def test_pixels_are_those_of_prediction(prepared: Prepared, appearance: Appearance) -> None:
+@pytest.mark.parametrize(
+    "preprocessing", [Preprocessing("rgb", None), Preprocessing("rgb", 24), Preprocessing("gray", 24)]
+)
+def test_pixels_are_those_of_prediction(prepared: Prepared, preprocessing: Preprocessing) -> None:
     split = prepared.split("train")
-    expected = apply_appearance(np.asarray(split.crops), appearance)
-    tensors = read(prepared, appearance)
+    expected = preprocess(np.asarray(split.crops), preprocessing)
+    tensors = read(prepared, preprocessing)
     assert tensors.images.dtype == torch.uint8
-    assert tensors.images.shape == (len(split), 1 if appearance.colour == "grey" else 3, 64, 64)
+    assert tensors.images.shape == (len(split), 1 if preprocessing.color == "gray" else 3, 64, 64)
     assert np.array_equal(tensors.images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy(), expected)
     assert np.array_equal(tensors.targets.numpy(), split.targets)
     assert tensors.keys == tuple(split.keys)
@@ -68,17 +70,17 @@ def test_the_network_is_shown_in_validation_what_it_is_shown_in_prediction(
     monkeypatch.setattr(classifier, "_session", Spy())
     classifier.classify(crops)
 
-    appearance = Appearance(**card.appearance)
+    preprocessing = Preprocessing(**card.preprocessing)
     split = replace(prepared.split("train"), crops=crops, targets=np.eye(8, dtype=np.float32)[:5], keys=list("abcde"))
-    tensors = to_tensors(split, appearance, prepared.classes, CPU, "noise")
+    tensors = to_tensors(split, preprocessing, prepared.classes, CPU, "noise")
     eye = Eye()
-    answer(eye, tensors, Data(appearance=appearance, mean=card.mean, std=card.std), 2)
+    answer(eye, tensors, Data(preprocessing=preprocessing, mean=card.mean, std=card.std), 2)
     assert np.array_equal(torch.cat(eye.seen).numpy(), np.concatenate(shown))
 
 
 def test_classes_are_taken_by_name(prepared: Prepared) -> None:
     chosen = ("fear", "anger")
-    tensors = read(prepared, Appearance("rgb", None), chosen)
+    tensors = read(prepared, Preprocessing("rgb", None), chosen)
     split = prepared.split("train")
     names = [split.classes[k] for k in split.targets.argmax(axis=1)]
     expected = [(key, name) for key, name in zip(split.keys, names, strict=True) if name in chosen]
@@ -96,26 +98,26 @@ def test_votes_for_other_classes_are_left_out(prepared: Prepared) -> None:
     votes[0, [fear, anger, other]] = [0.6, 0.2, 0.2]
     votes[1] = 0
     votes[1, [fear, other]] = [0.4, 0.6]
-    tensors = to_tensors(replace(split, targets=votes), Appearance("rgb", None), ("anger", "fear"), CPU, "")
+    tensors = to_tensors(replace(split, targets=votes), Preprocessing("rgb", None), ("anger", "fear"), CPU, "")
     assert tensors.keys == (split.keys[0],)
     assert torch.allclose(tensors.targets, torch.tensor([[0.25, 0.75]]))
 
 
-def test_no_picture_of_the_classes_makes_an_empty_split(prepared: Prepared) -> None:
+def test_no_image_of_the_classes_makes_an_empty_split(prepared: Prepared) -> None:
     split = replace(prepared.split("train"), targets=np.eye(8, dtype=np.float32)[[0] * 32])
-    tensors = to_tensors(split, Appearance("rgb", None), ("anger", "fear"), CPU, "")
+    tensors = to_tensors(split, Preprocessing("rgb", None), ("anger", "fear"), CPU, "")
     assert len(tensors) == 0
     assert tensors.targets.shape == (0, 2)
 
 
-def test_smaller_pictures_are_antialiased(splits: tuple[TensorSplit, TensorSplit]) -> None:
+def test_smaller_images_are_antialiased(splits: tuple[TensorSplit, TensorSplit]) -> None:
     train = splits[0]
     assert train.resized(32) is train
     stripes = torch.zeros(1, 1, 32, 32, dtype=torch.uint8)
     stripes[..., ::2] = 255
     small = replace(train, images=stripes).resized(16)
     assert small.images.dtype == torch.uint8
-    # Every second column alone would be black or white; the mean of two is grey.
+    # Every second column alone would be black or white; the mean of two is gray.
     assert (small.images[..., 2:-2].int() - 128).abs().max() <= 1
     assert train.resized(16).images.shape == (16, 3, 16, 16)
     assert train.resized(16).keys == train.keys
@@ -128,7 +130,7 @@ def test_an_empty_class_is_named_with_what_to_do(splits: tuple[TensorSplit, Tens
     with pytest.raises(DataError) as caught:
         train.subset(rows).require_every_class()
     message = str(caught.value)
-    assert message.startswith("drawing 1: no picture of contempt; ")
+    assert message.startswith("drawing 1: no image of contempt; ")
     assert message.endswith(
         """--set data.classes='["neutral","happiness","surprise","sadness","anger","disgust","fear"]'"""
     )

@@ -17,7 +17,7 @@ def recognizer(stand_in_weights: Path) -> Recognizer:
 
 @pytest.fixture
 def numbered() -> Callable[[int], list[np.ndarray]]:
-    """Return what makes frames (48, 64) whose grey is their number times 5."""
+    """Return what makes frames (48, 64) whose gray is their number times 5."""
     return lambda count: [np.full((48, 64, 3), 5 * number, np.uint8) for number in range(count)]
 
 

@@ -13,8 +13,8 @@ FaceAt = Callable[..., Face]
 
 
 def frame(time_s: float, shape: tuple[int, int] = (480, 640), faces: list[Face] | None = None) -> FrameResult:
-    picture = ImageResult("a.mp4", shape[1], shape[0], faces or [], image=np.full((*shape, 3), 60, np.uint8))
-    return FrameResult(picture, round(time_s * 10), time_s, tuple(range(1, 1 + len(faces or []))))
+    image = ImageResult("a.mp4", shape[1], shape[0], faces or [], image=np.full((*shape, 3), 60, np.uint8))
+    return FrameResult(image, round(time_s * 10), time_s, tuple(range(1, 1 + len(faces or []))))
 
 
 def read(path: Path) -> list:
@@ -39,7 +39,7 @@ def test_boxes_are_where_the_faces_are(tmp_path: Path, face_at: FaceAt) -> None:
         for number in range(3):
             video.write(frame(number / 10, faces=[face_at(320, 240, 100)]))
     pixels = read(tmp_path / "a.mp4")[1].to_ndarray(format="rgb24").astype(int)
-    # "neutral" is drawn in light grey: on the left edge of the box, and not in its middle.
+    # "neutral" is drawn in light gray: on the left edge of the box, and not in its middle.
     assert pixels[240, 270:273].max() > 150
     assert abs(pixels[240, 320] - 60).max() < 12
     # The label stands above the box.

@@ -1,4 +1,4 @@
-"""The whole way from a file to results: the same as pictures', whatever the batch, and nothing left running."""
+"""The whole way from a file to results: the same as images', whatever the batch, and nothing left running."""
 
 import gc
 import threading
@@ -44,7 +44,7 @@ def plain(frames: Any) -> list[dict[str, Any]]:
     return [frame.to_dict() for frame in frames]
 
 
-def test_frames_are_read_as_pictures_are(clip: Path, recognizer: Recognizer) -> None:
+def test_frames_are_read_as_images_are(clip: Path, recognizer: Recognizer) -> None:
     source = VideoSource(clip, start_s=None, end_s=None)
     alone = [recognizer.predict(upright_rgb(raw.frame)).to_dict()["faces"] for raw in source.frames()]
     source.close()
@@ -125,18 +125,18 @@ def test_a_reading_that_is_closed_in_a_thread_of_its_own_ends(clip: Path, recogn
         next(reading)
 
 
-def test_pictures_and_crops_are_kept_only_if_asked(clip: Path, recognizer: Recognizer) -> None:
+def test_images_and_crops_are_kept_only_if_asked(clip: Path, recognizer: Recognizer) -> None:
     bare = first(read_video(clip, recognizer))
-    assert (bare.picture.image, bare.faces[0].aligned) == (None, None)
+    assert (bare.image.image, bare.faces[0].aligned) == (None, None)
     with pytest.raises(ValueError, match="keep_images=True"):
         bare.plot()
     cut = first(read_video(clip, recognizer, keep_crops=True))
-    assert cut.picture.image is None
+    assert cut.image.image is None
     assert cut.faces[0].aligned is not None
     assert cut.faces[0].aligned.shape == (112, 112, 3)
     whole = first(read_video(clip, recognizer, keep_images=True))
-    assert whole.picture.image is not None
-    assert whole.picture.image.shape == (120, 240, 3)
+    assert whole.image.image is not None
+    assert whole.image.image.shape == (120, 240, 3)
     # Small frames are enlarged, so that labels can be read; the face's box is in it.
     assert whole.plot().size == (480, 240)
 
@@ -174,10 +174,10 @@ def test_what_fails_in_a_thread_reaches_the_caller_after_the_frames_before(
     recognizer = Recognizer(stand_in_weights, threads=1)
     find_faces = recognizer.find_faces
 
-    def failing(picture: Any, **options: Any) -> Any:
-        if np.asarray(picture)[10:106, 140:236].std() > 20:
+    def failing(image: Any, **options: Any) -> Any:
+        if np.asarray(image)[10:106, 140:236].std() > 20:
             raise WeightsError("enough")
-        return find_faces(picture, **options)
+        return find_faces(image, **options)
 
     monkeypatch.setattr(recognizer, "find_faces", failing)
     seen: list[int] = []

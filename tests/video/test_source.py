@@ -15,7 +15,7 @@ Numbered = Callable[[int], list[np.ndarray]]
 
 
 def read(path: Path | int, *, every: int = 1, start: float | None = None, end: float | None = None) -> tuple[list, str]:
-    """Return (index, time, number in the picture) of every frame, and the damage."""
+    """Return (index, time, number in the image) of every frame, and the damage."""
     source = VideoSource(path, every=every, start_s=start, end_s=end)
     try:
         found = [
@@ -55,7 +55,7 @@ def test_uneven_times_are_the_containers(write_video: Write, numbered: Numbered,
         assert damage == ""
 
 
-def test_a_start_after_a_long_picture_is_found_too(write_video: Write, numbered: Numbered, tmp_path: Path) -> None:
+def test_a_start_after_a_long_image_is_found_too(write_video: Write, numbered: Numbered, tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mkv", numbered(4), times_s=[0.0, 0.1, 5.0, 5.1])
     assert [number for _, _, number in read(path, start=3.0)[0]] == [2, 3]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ddamfn.drawing import clock
-from ddamfn.drawing.palette import FAINT, expression_colour
+from ddamfn.drawing.palette import FAINT, expression_color
 from ddamfn.results import Face, ImageResult
 from ddamfn.video import FrameResult, Timeline
 
@@ -18,9 +18,9 @@ def frame(time_s: float, faces: list[Face], tracks: tuple[int | None, ...]) -> F
     return FrameResult(ImageResult("clip.mp4", 640, 480, faces, classes=_CLASSES), 0, time_s, tracks)
 
 
-def share_of(picture: np.ndarray, name: str) -> np.ndarray:
-    """Return for each column how many pixels of an expression's colour it has, left of the plots excluded."""
-    return (picture == expression_colour(name)).all(axis=2)[150:].sum(axis=0)
+def share_of(image: np.ndarray, name: str) -> np.ndarray:
+    """Return for each column how many pixels of an expression's color it has, left of the plots excluded."""
+    return (image == expression_color(name)).all(axis=2)[150:].sum(axis=0)
 
 
 def test_areas_follow_the_probabilities_and_gaps_stay_empty(face_at: FaceAt) -> None:
@@ -33,8 +33,8 @@ def test_areas_follow_the_probabilities_and_gaps_stay_empty(face_at: FaceAt) -> 
             timeline.add(frame(time_s, [face], (1,)))
         else:
             timeline.add(frame(time_s, [], ()))
-    picture = np.asarray(timeline.draw())
-    happy, neutral = share_of(picture, "happiness"), share_of(picture, "neutral")
+    image = np.asarray(timeline.draw())
+    happy, neutral = share_of(image, "happiness"), share_of(image, "neutral")
     plotted = np.flatnonzero(happy + neutral)
     left, right = plotted[0], plotted[-1]
     at = {time_s: left + round((right - left) * time_s / 9.9) for time_s in (2, 5, 8)}
@@ -42,7 +42,7 @@ def test_areas_follow_the_probabilities_and_gaps_stay_empty(face_at: FaceAt) -> 
     assert neutral[at[2]] == pytest.approx(99, abs=1)
     assert happy[at[8]] == pytest.approx(99, abs=1)
     assert happy[at[5]] == neutral[at[5]] == 0
-    assert (picture[:, at[5]] == FAINT).all(axis=1).sum() == pytest.approx(132, abs=2)
+    assert (image[:, at[5]] == FAINT).all(axis=1).sum() == pytest.approx(132, abs=2)
 
 
 def test_an_hour_takes_the_memory_and_time_of_a_minute(face_at: FaceAt) -> None:
@@ -54,9 +54,9 @@ def test_an_hour_takes_the_memory_and_time_of_a_minute(face_at: FaceAt) -> None:
     assert time.process_time() - start < 10
     held = sum(series.sums.nbytes + series.counts.nbytes for series in timeline._tracks.values())
     assert held < 4_000_000
-    picture = timeline.draw()
+    image = timeline.draw()
     # Eight tracks and the note about the others, not two thousand.
-    assert picture.height < 2500
+    assert image.height < 2500
 
 
 def test_the_longest_tracks_are_drawn(face_at: FaceAt) -> None:
@@ -70,7 +70,7 @@ def test_the_longest_tracks_are_drawn(face_at: FaceAt) -> None:
     assert share_of(np.asarray(timeline.draw()), "happiness").max() >= 130
 
 
-def test_without_a_face_there_is_a_picture_too() -> None:
+def test_without_a_face_there_is_a_image_too() -> None:
     timeline = Timeline(_CLASSES)
     assert timeline.draw().width == 1600
     timeline.add(frame(0.0, [], ()))
@@ -79,11 +79,11 @@ def test_without_a_face_there_is_a_picture_too() -> None:
 
 def test_the_best_seen_crop_stands_beside_its_track(face_at: FaceAt) -> None:
     timeline = Timeline(_CLASSES)
-    for score, colour in ((0.7, 10), (0.9, 200), (0.8, 90)):
-        aligned = np.full((112, 112, 3), (colour, 0, 0), np.uint8)
+    for score, color in ((0.7, 10), (0.9, 200), (0.8, 90)):
+        aligned = np.full((112, 112, 3), (color, 0, 0), np.uint8)
         timeline.add(frame(score, [replace(face_at(100, 100), score=score, aligned=aligned)], (1,)))
-    picture = np.asarray(timeline.draw())
-    assert (picture == (200, 0, 0)).all(axis=2).sum() > 10_000
+    image = np.asarray(timeline.draw())
+    assert (image == (200, 0, 0)).all(axis=2).sum() > 10_000
 
 
 def test_faces_without_tracks_are_refused(face_at: FaceAt) -> None:

@@ -9,7 +9,7 @@ from ddamfn.video import Tracker
 FaceAt = Callable[..., Face]
 
 
-def test_faces_are_numbered_in_the_order_of_appearance(face_at: FaceAt) -> None:
+def test_faces_are_numbered_in_the_order_of_preprocessing(face_at: FaceAt) -> None:
     tracker = Tracker()
     assert tracker.update(0.0, []) == ()
     assert tracker.update(0.1, [face_at(500, 100), face_at(100, 100)]) == (1, 2)
@@ -42,7 +42,7 @@ def test_a_moving_face_is_looked_for_where_it_went(face_at: FaceAt) -> None:
     assert tracker.update(29 / 30 + 0.4, [newcomer, moved]) == (2, 1)
 
 
-def test_neighbours_are_not_mixed_up_whatever_their_order(face_at: FaceAt, rng: np.random.Generator) -> None:
+def test_neighbors_are_not_mixed_up_whatever_their_order(face_at: FaceAt, rng: np.random.Generator) -> None:
     tracker = Tracker()
     places = [(100 + 110 * column, 100 + 120 * row) for row in range(3) for column in range(4)]
     first = dict(zip(tracker.update(0.0, [face_at(*place) for place in places]), range(12), strict=True))

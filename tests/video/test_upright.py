@@ -25,7 +25,7 @@ def test_every_pixel_lands_where_the_matrix_takes_it(a: int, b: int, mirrored: i
     np.testing.assert_array_equal(result, expected)
 
 
-def test_no_matrix_and_an_empty_one_leave_the_picture_alone(rng: np.random.Generator) -> None:
+def test_no_matrix_and_an_empty_one_leave_the_image_alone(rng: np.random.Generator) -> None:
     pixels = rng.integers(0, 256, (3, 5, 3), np.uint8)
     for matrix in (None, np.zeros((3, 3), np.int32)):
         np.testing.assert_array_equal(turned(pixels, matrix), pixels)
@@ -48,7 +48,7 @@ def test_a_file_that_was_filmed_sideways_comes_upright(
     mirrored: bool,
     upright: Callable[[np.ndarray], np.ndarray],
 ) -> None:
-    # Four quarters of four greys, which no compression mixes up.
+    # Four quarters of four grays, which no compression mixes up.
     pixels = np.repeat(np.kron([[0, 80], [160, 240]], np.ones((24, 32)))[..., None], 3, axis=2).astype(np.uint8)
     path = write_video(tmp_path / "phone.mp4", [pixels] * 3, rotation=rotation, mirrored=mirrored)
     source = VideoSource(path, start_s=None, end_s=None)

@@ -10,11 +10,11 @@ for _package, _module in (("scikit-image", "skimage"), ("scikit-learn", "sklearn
 
 from ddamfn.classic.lbp import LBPHistograms, create_lbp_svm  # noqa: E402
 from ddamfn.classic.nmf import create_nmf_svm  # noqa: E402
-from ddamfn.classic.pixels import GreyPixels  # noqa: E402
+from ddamfn.classic.pixels import GrayPixels  # noqa: E402
 from ddamfn.classic.sparse import SparseRepresentationClassifier, create_sparse_classifier  # noqa: E402
 
 __all__ = [
-    "GreyPixels",
+    "GrayPixels",
     "LBPHistograms",
     "SparseRepresentationClassifier",
     "create_lbp_svm",

@@ -1,7 +1,7 @@
-"""Local binary patterns: which neighbours of a pixel are brighter than it, counted in each cell of a grid.
+"""Local binary patterns: which neighbors of a pixel are brighter than it, counted in each cell of a grid.
 
 Source: Shan, Gong and McOwan, "Facial expression recognition based on Local Binary Patterns: A comprehensive study",
-Image and Vision Computing 2009, sections 3 and 4.2 (uniform patterns of 8 neighbours at 2 px, 59 of them, 6 x 7 cells,
+Image and Vision Computing 2009, sections 3 and 4.2 (uniform patterns of 8 neighbors at 2 px, 59 of them, 6 x 7 cells,
 support vector machine with a radial kernel); the patterns: Ojala et al., PAMI 2002.
 """
 
@@ -16,7 +16,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from ddamfn.classic.pixels import to_grey
+from ddamfn.classic.pixels import to_gray
 
 
 class LBPHistograms(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -27,7 +27,7 @@ class LBPHistograms(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # s
     Args:
         rows: of the grid of cells.
         columns: of the grid of cells.
-        points: neighbours of a pixel.
+        points: neighbors of a pixel.
         radius_px: their distance from it.
     """
 
@@ -48,12 +48,12 @@ class LBPHistograms(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # s
             ValueError: if the shape is not that of crops.
         """
         # Whole levels, because rounding in floats makes "brighter than" a matter of chance on even skin.
-        grey = np.round(to_grey(crops) * 255).astype(np.uint8)
-        return np.stack([self._histograms(face) for face in grey])
+        gray = np.round(to_gray(crops) * 255).astype(np.uint8)
+        return np.stack([self._histograms(face) for face in gray])
 
     def _histograms(self, face: NDArray[np.uint8]) -> NDArray[np.float32]:
         patterns = self.points * (self.points - 1) + 3
-        # Repeated at the border, where the library would take the neighbours outside for black.
+        # Repeated at the border, where the library would take the neighbors outside for black.
         border = math.ceil(self.radius_px)
         codes = local_binary_pattern(np.pad(face, border, "edge"), self.points, self.radius_px, method="nri_uniform")
         codes = codes[border:-border, border:-border].astype(np.int64)

@@ -1,4 +1,4 @@
-"""Non-negative matrix factorisation: a face as a sum of parts, none of which can be taken away again.
+"""Non-negative matrix factorization: a face as a sum of parts, none of which can be taken away again.
 
 Source: Lee and Seung, "Learning the parts of objects by non-negative matrix factorization", Nature 1999; for
 expressions Zhi et al., "Graph-Preserving Sparse Nonnegative Matrix Factorization With Application to Facial Expression
@@ -10,7 +10,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-from ddamfn.classic.pixels import GreyPixels
+from ddamfn.classic.pixels import GrayPixels
 
 
 def create_nmf_svm(
@@ -21,11 +21,11 @@ def create_nmf_svm(
     New faces are coded by non-negative least squares on the parts that were learned.
 
     Args:
-        parts: rank of the factorisation; 25 to 100 is usual.
+        parts: rank of the factorization; 25 to 100 is usual.
         side_px: side to which crops are shrunk.
         penalty: C of the machine.
-        max_iter: most rounds of the factorisation. It is given up there, so a warning may say that more were possible.
-        seed: of the machine's order of pictures; the factorisation starts from a singular value decomposition.
+        max_iter: most rounds of the factorization. It is given up there, so a warning may say that more were possible.
+        seed: of the machine's order of images; the factorization starts from a singular value decomposition.
     """
-    factorise = NMF(parts, init="nndsvda", max_iter=max_iter, random_state=seed)
-    return make_pipeline(GreyPixels(side_px), factorise, StandardScaler(), LinearSVC(C=penalty, random_state=seed))
+    factorize = NMF(parts, init="nndsvda", max_iter=max_iter, random_state=seed)
+    return make_pipeline(GrayPixels(side_px), factorize, StandardScaler(), LinearSVC(C=penalty, random_state=seed))

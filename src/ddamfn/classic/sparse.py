@@ -1,7 +1,7 @@
 """Sparse representation: a face as a sum of few known faces; its class is the one whose share comes nearest to it.
 
 Source: Wright et al., "Robust Face Recognition via Sparse Representation", PAMI 2009, algorithm 1; with learned atoms
-in place of the pictures themselves: Yang et al., "Metaface learning for sparse representation based face recognition",
+in place of the images themselves: Yang et al., "Metaface learning for sparse representation based face recognition",
 ICIP 2010.
 """
 
@@ -15,7 +15,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils.multiclass import unique_labels
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ddamfn.classic.pixels import GreyPixels
+from ddamfn.classic.pixels import GrayPixels
 
 
 class SparseRepresentationClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -80,16 +80,16 @@ class SparseRepresentationClassifier(ClassifierMixin, BaseEstimator):  # type: i
 def create_sparse_classifier(
     *, atoms_per_class: int | None = None, side_px: int = 28, max_atoms: int = 20, seed: int = 0
 ) -> Pipeline:
-    """Grey levels of unit length and a sparse-representation classifier on them; takes crops.
+    """Gray levels of unit length and a sparse-representation classifier on them; takes crops.
 
     Args:
-        atoms_per_class: see `SparseRepresentationClassifier`; with many thousand pictures, learn some hundred.
+        atoms_per_class: see `SparseRepresentationClassifier`; with many thousand images, learn some hundred.
         side_px: side to which crops are shrunk.
         max_atoms: most atoms that explain one face.
         seed: of the learning of atoms.
     """
     classifier = SparseRepresentationClassifier(atoms_per_class, max_atoms=max_atoms, seed=seed)
-    return make_pipeline(GreyPixels(side_px, unit_length=True), classifier)
+    return make_pipeline(GrayPixels(side_px, unit_length=True), classifier)
 
 
 def _unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:

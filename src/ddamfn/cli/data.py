@@ -40,8 +40,8 @@ def _add_prepare(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     parser = verbs.add_parser(
         "prepare",
         help="align every face once",
-        description="Finds, aligns and stores the face of every picture. A run that was stopped goes on when it is "
-        "started again. Nothing is dropped: without a face the whole picture is resized, and DST/manifest.csv says so.",
+        description="Finds, aligns and stores the face of every image. A run that was stopped goes on when it is "
+        "started again. Nothing is dropped: without a face the whole image is resized, and DST/manifest.csv says so.",
     )
     parser.add_argument("source", metavar="SRC", help="folder or file of the data set")
     parser.add_argument("destination", metavar="DST", help="folder to make")
@@ -52,7 +52,7 @@ def _add_prepare(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     parser.add_argument("--margin", type=float, default=0.0, metavar="M", help="0.1 shows 10%% more around the face")
     parser.add_argument("--workers", type=positive_integer, metavar="N", help="processes (default: one a core)")
     parser.add_argument(
-        "--landmarks-from", metavar="PREPARED", help="use the landmarks of another prepared set of the same pictures"
+        "--landmarks-from", metavar="PREPARED", help="use the landmarks of another prepared set of the same images"
     )
     parser.add_argument("--quiet", action="store_true", help="no progress")
     parser.set_defaults(run=run_prepare)
@@ -61,14 +61,14 @@ def _add_prepare(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
 def _add_check(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = verbs.add_parser(
         "check",
-        help="compare counts, find unreadable pictures and duplicates",
-        description="Compares a data set with the official one, reads every picture, and looks for wrong label orders, "
+        help="compare counts, find unreadable images and duplicates",
+        description="Compares a data set with the official one, reads every image, and looks for wrong label orders, "
         "duplicates across splits, and people in two splits. Exit status 1 if something makes scores wrong.",
     )
     parser.add_argument("root", metavar="ROOT", help="folder or file of the data set")
     _add_kind(parser)
     parser.add_argument("--rule", choices=RULES, default=RULES[0], help=f"vote rule of counts (default: {RULES[0]})")
-    parser.add_argument("--counts-only", action="store_true", help="do not read the pictures")
+    parser.add_argument("--counts-only", action="store_true", help="do not read the images")
     parser.add_argument("--format", choices=("text", "json"), default="text", help="of the report (default: text)")
     parser.add_argument("--workers", type=positive_integer, metavar="N", help="threads (default: one a core)")
     parser.add_argument("--quiet", action="store_true", help="no progress")
@@ -76,14 +76,14 @@ def _add_check(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 
 def _add_kind(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--kind", choices=KINDS, help="layout of the data set (default: recognised)")
+    parser.add_argument("--kind", choices=KINDS, help="layout of the data set (default: recognized)")
 
 
 def run_prepare(args: argparse.Namespace) -> int:
     """Prepare a data set and print what was found.
 
     Returns:
-        0; unreadable pictures are counted, not an error.
+        0; unreadable images are counted, not an error.
 
     Raises:
         DdamfnError: if the data set or the destination is not usable.
@@ -126,7 +126,7 @@ def run_check(args: argparse.Namespace) -> int:
         report = check(
             open_dataset(args.root, args.kind),
             rule=args.rule,
-            pictures=not args.counts_only,
+            images=not args.counts_only,
             workers=args.workers,
             progress=bar,
         )
@@ -144,11 +144,11 @@ def _print_prepared(prepared: "Prepared") -> None:
     for split, row in prepared.counts.items():
         given = f" ({row['given']:,} by the set's own landmarks)" if row["given"] else ""
         print(
-            f"  {split:<5} {row['pictures']:>9,} pictures: {row['found']:,} aligned{given}, "
+            f"  {split:<5} {row['images']:>9,} images: {row['found']:,} aligned{given}, "
             f"{row['resized']:,} without a face and resized, {row['unreadable']:,} unreadable"
         )
     if any(row["unreadable"] for row in prepared.counts.values()):
-        print("unreadable pictures are named in manifest.csv, in the column error")
+        print("unreadable images are named in manifest.csv, in the column error")
 
 
 # Spelt out, since the writers' own table would import NumPy and Pillow for every --help; a test compares the two.
@@ -171,7 +171,7 @@ def _add_draw_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentPa
         "draw",
         help="draw a small data set of cartoon faces",
         description="Draws faces with known expressions in the layout of a data set: for trying training and "
-        "evaluation without photographs, and for tests. The same seed draws the same pictures.",
+        "evaluation without photographs, and for tests. The same seed draws the same images.",
     )
     parser.add_argument("destination", metavar="DST", help="folder to make; it must be empty or not exist")
     parser.add_argument("--layout", choices=LAYOUTS, default="folder", help="whose files to imitate (%(default)s)")
@@ -180,9 +180,9 @@ def _add_draw_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentPa
         type=positive_integer,
         default=32,
         metavar="N",
-        help="pictures a class in train, half as many in val and test (%(default)s)",
+        help="images a class in train, half as many in val and test (%(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="which pictures (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="which images (%(default)s)")
     parser.set_defaults(_draw=_draw)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from ddamfn.cli.io import naming_the_file
 from ddamfn.cli.models import accuracy
 
-_PICTURE = "ddamfn-demo.png"
+_IMAGE = "ddamfn-demo.png"
 _CREDIT = "portrait: NASA astronaut Eileen Collins, NASA Great Images database, public domain"
 _BAR_LETTERS = 40
 
@@ -19,21 +19,21 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "demo",
         help="read a bundled portrait and draw what the network saw",
         description="Reads a bundled portrait (NASA, public domain), prints its expression, and writes the annotated "
-        "picture with the network's attention maps.",
+        "image with the network's attention maps.",
     )
-    parser.add_argument("--output", default=_PICTURE, metavar="FILE", help=f"the picture (default: {_PICTURE})")
+    parser.add_argument("--output", default=_IMAGE, metavar="FILE", help=f"the image (default: {_IMAGE})")
     parser.add_argument("--weights", metavar="NAME_OR_PATH", help="bundled weights or an .onnx file")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Read the portrait, print the results, write the picture.
+    """Read the portrait, print the results, write the image.
 
     Returns:
         0.
 
     Raises:
-        DdamfnError: if the weights cannot be used or the picture cannot be written.
+        DdamfnError: if the weights cannot be used or the image cannot be written.
     """
     from dataclasses import replace
 
@@ -46,15 +46,15 @@ def run(args: argparse.Namespace) -> int:
     target = Path(args.output)
     with naming_the_file(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        picture = result.plot(attention=True)
+        image = result.plot(attention=True)
         if target.suffix.lower() in (".jpg", ".jpeg"):
-            picture.save(target, format="JPEG", quality=95, subsampling=0)
+            image.save(target, format="JPEG", quality=95, subsampling=0)
         else:
-            picture.save(target, format="PNG")
+            image.save(target, format="PNG")
     print()
     for name, value in result.faces[0].probabilities.items() if result.faces else ():
         print(f"{name:<12}{value:>10.1%}  {'#' * round(value * _BAR_LETTERS)}".rstrip())
-    print(f"\nannotated picture: {target}")
+    print(f"\nannotated image: {target}")
     print(f"weights: {recognizer.card.name}, accuracy {accuracy(recognizer.card)}")
     print(_CREDIT)
     return 0

@@ -37,11 +37,11 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar="RULE",
         help=f"how votes become a label, one report each: {', '.join(RULES)} (default: majority)",
     )
-    parser.add_argument("--kind", choices=KINDS, help="the data set's layout, where it is not recognised")
+    parser.add_argument("--kind", choices=KINDS, help="the data set's layout, where it is not recognized")
     parser.add_argument(
         "--duplicate-free",
         action="store_true",
-        help="score also without pictures that stand in train, exactly or nearly (always done for FERPlus)",
+        help="score also without images that stand in train, exactly or nearly (always done for FERPlus)",
     )
     parser.add_argument(
         "--flip",
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     """Score, print, write.
 
     Returns:
-        0, or 1 if pictures could not be read and are therefore missing from the score.
+        0, or 1 if images could not be read and are therefore missing from the score.
 
     Raises:
         DdamfnError: if the weights, the data set or the output cannot be used.
@@ -84,8 +84,8 @@ def run(args: argparse.Namespace) -> int:
     with Bar(quiet=args.quiet) as bar:
         tables, dataset = _predict(classifier, args, bar)
     name, card = classifier.card.name, classifier.card
-    twins = _twins_in_train(tables, dataset, args)
-    reports = [Report(name, table, None if twins is None else table.without(twins), card) for table in tables]
+    duplicates = _duplicates_in_train(tables, dataset, args)
+    reports = [Report(name, table, None if duplicates is None else table.without(duplicates), card) for table in tables]
     if args.format == "json":
         scores = [report.to_dict() for report in reports]
         print(json.dumps(scores[0] if len(scores) == 1 else scores, indent=2))
@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
 def _predict(
     classifier: "Classifier", args: argparse.Namespace, bar: "Bar"
 ) -> "tuple[Sequence[LogitTable], Dataset | None]":
-    """Fill a table a rule; also return the data set if its pictures are at hand, for a search of twins."""
+    """Fill a table a rule; also return the data set if its images are at hand, for a search of duplicates."""
     from ddamfn.data.opening import open_dataset
     from ddamfn.evaluate.predict import predict_prepared_rules, predict_rules
     from ddamfn.preparation import load_prepared
@@ -121,22 +121,22 @@ def _predict(
     return tables, dataset
 
 
-def _twins_in_train(
+def _duplicates_in_train(
     tables: "Sequence[LogitTable]", dataset: "Dataset | None", args: argparse.Namespace
 ) -> set[str] | None:
-    """Names of pictures that also stand in train: by the shipped list, or by a search if asked for; else None."""
-    from ddamfn.data.duplicates import KINDS, known_twins, twins
+    """Names of images that also stand in train: by the shipped list, or by a search if asked for; else None."""
+    from ddamfn.data.duplicates import KINDS, duplicates, known_duplicates
     from ddamfn.errors import UsageError
 
-    # The list names pictures of the official split; another copy may use the same names for other pictures.
-    listed = known_twins(tables[0].dataset, KINDS) if any(table.official for table in tables) else set()
+    # The list names images of the official split; another copy may use the same names for other images.
+    listed = known_duplicates(tables[0].dataset, KINDS) if any(table.official for table in tables) else set()
     if listed:
         return set(listed)
     if not args.duplicate_free:
         return None
     if dataset is None:
-        raise UsageError("--duplicate-free compares the pictures themselves: give the data set, not a prepared one")
-    return set(twins(dataset, near=True, workers=args.workers))
+        raise UsageError("--duplicate-free compares the images themselves: give the data set, not a prepared one")
+    return set(duplicates(dataset, near=True, workers=args.workers))
 
 
 def _record(report: "Report", weights: str | None) -> None:

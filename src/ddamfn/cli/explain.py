@@ -1,4 +1,4 @@
-"""`ddamfn explain`: maps of where the network looked, drawn on the face and on the picture, and what they are worth."""
+"""`ddamfn explain`: maps of where the network looked, drawn on the face and on the image, and what they are worth."""
 
 import argparse
 import json
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from ddamfn.explain import Explanation, FaceExplanation
 
 _EPILOG = """\
-For each face DIR/PICTURE/ gets face-N.png, all maps on the aligned face with what they scored, and face-N-MAP.png, each
-map carried back to the picture; DIR/explain.json has the maps' values and all numbers. The heads' own maps are always
+For each face DIR/IMAGE/ gets face-N.png, all maps on the aligned face with what they scored, and face-N-MAP.png, each
+map carried back to the image; DIR/explain.json has the maps' values and all numbers. The heads' own maps are always
 there; Grad-CAM of the answered and the second expression needs pip install "ddamfn[explain]".
 
 deletion   mean probability while pixels are taken away, the map's most important first: small is good
 insertion  mean probability while they are put back into a blurred face: large is good
-A map means something where insertion minus deletion beats that of the random maps and of a hill in the centre.
+A map means something where insertion minus deletion beats that of the random maps and of a hill in the center.
 """
 
 
@@ -29,14 +29,14 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser = subparsers.add_parser(
         "explain",
         help="show where the network looked, and measure whether that means anything",
-        description="Explains the expression of each face in pictures by maps, and scores the maps against chance.",
+        description="Explains the expression of each face in images by maps, and scores the maps against chance.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("sources", nargs="+", metavar="SOURCE", help="picture, folder, glob in quotes, or - for stdin")
+    parser.add_argument("sources", nargs="+", metavar="SOURCE", help="image, folder, glob in quotes, or - for stdin")
     parser.add_argument("--output", metavar="DIR", required=True, help="where to write; made if need be")
     parser.add_argument("--weights", metavar="NAME_OR_PATH", help="bundled weights or an .onnx file")
-    parser.add_argument("--max-faces", type=positive_integer, metavar="N", help="only the N surest faces of a picture")
+    parser.add_argument("--max-faces", type=positive_integer, metavar="N", help="only the N surest faces of an image")
     parser.add_argument("--no-grad-cam", action="store_true", help="the heads' own maps alone")
     parser.add_argument(
         "--random", type=positive_integer, default=8, metavar="N", help="random maps to compare with (%(default)s)"
@@ -47,10 +47,10 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def run(args: argparse.Namespace) -> int:
-    """Explain all pictures, write the files, and print each face's table.
+    """Explain all images, write the files, and print each face's table.
 
     Returns:
-        0, or 1 if a picture could not be read.
+        0, or 1 if an image could not be read.
 
     Raises:
         DdamfnError: for arguments that make no sense, weights that cannot be used, and a folder that cannot be written.
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     if explainer.missing is not None:
         print(f"ddamfn: {explainer.missing}", file=sys.stderr)
     card = explainer.classifier.card
-    report: dict[str, Any] = {"weights": card.name, "random": args.random, "seed": args.seed, "pictures": []}
+    report: dict[str, Any] = {"weights": card.name, "random": args.random, "seed": args.seed, "images": []}
     places, status = _Places(folder), 0
     with Reporter(sources.count(), quiet=args.quiet or sources.single) as reporter:
         for source in sources:
@@ -76,21 +76,21 @@ def run(args: argparse.Namespace) -> int:
                 explained = explainer(sys.stdin.buffer.read() if source == STANDARD_INPUT else source)
             except UnreadableImage as error:
                 reporter.message(f"{plain(source)}: {plain(str(error).removeprefix(f'{source}: '))}")
-                report["pictures"].append({"source": source, "error": str(error)})
+                report["images"].append({"source": source, "error": str(error)})
                 status = 1
             else:
                 files = _write(explained, places.of(source))
-                report["pictures"].append(explained.to_dict() | {"source": source, "files": files})
+                report["images"].append(explained.to_dict() | {"source": source, "files": files})
                 print("\n".join(_table(explained, source)))
             reporter.advance()
     with naming_the_file(folder / "explain.json"):
         (folder / "explain.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(f"written: {folder / 'explain.json'} and the pictures beside it")
+    print(f"written: {folder / 'explain.json'} and the images beside it")
     return status
 
 
 class _Places:
-    """A folder for each picture, named as it is; equal names are numbered."""
+    """A folder for each image, named as it is; equal names are numbered."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._taken = folder, {"explain.json"}
@@ -106,15 +106,15 @@ class _Places:
 
 
 def _write(explained: "Explanation", place: Path) -> list[str]:
-    """Draw and write all pictures of one explanation; return their paths below the output folder."""
-    from ddamfn.explain.figures import on_picture, panel
+    """Draw and write all images of one explanation; return their paths below the output folder."""
+    from ddamfn.explain.figures import on_image, panel
 
     image, written = explained.result.image, []
-    assert image is not None  # an explanation keeps its picture
+    assert image is not None  # an explanation keeps its image
     for number, face in enumerate(explained.faces, start=1):
         drawings = [(f"face-{number}.png", panel(face))]
         for scored in face.maps:
-            drawings.append((f"face-{number}-{scored.map.name}.png", on_picture(image, face, scored.map)))
+            drawings.append((f"face-{number}-{scored.map.name}.png", on_image(image, face, scored.map)))
         for name, drawing in drawings:
             with naming_the_file(place / name):
                 place.mkdir(parents=True, exist_ok=True)
@@ -124,7 +124,7 @@ def _write(explained: "Explanation", place: Path) -> list[str]:
 
 
 def _table(explained: "Explanation", source: str) -> list[str]:
-    """Tell one picture's faces, a line a map."""
+    """Tell one image's faces, a line a map."""
     if not explained.faces:
         return [f"{plain(source)}: no face"]
     lines = []
@@ -145,13 +145,13 @@ def _map_lines(face: "FaceExplanation") -> list[str]:
     lines = []
     for scored in face.maps:
         count = len(face.baselines[scored.map.expression].random)
-        beats = f"{scored.beats_random} of {count} random{', centre' if scored.beats_centre else ''}"
+        beats = f"{scored.beats_random} of {count} random{', center' if scored.beats_center else ''}"
         lines.append(
             _line(scored.map.title, scored.map.expression, scored.score, "flat map" if scored.map.flat else beats)
         )
     for name, entry in face.baselines.items():
         lines.append(_line(f"(random, mean of {len(entry.random)})", name, mean_score(entry.random), ""))
-        lines.append(_line("(centre)", name, entry.centre, ""))
+        lines.append(_line("(center)", name, entry.center, ""))
     return lines
 
 

@@ -20,7 +20,7 @@ FORMATS = ("onnx", "onnx-int8", "openvino", "safetensors", "hub-folder")
 
 _EPILOG = """\
 Nothing is written unless it passes its gate, measured beside the float32 ONNX file on all validation faces of --data,
-or on 1,000 drawn faces without it, and kept on the card:
+or on 1,000 synthetic faces without it, and kept on the card:
   onnx, safetensors, hub-folder  every answer the same, outputs within 0.0001
   openvino                       every answer the same, outputs within 0.001
                                  (logits in units of the face's largest, where that is above 1)
@@ -193,7 +193,7 @@ def _tell_export(done: "Exported") -> None:
         before, after = adjusted["validation_before"], done.card.training["validation"]
         print(
             f"logits adjusted with tau {adjusted['tau']:g}: {before['correct']:,} and now {after['correct']:,} of "
-            f"{after['n']:,} validation pictures right, mean class accuracy {before['mean_class_accuracy']:.2%} and "
+            f"{after['n']:,} validation images right, mean class accuracy {before['mean_class_accuracy']:.2%} and "
             f"now {after['mean_class_accuracy']:.2%}"
         )
     seeds = done.card.training.get("seeds")
@@ -203,7 +203,7 @@ def _tell_export(done: "Exported") -> None:
     calibration = done.card.calibration
     if calibration is not None:
         print(
-            f"calibration error on {calibration['n']:,} validation pictures {calibration['ece_before']:.2%} before the "
+            f"calibration error on {calibration['n']:,} validation images {calibration['ece_before']:.2%} before the "
             f"temperature, {calibration['ece_after']:.2%} with it"
         )
     print(f"score it with: ddamfn eval --weights {done.path} --data ROOT --split test --record")
@@ -222,7 +222,7 @@ def _tell_conversion(done: "Converted", kind: str) -> None:
         print(f"kept by --force although {failure}")
     if measured.accuracy_change is not None:
         print(
-            f"accuracy on {measured.validation:,} validation pictures {measured.accuracy_before:.2%} before, "
+            f"accuracy on {measured.validation:,} validation images {measured.accuracy_before:.2%} before, "
             f"{measured.accuracy_after:.2%} after ({measured.accuracy_change:+.2f} points)"
         )
     print(

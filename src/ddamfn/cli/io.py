@@ -128,13 +128,13 @@ def ending_on_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-PICTURE_SUFFIXES = frozenset(
+IMAGE_SUFFIXES = frozenset(
     [
         *(".avif", ".bmp", ".dib", ".gif", ".ico", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
         *(".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
     ]
 )
-"""Which files of a folder count as pictures; a file that is named itself is always tried."""
+"""Which files of a folder count as images; a file that is named itself is always tried."""
 
 VIDEO_SUFFIXES = frozenset(
     [
@@ -142,45 +142,45 @@ VIDEO_SUFFIXES = frozenset(
         *(".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
     ]
 )
-"""Which files are videos; one is named by itself, and folders of pictures leave them out."""
+"""Which files are videos; one is named by itself, and folders of images leave them out."""
 
 STANDARD_INPUT = "-"
 
 
 class Sources:
-    """The pictures behind the command line's arguments; may be walked any number of times, lazily.
+    """The images behind the command line's arguments; may be walked any number of times, lazily.
 
     Args:
         arguments: files, folders (walked to the bottom, sorted), globs, or `-`.
         skip: a folder that is left out of every walk, such as the one that results are written to.
 
     Raises:
-        UsageError: a glob or a folder without any picture, `-` twice, or `-` without anything on standard input.
+        UsageError: a glob or a folder without any image, `-` twice, or `-` without anything on standard input.
     """
 
     def __init__(self, arguments: Sequence[str], skip: str | None = None) -> None:
         self._arguments = tuple(arguments)
         self._skip = os.path.realpath(skip) if skip else None
         if self._arguments.count(STANDARD_INPUT) > 1:
-            raise UsageError("'-' is one picture on standard input and can be named once only")
+            raise UsageError("'-' is one image on standard input and can be named once only")
         if STANDARD_INPUT in self._arguments and sys.stdin.isatty():
-            raise UsageError("'-' reads a picture from standard input, and nothing is piped in")
+            raise UsageError("'-' reads an image from standard input, and nothing is piped in")
         for argument in self._arguments:
             if next(self._expand(argument), None) is None:
                 raise UsageError(self._nothing(argument))
 
     @property
     def single(self) -> bool:
-        """Whether the user named exactly one picture, rather than a folder, a glob or a list."""
+        """Whether the user named exactly one image, rather than a folder, a glob or a list."""
         return len(self._arguments) == 1 and not _is_glob(self._arguments[0]) and not os.path.isdir(self._arguments[0])
 
     def __iter__(self) -> Iterator[str]:
-        """Yield each picture's path as the user would write it, `-` for standard input."""
+        """Yield each image's path as the user would write it, `-` for standard input."""
         for argument in self._arguments:
             yield from self._expand(argument)
 
     def count(self) -> int:
-        """Count the pictures, without reading any."""
+        """Count the images, without reading any."""
         return sum(1 for _ in self)
 
     def _expand(self, argument: str) -> Iterator[str]:
@@ -197,21 +197,21 @@ class Sources:
                     yield from self._walk(match)
 
     def _walk(self, folder: str) -> Iterator[str]:
-        """Yield the pictures of a folder and those below, by name; hidden files and folders are left out."""
+        """Yield the images of a folder and those below, by name; hidden files and folders are left out."""
         if self._skip is not None and os.path.realpath(folder) == self._skip:
             return
         try:
             with os.scandir(folder) as scan:
                 entries = sorted((entry for entry in scan if not entry.name.startswith(".")), key=lambda e: e.name)
         except OSError:
-            # The folder stands for its pictures: reading it will say why that is impossible, and count as an error.
+            # The folder stands for its images: reading it will say why that is impossible, and count as an error.
             yield folder
             return
         for entry in entries:
             # Links to folders are not followed: they may lead round in a circle.
             if entry.is_dir(follow_symlinks=False):
                 yield from self._walk(entry.path)
-            elif os.path.splitext(entry.name)[1].lower() in PICTURE_SUFFIXES and not entry.is_dir():
+            elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES and not entry.is_dir():
                 yield entry.path
 
     @staticmethod
@@ -219,12 +219,12 @@ class Sources:
         if _is_glob(argument):
             return f"no file matches {argument!r}: check the pattern, or name a folder"
         if any(os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES for name in os.listdir(argument)):
-            return f"no pictures in the folder {argument!r}, but videos: name one of them, a video a call"
-        return f"no pictures in the folder {argument!r}: looked for .jpg, .png, .webp and the like, also in its folders"
+            return f"no images in the folder {argument!r}, but videos: name one of them, a video a call"
+        return f"no images in the folder {argument!r}: looked for .jpg, .png, .webp and the like, also in its folders"
 
 
 def base_folder(arguments: Sequence[str]) -> str:
-    """Return the deepest folder that holds all named pictures, absolute; results mirror the paths below it."""
+    """Return the deepest folder that holds all named images, absolute; results mirror the paths below it."""
     folders = [_folder(argument) for argument in arguments if argument != STANDARD_INPUT]
     return os.path.commonpath(folders) if folders else os.getcwd()
 
@@ -243,15 +243,15 @@ def _folder(argument: str) -> str:
 
 
 _OPTIONS = ("every", "start", "end", "track", "smooth", "timeline")
-# These may hold one picture or many; with an option for videos they are read as such.
-_MOVING_PICTURES = frozenset({".gif", ".webp", ".avif"})
+# These may hold one image or many; with an option for videos they are read as such.
+_MOVING_IMAGES = frozenset({".gif", ".webp", ".avif"})
 
 
 def find_video(args: argparse.Namespace) -> str | int | None:
-    """Return the video's path or the camera's number that the arguments name; None if they name pictures.
+    """Return the video's path or the camera's number that the arguments name; None if they name images.
 
     Raises:
-        UsageError: several videos, a video beside pictures, or an option for videos without a video.
+        UsageError: several videos, a video beside images, or an option for videos without a video.
     """
     sources: list[str] = [match for source in args.sources for match in _expand(source)]
     videos = [source for source in sources if _is_video(source)]
@@ -267,13 +267,13 @@ def find_video(args: argparse.Namespace) -> str | int | None:
     if len(sources) > 1 or sources[0] == STANDARD_INPUT or os.path.isdir(sources[0]):
         raise UsageError(f"{option} is for a video or a camera: name one file, or the camera's number")
     ending = _ending(sources[0])
-    if ending in PICTURE_SUFFIXES - _MOVING_PICTURES:
-        raise UsageError(f"{option} is for a video or a camera, and {sources[0]!r} is a picture")
+    if ending in IMAGE_SUFFIXES - _MOVING_IMAGES:
+        raise UsageError(f"{option} is for a video or a camera, and {sources[0]!r} is an image")
     return sources[0]
 
 
 def _expand(source: str) -> list[str]:
-    """Return what a glob for videos matches; anything else is left to the reader of pictures."""
+    """Return what a glob for videos matches; anything else is left to the reader of images."""
     if _ending(source) in VIDEO_SUFFIXES and glob.has_magic(source) and not os.path.lexists(source):
         return sorted(glob.glob(source, recursive=True)) or [source]
     return [source]

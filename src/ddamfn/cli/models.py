@@ -36,7 +36,7 @@ NETWORKS: dict[str, _Network] = {
     "scn": _Network(11_180_616, 1.814, "SCN, Wang et al. 2020"),
     "transfer": _Network(65_217_835, 15.281, "TransFER, Xue et al. 2021"),
 }
-_LICENCE = "MIT"
+_LICENSE = "MIT"
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -64,26 +64,26 @@ def run(args: argparse.Namespace) -> int:
     weights = [(card, find_weights(card.name)[0].stat().st_size) for card in list_weights()]
     if args.format == "json":
         listed = [card.to_dict() | {"bytes": size} for card, size in weights]
-        networks = [{"name": name, "licence": _LICENCE} | entry._asdict() for name, entry in NETWORKS.items()]
+        networks = [{"name": name, "license": _LICENSE} | entry._asdict() for name, entry in NETWORKS.items()]
         print(json.dumps({"weights": listed, "networks": networks}, indent=2))
         return 0
     print("weights (ddamfn predict --weights NAME)")
-    head = ("name", "network", "parameters", "file", "accuracy", "licence")
+    head = ("name", "network", "parameters", "file", "accuracy", "license")
     _print_columns([head, *(_weights_line(card, size) for card, size in weights)])
     print('\nnetworks (ddamfn.create_model, with pip install "ddamfn[train]")')
-    lines = [(n, f"{e.parameters:,}", f"{e.gmac:.3f}", _LICENCE, e.paper) for n, e in NETWORKS.items()]
-    _print_columns([("name", "parameters", "GMAC", "licence", "paper"), *lines])
+    lines = [(n, f"{e.parameters:,}", f"{e.gmac:.3f}", _LICENSE, e.paper) for n, e in NETWORKS.items()]
+    _print_columns([("name", "parameters", "GMAC", "license", "paper"), *lines])
     return 0
 
 
 def _weights_line(card: "Card", size: int) -> tuple[str, ...]:
     made = card.architecture
     network = f"{made['name']}, {made['num_heads']} heads, {made['num_classes']} expressions"
-    return card.name, network, f"{made['parameters']:,}", f"{size / 1e6:.1f} MB", accuracy(card), card.licence
+    return card.name, network, f"{made['parameters']:,}", f"{size / 1e6:.1f} MB", accuracy(card), card.license
 
 
 def accuracy(card: "Card") -> str:
-    """Tell weights' accuracy on their test split, with the number of pictures and the rule, if it was measured."""
+    """Tell weights' accuracy on their test split, with the number of images and the rule, if it was measured."""
     score = card.score()
     if score is None:
         return "not measured"

@@ -1,4 +1,4 @@
-"""`ddamfn predict`: expressions in pictures, as a table, JSON, CSV or Parquet, and as annotated pictures.
+"""`ddamfn predict`: expressions in images, as a table, JSON, CSV or Parquet, and as annotated images.
 
 A video or a camera is handed on to `predict_video`.
 """
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
     from ddamfn.results import ImageResult
 
 _EPILOG = """\
-A folder is searched to the bottom; "-" reads one picture from standard input. One named picture gives one JSON object,
-anything else a list ("json") or a line each ("jsonl"). A picture without a face is a result with no faces. A file that
+A folder is searched to the bottom; "-" reads one image from standard input. One named image gives one JSON object,
+anything else a list ("json") or a line each ("jsonl"). An image without a face is a result with no faces. A file that
 cannot be read is one line on standard error and has "error" in the output; the others go on, and the exit status is 1.
-With --abstain .9 at least nine of ten answers were right on validation pictures (lower end of the 95 % interval); the
+With --abstain .9 at least nine of ten answers were right on validation images (lower end of the 95 % interval); the
 other faces are "uncertain" and keep the likeliest expression's confidence and all probabilities.
 A video is named by itself, a camera by its number; videos in a folder are left out. Ctrl-C leaves complete files.
 """
-# What Pillow writes without loss of colour; a picture in any other format is annotated as PNG.
+# What Pillow writes without loss of color; an image in any other format is annotated as PNG.
 _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     ".jpg": {"format": "JPEG", "quality": 92, "subsampling": 0},
     ".jpeg": {"format": "JPEG", "quality": 92, "subsampling": 0},
@@ -55,8 +55,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Add the verb to the command line."""
     parser = subparsers.add_parser(
         "predict",
-        help="read the expressions in pictures, a video or a camera",
-        description="Finds the faces in pictures, a video or a camera and reads their expressions.",
+        help="read the expressions in images, a video or a camera",
+        description="Finds the faces in images, a video or a camera and reads their expressions.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -64,7 +64,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "sources",
         nargs="+",
         metavar="SOURCE",
-        help="picture, folder, glob in quotes, - for stdin, a video, or a camera's number",
+        help="image, folder, glob in quotes, - for stdin, a video, or a camera's number",
     )
     parser.add_argument(
         "--format", choices=FORMATS, help="of the results; otherwise by the ending of --output, else a table"
@@ -73,13 +73,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--annotate",
         metavar="DIR_OR_FILE",
-        help="write each picture with its faces marked into a folder, a video into a file (.mp4, .mov, .mkv)",
+        help="write each image with its faces marked into a folder, a video into a file (.mp4, .mov, .mkv)",
     )
     parser.add_argument(
-        "--attention", action="store_true", help="add the attention maps to JSON and to the annotated pictures"
+        "--attention", action="store_true", help="add the attention maps to JSON and to the annotated images"
     )
     parser.add_argument("--min-score", type=share, default=0.5, metavar="S", help="leave out faces detected with less")
-    parser.add_argument("--max-faces", type=positive_integer, metavar="N", help="only the N surest faces of a picture")
+    parser.add_argument("--max-faces", type=positive_integer, metavar="N", help="only the N surest faces of an image")
     parser.add_argument(
         "--abstain",
         type=share,
@@ -94,10 +94,10 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def run(args: argparse.Namespace) -> int:
-    """Read all pictures, or the video, and write their results as they come.
+    """Read all images, or the video, and write their results as they come.
 
     Returns:
-        0, or 1 if a picture could not be read.
+        0, or 1 if an image could not be read.
 
     Raises:
         DdamfnError: for arguments that make no sense, and for what ends the whole run.
@@ -143,7 +143,7 @@ def _read_all(args: argparse.Namespace, kind: str, sources: Sources, recognizer:
         finally:
             writer.close()
         if not quiet:
-            reporter.message(f"{tally} ({reporter.rate:.1f} pictures/s)")
+            reporter.message(f"{tally} ({reporter.rate:.1f} images/s)")
     return 1 if tally.unreadable else 0
 
 
@@ -151,8 +151,8 @@ def _results(sources: Sources, recognizer: "Recognizer", *, keep_images: bool) -
     """Yield the results; standard input, read as bytes, goes by the name that the user gave it."""
     from dataclasses import replace
 
-    pictures = (sys.stdin.buffer.read() if source == STANDARD_INPUT else source for source in sources)
-    for result in recognizer.predict_many(pictures, keep_images=keep_images):
+    images = (sys.stdin.buffer.read() if source == STANDARD_INPUT else source for source in sources)
+    for result in recognizer.predict_many(images, keep_images=keep_images):
         yield replace(result, source=STANDARD_INPUT) if result.source == "<bytes>" else result
 
 
@@ -160,19 +160,19 @@ class _Tally:
     """Counts what the summary tells."""
 
     def __init__(self) -> None:
-        self.pictures = self.faces = self.uncertain = self.faceless = self.unreadable = 0
+        self.images = self.faces = self.uncertain = self.faceless = self.unreadable = 0
 
     def add(self, result: "ImageResult") -> None:
         from ddamfn.results import UNCERTAIN
 
-        self.pictures += 1
+        self.images += 1
         self.faces += len(result.faces)
         self.uncertain += sum(face.expression == UNCERTAIN for face in result.faces)
         self.unreadable += result.error is not None
         self.faceless += result.error is None and not result.faces
 
     def __str__(self) -> str:
-        parts = [number(self.pictures, "picture"), number(self.faces, "face")]
+        parts = [number(self.images, "image"), number(self.faces, "face")]
         parts += [f"{self.uncertain:,} uncertain"] if self.uncertain else []
         parts += [f"{self.faceless:,} without a face"] if self.faceless else []
         parts += [f"{self.unreadable:,} unreadable"] if self.unreadable else []
@@ -180,23 +180,23 @@ class _Tally:
 
 
 def _check(args: argparse.Namespace, kind: str) -> None:
-    """Refuse what cannot work before the first picture is read."""
+    """Refuse what cannot work before the first image is read."""
     if args.attention and kind not in ("json", "jsonl") and args.annotate is None:
         raise UsageError("--attention adds the maps to --format json or jsonl, and to --annotate: name one of these")
     check_output(args, kind)
     if args.output is not None and any(
         os.path.exists(entry) and same_file(entry, args.output) for entry in args.sources
     ):
-        raise UsageError(f"--output {args.output!r} is one of the pictures to read: choose another file")
+        raise UsageError(f"--output {args.output!r} is one of the images to read: choose another file")
     if args.annotate is not None:
         if os.path.exists(args.annotate) and not os.path.isdir(args.annotate):
             raise UsageError(f"--annotate must be a folder, and {args.annotate!r} is a file")
         if same_file(args.annotate, base_folder(args.sources)):
-            raise UsageError(f"--annotate {args.annotate!r} holds the pictures themselves: choose another folder")
+            raise UsageError(f"--annotate {args.annotate!r} holds the images themselves: choose another folder")
 
 
 def _annotate(result: "ImageResult", folder: Path, base: str, *, attention: bool) -> None:
-    """Write a picture with its faces marked, at its own path below `base`."""
+    """Write an image with its faces marked, at its own path below `base`."""
     if result.source == STANDARD_INPUT:
         target = folder / "stdin.png"
     else:

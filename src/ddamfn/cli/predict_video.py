@@ -164,7 +164,7 @@ def _check(args: argparse.Namespace, kind: str, source: str | int) -> None:
     if args.annotate is not None and os.path.splitext(args.annotate)[1].lower() not in ANNOTATED_SUFFIXES:
         raise UsageError(f"--annotate for a video is a file that ends in {', '.join(ANNOTATED_SUFFIXES)}")
     if args.timeline is not None and not args.timeline.lower().endswith(".png"):
-        raise UsageError(f"--timeline is a picture that ends in .png, not {args.timeline!r}")
+        raise UsageError(f"--timeline is an image that ends in .png, not {args.timeline!r}")
     written = {name: getattr(args, name) for name in ("output", "annotate", "timeline")}
     named = {f"--{name}": path for name, path in written.items() if path is not None}
     for option, path in named.items():

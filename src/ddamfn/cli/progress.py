@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from ddamfn.study import Result, Standing
+    from ddamfn.study import Result, StudyProgress
 
 
 _SECONDS_BETWEEN_LINES = 30.0
@@ -19,12 +19,12 @@ class Reporter:
     """Shows progress and prints messages without breaking the bar.
 
     Args:
-        total: how many pictures there will be; None if that is not known.
+        total: how many images there will be; None if that is not known.
         quiet: show no progress; messages are printed all the same.
         noun: what is counted.
     """
 
-    def __init__(self, total: int | None, *, quiet: bool, noun: str = "pictures") -> None:
+    def __init__(self, total: int | None, *, quiet: bool, noun: str = "images") -> None:
         self._total, self._noun = total, noun
         self._quiet = quiet
         self._done = 0
@@ -47,7 +47,7 @@ class Reporter:
             self._bar[0].stop()
 
     def advance(self) -> None:
-        """Count one picture."""
+        """Count one image."""
         self._done += 1
         now = time.monotonic()
         if self._bar is not None:
@@ -58,7 +58,7 @@ class Reporter:
 
     @property
     def rate(self) -> float:
-        """Pictures a second so far."""
+        """Images a second so far."""
         return self._done / max(time.monotonic() - self._start, 1e-9)
 
     def message(self, text: str) -> None:
@@ -84,12 +84,12 @@ class Bar:
         self._done = 0
 
     def __call__(self, done: int, total: int) -> None:
-        """Show that `done` of `total` pictures are done."""
+        """Show that `done` of `total` images are done."""
         if self._reporter is None:
             self._done = done if self._resumes else 0
             self._reporter = Reporter(total - self._done, quiet=self._quiet).__enter__()
             if self._done and not self._quiet:
-                self._reporter.message(f"going on after {done:,} of {total:,} pictures")
+                self._reporter.message(f"going on after {done:,} of {total:,} images")
         for _ in range(done - self._done):
             self._reporter.advance()
         self._done = done
@@ -112,7 +112,7 @@ def _make_bar() -> "Progress":
     from rich.text import Text
 
     class Rate(ProgressColumn):
-        """Pictures a second."""
+        """Images a second."""
 
         def render(self, task: Task) -> Text:
             # Over the whole run: results come in batches, and rich's own figure is that of the last burst.
@@ -149,19 +149,19 @@ class EpochBars:
         """Take the bar away."""
         self._close()
 
-    def epoch_started(self, epoch: int, epochs: int, pictures: int, done: int, side_px: int) -> None:
+    def epoch_started(self, epoch: int, epochs: int, images: int, done: int, side_px: int) -> None:
         """Open an epoch's bar."""
         self._close()
         if self._live:
             bar = _make_epoch_bar()
-            self._bar = bar, bar.add_task(f"epoch {epoch}/{epochs}, {side_px} px", total=pictures, completed=done)
+            self._bar = bar, bar.add_task(f"epoch {epoch}/{epochs}, {side_px} px", total=images, completed=done)
             bar.start()
 
-    def step_done(self, pictures: int, loss: float | None, accuracy: float | None) -> None:
+    def step_done(self, images: int, loss: float | None, accuracy: float | None) -> None:
         """Move the bar; loss and accuracy stay as they are where they are not told."""
         if self._bar is not None:
             bar, task = self._bar
-            bar.advance(task, pictures)
+            bar.advance(task, images)
             if loss is not None:
                 bar.update(task, loss=f"loss {loss:.3f}")
             if accuracy is not None:
@@ -172,7 +172,7 @@ class EpochBars:
         self._close()
         print(
             f"epoch {row['epoch']:3d}  {row['side_px']} px  lr {row['lr']:.2e}  loss {row['train']['loss']:.3f}  "
-            f"{_scores(row)}{row['pictures_per_second']:.0f}/s",
+            f"{_scores(row)}{row['images_per_second']:.0f}/s",
             file=sys.stderr,
             flush=True,
         )
@@ -191,7 +191,7 @@ def _scores(row: dict[str, Any]) -> str:
     text = f"train {row['train']['accuracy']:.4f}  " if "accuracy" in row["train"] else ""
     if "valid" in row:
         heads = " ".join(f"{mean:.2f}" for mean in row["head_means"]) or "none"
-        heads += f" (maximum {row['joined_mean']:.2f})" if row["head_means"] else ""
+        heads += f" (maximum {row['max_attention_mean']:.2f})" if row["head_means"] else ""
         text += f"valid {row['valid']['accuracy']:.4f}  heads {heads}  "
     return text
 
@@ -210,7 +210,7 @@ def _make_epoch_bar() -> "Progress":
     from rich.text import Text
 
     class Rate(ProgressColumn):
-        """Pictures a second."""
+        """Images a second."""
 
         def render(self, task: Task) -> Text:
             return Text(f"{task.speed:.0f}/s" if task.speed else "", style="progress.data.speed")
@@ -242,23 +242,23 @@ class StudyLines:
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
 
-    def job_started(self, standing: "Standing") -> None:
+    def job_started(self, standing: "StudyProgress") -> None:
         """Say which job begins."""
         _say(f"{_place(standing)} {standing.job.id}, {_left(standing)}")
 
-    def epoch_done(self, standing: "Standing", row: Mapping[str, Any]) -> None:
+    def epoch_done(self, standing: "StudyProgress", row: Mapping[str, Any]) -> None:
         """Say how an epoch ended."""
         if not self._quiet:
             _say(
                 f"{_place(standing)} epoch {standing.epoch}/{standing.epochs}: loss {row['train']['loss']:.3f}, "
-                f"validation {row['valid']['accuracy']:.4f}, {row['pictures_per_second']:.0f}/s, {_left(standing)}"
+                f"validation {row['valid']['accuracy']:.4f}, {row['images_per_second']:.0f}/s, {_left(standing)}"
             )
 
-    def job_done(self, standing: "Standing", result: "Result") -> None:
+    def job_done(self, standing: "StudyProgress", result: "Result") -> None:
         """Say what a job's network scored."""
         _say(f"{_place(standing)} done: {result.correct:,} of {result.n:,} = {result.accuracy:.4f}, {_left(standing)}")
 
-    def job_failed(self, standing: "Standing", reason: str) -> None:
+    def job_failed(self, standing: "StudyProgress", reason: str) -> None:
         """Say why a job ended early."""
         _say(f"{standing.job.id} failed: {' '.join(reason.split())}")
 
@@ -270,11 +270,11 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
-def _place(standing: "Standing") -> str:
+def _place(standing: "StudyProgress") -> str:
     return f"[{standing.done}/{standing.total} jobs done]"
 
 
-def _left(standing: "Standing") -> str:
+def _left(standing: "StudyProgress") -> str:
     return f"about {duration(standing.remaining_s)} left"
 
 

@@ -1,4 +1,4 @@
-"""`ddamfn serve`: the expressions in pictures over HTTP, with a page to try it."""
+"""`ddamfn serve`: the expressions in images over HTTP, with a page to try it."""
 
 import argparse
 import logging
@@ -13,8 +13,8 @@ from ddamfn.cli.args import positive_integer
 from ddamfn.errors import UsageError
 
 _EPILOG = """\
-GET / is a page for people; POST /v1/predict takes one picture, as a form's field "file" or as the body itself, and
-answers as "ddamfn predict --format json" does; /openapi.json describes the rest. Pictures are read in memory and never
+GET / is a page for people; POST /v1/predict takes one image, as a form's field "file" or as the body itself, and
+answers as "ddamfn predict --format json" does; /openapi.json describes the rest. Images are read in memory and never
 written or logged. Requests that arrive together are classified together, by one process: its threads fill the cores and
 share the networks, where more processes would each load their own. SIGTERM or Ctrl-C lets it finish what it has begun.
 
@@ -27,8 +27,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Add the verb to the command line."""
     parser = subparsers.add_parser(
         "serve",
-        help="read pictures over HTTP",
-        description="Serves the expressions in pictures over HTTP, with a page to try it.",
+        help="read images over HTTP",
+        description="Serves the expressions in images over HTTP, with a page to try it.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

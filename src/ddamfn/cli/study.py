@@ -7,7 +7,7 @@ from ddamfn.cli.args import positive_integer
 from ddamfn.cli.data import KINDS
 from ddamfn.cli.device import add_device, add_threads
 from ddamfn.cli.study_queue import QUEUE, run_queue
-from ddamfn.cli.study_run import ablation, comparison, crossval, levers, require_torch, run_one, seeds
+from ddamfn.cli.study_run import ablation, comparison, crossval, factors, require_torch, run_one, seeds
 
 # Written down here because asking the package itself needs PyTorch; a test holds the two together.
 TABLES = ("backbones", "ddan", "heads", "attention-loss", "mixed-kernels", "coordinate-attention")
@@ -24,7 +24,7 @@ def add_parser(subparsers: "_Verbs[argparse.ArgumentParser]") -> None:
         help="make the tables of the slides anew",
         description="Runs whole tables: ablations, cross-validation, comparison. A study that was stopped goes on when "
         "the same command is given again; started once a GPU, with --device, it shares its jobs out. Networks are "
-        "chosen by validation pictures; test pictures are scored once a job, at its end.",
+        "chosen by validation images; test images are scored once a job, at its end.",
     )
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     complexity = verbs.add_parser("complexity", help="count the slides' parameters and FLOPs anew; needs no data")
@@ -40,31 +40,31 @@ def _add_ablation(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
     parser = verbs.add_parser(
         "ablation",
         help="what each part of DDAMFN, or each setting of a recipe, is worth",
-        description="One table of the slides, or `levers`: the recipe as baseline and a row for every single change "
-        "to it, scored on validation pictures; the test split is not opened for it.",
+        description="One table of the slides, or `factors`: the recipe as baseline and a row for every single change "
+        "to it, scored on validation images; the test split is not opened for it.",
     )
-    parser.add_argument("--table", choices=(*TABLES, "levers"), required=True, help="which one")
-    _add_levers(parser)
+    parser.add_argument("--table", choices=(*TABLES, "factors"), required=True, help="which one")
+    _add_factors(parser)
     _add_common(parser, seeds=3)
-    parser.set_defaults(run=lambda args: run_one(args, levers if args.table == "levers" else ablation))
+    parser.set_defaults(run=lambda args: run_one(args, factors if args.table == "factors" else ablation))
 
 
-def _add_levers(parser: argparse.ArgumentParser) -> None:
-    """Add what decides the rows of the table of levers."""
-    parser.add_argument("--rows", nargs="+", default=[], metavar="NAME", help="levers: groups or rows, not all")
+def _add_factors(parser: argparse.ArgumentParser) -> None:
+    """Add what decides the rows of the table of factors."""
+    parser.add_argument("--rows", nargs="+", default=[], metavar="NAME", help="factors: groups or rows, not all")
     parser.add_argument(
         "--pretrained",
         nargs="+",
         default=[],
         metavar="RUN",
-        help="levers: also a row for each of these, runs or exported weights, that begins with it",
+        help="factors: also a row for each of these, runs or exported weights, that begins with it",
     )
     parser.add_argument(
         "--teachers",
         nargs="+",
         default=[],
         metavar="RUN",
-        help="levers: also a row taught by these, runs or exported weights",
+        help="factors: also a row taught by these, runs or exported weights",
     )
 
 
@@ -72,8 +72,8 @@ def _add_crossval(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
     parser = verbs.add_parser(
         "crossval",
         help="cross-validation of DDAMFN",
-        description="Deals the training pictures into folds; a set's own test split stays out of it. Selection is on a "
-        "part of each fold's own training pictures.",
+        description="Deals the training images into folds; a set's own test split stays out of it. Selection is on a "
+        "part of each fold's own training images.",
     )
     parser.add_argument("--folds", type=positive_integer, default=10, metavar="K", help="how many (%(default)s)")
     parser.add_argument("--groups", choices=("subject",), help="keep every subject on one side")
@@ -85,7 +85,7 @@ def _add_comparison(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
     parser = verbs.add_parser(
         "comparison",
         help="DDAMFN against other methods",
-        description="Trains every method on the same pictures with the same settings; only network and objective are "
+        description="Trains every method on the same images with the same settings; only network and objective are "
         "the method's. The figures of the papers and of the slides stand beside ours, in columns of their own, and so "
         "does what the same methods reached with --as-published, once that was run too.",
     )
@@ -111,7 +111,7 @@ def _add_seeds(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
     parser = verbs.add_parser(
         "seeds",
         help="one recipe several times",
-        description="Trains a recipe with several seeds and scores it on validation pictures; the run folders are "
+        description="Trains a recipe with several seeds and scores it on validation images; the run folders are "
         "those of ddamfn train, for ddamfn export. With --again a second round follows: every seed goes on from its "
         "own network and learns the mean answer of all of them.",
     )
@@ -131,9 +131,9 @@ def _add_queue(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
     )
     parser.add_argument("--studies", nargs="+", choices=QUEUE, default=list(QUEUE), metavar="NAME", help="not all")
     parser.add_argument(
-        "--best", default="ddamfn_ferplus_best", metavar="RECIPE", help="of levers and best (%(default)s)"
+        "--best", default="ddamfn_ferplus_best", metavar="RECIPE", help="of factors and best (%(default)s)"
     )
-    _add_levers(parser)
+    _add_factors(parser)
     _add_again(parser, "best: ")
     _add_common(parser, seeds=3)
     parser.set_defaults(run=run_queue)
@@ -145,7 +145,7 @@ def _add_again(parser: argparse.ArgumentParser, study: str) -> None:
         action="append",
         default=[],
         metavar="FIELD=VALUE",
-        help=f"{study}train a second round, with this setting changed, such as optimiser.lr=0.001; may be repeated",
+        help=f"{study}train a second round, with this setting changed, such as optimizer.lr=0.001; may be repeated",
     )
 
 
@@ -153,7 +153,7 @@ def _add_common(parser: argparse.ArgumentParser, *, seeds: int) -> None:
     parser.add_argument(
         "--data", type=Path, required=True, metavar="ROOT", help="a data set in its official layout, or a prepared set"
     )
-    parser.add_argument("--kind", choices=KINDS, help="the data set's layout, where it is not recognised")
+    parser.add_argument("--kind", choices=KINDS, help="the data set's layout, where it is not recognized")
     parser.add_argument("--seeds", type=positive_integer, default=seeds, metavar="N", help="runs a row (%(default)s)")
     parser.add_argument(
         "--recipe", metavar="NAME", help="what all rows share (default: the authors' for this data set)"
@@ -167,7 +167,7 @@ def _add_common(parser: argparse.ArgumentParser, *, seeds: int) -> None:
         help="change a setting of all rows, such as phases.0.epochs=20 (JSON); may be repeated",
     )
     parser.add_argument(
-        "--pictures", type=positive_integer, metavar="N", help="train on so many, every class with its share"
+        "--images", type=positive_integer, metavar="N", help="train on so many, every class with its share"
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="list the jobs and how long they may take; train nothing"

@@ -14,18 +14,18 @@ from ddamfn.cli.study_run import (
     carry_out,
     comparison,
     crossval,
-    levers,
+    factors,
     list_jobs,
-    open_pictures,
+    open_images,
     require_torch,
     seeds,
 )
 from ddamfn.errors import DdamfnError
 
 if TYPE_CHECKING:
-    from ddamfn.study import Pictures, Progress, Study
+    from ddamfn.study import Progress, Study, StudyImages
 
-QUEUE = ("heads", "backbones", "levers", "comparison", "crossval", "best")
+QUEUE = ("heads", "backbones", "factors", "comparison", "crossval", "best")
 
 _FOLDS = 10
 
@@ -49,17 +49,17 @@ def run_queue(args: argparse.Namespace) -> int:
         print(f"about {duration(seconds)} left in all")
         return 0
     end = None if args.budget is None else time.monotonic() + 60 * args.budget
-    pictures, failed = open_pictures(args), False
+    images, failed = open_images(args), False
     for name, own, study in built:
         left = None if end is None else max(0.0, (end - time.monotonic()) / 60)
         if left == 0.0 and name != chosen[0]:
             print(f"ddamfn: {study.name} waits: the budget is spent; the same command goes on", file=sys.stderr)
             continue
         try:
-            progress = carry_out(own, study, pictures, left)
+            progress = carry_out(own, study, images, left)
             failed |= bool(progress.failed)
             if name == "best":
-                _export_best(own, study, progress, pictures)
+                _export_best(own, study, progress, images)
         except DdamfnError as error:
             failed = True
             print(f"ddamfn: {study.name}: {' '.join(str(error).split())}", file=sys.stderr)
@@ -75,9 +75,9 @@ def _item(args: argparse.Namespace, name: str) -> tuple[argparse.Namespace, Buil
     if name in ("heads", "backbones"):
         own.table, own.rows, own.pretrained, own.teachers = name, [], [], []
         return own, ablation
-    if name == "levers":
+    if name == "factors":
         own.table, own.recipe = name, args.best
-        return own, levers
+        return own, factors
     if name == "comparison":
         own.methods, own.as_published = None, False
         return own, comparison
@@ -88,7 +88,7 @@ def _item(args: argparse.Namespace, name: str) -> tuple[argparse.Namespace, Buil
     return own, seeds
 
 
-def _export_best(args: argparse.Namespace, study: "Study", progress: "Progress", pictures: "Pictures") -> None:
+def _export_best(args: argparse.Namespace, study: "Study", progress: "Progress", images: "StudyImages") -> None:
     """Export the run of the last round that is best on validation, once all seeds are done."""
     if progress.waiting or progress.failed:
         return
@@ -105,7 +105,7 @@ def _export_best(args: argparse.Namespace, study: "Study", progress: "Progress",
         read_run(args.runs / study.name / one.job) for one in sorted(results, key=lambda one: one != best)
     )
     folder.mkdir(parents=True, exist_ok=True)
-    prepared = pictures.prepared(study.jobs[0].run.data.alignment)
+    prepared = images.prepared(study.jobs[0].run.data.alignment)
     done = export_run(finished, name, folder, prepared=prepared, seeds=others)
     print(f"{done.path}  seed {best.seed}, {best.accuracy:.4f} on validation")
     print(f"score it once with: ddamfn eval --weights {done.path} --data {Path(args.data)} --split test --record")

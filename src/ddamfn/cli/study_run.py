@@ -14,7 +14,7 @@ from ddamfn.cli.train import assignments
 from ddamfn.errors import ConfigError, MissingExtra, UsageError
 
 if TYPE_CHECKING:
-    from ddamfn.study import Job, Pictures, Plan, Progress, Study
+    from ddamfn.study import Job, Plan, Progress, Study, StudyImages
     from ddamfn.train import Run
 
 Build = Callable[[argparse.Namespace, "Run", "Plan"], "Study"]
@@ -25,28 +25,28 @@ def ablation(args: argparse.Namespace, base: "Run", plan: "Plan") -> "Study":
     from ddamfn import study
 
     if args.rows or args.pretrained or args.teachers:
-        raise UsageError("--rows, --pretrained and --teachers are for --table levers")
+        raise UsageError("--rows, --pretrained and --teachers are for --table factors")
     return study.ablation(args.table, base, plan)
 
 
-def levers(args: argparse.Namespace, base: "Run", plan: "Plan") -> "Study":
-    """The table of levers."""
+def factors(args: argparse.Namespace, base: "Run", plan: "Plan") -> "Study":
+    """The table of factors."""
     from ddamfn import study
     from ddamfn.train.initial import weights_file
-    from ddamfn.train.teachers import read_teacher, require_same_look
+    from ddamfn.train.teachers import read_teacher, require_same_preprocessing
 
     # What does not fit is known now, not hours later when its row begins.
     for place in args.pretrained:
         weights_file(place)
     for place in args.teachers:
-        require_same_look(read_teacher(place), base)
-    given = study.Given(
+        require_same_preprocessing(read_teacher(place), base)
+    given = study.AblationOptions(
         only=args.rows,
         pretrained=[_absolute(place) for place in args.pretrained],
         teachers=[_absolute(place) for place in args.teachers],
         one_alignment=(args.data / "prepared.json").exists(),
     )
-    return study.levers(base, plan, given)
+    return study.factors(base, plan, given)
 
 
 def _absolute(place: str) -> str:
@@ -86,7 +86,7 @@ def build_study(args: argparse.Namespace, build: Build) -> "Study":
     from ddamfn.study.jobs import base_run
     from ddamfn.train.run_folder import commit
 
-    plan = Plan(data=str(args.data.resolve()), seeds=args.seeds, pictures=args.pictures, commit=commit())
+    plan = Plan(data=str(args.data.resolve()), seeds=args.seeds, images=args.images, commit=commit())
     try:
         return build(args, base_run(args.data, args.kind, args.recipe, assignments(args.assignments)), plan)
     except ConfigError as error:
@@ -104,19 +104,19 @@ def run_one(args: argparse.Namespace, build: Build) -> int:
     if args.dry_run:
         list_jobs(args, study)
         return 0
-    progress = carry_out(args, study, open_pictures(args), args.budget)
+    progress = carry_out(args, study, open_images(args), args.budget)
     return 1 if progress.failed else 0
 
 
-def open_pictures(args: argparse.Namespace) -> "Pictures":
+def open_images(args: argparse.Namespace) -> "StudyImages":
     """The data set on the device that is asked for; nothing is read yet."""
-    from ddamfn.study import Pictures
+    from ddamfn.study import StudyImages
 
     use_threads(args)
-    return Pictures(args.data, choose_device(args.device), kind=args.kind)
+    return StudyImages(args.data, choose_device(args.device), kind=args.kind)
 
 
-def carry_out(args: argparse.Namespace, study: "Study", pictures: "Pictures", minutes: float | None) -> "Progress":
+def carry_out(args: argparse.Namespace, study: "Study", images: "StudyImages", minutes: float | None) -> "Progress":
     """Run what is not done of a study within so many minutes, and write its report.
 
     Raises:
@@ -131,19 +131,19 @@ def carry_out(args: argparse.Namespace, study: "Study", pictures: "Pictures", mi
     try:
         with Bar(quiet=args.quiet, resumes=True) as bar:
             for alignment in dict.fromkeys(job.run.data.alignment for job in study.jobs):
-                pictures.prepared(alignment, bar)
+                images.prepared(alignment, bar)
         if args.ray is None:
-            progress = run_study(study, folder, pictures, lines, budget_s=budget_s)
+            progress = run_study(study, folder, images, lines, budget_s=budget_s)
         else:
             from ddamfn.study.cluster import run_on_ray
 
-            progress = run_on_ray(study, folder, pictures, lines, address=args.ray, kind=args.kind, budget_s=budget_s)
+            progress = run_on_ray(study, folder, images, lines, address=args.ray, kind=args.kind, budget_s=budget_s)
     except ConfigError as error:
         raise UsageError(str(error)) from error
     except KeyboardInterrupt:
         print("\nddamfn: stopped; the same command goes on", file=sys.stderr)
         raise
-    _report(args, study, pictures, progress)
+    _report(args, study, images, progress)
     return progress
 
 
@@ -153,14 +153,14 @@ def list_jobs(args: argparse.Namespace, study: "Study", *, each: bool = True) ->
     Returns:
         Seconds that are left.
     """
-    from ddamfn.study.jobs import LEDGER, Ledger, count_pictures
-    from ddamfn.study.runner import Pace
+    from ddamfn.study.jobs import LEDGER, Ledger, count_images
+    from ddamfn.study.runner import EtaEstimator
 
     device = choose_device(args.device).type
     done = Ledger(args.runs / study.name / LEDGER).read()
-    pictures = count_pictures(args.data, args.kind)
+    images = count_images(args.data, args.kind)
     fold = study.jobs[0].fold
-    pace = Pace(device, pictures if fold is None else pictures * (fold.of - 1) // fold.of)
+    pace = EtaEstimator(device, images if fold is None else images * (fold.of - 1) // fold.of)
     known = [job for job in study.jobs if job.id in done]
     for job in known:
         pace.learn(job, done[job.id])
@@ -171,7 +171,7 @@ def list_jobs(args: argparse.Namespace, study: "Study", *, each: bool = True) ->
     name = "" if each else f"{study.name}: "
     print(
         f"{name}{len(study.jobs)} jobs, {len(known)} done; about {duration(pace.seconds(left))} left, at "
-        f"{pace.rate / 1e9:,.0f} GMAC/s of forward passes ({source}), on at most {pictures:,} pictures"
+        f"{pace.rate / 1e9:,.0f} GMAC/s of forward passes ({source}), on at most {images:,} images"
     )
     return pace.seconds(left)
 
@@ -180,20 +180,20 @@ def _time(job: "Job", seconds: float) -> str:
     return duration(seconds) if job.estimator is None else "not estimated"
 
 
-def _report(args: argparse.Namespace, study: "Study", pictures: "Pictures", progress: "Progress") -> None:
-    from ddamfn.study import Circumstances, write_report
+def _report(args: argparse.Namespace, study: "Study", images: "StudyImages", progress: "Progress") -> None:
+    from ddamfn.study import ReportMetadata, write_report
     from ddamfn.study.jobs import describe
     from ddamfn.study.tables.crossval import write_folds
     from ddamfn.train.run_folder import commit
 
     date, tree = datetime.now(UTC).date().isoformat(), commit() or "no-commit"
     destination = args.output or Path("docs/studies") / f"{study.name}-{date}-{tree}"
-    circumstances = Circumstances(
+    circumstances = ReportMetadata(
         command=_command(args, study), data=describe(args.data, args.kind), date=date, commit=tree
     )
     text = write_report(study, progress, args.runs / study.name, destination, circumstances)
     if study.jobs[0].fold is not None:
-        write_folds(study, pictures, destination / "folds.csv")
+        write_folds(study, images, destination / "folds.csv")
     print(text)
     print(f"report: {destination}")
     if progress.waiting:
@@ -214,7 +214,7 @@ def _command(args: argparse.Namespace, study: "Study") -> str:
         words += ["--teachers", *(Path(run).name for run in args.teachers)] if args.teachers else []
     words += ["--data", "ROOT", "--seeds", str(args.seeds)]
     words += ["--recipe", args.recipe] if args.recipe else []
-    words += ["--pictures", str(args.pictures)] if args.pictures else []
+    words += ["--images", str(args.images)] if args.images else []
     for assignment in args.assignments:
         words += ["--set", assignment]
     for assignment in getattr(args, "again", []):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ddamfn.train import Outcome, Run
 
 _MOST_NAMES = 5
-"""Unreadable pictures that are named; the others are in the manifest."""
+"""Unreadable images that are named; the others are in the manifest."""
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -26,20 +26,20 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "train",
         help="train a network from a recipe",
         description="Trains a network. Everything goes into RUNS/NAME: settings, curves, checkpoints; --resume goes on "
-        "after a stop or a kill. Selection is on validation pictures; the test split is for ddamfn eval alone.",
+        "after a stop or a kill. Selection is on validation images; the test split is for ddamfn eval alone.",
     )
     parser.add_argument("recipe", metavar="RECIPE", help="name of a recipe; `ddamfn train list` shows them all")
     parser.add_argument(
         "--data", type=Path, metavar="ROOT", help="a data set in its official layout, or a prepared set"
     )
-    parser.add_argument("--kind", choices=KINDS, help="the data set's layout, where it is not recognised")
+    parser.add_argument("--kind", choices=KINDS, help="the data set's layout, where it is not recognized")
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="FIELD=VALUE",
         dest="assignments",
-        help="change a setting, such as optimiser.lr=0.02, phases.0.epochs=5 or seed=1 (JSON); may be repeated",
+        help="change a setting, such as optimizer.lr=0.02, phases.0.epochs=5 or seed=1 (JSON); may be repeated",
     )
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder of all runs (runs)")
     parser.add_argument("--name", help="name of this run (default: recipe and seed)")
@@ -97,14 +97,14 @@ def _train(args: argparse.Namespace, settings: "Run", folder: Path) -> "Outcome"
     if train.is_pretext(settings):
         with Bar(quiet=args.quiet, resumes=True) as bar:
             faces = train.load_faces(prepared, settings, device, bar)
-        _say(args, f"{len(faces):,} pictures to learn from without labels ({faces.origin}), on {device}")
+        _say(args, f"{len(faces):,} images to learn from without labels ({faces.origin}), on {device}")
         with EpochBars(quiet=args.quiet, draw=lambda: draw_curves(folder)) as bars:
             outcome = train.pretrain(settings, faces, folder, bars, resume=args.resume)
     else:
         splits = train.load_splits(prepared, settings, device)
         _say(
             args,
-            f"{len(splits[0]):,} pictures to train on, {len(splits[1]):,} to select on ({splits[1].origin}); "
+            f"{len(splits[0]):,} images to train on, {len(splits[1]):,} to select on ({splits[1].origin}); "
             f"{len(splits[0].classes)} classes, on {device}",
         )
         with EpochBars(quiet=args.quiet, draw=lambda: draw_curves(folder)) as bars:
@@ -160,14 +160,14 @@ def draw_curves(folder: Path) -> None:
 
 
 def _report_prepared(prepared: "Prepared") -> None:
-    """Say on standard error how many pictures have no face or cannot be read, and name some of the latter."""
+    """Say on standard error how many images have no face or cannot be read, and name some of the latter."""
     total, resized, unreadable = (
-        sum(counts[what] for counts in prepared.counts.values()) for what in ("pictures", "resized", "unreadable")
+        sum(counts[what] for counts in prepared.counts.values()) for what in ("images", "resized", "unreadable")
     )
     if resized:
-        print(f"ddamfn: no face found in {resized:,} of {total:,} pictures; they are used whole", file=sys.stderr)
+        print(f"ddamfn: no face found in {resized:,} of {total:,} images; they are used whole", file=sys.stderr)
     if unreadable:
-        print(f"ddamfn: {unreadable:,} of {total:,} pictures cannot be read and are left out:", file=sys.stderr)
+        print(f"ddamfn: {unreadable:,} of {total:,} images cannot be read and are left out:", file=sys.stderr)
         bad = [row for row in prepared.manifest() if row.outcome.error]
         for row in bad[:_MOST_NAMES]:
             print(f"ddamfn:   {plain(f'{row.key}: {row.outcome.error}')}", file=sys.stderr)

@@ -18,10 +18,10 @@ _Result = ImageResult | FrameResult
 
 
 class Writer(Protocol):
-    """Takes results one by one: of pictures, or of a video's frames."""
+    """Takes results one by one: of images, or of a video's frames."""
 
     def write(self, result: Any) -> None:
-        """Write the result of one picture or frame."""
+        """Write the result of one image or frame."""
 
     def close(self) -> None:
         """Write what belongs at the end; the stream stays open."""
@@ -42,7 +42,7 @@ def make_writer(
         kind: one of `ddamfn.cli.io.FORMATS`.
         stream: where bytes go; text is UTF-8.
         classes: the weights' expressions, which name columns.
-        single: the user named exactly one picture: JSON is then an object instead of a list.
+        single: the user named exactly one image: JSON is then an object instead of a list.
         attention: JSON holds the attention maps.
         frames: results will be those of a video's frames.
 
@@ -63,7 +63,7 @@ def make_writer(
 class TableWriter:
     """A line a face, in columns of fixed width, so that the first line need not wait for the last."""
 
-    _HEAD = f"{'expression':<12}{'confidence':>10}{'face':>8}{'score':>8}   {'left, top, size':<24}picture\n"
+    _HEAD = f"{'expression':<12}{'confidence':>10}{'face':>8}{'score':>8}   {'left, top, size':<24}image\n"
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -131,7 +131,7 @@ class JsonLinesWriter:
 
 
 class JsonWriter:
-    """One JSON document: an object for a single picture, else a list with one line a picture."""
+    """One JSON document: an object for a single image, else a list with one line an image."""
 
     def __init__(self, stream: BinaryIO, *, single: bool, attention: bool) -> None:
         self._stream = stream
@@ -153,7 +153,7 @@ class JsonWriter:
 
 
 class CsvWriter:
-    """One row a face, and one for each picture or frame without a face or that could not be read."""
+    """One row a face, and one for each image or frame without a face or that could not be read."""
 
     def __init__(self, stream: BinaryIO, columns: Sequence[str]) -> None:
         self._stream = stream
@@ -161,7 +161,7 @@ class CsvWriter:
         self._rows.writeheader()
 
     def write(self, result: _Result) -> None:
-        """Write the rows of a picture or frame."""
+        """Write the rows of an image or frame."""
         self._rows.writerows(result.to_rows())
         self._stream.flush()
 
@@ -195,7 +195,7 @@ class ParquetWriter:
         self._rows: list[dict[str, Any]] = []
 
     def write(self, result: _Result) -> None:
-        """Take the rows of a picture or frame."""
+        """Take the rows of an image or frame."""
         for row in result.to_rows():
             self._rows.append(row | {"source": _encode(row["source"]).decode()})
         if len(self._rows) >= _ROWS_A_GROUP:

@@ -2,7 +2,7 @@
 
 from ddamfn.data.catalog import CARDS, DatasetCard
 from ddamfn.data.dataset import Dataset, Sample
-from ddamfn.data.opening import KINDS, open_dataset, recognise
+from ddamfn.data.opening import KINDS, open_dataset, recognize
 from ddamfn.data.rules import RULES, targets
 
-__all__ = ["CARDS", "KINDS", "RULES", "Dataset", "DatasetCard", "Sample", "open_dataset", "recognise", "targets"]
+__all__ = ["CARDS", "KINDS", "RULES", "Dataset", "DatasetCard", "Sample", "open_dataset", "recognize", "targets"]

@@ -1,4 +1,4 @@
-"""AffectNet in its two layouts: NumPy annotations beside the pictures (2021), and tables of whole photographs (before).
+"""AffectNet in its two layouts: NumPy annotations beside the images (2021), and tables of whole photographs (before).
 
 Source: Mollahosseini, Hasani, Mahoor 2019; the readme files of the releases.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ddamfn.data.catalog import AFFECTNET, AFFECTNET_7, DatasetCard
-from ddamfn.data.dataset import Dataset, FilePictures, Sample
+from ddamfn.data.dataset import Dataset, FileImages, Sample
 from ddamfn.errors import DataError, UsageError
 
 log = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 _COLUMNS = ("subDirectory_filePath", "face_x", "face_y", "face_width", "face_height", "facial_landmarks", "expression")
 _TABLES = {"train": "training.csv", "val": "validation.csv"}
 _TABLE_FOLDERS = ("", "Manually_Annotated_file_lists", "Manually_Annotated")
-_PICTURE_FOLDERS = (
+_IMAGE_FOLDERS = (
     "Manually_Annotated_Images",
     "Manually_Annotated/Manually_Annotated_Images",
     "Manually_Annotated",
@@ -43,8 +43,8 @@ def open_affectnet(root: Path, classes: int = 8) -> Dataset:
         classes: 8, or 7 to leave contempt out.
 
     Returns:
-        The pictures with one of the expressions; rows marked none, uncertain or no-face are left out, and counted in
-        the note. Whole photographs come with the box of the labelled face.
+        The images with one of the expressions; rows marked none, uncertain or no-face are left out, and counted in
+        the note. Whole photographs come with the box of the labeled face.
 
     Raises:
         DataError: if neither layout is there, or an annotation is malformed.
@@ -55,17 +55,17 @@ def open_affectnet(root: Path, classes: int = 8) -> Dataset:
     card = AFFECTNET if classes == 8 else AFFECTNET_7
     splits = _array_splits(root)
     if splits:
-        return _finish(card, _from_arrays(root, splits), FilePictures(root), "2021 layout")
+        return _finish(card, _from_arrays(root, splits), FileImages(root), "2021 layout")
     tables = _tables(root)
     if not tables:
         raise DataError(f"{root} holds neither train_set/annotations nor training.csv; give AffectNet's folder")
-    pictures = next(root / name for name in _PICTURE_FOLDERS if (root / name).is_dir())
+    images = next(root / name for name in _IMAGE_FOLDERS if (root / name).is_dir())
     rows = (row for split, path in tables.items() for row in _from_table(split, path))
-    return _finish(card, rows, FilePictures(pictures), "layout with csv tables")
+    return _finish(card, rows, FileImages(images), "layout with csv tables")
 
 
-def _finish(card: DatasetCard, rows: Iterator[tuple[int, Sample]], pictures: FilePictures, layout: str) -> Dataset:
-    """Give every sample the label of its number; a picture that is listed twice keeps its later row."""
+def _finish(card: DatasetCard, rows: Iterator[tuple[int, Sample]], images: FileImages, layout: str) -> Dataset:
+    """Give every sample the label of its number; an image that is listed twice keeps its later row."""
     labels = card.classes
     kept: dict[str, Sample] = {}
     left_out = 0
@@ -78,8 +78,8 @@ def _finish(card: DatasetCard, rows: Iterator[tuple[int, Sample]], pictures: Fil
             left_out += 1
         else:
             raise DataError(f"{sample.key}: {number} is no class of AffectNet (0 to 10)")
-    note = f"{layout}; {left_out} pictures without one of the {len(labels)} expressions left out"
-    return Dataset(card, tuple(kept.values()), pictures, note)
+    note = f"{layout}; {left_out} images without one of the {len(labels)} expressions left out"
+    return Dataset(card, tuple(kept.values()), images, note)
 
 
 def _array_splits(root: Path) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What is known about each data set: its own class order, official splits and counts, licence, paper.
+"""What is known about each data set: its own class order, official splits and counts, license, paper.
 
 A card is what a folder on disk is compared with, so that a subset never passes for the official test split, and where
 a class name of the set is turned into a canonical expression: by name, never by index.
@@ -22,12 +22,12 @@ class DatasetCard:
         title: name for people.
         own_classes: class names as the set spells them, in the set's own order.
         first_index: the number of the first class in the set's files.
-        sizes: official number of pictures a split, before any vote rule; empty where nothing official exists.
-        counts: official number of pictures a split and class (canonical names); by the majority rule for sets of votes.
+        sizes: official number of images a split, before any vote rule; empty where nothing official exists.
+        counts: official number of images a split and class (canonical names); by the majority rule for sets of votes.
         variants: other official releases' numbers of an evaluation split, each by class.
-        rule_sizes: for sets of votes: rule -> split -> official number of pictures that the rule keeps.
-        votes: whether pictures carry annotators' votes instead of one label.
-        licence: the terms, in one sentence.
+        rule_sizes: for sets of votes: rule -> split -> official number of images that the rule keeps.
+        votes: whether images carry annotators' votes instead of one label.
+        license: the terms, in one sentence.
         paper: what to cite.
         note: what a reader of a score must know.
     """
@@ -41,7 +41,7 @@ class DatasetCard:
     variants: Mapping[str, tuple[Mapping[str, int], ...]] = field(default_factory=dict)
     rule_sizes: Counts = field(default_factory=dict)
     votes: bool = False
-    licence: str = ""
+    license: str = ""
     paper: str = ""
     note: str = ""
 
@@ -92,7 +92,7 @@ FERPLUS = DatasetCard(
         "argmax_all": {"train": 28_556, "val": 3_579, "test": 3_573},
     },
     votes=True,
-    licence="labels MIT; the pictures (FER2013) were gathered by web search and their rights were never cleared",
+    license="labels MIT; the images (FER2013) were gathered by web search and their rights were never cleared",
     paper="Barsoum et al., Training deep networks for facial expression recognition with crowd-sourced label "
     "distribution, ICMI 2016",
     note="votes from the label.csv files; every score must name its vote rule and N",
@@ -106,7 +106,7 @@ FERPLUS_NEW = replace(
         "val": _by_class(_FERPLUS_ORDER, "1182 865 415 351 287 24 62 13"),
         "test": _by_class(_FERPLUS_ORDER, "1089 893 396 384 273 18 83 16"),
     },
-    # Measured on the official archives; a few pictures fewer than rows, since four names stand on two rows.
+    # Measured on the official archives; a few images fewer than rows, since four names stand on two rows.
     rule_sizes={
         "majority": {"train": 25_057, "val": 3_199, "test": 3_152},
         "probability": {"train": 27_772, "val": 3_476, "test": 3_480},
@@ -127,7 +127,7 @@ RAFDB = DatasetCard(
         "train": _by_class("surprise fear disgust happiness sadness anger neutral", "1290 281 717 4772 1982 705 2524"),
         "test": _by_class("surprise fear disgust happiness sadness anger neutral", "329 74 160 1185 478 162 680"),
     },
-    licence="non-commercial research only, on request",
+    license="non-commercial research only, on request",
     paper="Li, Deng, Du, Reliable crowdsourcing and deep locality-preserving learning for expression recognition in "
     "the wild, CVPR 2017",
     note="no official validation split: hold one out of train, never select on test",
@@ -145,10 +145,10 @@ AFFECTNET = DatasetCard(
     sizes={"train": 287_651, "val": 4_000},
     counts={"train": _AFFECTNET_TRAIN, "val": _AFFECTNET_VAL},
     variants={"val": (_AFFECTNET_VAL_2021,)},
-    licence="non-commercial research only, on request",
+    license="non-commercial research only, on request",
     paper="Mollahosseini, Hasani, Mahoor, AffectNet: a database for facial expression, valence, and arousal computing "
     "in the wild, IEEE TAC 2019",
-    note="no public test split, so papers report val; the 2021 release lacks one disgust picture of val (3,999)",
+    note="no public test split, so papers report val; the 2021 release lacks one disgust image of val (3,999)",
 )
 
 AFFECTNET_7 = DatasetCard(
@@ -158,9 +158,9 @@ AFFECTNET_7 = DatasetCard(
     sizes={"train": 283_901, "val": 3_500},
     counts={split: {k: n for k, n in row.items() if k != "contempt"} for split, row in AFFECTNET.counts.items()},
     variants={"val": ({k: n for k, n in _AFFECTNET_VAL_2021.items() if k != "contempt"},)},
-    licence=AFFECTNET.licence,
+    license=AFFECTNET.license,
     paper=AFFECTNET.paper,
-    note="AffectNet without contempt; the 2021 release lacks one disgust picture of val (3,499)",
+    note="AffectNet without contempt; the 2021 release lacks one disgust image of val (3,499)",
 )
 
 _FER2013_ORDER = "anger disgust fear happiness sadness surprise neutral"
@@ -175,7 +175,7 @@ FER2013 = DatasetCard(
         "val": _by_class(_FER2013_ORDER, "467 56 496 895 653 415 607"),
         "test": _by_class(_FER2013_ORDER, "491 55 528 879 594 416 626"),
     },
-    licence="gathered by web search for a contest; the rights to the pictures were never cleared",
+    license="gathered by web search for a contest; the rights to the images were never cleared",
     paper="Goodfellow et al., Challenges in representation learning: a report on three machine learning contests, "
     "ICONIP 2013",
     note="exact and near duplicates stand across the splits; PublicTest is val and PrivateTest is test",
@@ -188,7 +188,7 @@ CKPLUS = DatasetCard(
     first_index=1,
     sizes={"all": 981},
     counts={"all": _by_class("anger contempt disgust fear happiness sadness surprise", "135 54 177 75 207 84 249")},
-    licence="research only, on request",
+    license="research only, on request",
     paper="Lucey et al., The extended Cohn-Kanade dataset (CK+), CVPR workshops 2010",
     note="no official split: use folds that keep a subject on one side (data.folds.subject_folds)",
 )

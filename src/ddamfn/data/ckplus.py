@@ -1,21 +1,21 @@
-"""CK+: the last three frames of every labelled sequence, with the subject of each.
+"""CK+: the last three frames of every labeled sequence, with the subject of each.
 
 There is no official split. Use `data.folds.subject_folds`: with the same face on both sides a network learns who, not
 what.
 
-Source: Lucey et al. 2010; the choice of three frames is the custom of papers on single pictures (981 of them).
+Source: Lucey et al. 2010; the choice of three frames is the custom of papers on single images (981 of them).
 """
 
 import re
 from pathlib import Path
 
 from ddamfn.data.catalog import CKPLUS
-from ddamfn.data.dataset import PICTURE_SUFFIXES, Dataset, FilePictures, Sample
+from ddamfn.data.dataset import IMAGE_SUFFIXES, Dataset, FileImages, Sample
 from ddamfn.errors import DataError
 from ddamfn.labels import canonical
 
 _FRAMES = 3
-_PICTURES = ("cohn-kanade-images", "extended-cohn-kanade-images/cohn-kanade-images", "extended-cohn-kanade-images")
+_IMAGES = ("cohn-kanade-images", "extended-cohn-kanade-images/cohn-kanade-images", "extended-cohn-kanade-images")
 _EMOTIONS = ("Emotion", "Emotion_labels/Emotion", "Emotion_labels")
 # S005_001_00000011.png: subject, sequence, frame.
 _FRAME_NAME = re.compile(r"(S\d{3})_(\d{3})_(\d{8})$", re.IGNORECASE)
@@ -23,7 +23,7 @@ _FRAME_NAME = re.compile(r"(S\d{3})_(\d{3})_(\d{8})$", re.IGNORECASE)
 
 def is_ckplus(root: Path) -> bool:
     """Tell whether a folder holds CK+: image and emotion folders, or class folders of its last frames."""
-    return (_first(root, _PICTURES) is not None and _first(root, _EMOTIONS) is not None) or bool(_class_folders(root))
+    return (_first(root, _IMAGES) is not None and _first(root, _EMOTIONS) is not None) or bool(_class_folders(root))
 
 
 def open_ckplus(root: Path) -> Dataset:
@@ -33,14 +33,14 @@ def open_ckplus(root: Path) -> Dataset:
         root: the folder of `cohn-kanade-images` and `Emotion`, or of `anger`, `contempt` and so on.
 
     Returns:
-        The last three frames of each labelled sequence in the split `all`, with their subjects.
+        The last three frames of each labeled sequence in the split `all`, with their subjects.
 
     Raises:
         DataError: if neither is there, or a label is malformed.
     """
-    pictures, emotions = _first(root, _PICTURES), _first(root, _EMOTIONS)
-    if pictures is not None and emotions is not None:
-        return Dataset(CKPLUS, tuple(_from_sequences(pictures, emotions)), FilePictures(pictures), "sequences")
+    images, emotions = _first(root, _IMAGES), _first(root, _EMOTIONS)
+    if images is not None and emotions is not None:
+        return Dataset(CKPLUS, tuple(_from_sequences(images, emotions)), FileImages(images), "sequences")
     folders = _class_folders(root)
     if not folders:
         raise DataError(f"{root} holds neither cohn-kanade-images with Emotion nor class folders of CK+ frames")
@@ -55,7 +55,7 @@ def open_ckplus(root: Path) -> Dataset:
         for folder in folders
         for path in _frames(folder)
     ]
-    return Dataset(CKPLUS, tuple(samples), FilePictures(root), "class folders")
+    return Dataset(CKPLUS, tuple(samples), FileImages(root), "class folders")
 
 
 def _first(root: Path, names: tuple[str, ...]) -> Path | None:
@@ -64,7 +64,7 @@ def _first(root: Path, names: tuple[str, ...]) -> Path | None:
 
 def _frames(folder: Path) -> list[Path]:
     """List the frames of a folder in order; stray files, such as .DS_Store, are passed over."""
-    files = [p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES and _FRAME_NAME.match(p.stem)]
+    files = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and _FRAME_NAME.match(p.stem)]
     return sorted(files, key=lambda path: path.name)
 
 
@@ -74,7 +74,7 @@ def _class_folders(root: Path) -> list[Path]:
     return folders if folders and all(_frames(folder) for folder in folders) else []
 
 
-def _from_sequences(pictures: Path, emotions: Path) -> list[Sample]:
+def _from_sequences(images: Path, emotions: Path) -> list[Sample]:
     samples = []
     for note in sorted(emotions.glob("*/*/*_emotion.txt")):
         take = note.parent.relative_to(emotions).as_posix()
@@ -84,7 +84,7 @@ def _from_sequences(pictures: Path, emotions: Path) -> list[Sample]:
             raise DataError(f"{note}: holds no class number ({error}); restore the file") from error
         if number == 0:
             continue  # A neutral take has no apex to take frames of.
-        folder = pictures / take
+        folder = images / take
         frames = _frames(folder) if folder.is_dir() else []
         if len(frames) < _FRAMES:
             raise DataError(

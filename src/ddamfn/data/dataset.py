@@ -14,23 +14,23 @@ from ddamfn.data.rules import targets as vote_targets
 from ddamfn.errors import DataError, UnknownLabel, UnreadableImage, UsageError
 from ddamfn.labels import EXPRESSIONS
 
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"})
-"""File endings that count as pictures when a folder is listed (lower case)."""
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"})
+"""File endings that count as images when a folder is listed (lower case)."""
 
 
-class PictureSource(Protocol):
-    """Anything that can hand out a picture by its location."""
+class ImageSource(Protocol):
+    """Anything that can hand out an image by its location."""
 
     def read(self, location: Any) -> bytes | npt.NDArray[np.uint8]:
         """Return the file's bytes, or pixels (H, W, 3) uint8 RGB.
 
         Raises:
-            UnreadableImage: if the picture is missing or cannot be read.
+            UnreadableImage: if the image is missing or cannot be read.
         """
 
 
-class FilePictures:
-    """Pictures that are files; a location is a path relative to the root, with forward slashes, or an absolute one."""
+class FileImages:
+    """Images that are files; a location is a path relative to the root, with forward slashes, or an absolute one."""
 
     def __init__(self, root: Path) -> None:
         """Remember the root folder."""
@@ -51,8 +51,8 @@ class FilePictures:
             ) from error
 
 
-class ZipPictures:
-    """Pictures inside zip archives; a location is `archive.zip/member`, the archive relative to the root."""
+class ZipImages:
+    """Images inside zip archives; a location is `archive.zip/member`, the archive relative to the root."""
 
     def __init__(self, root: Path) -> None:
         """Remember the folder of the archives; each is opened on first use."""
@@ -91,18 +91,18 @@ class ZipPictures:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One picture of a data set.
+    """One image of a data set.
 
     Attributes:
-        key: the picture's name inside the set, unique in it, such as `FER2013Test/fer0032220.png`.
+        key: the image's name inside the set, unique in it, such as `FER2013Test/fer0032220.png`.
         split: `train`, `val`, `test`, or `all` where the set has no split.
         label: canonical expression, or None for sets of votes.
         votes: the ten vote counts in the order of `rules.VOTE_COLUMNS`, or None.
-        subject: who is in the picture, where the set says so; nobody may stand in two folds.
+        subject: who is in the image, where the set says so; nobody may stand in two folds.
         group: a subgroup to report scores for, such as an age band.
-        landmarks: the set's own five points ((x, y) pixels of this picture, viewer's left eye first), or None.
-        bbox: the labelled face as (x1, y1, x2, y2) pixels where the set marks one among several, or None.
-        location: what the set's `PictureSource` needs to read the picture.
+        landmarks: the set's own five points ((x, y) pixels of this image, viewer's left eye first), or None.
+        bbox: the labeled face as (x1, y1, x2, y2) pixels where the set marks one among several, or None.
+        location: what the set's `ImageSource` needs to read the image.
     """
 
     key: str
@@ -122,14 +122,14 @@ class Dataset:
 
     Attributes:
         card: what is known about it.
-        samples: every picture, in the set's own order, whatever a vote rule would say of it.
-        pictures: where the pictures are.
+        samples: every image, in the set's own order, whatever a vote rule would say of it.
+        images: where the images are.
         note: what this copy is, such as the file that the votes come from.
     """
 
     card: DatasetCard
     samples: tuple[Sample, ...]
-    pictures: PictureSource
+    images: ImageSource
     note: str = ""
 
     @property
@@ -144,12 +144,12 @@ class Dataset:
         return tuple(sorted({s.split for s in self.samples}, key=lambda name: (order.get(name, 3), name)))
 
     def read(self, sample: Sample) -> bytes | npt.NDArray[np.uint8]:
-        """Return a picture's bytes, or its pixels (H, W, 3) uint8 RGB.
+        """Return an image's bytes, or its pixels (H, W, 3) uint8 RGB.
 
         Raises:
-            UnreadableImage: if the picture is missing or cannot be read.
+            UnreadableImage: if the image is missing or cannot be read.
         """
-        return self.pictures.read(sample.location)
+        return self.images.read(sample.location)
 
     def select(self, split: str | None = None) -> "Dataset":
         """Return the same set with the samples of one split; all of them if `split` is None.
@@ -162,13 +162,13 @@ class Dataset:
         chosen = tuple(s for s in self.samples if s.split == split)
         if not chosen:
             raise DataError(f"{self.card.title} has no split {split!r} here; it has {', '.join(self.splits)}")
-        return Dataset(self.card, chosen, self.pictures, self.note)
+        return Dataset(self.card, chosen, self.images, self.note)
 
     def targets(self, rule: str = "majority") -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
         """Return which samples count under a vote rule, and what the network should answer for each.
 
         Args:
-            rule: one of `rules.RULES`; without meaning for sets with one label a picture.
+            rule: one of `rules.RULES`; without meaning for sets with one label an image.
 
         Returns:
             keep: (N,) bool, in the order of `samples`.

@@ -9,11 +9,11 @@ from ddamfn.data.catalog import DatasetCard
 from ddamfn.data.dataset import Dataset
 from ddamfn.data.duplicates import (
     NEAR_CORRELATION,
+    Duplicate,
     Fingerprints,
-    Twin,
+    exact_duplicates,
     exact_groups,
-    exact_twins,
-    near_twins,
+    near_duplicates,
     take_fingerprints,
 )
 from ddamfn.data.label_order import explain_order, permuted_by_counts, permuted_by_folders
@@ -33,7 +33,7 @@ class Finding:
             `exact_duplicates` or `near_duplicates`.
         severity: an `error` makes scores wrong; a `warning` must be known to read them.
         message: one sentence.
-        keys: the pictures, subjects or classes it is about.
+        keys: the images, subjects or classes it is about.
         details: one line for each key, where there is more to say than its name.
     """
 
@@ -52,17 +52,17 @@ class Report:
         dataset: the card's name.
         title: the card's title.
         note: what this copy is.
-        rule: vote rule behind the counts, or None for sets with one label a picture.
+        rule: vote rule behind the counts, or None for sets with one label an image.
         classes: canonical names in the set's own order.
-        sizes: split -> pictures listed.
-        counts: split -> class -> pictures (after the rule).
-        official_sizes: split -> pictures in the official set; empty where there is none.
-        official_counts: split -> class -> pictures in the official set; empty where they are not known.
+        sizes: split -> images listed.
+        counts: split -> class -> images (after the rule).
+        official_sizes: split -> images in the official set; empty where there is none.
+        official_counts: split -> class -> images in the official set; empty where they are not known.
         official_test: whether the evaluation split is the official one, whole and readable.
         official_message: why it is or is not, naming every count that differs.
-        unreadable: key -> why; None where the pictures were not read.
-        exact_groups: groups of equal pictures, within and across splits; None where the pictures were not read.
-        twins: pictures that stand in two splits, exactly or nearly.
+        unreadable: key -> why; None where the images were not read.
+        exact_groups: groups of equal images, within and across splits; None where the images were not read.
+        duplicates: images that stand in two splits, exactly or nearly.
         findings: all that is wrong.
     """
 
@@ -79,7 +79,7 @@ class Report:
     official_message: str
     unreadable: Mapping[str, str] | None = None
     exact_groups: int | None = None
-    twins: tuple[Twin, ...] = ()
+    duplicates: tuple[Duplicate, ...] = ()
     findings: tuple[Finding, ...] = field(default=())
 
     @property
@@ -103,7 +103,7 @@ class Report:
             "official_message": self.official_message,
             "unreadable": None if self.unreadable is None else dict(self.unreadable),
             "exact_groups": self.exact_groups,
-            "twins": [asdict(twin) for twin in self.twins],
+            "duplicates": [asdict(duplicate) for duplicate in self.duplicates],
             "ok": self.ok,
             "findings": [
                 {"kind": f.kind, "severity": f.severity, "message": f.message, "keys": list(f.keys)}
@@ -134,7 +134,7 @@ class Report:
         if self.rule:
             kept = [(sum(self.counts[s].values()), sum(self.official_counts.get(s, {}).values())) for s in splits]
             cells.append([f"kept by {self.rule}", *(_cell(here, there or None) for here, there in kept)])
-        cells.append(["pictures", *(_cell(self.sizes[s], self.official_sizes.get(s)) for s in splits)])
+        cells.append(["images", *(_cell(self.sizes[s], self.official_sizes.get(s)) for s in splits)])
         widths = [max(len(row[column]) for row in cells) for column in range(len(splits) + 1)]
         return [
             "  ".join(
@@ -163,7 +163,7 @@ def check(
     dataset: Dataset,
     *,
     rule: str = "majority",
-    pictures: bool = True,
+    images: bool = True,
     near: bool = True,
     threshold: float = NEAR_CORRELATION,
     workers: int | None = None,
@@ -173,13 +173,13 @@ def check(
 
     Args:
         dataset: the set, all splits that are there.
-        rule: vote rule that class counts are taken by; without meaning for sets with one label a picture. Official
+        rule: vote rule that class counts are taken by; without meaning for sets with one label an image. Official
             class counts of sets of votes are known for `majority` alone.
-        pictures: read every picture; without it unreadable files and duplicates are not looked for.
+        images: read every image; without it unreadable files and duplicates are not looked for.
         near: look for near-duplicates across splits as well.
-        threshold: correlation of 24x24 grey thumbnails above which two pictures are near-duplicates.
+        threshold: correlation of 24x24 gray thumbnails above which two images are near-duplicates.
         workers: threads for reading; one a core when None.
-        progress: called with the pictures read and the pictures in all.
+        progress: called with the images read and the images in all.
 
     Returns:
         The report; its `ok` says whether nothing was found that makes scores wrong.
@@ -189,7 +189,7 @@ def check(
         UnknownLabel: if a label is none of the set's classes.
     """
     card = dataset.card
-    sizes, counts = count_pictures(dataset, rule)
+    sizes, counts = count_images(dataset, rule)
     official = card.counts if not card.votes or rule == "majority" else {}
     findings = [
         *_check_counts(card, sizes, counts, official),
@@ -197,10 +197,10 @@ def check(
         *_check_label_order(dataset, counts, official),
         *_check_subjects(dataset),
     ]
-    prints = take_fingerprints(dataset, workers, progress) if pictures else None
-    twins = _find_twins(prints, dataset.splits, near, threshold) if prints is not None else ()
+    prints = take_fingerprints(dataset, workers, progress) if images else None
+    duplicates = _find_duplicates(prints, dataset.splits, near, threshold) if prints is not None else ()
     if prints is not None:
-        findings += [*_check_unreadable(prints), *_check_repeats(prints), *_check_twins(twins)]
+        findings += [*_check_unreadable(prints), *_check_repeats(prints), *_check_duplicates(duplicates)]
     broken = prints.unreadable if prints is not None else {}
     is_official, message = judge_official_test(dataset, sizes, counts, official, broken)
     return Report(
@@ -217,21 +217,21 @@ def check(
         official_message=message,
         unreadable=prints.unreadable if prints is not None else None,
         exact_groups=len(exact_groups(prints)) if prints is not None else None,
-        twins=twins,
+        duplicates=duplicates,
         findings=tuple(findings),
     )
 
 
-def count_pictures(dataset: Dataset, rule: str = "majority") -> tuple[dict[str, int], dict[str, dict[str, int]]]:
-    """Count a data set's pictures.
+def count_images(dataset: Dataset, rule: str = "majority") -> tuple[dict[str, int], dict[str, dict[str, int]]]:
+    """Count a data set's images.
 
     Args:
         dataset: the set.
         rule: the vote rule, for sets of votes.
 
     Returns:
-        sizes: split -> pictures listed.
-        counts: split -> class -> pictures that the rule keeps, a picture under its strongest class.
+        sizes: split -> images listed.
+        counts: split -> class -> images that the rule keeps, an image under its strongest class.
     """
     keep, target = dataset.targets(rule)
     winners = target.argmax(axis=1)
@@ -251,10 +251,10 @@ def judge_official_test(
 
     Args:
         dataset: the set.
-        sizes: split -> pictures here.
-        counts: split -> class -> pictures here.
-        official: split -> class -> official pictures, where known.
-        broken: key -> why, for pictures that cannot be read.
+        sizes: split -> images here.
+        counts: split -> class -> images here.
+        official: split -> class -> official images, where known.
+        broken: key -> why, for images that cannot be read.
 
     Returns:
         The answer, and the sentence that gives the reason.
@@ -262,7 +262,7 @@ def judge_official_test(
     card = dataset.card
     split = next((name for name in _EVALUATION_SPLITS if name in card.sizes), None)
     if split is None:
-        return False, f"{card.title} has no official test split; say with every score which pictures it is over"
+        return False, f"{card.title} has no official test split; say with every score which images it is over"
     if split not in sizes:
         return False, f"this copy of {card.title} has no {split} split"
     differences = _differences(card, split, sizes[split], counts[split], official)
@@ -273,7 +273,7 @@ def judge_official_test(
         found = "; ".join(differences)
         return False, f"{split} has {found}: a score on it is none on the official {split} split of {card.title}"
     known = ", and every class has its official number" if split in official else ""
-    return True, f"{split} has the official {sizes[split]:,} pictures{known}"
+    return True, f"{split} has the official {sizes[split]:,} images{known}"
 
 
 def _differences(card: DatasetCard, split: str, size: int, row: Mapping[str, int], official: Counts) -> list[str]:
@@ -283,7 +283,7 @@ def _differences(card: DatasetCard, split: str, size: int, row: Mapping[str, int
     found = []
     for expected, classes in releases:
         gaps = [f"{name} {row.get(name, 0):,} of {n:,}" for name, n in classes.items() if row.get(name, 0) != n]
-        found.append([f"{size:,} pictures instead of {expected:,}", *gaps] if size != expected else gaps)
+        found.append([f"{size:,} images instead of {expected:,}", *gaps] if size != expected else gaps)
     return min(found, key=len)
 
 
@@ -291,9 +291,7 @@ def _check_counts(card: DatasetCard, sizes: Mapping[str, int], counts: Counts, o
     """Compare every split's size and class counts with the official ones."""
     for split, expected in card.sizes.items():
         if split not in sizes:
-            yield Finding(
-                "counts", "warning", f"the official split {split} ({expected:,} pictures) is not in this copy"
-            )
+            yield Finding("counts", "warning", f"the official split {split} ({expected:,} images) is not in this copy")
             continue
         differences = _differences(card, split, sizes[split], counts[split], official)
         if differences:
@@ -301,11 +299,11 @@ def _check_counts(card: DatasetCard, sizes: Mapping[str, int], counts: Counts, o
 
 
 def _check_empty(counts: Counts) -> Iterable[Finding]:
-    """Name the classes without a picture."""
+    """Name the classes without an image."""
     for split, row in counts.items():
         empty = tuple(name for name, n in row.items() if n == 0)
         if empty:
-            yield Finding("empty_class", "warning", f"{split} has no picture of {', '.join(empty)}", empty)
+            yield Finding("empty_class", "warning", f"{split} has no image of {', '.join(empty)}", empty)
 
 
 def _check_label_order(dataset: Dataset, counts: Counts, official: Counts) -> Iterable[Finding]:
@@ -319,7 +317,7 @@ def _check_label_order(dataset: Dataset, counts: Counts, official: Counts) -> It
     moved = permuted_by_folders(dataset.samples)
     if moved:
         how = explain_order(moved, dataset.classes)
-        message = f"labels contradict the names of the folders that the pictures lie in: {how}; correct the labels"
+        message = f"labels contradict the names of the folders that the images lie in: {how}; correct the labels"
         yield Finding("label_order", "error", message, tuple(moved))
 
 
@@ -336,47 +334,49 @@ def _check_subjects(dataset: Dataset) -> Iterable[Finding]:
 
 
 def _check_unreadable(prints: Fingerprints) -> Iterable[Finding]:
-    """Name the pictures that cannot be decoded."""
+    """Name the images that cannot be decoded."""
     broken = tuple(prints.unreadable)
     if broken:
-        message = f"{len(broken):,} pictures cannot be read; restore them or take them off the list"
+        message = f"{len(broken):,} images cannot be read; restore them or take them off the list"
         reasons = tuple(why if key in why else f"{key}: {why}" for key, why in prints.unreadable.items())
         yield Finding("unreadable", "error", message, broken, reasons)
 
 
 def _check_repeats(prints: Fingerprints) -> Iterable[Finding]:
-    """Look for equal pictures within a split, and for equal pictures with different labels."""
+    """Look for equal images within a split, and for equal images with different labels."""
     groups = [[prints.samples[i] for i in group] for group in exact_groups(prints)]
     conflicts = [group for group in groups if len({sample.label for sample in group}) > 1]
     if conflicts:
         keys = tuple(sample.key for group in conflicts for sample in group)
-        message = f"{len(conflicts):,} groups of equal pictures have different labels"
+        message = f"{len(conflicts):,} groups of equal images have different labels"
         yield Finding("label_conflict", "warning", message, keys)
     repeats = [group for group in groups if len({sample.split for sample in group}) < len(group)]
     if repeats:
         keys = tuple(sample.key for group in repeats for sample in group)
-        message = f"{len(repeats):,} groups of equal pictures have several members in one split"
+        message = f"{len(repeats):,} groups of equal images have several members in one split"
         yield Finding("repeated", "warning", message, keys)
 
 
-def _find_twins(prints: Fingerprints, splits: tuple[str, ...], near: bool, threshold: float) -> tuple[Twin, ...]:
-    """Find the pictures that stand in two splits; each pair is searched from the later split, as test in train."""
-    found: dict[tuple[str, str], Twin] = {}
+def _find_duplicates(
+    prints: Fingerprints, splits: tuple[str, ...], near: bool, threshold: float
+) -> tuple[Duplicate, ...]:
+    """Find the images that stand in two splits; each pair is searched from the later split, as test in train."""
+    found: dict[tuple[str, str], Duplicate] = {}
     for place, split in enumerate(splits):
         for other in splits[:place]:
-            # Exact twins last: where a picture has both kinds, the exact one is the finding.
-            pairs = near_twins(prints, split, other, threshold) if near else []
-            for twin in [*pairs, *exact_twins(prints, split, other)]:
-                found[twin.key, other] = twin
+            # Exact duplicates last: where an image has both kinds, the exact one is the finding.
+            pairs = near_duplicates(prints, split, other, threshold) if near else []
+            for duplicate in [*pairs, *exact_duplicates(prints, split, other)]:
+                found[duplicate.key, other] = duplicate
     return tuple(found.values())
 
 
-def _check_twins(twins: tuple[Twin, ...]) -> Iterable[Finding]:
-    """Count the twins of every pair of splits, exact and near."""
-    kinds = Counter((t.split, t.other_split, t.exact) for t in twins)
+def _check_duplicates(duplicates: tuple[Duplicate, ...]) -> Iterable[Finding]:
+    """Count the duplicates of every pair of splits, exact and near."""
+    kinds = Counter((t.split, t.other_split, t.exact) for t in duplicates)
     for (split, other, exact), count in kinds.items():
-        here = [t for t in twins if (t.split, t.other_split, t.exact) == (split, other, exact)]
+        here = [t for t in duplicates if (t.split, t.other_split, t.exact) == (split, other, exact)]
         pairs = tuple(f"{t.key} = {t.other_key}" for t in here)
         how, kind = ("exactly", "exact_duplicates") if exact else ("nearly", "near_duplicates")
-        message = f"{count:,} pictures of {split} also stand {how} in {other}; give scores without them too"
+        message = f"{count:,} images of {split} also stand {how} in {other}; give scores without them too"
         yield Finding(kind, "warning", message, tuple(t.key for t in here), pairs)

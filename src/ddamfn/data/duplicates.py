@@ -26,14 +26,14 @@ _BATCH = 512
 
 @dataclass(frozen=True, slots=True)
 class Fingerprints:
-    """Fingerprints of a data set's readable pictures, N of them.
+    """Fingerprints of a data set's readable images, N of them.
 
     Attributes:
         samples: the samples, in the set's order.
         file_digests: SHA-256 of each file's bytes; of the pixels where a set has no files.
-        pixel_digests: SHA-256 of each picture's size and RGB pixels.
-        thumbs: (N, 24, 24) uint8 grey.
-        unreadable: key -> why, for every picture that cannot be decoded.
+        pixel_digests: SHA-256 of each image's size and RGB pixels.
+        thumbs: (N, 24, 24) uint8 gray.
+        unreadable: key -> why, for every image that cannot be decoded.
     """
 
     samples: tuple[Sample, ...]
@@ -45,7 +45,7 @@ class Fingerprints:
 
 @dataclass(frozen=True, slots=True)
 class _Print:
-    """One picture's fingerprint, or why it has none."""
+    """One image's fingerprint, or why it has none."""
 
     file_digest: bytes = b""
     pixel_digest: bytes = b""
@@ -56,12 +56,12 @@ class _Print:
 def take_fingerprints(
     dataset: Dataset, workers: int | None = None, progress: Callable[[int, int], None] | None = None
 ) -> Fingerprints:
-    """Read every picture of a data set once.
+    """Read every image of a data set once.
 
     Args:
-        dataset: the set; 100,000 pictures need about 80 MB.
+        dataset: the set; 100,000 images need about 80 MB.
         workers: threads (Pillow decodes outside Python's lock); one a core when None.
-        progress: called with the pictures done and the pictures in all.
+        progress: called with the images done and the images in all.
     """
     kept: list[Sample] = []
     prints: list[_Print] = []
@@ -86,7 +86,7 @@ def take_fingerprints(
 def _read_all(
     dataset: Dataset, workers: int, progress: Callable[[int, int], None] | None
 ) -> Iterator[tuple[Sample, _Print]]:
-    """Yield every sample with its fingerprint, in order, a batch of pictures in memory at a time."""
+    """Yield every sample with its fingerprint, in order, a batch of images in memory at a time."""
     total = len(dataset.samples)
     # Set once around all threads, since the filters are global: odd metadata is no finding, a decompression bomb is.
     with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
@@ -100,10 +100,10 @@ def _read_all(
 
 
 def _fingerprint(dataset: Dataset, sample: Sample) -> _Print:
-    """Read one picture; never raises on account of the picture."""
+    """Read one image; never raises on account of the image."""
     try:
         content = dataset.read(sample)
-        picture = _decode(content)
+        image = _decode(content)
     except UnreadableImage as error:
         return _Print(error=str(error))
     except Image.DecompressionBombWarning as error:
@@ -111,20 +111,20 @@ def _fingerprint(dataset: Dataset, sample: Sample) -> _Print:
     except (
         Exception
     ) as error:  # Pillow's plugins raise nearly anything on a damaged file, struct.error and SyntaxError too
-        return _Print(error=f"{sample.key}: not a readable picture ({error})")
+        return _Print(error=f"{sample.key}: not a readable image ({error})")
     if sample.bbox is not None:
-        # One file may hold several labelled faces: what must not repeat is the face.
+        # One file may hold several labeled faces: what must not repeat is the face.
         left, top, right, bottom = (round(v) for v in sample.bbox)
-        picture = picture.crop((left, top, right, bottom))
+        image = image.crop((left, top, right, bottom))
         place = repr(sample.bbox).encode()
     else:
         place = b""
     raw = content if isinstance(content, bytes) else content.tobytes()
-    size = f"{picture.width}x{picture.height}:".encode()
-    thumb = picture.convert("L").resize((THUMB_PX, THUMB_PX), Image.Resampling.BOX)
+    size = f"{image.width}x{image.height}:".encode()
+    thumb = image.convert("L").resize((THUMB_PX, THUMB_PX), Image.Resampling.BOX)
     return _Print(
         file_digest=hashlib.sha256(place + raw).digest(),
-        pixel_digest=hashlib.sha256(size + picture.tobytes()).digest(),
+        pixel_digest=hashlib.sha256(size + image.tobytes()).digest(),
         thumb=np.asarray(thumb),
     )
 
@@ -135,8 +135,8 @@ def _decode(content: bytes | npt.NDArray[np.uint8]) -> Image.Image:
         return Image.fromarray(content).convert("RGB")
     if not content:
         raise ValueError("the file is empty")
-    with Image.open(io.BytesIO(content)) as picture:
-        return picture.convert("RGB")
+    with Image.open(io.BytesIO(content)) as image:
+        return image.convert("RGB")
 
 
 NEAR_CORRELATION = 0.985
@@ -144,23 +144,23 @@ NEAR_CORRELATION = 0.985
 
 KINDS = ("exact", "near")
 
-_KNOWN = {"ferplus": "ferplus_twins.txt", "ferplus-fer2013new": "ferplus_twins.txt"}
-"""Lists of twins that this package ships, by the name of a data set's card."""
+_KNOWN = {"ferplus": "ferplus_duplicates.txt", "ferplus-fer2013new": "ferplus_duplicates.txt"}
+"""Lists of duplicates that this package ships, by the name of a data set's card."""
 
 # Blocks of the correlation matrix: 1,024 x 8,192 float32 are 32 MB, whatever the size of the set.
 _ROWS, _COLUMNS = 1024, 8192
 
 
 @dataclass(frozen=True, slots=True)
-class Twin:
-    """A picture of one split that stands in another one too.
+class Duplicate:
+    """An image of one split that stands in another one too.
 
     Attributes:
-        key: the picture.
-        other_key: the picture of the other split that is most like it.
+        key: the image.
+        other_key: the image of the other split that is most like it.
         split: where `key` stands.
         other_split: where `other_key` stands.
-        correlation: of their thumbnails, 1 for exact twins.
+        correlation: of their thumbnails, 1 for exact duplicates.
         exact: whether the files or all the pixels are equal.
     """
 
@@ -173,7 +173,7 @@ class Twin:
 
 
 def exact_groups(prints: Fingerprints) -> list[list[int]]:
-    """Return the groups of pictures with equal bytes or equal pixels.
+    """Return the groups of images with equal bytes or equal pixels.
 
     Returns:
         Groups of at least two positions in `prints.samples`, each in ascending order, the groups by their first member.
@@ -185,49 +185,49 @@ def exact_groups(prints: Fingerprints) -> list[list[int]]:
     return [group for group in by_pixels.values() if len(group) > 1]
 
 
-def exact_twins(prints: Fingerprints, split: str, other_split: str) -> list[Twin]:
-    """Return the pictures of `split` that stand in `other_split` with equal bytes or pixels."""
+def exact_duplicates(prints: Fingerprints, split: str, other_split: str) -> list[Duplicate]:
+    """Return the images of `split` that stand in `other_split` with equal bytes or pixels."""
     others: dict[bytes, str] = {}
     for sample, digest in zip(prints.samples, prints.pixel_digests, strict=True):
         if sample.split == other_split:
             others.setdefault(digest, sample.key)
     return [
-        Twin(sample.key, others[digest], split, other_split, 1.0, exact=True)
+        Duplicate(sample.key, others[digest], split, other_split, 1.0, exact=True)
         for sample, digest in zip(prints.samples, prints.pixel_digests, strict=True)
         if sample.split == split and digest in others
     ]
 
 
-def near_twins(
+def near_duplicates(
     prints: Fingerprints,
     split: str,
     other_split: str,
     threshold: float = NEAR_CORRELATION,
     progress: Callable[[int, int], None] | None = None,
-) -> list[Twin]:
-    """Return the pictures of `split` whose thumbnail correlates with one of `other_split` above a threshold.
+) -> list[Duplicate]:
+    """Return the images of `split` whose thumbnail correlates with one of `other_split` above a threshold.
 
-    Exact twins are among them, unless they show a single grey, which correlates with nothing. For each picture the best
+    Exact duplicates are among them, unless they show a single gray, which correlates with nothing. For each image the best
     match is named. The product is taken in blocks, so memory does not grow with the set.
 
     Args:
         prints: the set's fingerprints.
-        split: whose pictures are looked for.
+        split: whose images are looked for.
         other_split: where they are looked for.
-        threshold: Pearson correlation of 24x24 grey thumbnails, 0 to 1.
-        progress: called with the pictures of `split` done and those in all.
+        threshold: Pearson correlation of 24x24 gray thumbnails, 0 to 1.
+        progress: called with the images of `split` done and those in all.
     """
     rows = np.array([i for i, s in enumerate(prints.samples) if s.split == split], dtype=np.intp)
     columns = np.array([i for i, s in enumerate(prints.samples) if s.split == other_split], dtype=np.intp)
     found = []
     for start in range(0, len(rows), _ROWS):
         block = rows[start : start + _ROWS]
-        best, where = _best_matches(_standardised(prints.thumbs[block]), prints.thumbs, columns)
+        best, where = _best_matches(_standardized(prints.thumbs[block]), prints.thumbs, columns)
         for row, correlation, column in zip(block, best, where, strict=True):
             if correlation > threshold:
                 sample, other = prints.samples[row], prints.samples[column]
                 exact = prints.pixel_digests[row] == prints.pixel_digests[column]
-                found.append(Twin(sample.key, other.key, split, other_split, float(correlation), exact))
+                found.append(Duplicate(sample.key, other.key, split, other_split, float(correlation), exact))
         if progress is not None:
             progress(min(start + _ROWS, len(rows)), len(rows))
     return found
@@ -236,12 +236,12 @@ def near_twins(
 def _best_matches(
     block: npt.NDArray[np.float32], thumbs: npt.NDArray[np.uint8], columns: npt.NDArray[np.intp]
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.intp]]:
-    """Return for each row of a block the highest correlation among the columns' pictures, and whose it is."""
+    """Return for each row of a block the highest correlation among the columns' images, and whose it is."""
     best = np.full(len(block), -1.0, dtype=np.float32)
     where = np.zeros(len(block), dtype=np.intp)
     for start in range(0, len(columns), _COLUMNS):
         part = columns[start : start + _COLUMNS]
-        product = block @ _standardised(thumbs[part]).T
+        product = block @ _standardized(thumbs[part]).T
         top = product.argmax(axis=1)
         value = product[np.arange(len(block)), top]
         better = value > best
@@ -250,19 +250,19 @@ def _best_matches(
     return np.minimum(best, 1.0), where
 
 
-def _standardised(thumbs: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Return (N, 24, 24) uint8 as (N, 576) float32 of mean 0 and length 1; zeros where a picture is a single grey."""
+def _standardized(thumbs: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Return (N, 24, 24) uint8 as (N, 576) float32 of mean 0 and length 1; zeros where an image is a single gray."""
     flat = thumbs.reshape(len(thumbs), -1).astype(np.float32)
     flat -= flat.mean(axis=1, keepdims=True)
     length = np.sqrt((flat**2).sum(axis=1, keepdims=True))
-    # Below a thousandth of a grey step a picture has no pattern, and dividing would make one out of rounding errors.
+    # Below a thousandth of a gray step an image has no pattern, and dividing would make one out of rounding errors.
     length[length < 1e-3] = np.inf
     standard: npt.NDArray[np.float32] = flat / length
     return standard
 
 
-def twins(dataset: Dataset, *, near: bool = False, workers: int | None = None) -> set[str]:
-    """Return the keys of evaluation pictures that also stand in train.
+def duplicates(dataset: Dataset, *, near: bool = False, workers: int | None = None) -> set[str]:
+    """Return the keys of evaluation images that also stand in train.
 
     For the official FERPlus splits the answer is shipped with this package and needs neither a scan nor the train
     split; any other set is read once.
@@ -279,17 +279,17 @@ def twins(dataset: Dataset, *, near: bool = False, workers: int | None = None) -
     evaluated = [split for split in dataset.splits if split != "train"]
     unknown = [split for split in evaluated if not _is_listed(dataset, split)]
     present = {sample.key for sample in dataset.samples if sample.split not in ("train", *unknown)}
-    found = present & known_twins(dataset.card.name, kinds)
+    found = present & known_duplicates(dataset.card.name, kinds)
     if unknown and "train" in dataset.splits:
         prints = take_fingerprints(_only(dataset, ("train", *unknown)), workers)
         for split in unknown:
-            pairs = exact_twins(prints, split, "train") + (near_twins(prints, split, "train") if near else [])
+            pairs = exact_duplicates(prints, split, "train") + (near_duplicates(prints, split, "train") if near else [])
             found |= {pair.key for pair in pairs}
     return found
 
 
 def _is_listed(dataset: Dataset, split: str) -> bool:
-    """Tell whether the shipped list covers a split: it has the official number of pictures, so it is the listed one."""
+    """Tell whether the shipped list covers a split: it has the official number of images, so it is the listed one."""
     count = sum(sample.split == split for sample in dataset.samples)
     return dataset.card.name in _KNOWN and count == dataset.card.sizes.get(split)
 
@@ -298,11 +298,11 @@ def _only(dataset: Dataset, splits: Iterable[str]) -> Dataset:
     """Return the data set with some of its splits."""
     wanted = set(splits)
     samples = tuple(s for s in dataset.samples if s.split in wanted)
-    return Dataset(dataset.card, samples, dataset.pictures, dataset.note)
+    return Dataset(dataset.card, samples, dataset.images, dataset.note)
 
 
-def known_twins(name: str, kinds: Iterable[str] = ("exact",)) -> set[str]:
-    """Return the shipped keys of evaluation pictures that also stand in train.
+def known_duplicates(name: str, kinds: Iterable[str] = ("exact",)) -> set[str]:
+    """Return the shipped keys of evaluation images that also stand in train.
 
     Args:
         name: name of a data set's card; a set without a list has none.
@@ -313,7 +313,7 @@ def known_twins(name: str, kinds: Iterable[str] = ("exact",)) -> set[str]:
     """
     wanted = set(kinds)
     if not wanted <= set(KINDS):
-        raise UsageError(f"twins are {' or '.join(KINDS)}, not {', '.join(sorted(wanted - set(KINDS)))}")
+        raise UsageError(f"duplicates are {' or '.join(KINDS)}, not {', '.join(sorted(wanted - set(KINDS)))}")
     if name not in _KNOWN:
         return set()
     text = resources.files("ddamfn.data").joinpath(_KNOWN[name]).read_text(encoding="utf-8")
@@ -321,10 +321,10 @@ def known_twins(name: str, kinds: Iterable[str] = ("exact",)) -> set[str]:
     return {key for key, kind in rows if kind in wanted}
 
 
-def write_twins(dataset: Dataset, path: Path, workers: int | None = None) -> int:
-    """Write the list that this package ships: one evaluation picture a line, its key and `exact` or `near`.
+def write_duplicates(dataset: Dataset, path: Path, workers: int | None = None) -> int:
+    """Write the list that this package ships: one evaluation image a line, its key and `exact` or `near`.
 
-    The FERPlus list is `write_twins(open_dataset(root, "ferplus"), Path("src/ddamfn/data/ferplus_twins.txt"))`. It
+    The FERPlus list is `write_duplicates(open_dataset(root, "ferplus"), Path("src/ddamfn/data/ferplus_duplicates.txt"))`. It
     holds names only.
 
     Args:
@@ -339,9 +339,9 @@ def write_twins(dataset: Dataset, path: Path, workers: int | None = None) -> int
     kinds: dict[str, str] = {}
     for split in dataset.splits:
         if split != "train":
-            kinds |= {twin.key: "near" for twin in near_twins(prints, split, "train")}
-            kinds |= {twin.key: "exact" for twin in exact_twins(prints, split, "train")}
-    head = f"# {dataset.card.title}: evaluation pictures that also stand in train, exactly or nearly "
-    head += f"(24x24 grey correlation above {NEAR_CORRELATION}).\n"
+            kinds |= {duplicate.key: "near" for duplicate in near_duplicates(prints, split, "train")}
+            kinds |= {duplicate.key: "exact" for duplicate in exact_duplicates(prints, split, "train")}
+    head = f"# {dataset.card.title}: evaluation images that also stand in train, exactly or nearly "
+    head += f"(24x24 gray correlation above {NEAR_CORRELATION}).\n"
     path.write_text(head + "".join(f"{key} {kind}\n" for key, kind in sorted(kinds.items())), encoding="utf-8")
     return len(kinds)

@@ -1,4 +1,4 @@
-"""FER2013 as the contest's csv: the class number, 48x48 grey values as text, and the usage.
+"""FER2013 as the contest's csv: the class number, 48x48 gray values as text, and the usage.
 
 Source: Goodfellow et al. 2013.
 """
@@ -21,7 +21,7 @@ _SIDE_PX = 48
 
 
 class PixelRows:
-    """Pictures that are rows of a csv file; a location is the row's offset in bytes."""
+    """Images that are rows of a csv file; a location is the row's offset in bytes."""
 
     def __init__(self, path: Path, column: int) -> None:
         """Remember the file and the column of the pixels; rows are read one at a time, since the file has 300 MB."""
@@ -42,8 +42,8 @@ class PixelRows:
             raise UnreadableImage(f"{self.path}: the row at byte {location} is damaged ({error})") from error
         if values.size != _SIDE_PX**2 or values.min() < 0 or values.max() > 255:
             raise UnreadableImage(f"{self.path}: the row at byte {location} has no 48x48 values from 0 to 255")
-        grey = values.reshape(_SIDE_PX, _SIDE_PX).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
+        gray = values.reshape(_SIDE_PX, _SIDE_PX).astype(np.uint8)
+        return np.repeat(gray[:, :, None], 3, axis=2)
 
 
 def is_fer2013(path: Path) -> bool:
@@ -59,7 +59,7 @@ def open_fer2013(root: Path) -> Dataset:
         root: the csv file, or its folder.
 
     Returns:
-        All pictures; the key is the usage with the number of the data row, counted from 0 over the whole file.
+        All images; the key is the usage with the number of the data row, counted from 0 over the whole file.
 
     Raises:
         DataError: if the file is missing or malformed.

@@ -1,8 +1,8 @@
-"""FERPlus: the pictures of FER2013 with the votes of ten annotators.
+"""FERPlus: the images of FER2013 with the votes of ten annotators.
 
-Two files carry the votes and differ a little: the `label.csv` beside the pictures of each split, and `fer2013new.csv`
-for all of them (majority keeps 3,137 test pictures by the first and 3,152 by the second). The first is the default,
-because it lists exactly the pictures that exist; the data set's note says which was used.
+Two files carry the votes and differ a little: the `label.csv` beside the images of each split, and `fer2013new.csv`
+for all of them (majority keeps 3,137 test images by the first and 3,152 by the second). The first is the default,
+because it lists exactly the images that exist; the data set's note says which was used.
 
 Source: Barsoum et al. 2016; layout of Microsoft's FERPlus repository.
 """
@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ddamfn.data.catalog import FERPLUS, FERPLUS_NEW
-from ddamfn.data.dataset import Dataset, FilePictures, PictureSource, Sample, ZipPictures
+from ddamfn.data.dataset import Dataset, FileImages, ImageSource, Sample, ZipImages
 from ddamfn.data.rules import VOTE_COLUMNS
 from ddamfn.errors import DataError, UsageError
 
@@ -25,7 +25,7 @@ _LABEL_CSV, _NEW_CSV = "label.csv", "fer2013new.csv"
 SOURCES: tuple[str, ...] = (_LABEL_CSV, _NEW_CSV)
 """Files that the votes can come from."""
 
-# Picture name -> votes: a dict keeps the place of a name's first row and the votes of its last one.
+# Image name -> votes: a dict keeps the place of a name's first row and the votes of its last one.
 _Ballots = dict[str, tuple[float, ...]]
 
 
@@ -42,11 +42,11 @@ def open_ferplus(root: Path, source: str | None = None) -> Dataset:
         source: one of `SOURCES`; None takes `label.csv` where every split has one, `fer2013new.csv` otherwise.
 
     Returns:
-        Every listed picture of the splits that are there, with its votes; a name that is listed twice keeps its later
+        Every listed image of the splits that are there, with its votes; a name that is listed twice keeps its later
         row.
 
     Raises:
-        DataError: if the pictures or the votes are missing or malformed.
+        DataError: if the images or the votes are missing or malformed.
         UsageError: if the source is unknown.
     """
     if source is not None and source not in SOURCES:
@@ -92,14 +92,14 @@ def _present(root: Path) -> dict[str, Path]:
 
 
 class _Containers:
-    """Pictures in folders and archives alike: a location inside an archive has `.zip/` in it."""
+    """Images in folders and archives alike: a location inside an archive has `.zip/` in it."""
 
     def __init__(self, root: Path) -> None:
-        self._files, self._zips = FilePictures(root), ZipPictures(root)
+        self._files, self._zips = FileImages(root), ZipImages(root)
 
     def read(self, location: str) -> bytes:
-        """Return the picture's bytes; raises UnreadableImage if it is missing or damaged."""
-        source: PictureSource = self._zips if ".zip/" in location else self._files
+        """Return the image's bytes; raises UnreadableImage if it is missing or damaged."""
+        source: ImageSource = self._zips if ".zip/" in location else self._files
         return bytes(source.read(location))
 
 
@@ -122,7 +122,7 @@ def _read_label_csv(text: str, where: Path) -> _Ballots:
 
 
 def _read_new_csv(path: Path) -> dict[str, _Ballots]:
-    """Read `fer2013new.csv` into one table a split; rows without a picture name have no picture and are left out."""
+    """Read `fer2013new.csv` into one table a split; rows without an image name have no image and are left out."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -133,7 +133,7 @@ def _read_new_csv(path: Path) -> dict[str, _Ballots]:
     unknown = {row[0] for row in rows[1:]} - set(_USAGES)
     if unknown:
         raise DataError(f"{path}: unknown Usage {sorted(unknown)[0]!r}; expected {', '.join(_USAGES)}")
-    # Joined by split and name, never by row number: the file has rows without a picture, so the two lists run apart.
+    # Joined by split and name, never by row number: the file has rows without an image, so the two lists run apart.
     return {
         split: _ballots(((row[1], row[2:]) for row in rows[1:] if row[0] == usage and row[1:2] != [""]), str(path))
         for usage, split in _USAGES.items()

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ddamfn.data.catalog import DatasetCard
-from ddamfn.data.dataset import PICTURE_SUFFIXES, Dataset, FilePictures, Sample
+from ddamfn.data.dataset import IMAGE_SUFFIXES, Dataset, FileImages, Sample
 from ddamfn.errors import DataError, UnknownLabel
 from ddamfn.labels import EXPRESSIONS, canonical
 
@@ -37,10 +37,10 @@ def open_folder(root: Path, card: DatasetCard | None = None) -> Dataset:
             copies of RAF-DB and AffectNet with folders 1 to 7 or 0 to 7. None takes names only.
 
     Returns:
-        Every picture below the class folders, sorted by name.
+        Every image below the class folders, sorted by name.
 
     Raises:
-        DataError: if there are no pictures, or a folder's name is no class.
+        DataError: if there are no images, or a folder's name is no class.
     """
     splits = {p: SPLIT_NAMES[p.name.casefold()] for p in _folders(root) if p.name.casefold() in SPLIT_NAMES} or {
         root: "all"
@@ -49,10 +49,10 @@ def open_folder(root: Path, card: DatasetCard | None = None) -> Dataset:
         Sample(key=key, split=split, label=label, location=key)
         for place, split in sorted(splits.items(), key=lambda item: (_ORDER.index(item[1]), item[0]))
         for label, folder in _classes(place, card)
-        for key in _pictures(root, folder)
+        for key in _images(root, folder)
     )
     if not samples:
-        raise DataError(f"{root} holds no pictures in class folders such as train/happiness/1.jpg")
+        raise DataError(f"{root} holds no images in class folders such as train/happiness/1.jpg")
     if card is None:
         present = {s.label for s in samples}
         card = DatasetCard(
@@ -60,8 +60,8 @@ def open_folder(root: Path, card: DatasetCard | None = None) -> Dataset:
             title=root.resolve().name,
             own_classes=tuple(name for name in EXPRESSIONS if name in present),
         )
-        return Dataset(card, samples, FilePictures(root), "class folders")
-    return Dataset(replace(card), samples, FilePictures(root), "class folders by the set's own numbers or names")
+        return Dataset(card, samples, FileImages(root), "class folders")
+    return Dataset(replace(card), samples, FileImages(root), "class folders by the set's own numbers or names")
 
 
 def _folders(root: Path) -> list[Path]:
@@ -97,6 +97,6 @@ def _classes(place: Path, card: DatasetCard | None) -> Iterator[tuple[str, Path]
         yield label, folder
 
 
-def _pictures(root: Path, folder: Path) -> list[str]:
-    files = (p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES and not p.name.startswith("."))
+def _images(root: Path, folder: Path) -> list[str]:
+    files = (p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
     return sorted(path.relative_to(root).as_posix() for path in files)

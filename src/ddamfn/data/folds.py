@@ -11,26 +11,26 @@ from ddamfn.errors import DataError, UsageError
 def subject_folds(
     subjects: Sequence[str | None], folds: int = 10
 ) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-    """Split pictures into folds so that nobody stands in both halves of one.
+    """Split images into folds so that nobody stands in both halves of one.
 
     Subjects are sorted by name and dealt out in turn, as papers on CK+ do it, so that the folds need no seed.
 
     Args:
-        subjects: who is in each of N pictures.
+        subjects: who is in each of N images.
         folds: how many.
 
     Returns:
-        A pair of row numbers (train, test) a fold; every picture is in exactly one test half.
+        A pair of row numbers (train, test) a fold; every image is in exactly one test half.
 
     Raises:
-        DataError: if a picture has no subject, or there are fewer subjects than folds.
+        DataError: if an image has no subject, or there are fewer subjects than folds.
         UsageError: if there are fewer than two folds.
     """
     if folds < 2:
         raise UsageError(f"folds must be at least 2, not {folds}")
     people = sorted({s for s in subjects if s is not None})
     if any(s is None for s in subjects):
-        raise DataError("a picture has no subject; folds by subject need one for each")
+        raise DataError("an image has no subject; folds by subject need one for each")
     if len(people) < folds:
         raise DataError(f"{len(people)} subjects do not make {folds} folds; ask for fewer")
     place = {person: i % folds for i, person in enumerate(people)}
@@ -41,26 +41,26 @@ def subject_folds(
 def stratified_folds(
     labels: Sequence[int], folds: int, generator: np.random.Generator
 ) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-    """Split pictures into folds in each of which every class has its share, to within one picture.
+    """Split images into folds in each of which every class has its share, to within one image.
 
     Args:
-        labels: class of each of N pictures.
+        labels: class of each of N images.
         folds: how many.
         generator: where chance comes from; the same one gives the same folds.
 
     Returns:
-        A pair of row numbers (train, test) a fold; every picture is in exactly one test half, and the test halves'
+        A pair of row numbers (train, test) a fold; every image is in exactly one test half, and the test halves'
         sizes differ by at most one.
 
     Raises:
-        DataError: if there are fewer pictures than folds.
+        DataError: if there are fewer images than folds.
         UsageError: if there are fewer than two folds.
     """
     if folds < 2:
         raise UsageError(f"folds must be at least 2, not {folds}")
     classes = np.asarray(labels, dtype=np.int64)
     if len(classes) < folds:
-        raise DataError(f"{len(classes)} pictures do not make {folds} folds; ask for fewer")
+        raise DataError(f"{len(classes)} images do not make {folds} folds; ask for fewer")
     # Sorted by class after a shuffle, then dealt out in turn without a break between classes.
     shuffled = generator.permutation(len(classes))
     order = shuffled[np.argsort(classes[shuffled], kind="stable")]

@@ -1,6 +1,6 @@
 """Whether a data set's labels were read in another set's order, the commonest way to a model that scores like chance.
 
-Two signs give it away: class counts that match the official ones only after a permutation, and pictures that lie in a
+Two signs give it away: class counts that match the official ones only after a permutation, and images that lie in a
 folder named after another expression than their label.
 """
 
@@ -17,7 +17,7 @@ from ddamfn.errors import UnknownLabel
 from ddamfn.labels import EXPRESSIONS, canonical
 
 _SUSPECT = 0.08
-"""Share of pictures in the wrong class beyond which another order is looked for; a few lost files do not reach it."""
+"""Share of images in the wrong class beyond which another order is looked for; a few lost files do not reach it."""
 
 _BETTER = 0.25
 """Another order must leave at most this part of the difference, or the counts are simply other counts."""
@@ -29,11 +29,11 @@ _SHORTEST_NAME = 3
 def permuted_by_counts(observed: Mapping[str, int], official: Mapping[str, int]) -> dict[str, str] | None:
     """Find the permutation of class names that makes a split's counts the official ones.
 
-    Counts are compared as shares, so a copy that lacks some pictures is recognised too.
+    Counts are compared as shares, so a copy that lacks some images is recognized too.
 
     Args:
-        observed: class -> pictures, as this copy's labels say.
-        official: class -> pictures, as published.
+        observed: class -> images, as this copy's labels say.
+        official: class -> images, as published.
 
     Returns:
         This copy's name -> the class whose official count it has, for the names that move; None where the names fit as
@@ -58,10 +58,10 @@ def permuted_by_counts(observed: Mapping[str, int], official: Mapping[str, int])
 
 
 def permuted_by_folders(samples: Iterable[Sample]) -> dict[str, str]:
-    """Compare labels with the names of the folders that the pictures lie in.
+    """Compare labels with the names of the folders that the images lie in.
 
     Returns:
-        Label -> the expression that most of its pictures' folders name, for the labels where that is another one.
+        Label -> the expression that most of its images' folders name, for the labels where that is another one.
     """
     named: dict[str, Counter[str]] = defaultdict(Counter)
     for sample in samples:

@@ -1,4 +1,4 @@
-"""Open any known data set: the layout is recognised, or named."""
+"""Open any known data set: the layout is recognized, or named."""
 
 from collections.abc import Callable
 from functools import partial
@@ -29,9 +29,9 @@ def is_numbered(root: Path) -> bool:
     return is_folder(root) or (root.is_dir() and any(p.is_dir() and p.name.isdecimal() for p in root.iterdir()))
 
 
-# In the order in which a layout is recognised: the particular ones first, so that no class folder hides an official
+# In the order in which a layout is recognized: the particular ones first, so that no class folder hides an official
 # set.
-_RECOGNISED: tuple[tuple[str, Test], ...] = (
+_RECOGNIZED: tuple[tuple[str, Test], ...] = (
     ("ferplus", is_ferplus),
     ("rafdb", is_rafdb),
     ("affectnet", is_affectnet),
@@ -45,7 +45,7 @@ _OPENERS: dict[str, Opener] = {
     "ferplus": open_ferplus,
     "ferplus-fer2013new": partial(open_ferplus, source=SOURCES[1]),
     "rafdb": _or_folders(is_rafdb, open_rafdb, RAFDB),
-    "rafdb-aligned": partial(open_rafdb, pictures="aligned"),
+    "rafdb-aligned": partial(open_rafdb, images="aligned"),
     "affectnet": _or_folders(is_affectnet, open_affectnet, AFFECTNET),
     "affectnet7": _or_folders(is_affectnet, partial(open_affectnet, classes=7), AFFECTNET_7),
     "fer2013": _or_folders(is_fer2013, open_fer2013, FER2013),
@@ -58,10 +58,10 @@ KINDS: tuple[str, ...] = tuple(_OPENERS)
 """Names that `open_dataset` takes as `kind`."""
 
 
-def recognise(root: str | Path) -> str | None:
+def recognize(root: str | Path) -> str | None:
     """Return the kind of the data set below a path, or None if no layout fits."""
     path = Path(root)
-    return next((kind for kind, fits in _RECOGNISED if fits(path)), None)
+    return next((kind for kind, fits in _RECOGNIZED if fits(path)), None)
 
 
 def open_dataset(root: str | Path, kind: str | None = None) -> Dataset:
@@ -69,7 +69,7 @@ def open_dataset(root: str | Path, kind: str | None = None) -> Dataset:
 
     Args:
         root: its folder, or its file for the csv and Parquet layouts.
-        kind: one of `KINDS`; None recognises the layout. Class folders that are numbered need a name, since numbers
+        kind: one of `KINDS`; None recognizes the layout. Class folders that are numbered need a name, since numbers
             mean another expression in every set.
 
     Raises:
@@ -82,13 +82,13 @@ def open_dataset(root: str | Path, kind: str | None = None) -> Dataset:
         raise UsageError(f"{kind!r} is no kind of data set; use one of {', '.join(KINDS)}")
     if not path.exists():
         raise DataError(f"{path} does not exist; give the folder or file of a data set")
-    found = kind or recognise(path)
+    found = kind or recognize(path)
     if found is None:
         raise DataError(
-            f"{path} has no layout that is known ({', '.join(k for k, _ in _RECOGNISED)}); name it with --kind, or "
-            "list its pictures in a csv with the columns path,label,split"
+            f"{path} has no layout that is known ({', '.join(k for k, _ in _RECOGNIZED)}); name it with --kind, or "
+            "list its images in a csv with the columns path,label,split"
         )
     dataset = _OPENERS[found](path)
     if not dataset.samples:
-        raise DataError(f"{path} lists no pictures; check that all of {dataset.card.title} was unpacked")
+        raise DataError(f"{path} lists no images; check that all of {dataset.card.title} was unpacked")
     return dataset

@@ -1,7 +1,7 @@
-"""RAF-DB, the basic set: `EmoLabel/list_patition_label.txt` with the original or the aligned pictures.
+"""RAF-DB, the basic set: `EmoLabel/list_patition_label.txt` with the original or the aligned images.
 
-The original pictures are preferred, because the five landmarks that annotators set by hand belong to them: with these
-every face can be aligned, where a detector loses some. The aligned pictures (100x100) have no landmarks of their own.
+The original images are preferred, because the five landmarks that annotators set by hand belong to them: with these
+every face can be aligned, where a detector loses some. The aligned images (100x100) have no landmarks of their own.
 
 Source: Li, Deng, Du 2017; the set's readme. The misspelling in the list's name is official.
 """
@@ -10,7 +10,7 @@ import logging
 from pathlib import Path
 
 from ddamfn.data.catalog import RAFDB
-from ddamfn.data.dataset import Dataset, FilePictures, Sample
+from ddamfn.data.dataset import Dataset, FileImages, Sample
 from ddamfn.errors import DataError, UsageError
 
 log = logging.getLogger(__name__)
@@ -28,35 +28,35 @@ def is_rafdb(root: Path) -> bool:
     return _find_list(root) is not None
 
 
-def open_rafdb(root: Path, pictures: str | None = None) -> Dataset:
+def open_rafdb(root: Path, images: str | None = None) -> Dataset:
     """Open RAF-DB's basic set.
 
     Args:
         root: the folder `basic`, or the one above it.
-        pictures: `original` or `aligned`; None takes the original ones where they are there.
+        images: `original` or `aligned`; None takes the original ones where they are there.
 
     Returns:
-        The listed pictures; with the original ones, the manual landmarks, and gender, race and age as the group.
+        The listed images; with the original ones, the manual landmarks, and gender, race and age as the group.
 
     Raises:
-        DataError: if the list or the pictures are missing, or the list is malformed.
-        UsageError: if `pictures` is neither.
+        DataError: if the list or the images are missing, or the list is malformed.
+        UsageError: if `images` is neither.
     """
-    if pictures not in (None, "original", "aligned"):
-        raise UsageError(f"RAF-DB has original and aligned pictures, not {pictures!r}")
+    if images not in (None, "original", "aligned"):
+        raise UsageError(f"RAF-DB has original and aligned images, not {images!r}")
     found = _find_list(root)
     if found is None:
         raise DataError(f"{root} lacks {_LISTS[0]}; give the folder of RAF-DB's basic set")
     base, labels = found
-    kind = pictures or ("original" if (base / "Image" / "original").is_dir() else "aligned")
+    kind = images or ("original" if (base / "Image" / "original").is_dir() else "aligned")
     folder = base / "Image" / kind
     if not folder.is_dir():
         raise DataError(f"{folder} is missing; unpack {kind}.zip there")
     samples = tuple(_sample(base, kind, name, number) for name, number in _read_list(labels))
     lost = sum(s.landmarks is None for s in samples)
     if kind == "original" and lost:
-        log.warning("%s: %d of %d pictures have no manual landmarks; they will be detected", base, lost, len(samples))
-    return Dataset(RAFDB, samples, FilePictures(base), f"{kind} pictures")
+        log.warning("%s: %d of %d images have no manual landmarks; they will be detected", base, lost, len(samples))
+    return Dataset(RAFDB, samples, FileImages(base), f"{kind} images")
 
 
 def _find_list(root: Path) -> tuple[Path, Path] | None:
@@ -88,7 +88,7 @@ def _sample(base: Path, kind: str, name: str, number: int) -> Sample:
     file = name if kind == "original" else f"{stem}_aligned{dot}{ending}"
     landmarks, group = _read_manual(base / "Annotation" / "manual" / f"{stem}_manu_attri.txt")
     location = f"Image/{kind}/{file}"
-    # The manual points are pixels of the original picture and mean nothing in the aligned one.
+    # The manual points are pixels of the original image and mean nothing in the aligned one.
     points = landmarks if kind == "original" else None
     return Sample(key=name, split=split, label=RAFDB.label(number), group=group, landmarks=points, location=location)
 

@@ -1,7 +1,7 @@
-"""How ten annotators' votes become one target: the rules of FERPlus, and one that keeps every picture.
+"""How ten annotators' votes become one target: the rules of FERPlus, and one that keeps every image.
 
-Every accuracy on FERPlus depends on the rule, because each keeps another number of pictures (the official test split
-has 3,137 pictures by majority and 3,481 by probability): print the rule and N beside every number.
+Every accuracy on FERPlus depends on the rule, because each keeps another number of images (the official test split
+has 3,137 images by majority and 3,481 by probability): print the rule and N beside every number.
 """
 
 import sys
@@ -28,7 +28,7 @@ BoolArray = npt.NDArray[np.bool_]
 def targets(votes: npt.NDArray[Any], rule: str) -> tuple[BoolArray, npt.NDArray[np.float32]]:
     """Turn votes into training or test targets.
 
-    - `majority`: single votes are taken for slips and set to zero; a picture is kept if one column holds more than
+    - `majority`: single votes are taken for slips and set to zero; an image is kept if one column holds more than
       half of the votes left, and that column is one of the eight expressions. The target is one-hot.
     - `probability`: after the same clean-up the strongest columns are added until they hold 75 % of the votes or
       three columns are used; kept if they hold more than half. The target is their share of the votes.
@@ -39,15 +39,15 @@ def targets(votes: npt.NDArray[Any], rule: str) -> tuple[BoolArray, npt.NDArray[
       face"; kept if there is any vote for an expression. One-hot. Of the official test split it keeps every row, 3,573:
       the number that the paper's accuracy of DDAMFN (Zhang et al. 2023) fits.
 
-    Pictures on which no half of the votes agrees are dropped by `majority` and serve training under the others:
-    FERPlus's training split has 25,045 pictures by `majority`, 27,762 by `probability`, 27,667 by `multi_target`.
+    Images on which no half of the votes agrees are dropped by `majority` and serve training under the others:
+    FERPlus's training split has 25,045 images by `majority`, 27,762 by `probability`, 27,667 by `multi_target`.
 
     Args:
         votes: (N, 10) counts, columns as in `VOTE_COLUMNS`.
         rule: one of `RULES`.
 
     Returns:
-        keep: (N,) bool, whether the rule keeps the picture.
+        keep: (N,) bool, whether the rule keeps the image.
         target: (N, 8) float32 in `EXPRESSIONS` order; rows sum to 1 where kept and are zero elsewhere.
 
     Raises:
@@ -66,7 +66,7 @@ def targets(votes: npt.NDArray[Any], rule: str) -> tuple[BoolArray, npt.NDArray[
     elif rule == "majority":
         shares = _majority(_without_single_votes(raw))
     elif rule == "probability":
-        # Ten votes fall in few ways: each way is worked out once, which makes 28,000 pictures a matter of milliseconds.
+        # Ten votes fall in few ways: each way is worked out once, which makes 28,000 images a matter of milliseconds.
         ways, way_of = np.unique(_without_single_votes(raw), axis=0, return_inverse=True)
         shares = np.array([_probability_row(way) for way in ways]).reshape(ways.shape)[way_of.reshape(-1)]
     elif rule == "multi_target":
@@ -124,11 +124,11 @@ def _multi_target(votes: FloatArray) -> FloatArray:
 def _probability_row(votes: FloatArray) -> FloatArray:
     """Apply the `probability` rule to one row of cleaned votes; zeros mean that the row is dropped.
 
-    Columns tied for the next place are taken together; more than three of them drop the picture. `unknown` and `NF`
+    Columns tied for the next place are taken together; more than three of them drop the image. `unknown` and `NF`
     end the search, and get their share only if they came first.
 
     Kept because the published counts (27,762 / 3,480 / 3,481 with label.csv) need it: `unknown` tied with the third
-    expression counts as a fourth column and drops the picture. Copies of the code that forgive it keep 27,947 / 3,508
+    expression counts as a fourth column and drops the image. Copies of the code that forgive it keep 27,947 / 3,508
     / 3,507.
     """
     left, taken = votes.copy(), np.zeros_like(votes)

@@ -1,4 +1,4 @@
-"""A table of pictures: csv or Parquet with `path,label` and, where known, `split`, `subject`, `group`."""
+"""A table of images: csv or Parquet with `path,label` and, where known, `split`, `subject`, `group`."""
 
 import csv
 from collections import Counter
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ddamfn.data.catalog import DatasetCard
-from ddamfn.data.dataset import Dataset, FilePictures, Sample
+from ddamfn.data.dataset import Dataset, FileImages, Sample
 from ddamfn.data.folder import SPLIT_NAMES
 from ddamfn.errors import DataError, MissingExtra, UnknownLabel
 from ddamfn.labels import EXPRESSIONS, canonical
@@ -30,14 +30,14 @@ def find_table(root: Path) -> Path | None:
 
 
 def open_table(root: Path) -> Dataset:
-    """Open a table of pictures.
+    """Open a table of images.
 
     Args:
         root: the `.csv` or `.parquet` file, or a folder with exactly one. Paths in it are relative to the file's
             folder, or absolute. Labels are names that `labels.canonical` knows; `split` defaults to `all`.
 
     Raises:
-        DataError: if the table is missing or malformed, or lists a picture twice.
+        DataError: if the table is missing or malformed, or lists an image twice.
         MissingExtra: if it is a Parquet file and pyarrow is not installed.
     """
     path = find_table(root)
@@ -46,15 +46,15 @@ def open_table(root: Path) -> Dataset:
     rows = _parquet_rows(path) if path.suffix.lower() == ".parquet" else _csv_rows(path)
     samples = tuple(_sample(path, number, row) for number, row in enumerate(rows, start=1))
     if not samples:
-        raise DataError(f"{path} has no rows; list the pictures in it")
+        raise DataError(f"{path} has no rows; list the images in it")
     twice = [key for key, count in Counter(s.key for s in samples).items() if count > 1]
     if twice:
         raise DataError(
-            f"{path} lists {twice[0]} {'and others ' if len(twice) > 1 else ''}twice; keep one row a picture"
+            f"{path} lists {twice[0]} {'and others ' if len(twice) > 1 else ''}twice; keep one row an image"
         )
     present = {s.label for s in samples}
     classes = tuple(name for name in EXPRESSIONS if name in present)
-    return Dataset(DatasetCard("table", path.stem, classes), samples, FilePictures(path.parent), path.name)
+    return Dataset(DatasetCard("table", path.stem, classes), samples, FileImages(path.parent), path.name)
 
 
 def _looks_right(path: Path) -> bool:

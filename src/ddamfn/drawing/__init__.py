@@ -1,4 +1,4 @@
-"""Drawing with Pillow alone: boxes and labels in a picture, attention maps on a face, cards, probabilities over time.
+"""Drawing with Pillow alone: boxes and labels in an image, attention maps on a face, cards, probabilities over time.
 
 Knows pixels and text, and nothing of detectors or networks.
 """

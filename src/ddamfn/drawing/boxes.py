@@ -1,4 +1,4 @@
-"""Faces marked in a picture: a box, an expression and a confidence, readable whatever the picture's size."""
+"""Faces marked in an image: a box, an expression and a confidence, readable whatever the image's size."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ddamfn.drawing.palette import INK, MUTED, PAPER, expression_colour, text_colour
+from ddamfn.drawing.palette import INK, MUTED, PAPER, expression_color, text_color
 from ddamfn.drawing.text import fill_rounded, outline_rounded, text_width, write
 
 # A label may hide this share of another face at most.
 _MOST_HIDDEN = 0.15
 
-# Pictures smaller than this are enlarged before drawing: no letter is readable on a face of 40 pixels.
+# Images smaller than this are enlarged before drawing: no letter is readable on a face of 40 pixels.
 _SMALLEST_SIDE_PX = 480
 _LARGEST_FACTOR = 8
 
@@ -25,7 +25,7 @@ class Mark:
     """One face to mark.
 
     Attributes:
-        box: (x1, y1, x2, y2) in the picture's pixels.
+        box: (x1, y1, x2, y2) in the image's pixels.
         name: what it shows.
         confidence: how sure that is, 0 to 1; None to write the name alone.
         tag: stands before the name and stays when the label shrinks, such as a number.
@@ -51,21 +51,21 @@ class _Label:
     place: Rectangle
 
 
-def annotate(picture: NDArray[np.uint8], marks: Sequence[Mark], *, keep_size: bool = False) -> Image.Image:
-    """Draw the marks into a copy of a picture.
+def annotate(image: NDArray[np.uint8], marks: Sequence[Mark], *, keep_size: bool = False) -> Image.Image:
+    """Draw the marks into a copy of an image.
 
-    Labels stay inside the picture and keep clear of each other; in a crowd they shrink to the bare expression, and a
-    face that leaves no room for one keeps its coloured box, explained by a legend under the picture.
+    Labels stay inside the image and keep clear of each other; in a crowd they shrink to the bare expression, and a
+    face that leaves no room for one keeps its colored box, explained by a legend under the image.
 
     Args:
-        picture: uint8 (H, W, 3) RGB.
+        image: uint8 (H, W, 3) RGB.
         marks: the faces, in any order; without any, a note says that no face was found.
         keep_size: neither legend nor note, so that all frames of a video have one size and nothing flickers.
 
     Returns:
-        An RGB picture, enlarged by a whole factor if its longer side is below 480 pixels.
+        An RGB image, enlarged by a whole factor if its longer side is below 480 pixels.
     """
-    canvas = Image.fromarray(picture).convert("RGB")
+    canvas = Image.fromarray(image).convert("RGB")
     factor = min(_LARGEST_FACTOR, -(-_SMALLEST_SIDE_PX // max(canvas.size)))
     if factor > 1:
         canvas = canvas.resize((canvas.width * factor, canvas.height * factor), Image.Resampling.BICUBIC)
@@ -86,12 +86,12 @@ def annotate(picture: NDArray[np.uint8], marks: Sequence[Mark], *, keep_size: bo
 
 
 def _line_px(size: tuple[int, int], box_side_px: int) -> int:
-    """Return the thickness of a box's line, by the picture's size and the box's shorter side."""
+    """Return the thickness of a box's line, by the image's size and the box's shorter side."""
     return max(2, min(round(max(size) / 320), round(box_side_px / 18)))
 
 
 def _whole(box: tuple[float, float, float, float], factor: int, size: tuple[int, int]) -> Rectangle:
-    """Scale a box, round it to whole pixels and keep it inside the picture."""
+    """Scale a box, round it to whole pixels and keep it inside the image."""
     width, height = size
     left, top, right, bottom = (round(value * factor) for value in box)
     left, top = min(max(left, 0), width - 1), min(max(top, 0), height - 1)
@@ -102,18 +102,18 @@ def _draw_box(canvas: Image.Image, box: Rectangle, name: str) -> None:
     shorter = min(box[2] - box[0], box[3] - box[1])
     line = _line_px(canvas.size, shorter)
     radius = 0.06 * shorter + line
-    # A dark hair-line around the colour keeps the box visible on a background of the same colour.
+    # A dark hair-line around the color keeps the box visible on a background of the same color.
     hair = max(1, line // 3)
     outer = (box[0] - hair, box[1] - hair, box[2] + hair, box[3] + hair)
     outline_rounded(canvas, outer, radius + hair, INK, line + 2 * hair)
-    outline_rounded(canvas, box, radius, expression_colour(name), line)
+    outline_rounded(canvas, box, radius, expression_color(name), line)
 
 
 def _draw_label(canvas: Image.Image, label: _Label, name: str) -> None:
-    colour = expression_colour(name)
+    color = expression_color(name)
     left, top, right, bottom = label.place
-    fill_rounded(canvas, label.place, 0.28 * label.size_px, colour)
-    write(canvas, ((left + right) / 2, (top + bottom) / 2), label.text, label.size_px, text_colour(colour), "mm")
+    fill_rounded(canvas, label.place, 0.28 * label.size_px, color)
+    write(canvas, ((left + right) / 2, (top + bottom) / 2), label.text, label.size_px, text_color(color), "mm")
 
 
 def _place_labels(marks: Sequence[Mark], boxes: list[Rectangle], size: tuple[int, int]) -> list[_Label | None]:
@@ -193,7 +193,7 @@ def _note(canvas: Image.Image, text: str) -> None:
 
 
 def _with_legend(canvas: Image.Image, names: list[str]) -> Image.Image:
-    """Add a strip below the picture that explains the colours, as many lines as needed."""
+    """Add a strip below the image that explains the colors, as many lines as needed."""
     size_px = max(14, round(max(canvas.size) * 0.016))
     lines, x = [[]], size_px  # type: list[list[tuple[int, str]]], int
     for name in names:
@@ -209,6 +209,6 @@ def _with_legend(canvas: Image.Image, names: list[str]) -> Image.Image:
         middle = canvas.height + round(1.5 * size_px) + 2 * size_px * row
         for left, name in line:
             chip = (left, middle - size_px // 2, left + size_px, middle - size_px // 2 + size_px)
-            fill_rounded(grown, chip, 0.25 * size_px, expression_colour(name))
+            fill_rounded(grown, chip, 0.25 * size_px, expression_color(name))
             write(grown, (left + 1.5 * size_px, middle), name, size_px, MUTED)
     return grown

@@ -1,4 +1,4 @@
-"""A card for each face, beside the picture: the aligned face, each attention head's map on it, the probabilities."""
+"""A card for each face, beside the image: the aligned face, each attention head's map on it, the probabilities."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ddamfn.drawing.palette import FAINT, INK, MUTED, PAPER, expression_colour, overlay
+from ddamfn.drawing.palette import FAINT, INK, MUTED, PAPER, expression_color, overlay
 from ddamfn.drawing.text import clip_rounded, fill_rounded, write
 
 # Measures of a card at scale 1, in pixels.
@@ -39,32 +39,32 @@ class FaceCard:
     probabilities: Mapping[str, float]
 
 
-def with_cards(picture: Image.Image, cards: Sequence[FaceCard]) -> Image.Image:
-    """Stand cards to the right of a picture.
+def with_cards(image: Image.Image, cards: Sequence[FaceCard]) -> Image.Image:
+    """Stand cards to the right of an image.
 
     Args:
-        picture: RGB.
+        image: RGB.
         cards: one a face; beyond the sixth they are counted in a note.
 
     Returns:
-        A white canvas with the picture and the cards, as near to 16:9 as their number allows; the picture itself when
+        A white canvas with the image and the cards, as near to 16:9 as their number allows; the image itself when
         there are no cards.
     """
     if not cards:
-        return picture
+        return image
     shown = cards[:_MOST_CARDS]
-    rows, zoom, scale = _layout(picture.size, shown)
+    rows, zoom, scale = _layout(image.size, shown)
     if zoom > 1:
-        larger = (round(picture.width * zoom), round(picture.height * zoom))
-        picture = picture.resize(larger, Image.Resampling.LANCZOS)
+        larger = (round(image.width * zoom), round(image.height * zoom))
+        image = image.resize(larger, Image.Resampling.LANCZOS)
     drawn = [draw_card(card, scale) for card in shown]
     width, height = drawn[0].size
     columns = -(-len(drawn) // rows)
-    canvas = Image.new("RGB", (picture.width + columns * width, max(picture.height, rows * height)), PAPER)
-    canvas.paste(picture, (0, (canvas.height - picture.height) // 2))
+    canvas = Image.new("RGB", (image.width + columns * width, max(image.height, rows * height)), PAPER)
+    canvas.paste(image, (0, (canvas.height - image.height) // 2))
     top = (canvas.height - rows * height) // 2
     for index, card in enumerate(drawn):
-        canvas.paste(card, (picture.width + index % columns * width, top + index // columns * height))
+        canvas.paste(card, (image.width + index % columns * width, top + index // columns * height))
     more = len(cards) - len(shown)
     if more:
         place = (canvas.width - round(_MARGIN * scale), canvas.height - round(0.4 * _MARGIN * scale))
@@ -125,16 +125,16 @@ def _draw_bar(canvas: Image.Image, pen: _Pen, y: float, name: str, value: float,
     left = _MARGIN + 6.2 * _CAPTION
     end = right - 3.4 * _CAPTION
     half = _ROW * 0.21
-    colour = INK if strong else MUTED
-    write(canvas, pen(_MARGIN, y), name, pen.px(_CAPTION), colour)
-    write(canvas, pen(right, y), f"{value:.1%}", pen.px(_CAPTION), colour, "rm")
+    color = INK if strong else MUTED
+    write(canvas, pen(_MARGIN, y), name, pen.px(_CAPTION), color)
+    write(canvas, pen(right, y), f"{value:.1%}", pen.px(_CAPTION), color, "rm")
     track = (pen.px(left), pen.px(y - half), pen.px(end), pen.px(y + half))
     fill_rounded(canvas, track, half * pen.scale, FAINT)
     filled = left + value * (end - left)
     if pen.px(filled) > track[0]:
         bar = (track[0], track[1], max(pen.px(filled), track[0] + track[3] - track[1]), track[3])
         # Below the width of its own round ends a bar would look longer than it is; there it fades instead of growing.
-        fill_rounded(canvas, bar, half * pen.scale, expression_colour(name) if value >= 0.005 else FAINT)
+        fill_rounded(canvas, bar, half * pen.scale, expression_color(name) if value >= 0.005 else FAINT)
 
 
 def _card_size(card: FaceCard, scale: float) -> tuple[int, int]:
@@ -145,14 +145,14 @@ def _card_size(card: FaceCard, scale: float) -> tuple[int, int]:
 
 
 def _layout(size: tuple[int, int], cards: Sequence[FaceCard]) -> tuple[int, float, float]:
-    """Choose rows of cards, the picture's zoom and the cards' scale for the most pleasant shape of the whole."""
+    """Choose rows of cards, the image's zoom and the cards' scale for the most pleasant shape of the whole."""
     width, height = size
     card_width, card_height = _card_size(cards[0], 1.0)
 
     def arrange(columns: int) -> tuple[float, int, float, float]:
         rows = -(-len(cards) // columns)
-        # Both sides should be equally tall: beside a large picture cards grow, or they would be unreadable once the
-        # whole is shown small; beside tall columns a small picture grows.
+        # Both sides should be equally tall: beside a large image cards grow, or they would be unreadable once the
+        # whole is shown small; beside tall columns a small image grows.
         ratio = height / (rows * card_height)
         zoom, scale = min(max(1 / ratio, 1.0), _LARGEST_ZOOM), max(ratio, 1.0)
         heights = sorted((height * zoom, rows * card_height * scale))

@@ -4,7 +4,7 @@ from functools import lru_cache
 
 from PIL import Image, ImageDraw, ImageFont
 
-from ddamfn.drawing.palette import Colour
+from ddamfn.drawing.palette import Color
 
 _SMOOTHING = 4
 # A mask is drawn this many times larger and shrunk; beyond this many pixels edges are smooth enough at twice the size.
@@ -27,49 +27,49 @@ def text_width(text: str, size_px: int) -> int:
 
 
 def write(
-    canvas: Image.Image, place: tuple[float, float], text: str, size_px: int, colour: Colour, anchor: str = "lm"
+    canvas: Image.Image, place: tuple[float, float], text: str, size_px: int, color: Color, anchor: str = "lm"
 ) -> None:
     """Write one line.
 
     Args:
-        canvas: RGB picture, changed in place.
+        canvas: RGB image, changed in place.
         place: (x, y) pixels of the anchor.
         text: the line.
         size_px: letter size.
-        colour: of the letters.
+        color: of the letters.
         anchor: Pillow's two letters, horizontal l, m, r and vertical a, m, s.
     """
     # The middle of capital height, not of the line box: otherwise words with and without descenders sit unevenly.
     x, y = place
     if anchor[1] == "m":
         y, anchor = y + 0.355 * size_px, f"{anchor[0]}s"
-    ImageDraw.Draw(canvas).text((x, y), text, fill=colour, font=font(size_px), anchor=anchor)
+    ImageDraw.Draw(canvas).text((x, y), text, fill=color, font=font(size_px), anchor=anchor)
 
 
-def fill_rounded(canvas: Image.Image, box: tuple[int, int, int, int], radius_px: float, colour: Colour) -> None:
+def fill_rounded(canvas: Image.Image, box: tuple[int, int, int, int], radius_px: float, color: Color) -> None:
     """Fill a rectangle (left, top, right, bottom) with rounded, smooth corners."""
-    _stamp(canvas, box, radius_px, colour, None)
+    _stamp(canvas, box, radius_px, color, None)
 
 
 def outline_rounded(
-    canvas: Image.Image, box: tuple[int, int, int, int], radius_px: float, colour: Colour, line_px: int
+    canvas: Image.Image, box: tuple[int, int, int, int], radius_px: float, color: Color, line_px: int
 ) -> None:
     """Draw a rectangle's outline, `line_px` thick inwards, with rounded, smooth corners."""
-    _stamp(canvas, box, radius_px, colour, line_px)
+    _stamp(canvas, box, radius_px, color, line_px)
 
 
-def clip_rounded(picture: Image.Image, radius_px: float) -> Image.Image:
-    """Return the mask (mode L) that rounds a picture's corners."""
-    return _mask(picture.size, radius_px, None)
+def clip_rounded(image: Image.Image, radius_px: float) -> Image.Image:
+    """Return the mask (mode L) that rounds an image's corners."""
+    return _mask(image.size, radius_px, None)
 
 
 def _stamp(
-    canvas: Image.Image, box: tuple[int, int, int, int], radius_px: float, colour: Colour, line_px: int | None
+    canvas: Image.Image, box: tuple[int, int, int, int], radius_px: float, color: Color, line_px: int | None
 ) -> None:
     left, top, right, bottom = box
     size = (right - left, bottom - top)
     if size[0] > 0 and size[1] > 0:
-        canvas.paste(colour, (left, top), _mask(size, radius_px, line_px))
+        canvas.paste(color, (left, top), _mask(size, radius_px, line_px))
 
 
 def _mask(size: tuple[int, int], radius_px: float, line_px: int | None) -> Image.Image:

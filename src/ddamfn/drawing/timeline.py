@@ -1,4 +1,4 @@
-"""Probabilities over time, one strip a face: areas stacked from 0 to 100 %, in the expressions' colours."""
+"""Probabilities over time, one strip a face: areas stacked from 0 to 100 %, in the expressions' colors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ddamfn.drawing.palette import FAINT, INK, MUTED, PAPER, expression_colour
+from ddamfn.drawing.palette import FAINT, INK, MUTED, PAPER, expression_color
 from ddamfn.drawing.text import clip_rounded, fill_rounded, text_width, write
 
 _WIDTH, _MARGIN, _GAP = 1600, 40, 30
@@ -27,7 +27,7 @@ class Strip:
         title: its first line, such as "face 1".
         note: a quieter remark beside the title.
         values: (N, K), the probabilities in N equal spans of time; NaN where the face was not seen.
-        crop: uint8 (S, S, 3) RGB, its picture; None for none.
+        crop: uint8 (S, S, 3) RGB, its image; None for none.
     """
 
     title: str
@@ -50,7 +50,7 @@ def draw_timeline(
         note: a last line at the bottom.
 
     Returns:
-        An RGB picture, 1600 pixels wide.
+        An RGB image, 1600 pixels wide.
     """
     head = _MARGIN + 2 * _TITLE + _GAP + 2 * _CAPTION
     row = _TITLE + _CAPTION + _PLOT_HEIGHT + _GAP
@@ -60,7 +60,7 @@ def draw_timeline(
     _draw_legend(canvas, names, _MARGIN + 2 * _TITLE + _CAPTION)
     if not strips:
         write(canvas, (_WIDTH / 2, head + row / 2), "no face found", _TITLE, MUTED, "mm")
-    colours = np.array([*map(expression_colour, names), FAINT], np.uint8)
+    colors = np.array([*map(expression_color, names), FAINT], np.uint8)
     top = head
     for strip in strips:
         plot_top = top + _TITLE + _CAPTION
@@ -68,7 +68,7 @@ def draw_timeline(
         left = _PLOT_LEFT + text_width(strip.title, _TITLE) + _TITLE
         write(canvas, (left, top + _TITLE // 2 + 1), strip.note, _CAPTION, MUTED)
         _draw_face(canvas, strip.crop, plot_top)
-        canvas.paste(_areas(strip.values, colours), (_PLOT_LEFT, plot_top))
+        canvas.paste(_areas(strip.values, colors), (_PLOT_LEFT, plot_top))
         for share in (0, 0.5, 1):
             y = plot_top + (1 - share) * _PLOT_HEIGHT
             write(canvas, (_PLOT_LEFT - 8, y), f"{share:.0%}", _CAPTION - 2, MUTED, "rm")
@@ -88,8 +88,8 @@ def clock(seconds: float, step_s: float = 1.0) -> str:
     return f"{hours}:{minutes:02d}:{second}" if hours else f"{minutes}:{second}"
 
 
-def _areas(values: NDArray[np.floating], colours: NDArray[np.uint8]) -> Image.Image:
-    """Stack the probabilities; `colours` (K + 1, 3) ends with that of unseen spans."""
+def _areas(values: NDArray[np.floating], colors: NDArray[np.uint8]) -> Image.Image:
+    """Stack the probabilities; `colors` (K + 1, 3) ends with that of unseen spans."""
     size = (_WIDTH - _PLOT_LEFT - _MARGIN, _PLOT_HEIGHT)
     columns = np.arange(size[0] * _SMOOTHING) * len(values) // (size[0] * _SMOOTHING)
     shown = values[columns]
@@ -98,8 +98,8 @@ def _areas(values: NDArray[np.floating], colours: NDArray[np.uint8]) -> Image.Im
     # The middle of each pixel row, from the top down; rounding must not leave the last area below 100 %.
     levels = 1 - (np.arange(size[1] * _SMOOTHING) + 0.5) / (size[1] * _SMOOTHING)
     index = (levels[:, None, None] > upper[None, :, :-1]).sum(axis=2)
-    index[:, unseen] = len(colours) - 1
-    drawn = Image.fromarray(colours[index])
+    index[:, unseen] = len(colors) - 1
+    drawn = Image.fromarray(colors[index])
     return drawn.resize(size, Image.Resampling.BOX)
 
 
@@ -114,7 +114,7 @@ def _draw_legend(canvas: Image.Image, names: Sequence[str], middle: int) -> None
     left = _PLOT_LEFT
     for name in names:
         chip = (left, middle - _CAPTION // 2, left + _CAPTION, middle - _CAPTION // 2 + _CAPTION)
-        fill_rounded(canvas, chip, 4, expression_colour(name))
+        fill_rounded(canvas, chip, 4, expression_color(name))
         write(canvas, (left + 1.5 * _CAPTION, middle), name, _CAPTION, INK)
         left += text_width(name, _CAPTION) + 3 * _CAPTION
 

@@ -36,43 +36,43 @@ def golden_section(function: Callable[[float], float], low: float, high: float, 
 
 
 def fit_temperature(logits: ArrayLike, targets: ArrayLike) -> float:
-    """The temperature T that minimises the cross-entropy of softmax(logits / T) against the targets.
+    """The temperature T that minimizes the cross-entropy of softmax(logits / T) against the targets.
 
     The loss is convex in 1/T, so it has one valley and golden-section search over log T finds it. Fit it on the
-    validation split and never on the pictures that are then scored. T > 1 softens an over-confident network. A network
-    with no error on these pictures would ask for T = 0; the result is kept within 0.05..20.
+    validation split and never on the images that are then scored. T > 1 softens an over-confident network. A network
+    with no error on these images would ask for T = 0; the result is kept within 0.05..20.
 
     Args:
         logits: (N, K), finite, or minus infinity for a class that the network cannot answer.
-        targets: int (N,) class indices, or (N, K) weights, of which each row is normalised to sum 1.
+        targets: int (N,) class indices, or (N, K) weights, of which each row is normalized to sum 1.
 
     Raises:
-        DataError: if no picture is left: none is given, or all belong to classes that the network cannot answer.
+        DataError: if no image is left: none is given, or all belong to classes that the network cannot answer.
 
     Source: Guo et al. 2017, "On calibration of modern neural networks", section 4.2.
     """
     table, weights = np.asarray(logits, dtype=np.float64), np.asarray(targets, dtype=np.float64)
     if weights.ndim == 1:
         weights = np.eye(table.shape[1])[np.asarray(targets, dtype=np.int64)]
-    # Weight on a class that cannot be answered would make the loss infinite at every T; such pictures say nothing about
+    # Weight on a class that cannot be answered would make the loss infinite at every T; such images say nothing about
     # T.
     answerable = ~np.any(np.isneginf(table) & (weights > 0), axis=1)
     table, weights = table[answerable], weights[answerable]
     if len(table) == 0:
-        raise DataError("no picture to fit a temperature on: check the split and the labelling rule")
+        raise DataError("no image to fit a temperature on: check the split and the labeling rule")
     weights = weights / weights.sum(axis=1, keepdims=True)
     shifted = table - table.max(axis=1, keepdims=True)
     # Weight 0 times minus infinity would be NaN; there any finite number gives the 0 that is meant.
     finite = np.where(np.isneginf(shifted), 0.0, shifted)
     expected = (weights * finite).sum(axis=1)
-    # The largest logit gives exactly 1 to the normaliser; log1p of the rest stays above 0 where log would round to it.
+    # The largest logit gives exactly 1 to the normalizer; log1p of the rest stays above 0 where log would round to it.
     others = shifted.copy()
     others[np.arange(len(others)), table.argmax(axis=1)] = -np.inf
 
     def loss(log_temperature: float) -> float:
         temperature = math.exp(log_temperature)
-        normaliser = np.log1p(np.exp(others / temperature).sum(axis=1))
-        return float((normaliser - expected / temperature).mean())
+        normalizer = np.log1p(np.exp(others / temperature).sum(axis=1))
+        return float((normalizer - expected / temperature).mean())
 
     return math.exp(golden_section(loss, math.log(LOWEST_TEMPERATURE), math.log(HIGHEST_TEMPERATURE)))
 
@@ -85,17 +85,17 @@ def class_shift(shares: ArrayLike, tau: float) -> NDArray[np.float64]:
     """What is added to the logits: -tau log(share) of each class, less its mean, so that no logit grows without need.
 
     Args:
-        shares: (K,) above 0, the classes' shares of the training pictures.
+        shares: (K,) above 0, the classes' shares of the training images.
         tau: 0 changes nothing; 1 answers as if all classes were equally frequent, were the probabilities exact.
 
     Raises:
-        DataError: if a class has no training picture.
+        DataError: if a class has no training image.
 
     Source: Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, section 4.1.
     """
     known = np.asarray(shares, dtype=np.float64)
     if not (known > 0).all():
-        raise DataError("logits cannot be adjusted for a class without a training picture")
+        raise DataError("logits cannot be adjusted for a class without a training image")
     shift = -tau * np.log(known)
     return np.asarray(shift - shift.mean())
 
@@ -103,20 +103,20 @@ def class_shift(shares: ArrayLike, tau: float) -> NDArray[np.float64]:
 def fit_adjustment(logits: ArrayLike, targets: ArrayLike, shares: ArrayLike, *, rule: str = "majority") -> float:
     """The tau of 0, 0.05, ... 1 with the highest mean class accuracy that does not lower the accuracy.
 
-    To be fitted on validation pictures, never on those that are then scored. The smallest of equals is taken.
+    To be fitted on validation images, never on those that are then scored. The smallest of equals is taken.
 
     Args:
         logits: (N, K).
         targets: (N, K) non-negative weights; see `ddamfn.evaluate.scores.resolve_targets`.
-        shares: (K,) above 0, the classes' shares of the training pictures.
-        rule: name of the labelling rule that made the targets.
+        shares: (K,) above 0, the classes' shares of the training images.
+        rule: name of the labeling rule that made the targets.
 
     Raises:
-        DataError: if there is no picture, or a class has no training picture.
+        DataError: if there is no image, or a class has no training image.
     """
     table = np.asarray(logits, dtype=np.float64)
     if len(table) == 0:
-        raise DataError("no picture to fit a logit adjustment on: check the split and the labelling rule")
+        raise DataError("no image to fit a logit adjustment on: check the split and the labeling rule")
 
     def reached(tau: float) -> tuple[int, float]:
         said = (table + class_shift(shares, tau)).argmax(axis=1).astype(np.int64)
@@ -140,13 +140,13 @@ _SHARE_SCALE = 1e4
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What answering from a threshold on gives on some pictures.
+    """What answering from a threshold on gives on some images.
 
     Attributes:
         asked: the precision that the threshold keeps on validation, 0 to 1.
         threshold: the confidence from which on an answer is given, 0 to 1.
-        n: pictures in all.
-        answered: pictures answered.
+        n: images in all.
+        answered: images answered.
         correct: answers that are right.
     """
 
@@ -158,7 +158,7 @@ class Kept:
 
     @property
     def coverage(self) -> float:
-        """Share of the pictures that are answered, 0 to 1."""
+        """Share of the images that are answered, 0 to 1."""
         return self.answered / self.n
 
     @property
@@ -186,12 +186,12 @@ def measure_calibration(
     Args:
         logits: (N, K), before the temperature.
         targets: (N, K) non-negative weights, see `resolve_targets`.
-        temperature: fitted on these pictures.
-        rule: name of the labelling rule that made the targets.
-        split: what to call these pictures.
+        temperature: fitted on these images.
+        rule: name of the labeling rule that made the targets.
+        split: what to call these images.
 
     Raises:
-        DataError: if there is no picture.
+        DataError: if there is no image.
     """
     probabilities = softmax(logits, temperature)
     said = probabilities.argmax(axis=1)
@@ -217,19 +217,19 @@ def measure_calibration(
 
 
 def _thresholds(confidence: Floats) -> list[float]:
-    """Return about a hundred rising thresholds: the confidences that leave 100 %, 99 %, ... 1 % of the pictures."""
+    """Return about a hundred rising thresholds: the confidences that leave 100 %, 99 %, ... 1 % of the images."""
     if confidence.size == 0:
-        raise DataError("no picture to measure a precision on: check the split and the labelling rule")
+        raise DataError("no image to measure a precision on: check the split and the labeling rule")
     ranked = np.sort(confidence)[::-1]
     ranks = {max(1, round(len(ranked) * step / _POINTS)) for step in range(1, _POINTS)}
-    # The first threshold is 0 and not the lowest confidence of these pictures: others may have a lower one.
+    # The first threshold is 0 and not the lowest confidence of these images: others may have a lower one.
     return sorted({0.0, *(math.floor(ranked[rank - 1] * _THRESHOLD_SCALE) / _THRESHOLD_SCALE for rank in ranks)})
 
 
 def kept_precisions(
     card: Card, confidence: Floats, correct: NDArray[np.bool_], asked: Iterable[float] = PRECISIONS
 ) -> tuple[Kept, ...]:
-    """Tell what the thresholds of a card keep on other pictures than those that they were chosen on.
+    """Tell what the thresholds of a card keep on other images than those that they were chosen on.
 
     Args:
         card: the weights' card.

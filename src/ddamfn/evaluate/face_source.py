@@ -18,11 +18,11 @@ class FaceView:
     """One face.
 
     Attributes:
-        key: the picture's name inside its data set.
+        key: the image's name inside its data set.
         crop: (S, S, 3) uint8 RGB, aligned.
-        image: (H, W, 3) uint8 RGB, the picture; None if only the crop is at hand.
-        landmarks: (5, 2) float64 pixels of the picture; None if only the crop is at hand.
-        matrix: (2, 3) float64, picture to crop; None if only the crop is at hand.
+        image: (H, W, 3) uint8 RGB, the image; None if only the crop is at hand.
+        landmarks: (5, 2) float64 pixels of the image; None if only the crop is at hand.
+        matrix: (2, 3) float64, image to crop; None if only the crop is at hand.
     """
 
     key: str
@@ -34,20 +34,20 @@ class FaceView:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FaceSource:
-    """The chosen pictures of a split; a face is read when it is asked for.
+    """The chosen images of a split; a face is read when it is asked for.
 
     Attributes:
         title: the data set's name for people.
         note: which copy of it.
         split: the split.
-        rule: the vote rule, None for sets with one label a picture.
+        rule: the vote rule, None for sets with one label an image.
         classes: canonical names of the K columns.
         targets: (N, K) float32; rows sum to 1.
-        total: pictures that the rule keeps, of which N were chosen.
-        pictures: whether faces come with their picture, so that they can be cut out anew.
+        total: images that the rule keeps, of which N were chosen.
+        images: whether faces come with their image, so that they can be cut out anew.
         read: from 0..N-1 to the face; None where no face was found.
 
-    `read` raises UnreadableImage for a picture that cannot be read.
+    `read` raises UnreadableImage for an image that cannot be read.
     """
 
     title: str
@@ -57,7 +57,7 @@ class FaceSource:
     classes: tuple[str, ...]
     targets: NDArray[np.float32]
     total: int
-    pictures: bool
+    images: bool
     read: Callable[[int], FaceView | None]
 
     def __len__(self) -> int:
@@ -67,14 +67,14 @@ class FaceSource:
 def faces_of_dataset(
     dataset: Dataset, split: str, rule: str, alignment: Alignment, *, limit: int | None = None, seed: int = 0
 ) -> FaceSource:
-    """Take faces from pictures: decode, detect, align, as a photograph is read.
+    """Take faces from images: decode, detect, align, as a photograph is read.
 
     Args:
         dataset: the set.
         split: name of the split.
-        rule: one of `ddamfn.data.RULES`; without meaning for sets with one label a picture.
+        rule: one of `ddamfn.data.RULES`; without meaning for sets with one label an image.
         alignment: how faces are cut out.
-        limit: this many pictures, chosen by chance; None for all.
+        limit: this many images, chosen by chance; None for all.
         seed: of that choice.
 
     Raises:
@@ -115,7 +115,7 @@ def faces_of_prepared(
         prepared: the set.
         split: name of the split.
         rule: as in `faces_of_dataset`.
-        limit: this many pictures, chosen by chance; None for all.
+        limit: this many images, chosen by chance; None for all.
         seed: of that choice.
 
     Raises:
@@ -137,7 +137,7 @@ def faces_of_prepared(
 def _choose(rows: NDArray[np.intp], limit: int | None, seed: int) -> NDArray[np.intp]:
     """Return `limit` of the rows by chance, in their order; all of them where there are not more."""
     if len(rows) == 0:
-        raise DataError("no picture to measure on: check the split and the labelling rule")
+        raise DataError("no image to measure on: check the split and the labeling rule")
     if limit is None or limit >= len(rows):
         return rows
     return np.sort(np.random.default_rng(seed).choice(rows, limit, replace=False))

@@ -1,4 +1,4 @@
-"""The one table that every score is made from: what a network says of each picture of a split, and what is true."""
+"""The one table that every score is made from: what a network says of each image of a split, and what is true."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,22 +12,22 @@ from ddamfn.evaluate.scores import Scores, score
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LogitTable:
-    """What a network says of every picture of a split that the rule keeps and that could be read.
+    """What a network says of every image of a split that the rule keeps and that could be read.
 
     Attributes:
         dataset: short name of the data set, as on its card.
         title: the data set's name for people.
         note: which copy of it.
         split: the split.
-        rule: the vote rule, None for sets with one label a picture.
+        rule: the vote rule, None for sets with one label an image.
         classes: canonical names in the set's own order: the K columns.
-        keys: N picture names inside the set.
+        keys: N image names inside the set.
         logits: (N, K) float32 before the temperature; minus infinity in the column of a class the network lacks.
         targets: (N, K) float32; rows sum to 1.
-        found: (N,) bool, False where no face was found and the picture was resized as a whole.
+        found: (N,) bool, False where no face was found and the image was resized as a whole.
         temperature: from the weights' card; logits are divided by it before they become probabilities.
-        unreadable: key -> reason, for pictures that the rule keeps and that are missing here.
-        unanswerable: classes of the set that the network does not know; their pictures count as wrong.
+        unreadable: key -> reason, for images that the rule keeps and that are missing here.
+        unanswerable: classes of the set that the network does not know; their images count as wrong.
         unasked: labels of the network that the set does not have; they are left out before an answer is chosen.
         official: whether this is the whole official evaluation split.
         official_message: why it is or is not.
@@ -78,7 +78,7 @@ class LogitTable:
         return replace(self, logits=((self.logits + self.mirrored) / 2).astype(np.float32), mirrored=None)
 
     def without(self, keys: Collection[str]) -> "LogitTable":
-        """The same table without these pictures; it is no official split any more, unless none of them is in it."""
+        """The same table without these images; it is no official split any more, unless none of them is in it."""
         gone = set(keys)
         rows = np.array([i for i, key in enumerate(self.keys) if key not in gone], dtype=np.int64)
         if len(rows) == len(self):
@@ -91,7 +91,7 @@ class LogitTable:
             found=self.found[rows],
             mirrored=None if self.mirrored is None else self.mirrored[rows],
             official=False,
-            official_message=f"{self.split} without {len(self) - len(rows):,} pictures that also stand in train",
+            official_message=f"{self.split} without {len(self) - len(rows):,} images that also stand in train",
         )
 
 

@@ -1,6 +1,6 @@
 """Numbers that say how good a table of logits is: plain NumPy functions, no state.
 
-Shapes: N pictures, K classes. `targets` and `predictions` are class indices, int (N,), in 0..K-1. Every function
+Shapes: N images, K classes. `targets` and `predictions` are class indices, int (N,), in 0..K-1. Every function
 refuses an empty table, because the accuracy of nothing is a bug upstream and not a zero.
 """
 
@@ -14,7 +14,7 @@ from ddamfn.errors import DataError
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-# A class that a network cannot answer has probability 0; its logarithm is cut here so that one such picture costs 27.6
+# A class that a network cannot answer has probability 0; its logarithm is cut here so that one such image costs 27.6
 # nats and not infinity.
 SMALLEST_PROBABILITY = 1e-12
 
@@ -25,12 +25,12 @@ def _checked(targets: ArrayLike, predictions: ArrayLike) -> tuple[Ints, Ints]:
     if true.shape != said.shape or true.ndim != 1:
         raise DataError(f"targets {true.shape} and predictions {said.shape} must be two lists of one length")
     if true.size == 0:
-        raise DataError("no picture to score: check the split and the labelling rule")
+        raise DataError("no image to score: check the split and the labeling rule")
     return true, said
 
 
 def accuracy(targets: ArrayLike, predictions: ArrayLike) -> float:
-    """Share of the pictures whose prediction equals the target, 0..1 (also called WAR)."""
+    """Share of the images whose prediction equals the target, 0..1 (also called WAR)."""
     true, said = _checked(targets, predictions)
     return float(np.mean(true == said))
 
@@ -49,7 +49,7 @@ def confusion_matrix(targets: ArrayLike, predictions: ArrayLike, num_classes: in
 
 
 def per_class_recall(targets: ArrayLike, predictions: ArrayLike, num_classes: int) -> Floats:
-    """Recall of each class, float64 (K,), 0..1; NaN for a class that no picture has."""
+    """Recall of each class, float64 (K,), 0..1; NaN for a class that no image has."""
     matrix = confusion_matrix(targets, predictions, num_classes)
     support = matrix.sum(axis=1)
     recall: Floats = np.full(num_classes, np.nan)
@@ -85,24 +85,24 @@ def wilson_interval(correct: int, n: int, z: float = 1.959963984540054) -> tuple
         raise DataError(f"{correct} correct out of {n} is no share")
     share = correct / n
     scale = 1.0 + z * z / n
-    centre = (share + z * z / (2 * n)) / scale
+    center = (share + z * z / (2 * n)) / scale
     half = z / scale * math.sqrt(share * (1.0 - share) / n + z * z / (4 * n * n))
     # At 0 and n the ends are exact; rounding must not move them to -1e-17 or 1.0000000000000002.
-    low = 0.0 if correct == 0 else centre - half
-    high = 1.0 if correct == n else centre + half
+    low = 0.0 if correct == 0 else center - half
+    high = 1.0 if correct == n else center + half
     return low, high
 
 
 def paired_drop(lost: int, gained: int, n: int, z: float = 1.959963984540054) -> tuple[float, tuple[float, float]]:
-    """How much a share of right answers falls between two conditions on the same pictures, and its interval.
+    """How much a share of right answers falls between two conditions on the same images, and its interval.
 
-    Only pictures whose answer changes between right and wrong tell anything, so the interval is far narrower than that
+    Only images whose answer changes between right and wrong tell anything, so the interval is far narrower than that
     of two independent shares.
 
     Args:
-        lost: pictures right under the first condition and wrong under the second.
+        lost: images right under the first condition and wrong under the second.
         gained: the reverse.
-        n: pictures in all.
+        n: images in all.
         z: the default gives 95 %.
 
     Returns:
@@ -112,7 +112,7 @@ def paired_drop(lost: int, gained: int, n: int, z: float = 1.959963984540054) ->
         DataError: if the counts are no parts of `n`.
 
     Source: Agresti & Min 2005, "Simple improved confidence intervals for comparing matched proportions", Statistics in
-    Medicine 24: Wald's interval with half a picture added to each cell of the table of two by two.
+    Medicine 24: Wald's interval with half an image added to each cell of the table of two by two.
     """
     if n <= 0 or min(lost, gained) < 0 or lost + gained > n:
         raise DataError(f"{lost} lost and {gained} gained out of {n} are no parts of it")
@@ -120,12 +120,12 @@ def paired_drop(lost: int, gained: int, n: int, z: float = 1.959963984540054) ->
 
 
 def mean_drop(drops: ArrayLike, z: float = 1.959963984540054) -> tuple[float, tuple[float, float]]:
-    """Like `paired_drop`, where the second condition was drawn several times for each picture.
+    """Like `paired_drop`, where the second condition was drawn several times for each image.
 
-    The draws of one picture are alike and do not count as independent: only the pictures are many.
+    The draws of one image are alike and do not count as independent: only the images are many.
 
     Args:
-        drops: (N,) float, -1..1: for each picture, 1 or 0 for a right answer under the first condition, less the
+        drops: (N,) float, -1..1: for each image, 1 or 0 for a right answer under the first condition, less the
             share of its draws that were answered right under the second.
         z: the default gives 95 %.
 
@@ -133,20 +133,20 @@ def mean_drop(drops: ArrayLike, z: float = 1.959963984540054) -> tuple[float, tu
         Their mean, and the ends of its interval. With one draw it is that of `paired_drop`.
 
     Raises:
-        DataError: if there is no picture.
+        DataError: if there is no image.
     """
     values = np.asarray(drops, dtype=np.float64)
     if not values.size:
-        raise DataError("there is no picture to compare")
+        raise DataError("there is no image to compare")
     return _drop(float(values.sum()), float((values * values).sum()), len(values), z)
 
 
 def _drop(total: float, squares: float, n: int, z: float) -> tuple[float, tuple[float, float]]:
     """Mean of n paired differences by their sums, and Agresti and Min's interval."""
     size = n + 2.0
-    # Half a picture more in every cell: one that is lost and one that is gained, each half.
-    centre, half = total / size, z * math.sqrt(squares + 1.0 - total * total / size) / size
-    return total / n, (max(-1.0, centre - half), min(1.0, centre + half))
+    # Half an image more in every cell: one that is lost and one that is gained, each half.
+    center, half = total / size, z * math.sqrt(squares + 1.0 - total * total / size) / size
+    return total / n, (max(-1.0, center - half), min(1.0, center + half))
 
 
 def softmax(logits: ArrayLike, temperature: float = 1.0) -> Floats:

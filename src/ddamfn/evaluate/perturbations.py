@@ -1,6 +1,6 @@
 """What a photograph may do to a face: changes of the crop's pixels, and of the landmarks that the crop is cut by.
 
-Every change has a strength. Lengths are pixels of a crop of `CROP_SIDE_PX`, grey levels are of 255. What is left to
+Every change has a strength. Lengths are pixels of a crop of `CROP_SIDE_PX`, gray levels are of 255. What is left to
 chance comes from a generator that is seeded by the face and the change, so the same face meets the same chance at every
 strength, and whichever other faces are measured.
 """
@@ -20,7 +20,7 @@ Points = NDArray[np.float64]
 PixelChange = Callable[[Pixels, float, np.random.Generator], Pixels]
 """(S, S, 3) uint8 RGB and a strength to a crop of the same shape; the input stays as it is."""
 LandmarkChange = Callable[[Points, Points, float, np.random.Generator], Points]
-"""Landmarks (5, 2) in pixels of the picture, the matrix (2, 3) from picture to crop, and a strength to landmarks."""
+"""Landmarks (5, 2) in pixels of the image, the matrix (2, 3) from image to crop, and a strength to landmarks."""
 
 CROP_SIDE_PX = 112
 LEVELS = ("mild", "medium", "severe")
@@ -36,7 +36,7 @@ class Perturbation:
         wording: how a strength reads, a format string.
         strengths: mild, medium, severe; fewer where there is no more.
         pixels: the change of the crop, or None.
-        landmarks: the change of the landmarks, or None. The face is then aligned anew from the picture.
+        landmarks: the change of the landmarks, or None. The face is then aligned anew from the image.
         chance: whether two draws of it differ, so that one draw alone says less than several.
     """
 
@@ -78,24 +78,24 @@ def blur(crop: Pixels, sigma_px: float, generator: np.random.Generator) -> Pixel
 
 
 def rescale(crop: Pixels, factor: float, generator: np.random.Generator) -> Pixels:
-    """Shrink to this part of the side, antialiased, and enlarge back, as a picture sent small and shown large."""
+    """Shrink to this part of the side, antialiased, and enlarge back, as an image sent small and shown large."""
     side = crop.shape[0]
     small = Image.fromarray(crop).resize((round(side * factor),) * 2, Image.Resampling.BICUBIC)
     return np.array(small.resize((side, side), Image.Resampling.BICUBIC))
 
 
 def jpeg(crop: Pixels, quality: float, generator: np.random.Generator) -> Pixels:
-    """Encode as JPEG of this quality (libjpeg's 1 to 95, colours at half resolution) and decode."""
+    """Encode as JPEG of this quality (libjpeg's 1 to 95, colors at half resolution) and decode."""
     buffer = io.BytesIO()
     Image.fromarray(crop).save(buffer, format="JPEG", quality=round(quality), subsampling="4:2:0")
-    with Image.open(buffer) as picture:
-        return np.array(picture.convert("RGB"))
+    with Image.open(buffer) as image:
+        return np.array(image.convert("RGB"))
 
 
 def noise(crop: Pixels, sigma: float, generator: np.random.Generator) -> Pixels:
-    """Add Gaussian noise of this deviation in grey levels, the same in all channels.
+    """Add Gaussian noise of this deviation in gray levels, the same in all channels.
 
-    Independent channels would partly cancel out for a network that looks at grey.
+    Independent channels would partly cancel out for a network that looks at gray.
     """
     return _to_pixels(crop + sigma * generator.standard_normal((*crop.shape[:2], 1)))
 
@@ -105,20 +105,20 @@ def brightness(crop: Pixels, factor: float, generator: np.random.Generator) -> P
     return _to_pixels(crop * factor)
 
 
-def grey(crop: Pixels, strength: float, generator: np.random.Generator) -> Pixels:
-    """Take this part of the colour away; 1 leaves grey (luma of ITU-R BT.601)."""
+def gray(crop: Pixels, strength: float, generator: np.random.Generator) -> Pixels:
+    """Take this part of the color away; 1 leaves gray (luma of ITU-R BT.601)."""
     luma = (crop @ _LUMA)[..., None]
     return _to_pixels(crop + strength * (luma - crop))
 
 
-def colour_cast(crop: Pixels, strength: float, generator: np.random.Generator) -> Pixels:
+def color_cast(crop: Pixels, strength: float, generator: np.random.Generator) -> Pixels:
     """Multiply red by 1 + strength and blue by 1 - strength, or the reverse by a coin: lamplight, or shade."""
     gain = np.array([strength, 0.0, -strength])
     return _to_pixels(crop * (1.0 + gain * generator.choice([-1.0, 1.0])))
 
 
 def occlude(crop: Pixels, share: float, generator: np.random.Generator) -> Pixels:
-    """Cover this share of the area by one even rectangle: place, grey level, and a shape of 1:2 to 2:1 by chance."""
+    """Cover this share of the area by one even rectangle: place, gray level, and a shape of 1:2 to 2:1 by chance."""
     side = crop.shape[0]
     aspect = 2.0 ** generator.uniform(-1, 1)
     across, down, level = generator.random(3)
@@ -133,13 +133,13 @@ def occlude(crop: Pixels, share: float, generator: np.random.Generator) -> Pixel
 def rotate(landmarks: Points, matrix: Points, degrees: float, generator: np.random.Generator) -> Points:
     """Turn the landmarks about their mean by this angle, left or right by a coin.
 
-    The face then lies turned in its crop. Turning picture and landmarks together would change nothing, because the
+    The face then lies turned in its crop. Turning image and landmarks together would change nothing, because the
     alignment undoes it.
     """
     angle = np.deg2rad(degrees) * generator.choice([-1.0, 1.0])
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    centre = landmarks.mean(axis=0)
-    turned: Points = (landmarks - centre) @ turn.T + centre
+    center = landmarks.mean(axis=0)
+    turned: Points = (landmarks - center) @ turn.T + center
     return turned
 
 
@@ -151,7 +151,7 @@ def jitter(landmarks: Points, matrix: Points, distance_px: float, generator: np.
 
 
 JITTER = Perturbation("landmark jitter", "{:g} px a point", (2.0, 4.0, 6.0), landmarks=jitter, chance=True)
-GREY = Perturbation("grey", "no colour", (1.0,), pixels=grey)
+GRAY = Perturbation("gray", "no color", (1.0,), pixels=gray)
 
 PERTURBATIONS: tuple[Perturbation, ...] = (
     Perturbation("blur", "σ {:g} px", (1.0, 2.0, 3.0), pixels=blur),
@@ -160,8 +160,8 @@ PERTURBATIONS: tuple[Perturbation, ...] = (
     Perturbation("noise", "σ {:g} of 255", (5.0, 15.0, 30.0), pixels=noise, chance=True),
     Perturbation("darkness", "brightness × {:g}", (0.6, 0.4, 0.2), pixels=brightness),
     Perturbation("overexposure", "brightness × {:g}", (1.4, 1.8, 2.5), pixels=brightness),
-    GREY,
-    Perturbation("colour cast", "red, blue ± {:.0%}", (0.1, 0.25, 0.5), pixels=colour_cast, chance=True),
+    GRAY,
+    Perturbation("color cast", "red, blue ± {:.0%}", (0.1, 0.25, 0.5), pixels=color_cast, chance=True),
     Perturbation("rotation", "{:g}°", (5.0, 15.0, 30.0), landmarks=rotate, chance=True),
     JITTER,
     Perturbation("occlusion", "{:.0%} covered", (0.1, 0.25, 0.4), pixels=occlude, chance=True),

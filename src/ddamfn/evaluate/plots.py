@@ -17,9 +17,9 @@ from ddamfn.evaluate.metrics import Floats, Ints, reliability_bins
 from ddamfn.evaluate.robustness_report import LARGEST_MILD_DROP, LevelResult, Robustness
 from ddamfn.evaluate.scores import Scores
 
-BLUE, ORANGE, GREY = "#2f6db3", "#d9822b", "#8a8a8a"
-COLOURS = (BLUE, ORANGE, "#3c8d5a", "#a04a7f", "#6b5fb5", GREY)
-"""Colours of lines, in this order."""
+BLUE, ORANGE, GRAY = "#2f6db3", "#d9822b", "#8a8a8a"
+COLORS = (BLUE, ORANGE, "#3c8d5a", "#a04a7f", "#6b5fb5", GRAY)
+"""Colors of lines, in this order."""
 
 _STYLE: Any = {
     "font.size": 10,
@@ -82,7 +82,7 @@ def write_figure(figure: Any, path: str | os.PathLike[str]) -> Path:
 
 
 def plot_confusion(scores: Scores, path: str | os.PathLike[str], *, title: str = "") -> Path:
-    """Draw the row-normalised confusion matrix with the count in every cell.
+    """Draw the row-normalized confusion matrix with the count in every cell.
 
     Args:
         scores: what to draw.
@@ -105,10 +105,10 @@ def plot_confusion(scores: Scores, path: str | os.PathLike[str], *, title: str =
             if not counts[row, column]:
                 continue
             text = f"{100 * shares[row, column]:.1f} %\n{int(counts[row, column]):,}"
-            colour = "white" if shares[row, column] > 0.55 else "#1a1a1a"
-            axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=7.5)
+            color = "white" if shares[row, column] > 0.55 else "#1a1a1a"
+            axes.text(column, row, text, ha="center", va="center", color=color, fontsize=7.5)
     axes.set_xlabel("answered")
-    axes.set_ylabel("true (pictures)")
+    axes.set_ylabel("true (images)")
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
     bar = figure.colorbar(image, ax=axes, fraction=0.046, pad=0.03)
@@ -145,7 +145,7 @@ def plot_reliability(
     figure, (axes, below) = new_figure(6.0, 6.4, rows=(3, 1))
     edges, width = np.arange(bins) / bins, 1.0 / bins
     filled = count > 0
-    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)), label="perfectly calibrated")
+    axes.plot([0, 1], [0, 1], color=GRAY, linewidth=1, linestyle=(0, (4, 3)), label="perfectly calibrated")
     axes.bar(edges[filled], right[filled], width, align="edge", color=BLUE, edgecolor="white", label="accuracy")
     axes.plot(sure[filled], right[filled], "o", color=ORANGE, markersize=4, label="mean confidence of the slice")
     if before is not None:
@@ -156,7 +156,7 @@ def plot_reliability(
         axes.plot(raw_sure[there], raw_right[there], label="without temperature", **line)
     axes.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy", xticklabels=[])
     axes.legend(frameon=False, loc="upper left", fontsize=9, title=error, title_fontsize=9, alignment="left")
-    below.bar(edges, count / max(1, count.sum()), width, align="edge", color=GREY, edgecolor="white")
+    below.bar(edges, count / max(1, count.sum()), width, align="edge", color=GRAY, edgecolor="white")
     below.set(xlim=(0, 1), xlabel="confidence", ylabel="share of answers")
     set_title(axes, title)
     return write_figure(figure, path)
@@ -236,8 +236,8 @@ def _draw_change(axes: Any, result: Robustness, entries: Sequence[LevelResult]) 
     intervals = [result.clean.ci95, *(entry.ci95 for entry in entries)]
     reach = np.abs(np.array(intervals).T - accuracy)
     allowed = result.clean.accuracy - LARGEST_MILD_DROP
-    axes.axhline(allowed, color=GREY, linewidth=1, linestyle=(0, (4, 3)), label="3 points below unchanged")
-    axes.plot(places, [1.0, *(e.agreement for e in entries)], ":", color=COLOURS[2], label="same answer as unchanged")
+    axes.axhline(allowed, color=GRAY, linewidth=1, linestyle=(0, (4, 3)), label="3 points below unchanged")
+    axes.plot(places, [1.0, *(e.agreement for e in entries)], ":", color=COLORS[2], label="same answer as unchanged")
     means = [scores.mean_class_accuracy for scores in scored]
     axes.plot(places, means, "o-", color=ORANGE, markersize=3, linewidth=1.2, label="mean class accuracy")
     axes.errorbar(places, accuracy, yerr=reach, fmt="o-", color=BLUE, markersize=4, capsize=2, label="accuracy, 95 %")
@@ -283,7 +283,7 @@ def _with_points(rows: Sequence[Mapping[str, Any]], lines: Mapping[str, str]) ->
 def _draw_panel(axes: Any, name: str, lines: Mapping[str, Points]) -> None:
     for number, (label, points) in enumerate(lines.items()):
         style = {"marker": "o", "markersize": 3} if len(points) < 12 else {}
-        axes.plot(*zip(*points, strict=True), label=label, color=COLOURS[number % len(COLOURS)], **style)
+        axes.plot(*zip(*points, strict=True), label=label, color=COLORS[number % len(COLORS)], **style)
     set_title(axes, name)
     axes.set_xlabel("epoch")
     axes.xaxis.get_major_locator().set_params(integer=True)
@@ -299,11 +299,11 @@ def _draw_panel(axes: Any, name: str, lines: Mapping[str, Points]) -> None:
 
 
 def _mark_sizes(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
-    """A thin line where the pictures' size changes: the curves jump there, and not because of learning."""
+    """A thin line where the images' size changes: the curves jump there, and not because of learning."""
     for before, after in pairwise(rows):
         if before.get("side_px") != after.get("side_px"):
             place = (before["epoch"] + after["epoch"]) / 2
-            axes.axvline(place, color=GREY, linewidth=0.8, linestyle=":")
+            axes.axvline(place, color=GRAY, linewidth=0.8, linestyle=":")
             axes.annotate(
                 f"{after['side_px']} px",
                 (place, 0.5),
@@ -313,7 +313,7 @@ def _mark_sizes(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
                 rotation=90,
                 va="center",
                 fontsize=7,
-                color=GREY,
+                color=GRAY,
             )
 
 

@@ -12,23 +12,23 @@ from numpy.typing import NDArray
 
 from ddamfn.classifier import Classifier, alignment_of
 from ddamfn.data.catalog import CARDS, DatasetCard
-from ddamfn.data.dataset import Dataset, FilePictures, Sample
-from ddamfn.data.doctor import count_pictures, judge_official_test
+from ddamfn.data.dataset import Dataset, FileImages, Sample
+from ddamfn.data.doctor import count_images, judge_official_test
 from ddamfn.errors import UnreadableImage, UsageError
 from ddamfn.evaluate.logit_table import LogitTable, to_classes
 from ddamfn.faces import NETWORK_SHA256, Alignment, RetinaFace
 from ddamfn.preparation import Prepared
-from ddamfn.preparation.image import Hints, Outcome, prepare_picture, unreadable
+from ddamfn.preparation.image import Hints, Outcome, prepare_image, unreadable
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answers:
-    """Logits in the order in which pictures came; (N, L), columns in the order of the card's labels.
+    """Logits in the order in which images came; (N, L), columns in the order of the card's labels.
 
     Attributes:
         logits: chunks of logits.
         mirrored: the same of the crops with left and right exchanged; None if they are not asked for.
-        rows: the picture's key -> its row.
+        rows: the image's key -> its row.
         found: of each row, whether a face was found.
     """
 
@@ -39,18 +39,18 @@ class Answers:
 
     @classmethod
     def none(cls, classifier: Classifier, mirrored: bool) -> "Answers":
-        """Begin without a picture."""
+        """Begin without an image."""
         nothing = np.zeros((0, len(classifier.card.labels)), np.float32)
         return cls([nothing], [nothing] if mirrored else None, {}, [])
 
     def add(self, classifier: Classifier, crops: NDArray[np.uint8]) -> None:
-        """Classify crops (N, S, S, 3), the pictures of which are then named in the same order."""
+        """Classify crops (N, S, S, 3), the images of which are then named in the same order."""
         self.logits.append(classifier.classify(crops)[0])
         if self.mirrored is not None:
             self.mirrored.append(classifier.classify(np.ascontiguousarray(crops[:, :, ::-1]))[0])
 
     def name(self, key: str, found: bool) -> None:
-        """Say which picture the next row is of."""
+        """Say which image the next row is of."""
         self.rows[key] = len(self.rows)
         self.found.append(found)
 
@@ -58,7 +58,7 @@ class Answers:
 log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
-"""Called with the pictures done and those in all."""
+"""Called with the images done and those in all."""
 
 _CHUNK = 64
 _CHUNKS_AHEAD = 2
@@ -81,9 +81,9 @@ def predict_split(
         classifier: the weights; faces are aligned as their card says.
         dataset: the set.
         split: name of the split.
-        rule: one of `ddamfn.data.RULES`; without meaning for sets with one label a picture.
+        rule: one of `ddamfn.data.RULES`; without meaning for sets with one label an image.
         workers: threads that decode and detect; one a core when None.
-        progress: called after every chunk of pictures.
+        progress: called after every chunk of images.
 
     Raises:
         DataError: if there is no such split.
@@ -103,7 +103,7 @@ def predict_rules(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> tuple[LogitTable, ...]:
-    """Do as `predict_split`, under several vote rules: a picture that more than one keeps is still read once.
+    """Do as `predict_split`, under several vote rules: an image that more than one keeps is still read once.
 
     Args:
         classifier: the weights; faces are aligned as their card says.
@@ -112,7 +112,7 @@ def predict_rules(
         rules: some of `ddamfn.data.RULES`, one table each.
         mirrored: classify each face a second time, left and right exchanged; see `LogitTable.flip_averaged`.
         workers: threads that decode and detect; one a core when None.
-        progress: called after every chunk of pictures.
+        progress: called after every chunk of images.
 
     Raises:
         DataError: if there is no such split.
@@ -151,7 +151,7 @@ def predict_prepared(
         prepared: crops that were aligned as the weights' card says.
         split: name of the split.
         rule: as in `predict_split`.
-        progress: called after every chunk of pictures.
+        progress: called after every chunk of images.
 
     Raises:
         DataError: if there is no such split or its files are damaged.
@@ -179,7 +179,7 @@ def predict_prepared_rules(
         split: name of the split.
         rules: as in `predict_rules`.
         mirrored: as in `predict_rules`.
-        progress: called after every chunk of pictures.
+        progress: called after every chunk of images.
 
     Raises:
         DataError: if there is no such split or its files are damaged.
@@ -219,7 +219,7 @@ def check_alignment(classifier: Classifier, prepared: Prepared) -> None:
 
 
 def prepared_samples(prepared: Prepared) -> Dataset:
-    """The data set that a prepared set was made from, as far as its manifest tells: samples without their pictures."""
+    """The data set that a prepared set was made from, as far as its manifest tells: samples without their images."""
     card = CARDS.get(prepared.dataset)
     if card is None or card.classes != prepared.classes:
         card = DatasetCard(
@@ -228,7 +228,7 @@ def prepared_samples(prepared: Prepared) -> Dataset:
     samples = tuple(
         Sample(row.key, row.split, row.label, row.votes, row.subject, row.group) for row in prepared.manifest()
     )
-    return Dataset(card, samples, FilePictures(prepared.folder), prepared.note)
+    return Dataset(card, samples, FileImages(prepared.folder), prepared.note)
 
 
 def _table(
@@ -271,7 +271,7 @@ def _judge(dataset: Dataset, split: str, rule: str, broken: Mapping[str, str]) -
     scored_on = next((name for name in ("test", "val") if name in card.sizes), None)
     if scored_on is not None and split != scored_on:
         return False, f"{split} is not the split that {card.title} is scored on"
-    sizes, counts = count_pictures(dataset, rule)
+    sizes, counts = count_images(dataset, rule)
     # Class counts of sets of votes are written down for the majority rule alone.
     official = card.counts if not card.votes or rule == "majority" else {}
     return judge_official_test(dataset, sizes, counts, official, broken)
@@ -285,13 +285,13 @@ def _prepare(
     dataset: Dataset, samples: Sequence[Sample], alignment: Alignment, workers: int
 ) -> Iterator[list[_Prepared]]:
     """Yield chunks of outcomes and crops in the order of the samples, working ahead of the caller."""
-    # One thread a detection and a thread a core: pictures are independent, and small ones gain nothing from two cores.
+    # One thread a detection and a thread a core: images are independent, and small ones gain nothing from two cores.
     detector = RetinaFace(threads=1)
 
     def work(sample: Sample) -> _Prepared:
         try:
             hints = Hints(sample.landmarks, sample.bbox)
-            return prepare_picture(dataset.read(sample), hints, detector, alignment)
+            return prepare_image(dataset.read(sample), hints, detector, alignment)
         except UnreadableImage as error:
             log.warning("%s cannot be read and is not scored: %s", sample.key, error)
             return unreadable(error), None

@@ -17,19 +17,19 @@ from ddamfn.evaluate.scores import Scores, resolve_targets
 from ddamfn.weights import Card
 
 SINGLE_LABEL = "single label"
-"""What stands in place of the vote rule for sets with one label a picture."""
+"""What stands in place of the vote rule for sets with one label an image."""
 
 _WIDTH = 100
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Report:
-    """The scores of one network on one split, as it is and without the pictures that also stand in train.
+    """The scores of one network on one split, as it is and without the images that also stand in train.
 
     Attributes:
         weights: name of the weights.
-        table: the logits of all pictures that were scored.
-        duplicate_free: the table without twins of train pictures; None if nobody looked for them.
+        table: the logits of all images that were scored.
+        duplicate_free: the table without duplicates of train images; None if nobody looked for them.
         card: the weights' card, for what its thresholds keep here; None leaves that out.
     """
 
@@ -47,7 +47,7 @@ class Report:
         """Everything as plain values for JSON; the scores of the whole split stand at the top level.
 
         Raises:
-            DataError: if no picture was scored.
+            DataError: if no image was scored.
         """
         cleaned = self.duplicate_free
         return {
@@ -93,14 +93,14 @@ class Report:
         }
 
     def kept(self) -> tuple[Kept, ...]:
-        """What answering only above the card's thresholds gives on these pictures."""
+        """What answering only above the card's thresholds gives on these images."""
         return () if self.card is None else kept_precisions(self.card, *confidence_and_correct(self.table))
 
     def text(self) -> str:
         """The report as a text of several lines, at most 100 columns wide.
 
         Raises:
-            DataError: if no picture was scored.
+            DataError: if no image was scored.
         """
         tables = [self.table] if self.duplicate_free is None else [self.table, self.duplicate_free]
         scored = [table.scores() for table in tables]
@@ -111,13 +111,13 @@ class Report:
             lines += _columns(_flip_rows([part for part in (averaged, averaged["duplicate_free"]) if part]))
         kept = self.kept()
         if self.card is not None and self.card.calibration is not None and kept:
-            chosen_on = f"thresholds from {self.card.calibration['n']:,} validation pictures"
+            chosen_on = f"thresholds from {self.card.calibration['n']:,} validation images"
             lines += ["", f"answering only from a confidence on ({chosen_on}):", *_columns(_kept_rows(kept))]
         return "\n".join(lines) + "\n"
 
     def _titles(self) -> list[str]:
         first = "official" if self.table.official else "all scored"
-        return [first] if self.duplicate_free is None else [first, "without train twins"]
+        return [first] if self.duplicate_free is None else [first, "without train duplicates"]
 
     def _head(self) -> list[str]:
         table = self.table
@@ -127,12 +127,12 @@ class Report:
             f"{self.weights} on {table.title}{copy}",
             f"split {table.split}, rule {self.rule}, N = {len(table):,}",
             f"{kind}: {table.official_message}",
-            f"faces found in {found:,} pictures; {len(table) - found:,} resized as a whole",
+            f"faces found in {found:,} images; {len(table) - found:,} resized as a whole",
         ]
         if table.unreadable:
             lines.append(f"NOT SCORED: {len(table.unreadable):,} unreadable, first {next(iter(table.unreadable))}")
         if table.unanswerable:
-            lines.append(f"the network cannot answer {', '.join(table.unanswerable)}: those pictures count as wrong")
+            lines.append(f"the network cannot answer {', '.join(table.unanswerable)}: those images count as wrong")
         if table.unasked:
             lines.append(f"the network also knows {', '.join(table.unasked)}, which the set lacks: not asked for")
         return [part for line in lines for part in textwrap.wrap(line, _WIDTH, subsequent_indent="  ")]
@@ -146,20 +146,20 @@ def _flip_scores(table: LogitTable) -> dict[str, Any]:
     return {**averaged.scores().to_dict(), "gain": gain, "gain_ci95": list(interval)}
 
 
-def predictions_csv(table: LogitTable, twins: LogitTable | None = None) -> str:
-    """One csv line a picture: key, face found, true and answered class, correct, confidence, probability of each class.
+def predictions_csv(table: LogitTable, duplicates: LogitTable | None = None) -> str:
+    """One csv line an image: key, face found, true and answered class, correct, confidence, probability of each class.
 
     Args:
         table: the logits.
-        twins: the table without twins of train pictures; if given, a column says which pictures it lacks.
+        duplicates: the table without duplicates of train images; if given, a column says which images it lacks.
     """
     probabilities = softmax(table.logits, table.temperature)
     said = table.logits.argmax(axis=1)
     true = resolve_targets(table.targets, said, table.rule or "majority")
-    kept = None if twins is None else set(twins.keys)
+    kept = None if duplicates is None else set(duplicates.keys)
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    extra = [] if kept is None else ["train_twin"]
+    extra = [] if kept is None else ["train_duplicate"]
     writer.writerow(["key", "found", "true", "predicted", "correct", "confidence", *extra, *table.classes])
     for row, key in enumerate(table.keys):
         flags = [] if kept is None else [int(key not in kept)]
@@ -198,7 +198,7 @@ def _score_rows(scored: Sequence[Scores], titles: Sequence[str]) -> list[list[st
 
 
 def _kept_rows(kept: Sequence[Kept]) -> list[list[str]]:
-    """What `ddamfn predict --abstain P` would have answered on these pictures, a row for each P."""
+    """What `ddamfn predict --abstain P` would have answered on these images, a row for each P."""
     rows = [["--abstain", "threshold", "answered", "", "right", "", "95 % interval"]]
     for entry in kept:
         ends = "-" if entry.ci95 is None else " - ".join(f"{100 * end:.2f}" for end in entry.ci95)
@@ -209,7 +209,7 @@ def _kept_rows(kept: Sequence[Kept]) -> list[list[str]]:
 
 
 def _flip_rows(parts: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """Rows of cells like `_score_rows`: a column for the whole split, and one without twins where there is one."""
+    """Rows of cells like `_score_rows`: a column for the whole split, and one without duplicates where there is one."""
 
     def span(ends: Sequence[float]) -> str:
         return " - ".join(f"{100 * end:.2f}" for end in ends)

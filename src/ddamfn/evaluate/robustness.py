@@ -14,7 +14,7 @@ from ddamfn.evaluate.logit_table import to_classes
 from ddamfn.evaluate.metrics import Ints, mean_drop, wilson_interval
 from ddamfn.evaluate.perturbations import (
     CROP_SIDE_PX,
-    GREY,
+    GRAY,
     JITTER,
     LEVELS,
     PERTURBATIONS,
@@ -51,7 +51,7 @@ def measure_robustness(
 ) -> Robustness:
     """Classify the same faces clean and under every change.
 
-    Faces that come without their picture are not cut out anew: what changes landmarks is skipped then. Whatever side a
+    Faces that come without their image are not cut out anew: what changes landmarks is skipped then. Whatever side a
     network takes, its faces are changed as crops of `CROP_SIDE_PX` and then brought to that side, so that a strength is
     the same for all networks.
 
@@ -61,16 +61,16 @@ def measure_robustness(
         perturbations: what to do to them.
         draws: how often each face meets the mild level of a change that chance has a part in, at least 1.
         seed: of everything left to chance.
-        progress: called with the pictures done and those in all.
+        progress: called with the images done and those in all.
 
     Raises:
         DataError: if no face is left to measure on.
         UsageError: if the network knows none of the set's classes.
     """
     skipped = {
-        entry.name: "a prepared set has no pictures to cut faces from: give the data set itself"
+        entry.name: "a prepared set has no images to cut faces from: give the data set itself"
         for entry in perturbations
-        if entry.landmarks is not None and not source.pictures
+        if entry.landmarks is not None and not source.images
     }
     conditions = _conditions([entry for entry in perturbations if entry.name not in skipped], draws)
     alignment = alignment_of(classifier.card)
@@ -78,23 +78,23 @@ def measure_robustness(
     logits: dict[_Condition, list[NDArray[np.float32]]] = {condition: [] for condition in conditions}
     rows: list[int] = []
     missing = {"faceless": 0, "unreadable": 0}
-    colourful = False
+    colorful = False
     for chunk in _chunks(source, missing, progress):
         faces = [_at_changing_side(face, changing) for _, face in chunk]
         rows += [row for row, _ in chunk]
-        colourful = colourful or any(np.ptp(face.crop, axis=2).any() for face in faces)
+        colorful = colorful or any(np.ptp(face.crop, axis=2).any() for face in faces)
         for condition in conditions:
             crops = [_changed(face, condition, changing, seed) for face in faces]
             logits[condition].append(classifier.classify(np.stack([_fitted(crop, alignment) for crop in crops]))[0])
     if not rows:
-        raise DataError(f"no face was found in {len(source):,} pictures of {source.title} {source.split}")
+        raise DataError(f"no face was found in {len(source):,} images of {source.title} {source.split}")
     tables = {
         condition: to_classes(np.concatenate(parts), classifier.card.labels, source.classes)
         for condition, parts in logits.items()
     }
-    if not colourful and any(condition.perturbation is GREY for condition in conditions):
-        skipped[GREY.name] = "all pictures are grey already"
-        tables = {condition: table for condition, table in tables.items() if condition.perturbation is not GREY}
+    if not colorful and any(condition.perturbation is GRAY for condition in conditions):
+        skipped[GRAY.name] = "all images are gray already"
+        tables = {condition: table for condition, table in tables.items() if condition.perturbation is not GRAY}
     outcome = _Outcome(tables, source.targets[rows], source)
     return Robustness(
         weights=classifier.card.name,
@@ -129,14 +129,14 @@ def _conditions(perturbations: Sequence[Perturbation], draws: int) -> list[_Cond
 def _chunks(
     source: FaceSource, missing: dict[str, int], progress: Callable[[int, int], None] | None
 ) -> Iterator[list[tuple[int, FaceView]]]:
-    """Yield rows and faces by the chunk, and count pictures without a face."""
+    """Yield rows and faces by the chunk, and count images without a face."""
     for start in range(0, len(source), _CHUNK):
         chunk = []
         for row in range(start, min(start + _CHUNK, len(source))):
             try:
                 face = source.read(row)
             except UnreadableImage as error:
-                log.warning("a picture cannot be read and is left out: %s", error)
+                log.warning("an image cannot be read and is left out: %s", error)
                 missing["unreadable"] += 1
                 continue
             if face is None:
@@ -173,7 +173,7 @@ def _changed(face: FaceView, condition: _Condition, alignment: Alignment, seed: 
     if change.pixels is not None:
         return change.pixels(face.crop, strength, generator)
     if change.landmarks is None or face.image is None or face.landmarks is None or face.matrix is None:
-        raise ValueError(f"{change.name} changes neither pixels nor landmarks, or {face.key} has no picture")
+        raise ValueError(f"{change.name} changes neither pixels nor landmarks, or {face.key} has no image")
     try:
         moved = change.landmarks(face.landmarks, face.matrix, strength, generator)
         return align(face.image, moved, alignment).pixels

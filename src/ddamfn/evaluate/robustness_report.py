@@ -140,15 +140,15 @@ class Robustness:
         title: the data set's name for people.
         note: which copy of it.
         split: the split.
-        rule: the vote rule, None for sets with one label a picture.
-        total: pictures that the rule keeps.
-        chosen: pictures of these that were looked at.
-        faceless: chosen pictures in which no face was found; they are left out.
-        unreadable: chosen pictures that could not be read; they are left out.
+        rule: the vote rule, None for sets with one label an image.
+        total: images that the rule keeps.
+        chosen: images of these that were looked at.
+        faceless: chosen images in which no face was found; they are left out.
+        unreadable: chosen images that could not be read; they are left out.
         seed: of everything left to chance.
         clean: scores of the unchanged faces.
         levels: every change at every strength.
-        flips: under the mild landmark jitter; None without pictures to cut faces from.
+        flips: under the mild landmark jitter; None without images to cut faces from.
         skipped: name of a change that was not measured -> why.
     """
 
@@ -216,7 +216,7 @@ def markdown(result: Robustness, chart: str | None = None) -> str:
 
 _HOW = """\
 Changes of pixels are made to the aligned crop of 112 px before anything else is done to it; lengths are pixels of that
-crop. For rotation and landmark jitter the landmarks are moved and the face is aligned anew from its picture. A network
+crop. For rotation and landmark jitter the landmarks are moved and the face is aligned anew from its image. A network
 that takes another side is given the crop of 112 px brought to it, changed or not. The same faces meet the same chance
 at every strength. Where chance has a part, every face meets the mild level in several draws, because one draw of a few
 thousand faces decides by luck what it costs; n counts the draws, and every interval each face once. "Drop" is the
@@ -227,14 +227,14 @@ verdict is "holds" or "fails" where its whole interval lies on that side of what
 
 def _subject(result: Robustness) -> str:
     copy = f" ({result.note.split(';')[0]})" if result.note else ""
-    rule = f"rule {result.rule}" if result.rule else "one label a picture"
+    rule = f"rule {result.rule}" if result.rule else "one label an image"
     left_out = [f"{result.faceless:,} without a face found"] if result.faceless else []
     left_out += [f"{result.unreadable:,} unreadable"] if result.unreadable else []
-    pictures = "all" if result.chosen == result.total else f"{result.chosen:,} by chance (seed {result.seed})"
+    images = "all" if result.chosen == result.total else f"{result.chosen:,} by chance (seed {result.seed})"
     clean = result.clean
     return (
-        f"`{result.weights}` on {result.title}{copy}, split {result.split}, {rule}: {pictures} of {result.total:,} "
-        f"pictures{'; left out: ' + ', '.join(left_out) if left_out else ''}. Unchanged: accuracy "
+        f"`{result.weights}` on {result.title}{copy}, split {result.split}, {rule}: {images} of {result.total:,} "
+        f"images{'; left out: ' + ', '.join(left_out) if left_out else ''}. Unchanged: accuracy "
         f"{_points(clean.accuracy)} % ({clean.correct:,}/{clean.n:,}, {_interval(clean.ci95)}), mean class accuracy "
         f"{_points(clean.mean_class_accuracy)} %."
     )

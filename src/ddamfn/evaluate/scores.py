@@ -17,14 +17,14 @@ class Scores:
 
     Attributes:
         classes: canonical names, the order of every list and matrix here.
-        n: pictures scored.
-        correct: pictures answered correctly.
+        n: images scored.
+        correct: images answered correctly.
         accuracy: correct / n, 0..1.
         ci95: Wilson interval of the accuracy, (low, high), 0..1.
         mean_class_accuracy: mean recall over the classes that occur.
         macro_f1: mean F1 over the classes that occur.
-        per_class_recall: recall of each class, 0..1; None for a class that no picture has.
-        support: pictures of each class.
+        per_class_recall: recall of each class, 0..1; None for a class that no image has.
+        support: images of each class.
         confusion_matrix: counts; a row is the true class, a column the prediction.
         ece: expected calibration error over 15 slices, 0..1.
         ece_before: the same without the temperature.
@@ -65,9 +65,9 @@ class Scores:
 
 
 def resolve_targets(targets: ArrayLike, predictions: ArrayLike, rule: str = "majority") -> Ints:
-    """One true class for each picture, int64 (N,), from targets with weights on several classes.
+    """One true class for each image, int64 (N,), from targets with weights on several classes.
 
-    Under `multi_target` an answer is correct if it is among the targets: such a picture counts for the class that was
+    Under `multi_target` an answer is correct if it is among the targets: such an image counts for the class that was
     answered, and otherwise for its heaviest target. Under every other rule the heaviest target is the true class (the
     first one on a tie).
 
@@ -75,7 +75,7 @@ def resolve_targets(targets: ArrayLike, predictions: ArrayLike, rule: str = "maj
         targets: (N, K) non-negative weights: one-hot, a distribution over classes, or one entry above zero for each
             accepted class.
         predictions: int (N,).
-        rule: name of the labelling rule.
+        rule: name of the labeling rule.
     """
     weights, said = np.asarray(targets, dtype=np.float64), np.asarray(predictions, dtype=np.int64)
     heaviest: Ints = weights.argmax(axis=1).astype(np.int64)
@@ -95,17 +95,17 @@ def score(
         logits: (N, K); minus infinity where the network cannot answer a class.
         targets: (N, K) non-negative weights, see `resolve_targets`.
         classes: the K names in the order of the columns.
-        rule: name of the labelling rule that made the targets.
+        rule: name of the labeling rule that made the targets.
         temperature: divides the logits before ECE and NLL; the answers do not depend on it.
 
     Raises:
-        DataError: if the shapes disagree, no picture is given, or a logit is NaN (a network that diverged).
+        DataError: if the shapes disagree, no image is given, or a logit is NaN (a network that diverged).
     """
     table, weights = np.asarray(logits, dtype=np.float64), np.asarray(targets, dtype=np.float64)
     if table.ndim != 2 or table.shape != weights.shape or table.shape[1] != len(classes):
         raise DataError(f"logits {table.shape}, targets {weights.shape} and {len(classes)} classes do not fit together")
     if np.isnan(table).any():
-        raise DataError(f"{int(np.isnan(table).any(axis=1).sum())} pictures have logits that are not numbers")
+        raise DataError(f"{int(np.isnan(table).any(axis=1).sum())} images have logits that are not numbers")
     said = table.argmax(axis=1).astype(np.int64)
     true = resolve_targets(weights, said, rule)
     matrix = metrics.confusion_matrix(true, said, len(classes))

@@ -1,6 +1,6 @@
-"""Whether a difference is larger than chance: paired tests of two networks on the same pictures, intervals of means.
+"""Whether a difference is larger than chance: paired tests of two networks on the same images, intervals of means.
 
-Shapes: N pictures, S seeds. A network's right answers are bool (N,), or (S, N) where it was trained S times.
+Shapes: N images, S seeds. A network's right answers are bool (N,), or (S, N) where it was trained S times.
 """
 
 import math
@@ -34,11 +34,11 @@ class Interval:
 
 
 def mcnemar(one: ArrayLike, other: ArrayLike) -> float:
-    """Exact two-sided p-value that two networks are right equally often, from the pictures that only one answers.
+    """Exact two-sided p-value that two networks are right equally often, from the images that only one answers.
 
     Args:
         one: bool (N,), where the first network is right.
-        other: bool (N,), where the second is, on the same pictures.
+        other: bool (N,), where the second is, on the same images.
 
     Raises:
         DataError: if the lists do not match or are empty.
@@ -66,10 +66,10 @@ def paired_bootstrap(
     samples: int = 2000,
     level: float = 0.95,
 ) -> Interval:
-    """Interval of the difference of two accuracies, `one` minus `other`, on the same pictures.
+    """Interval of the difference of two accuracies, `one` minus `other`, on the same images.
 
-    Pictures are drawn anew with replacement, and so are seeds where there are several: the interval then holds what
-    another test set and another training would change. With one seed it holds the pictures' share alone.
+    Images are drawn anew with replacement, and so are seeds where there are several: the interval then holds what
+    another test set and another training would change. With one seed it holds the images' share alone.
 
     Args:
         one: bool (N,) or (S, N).
@@ -92,9 +92,9 @@ def paired_bootstrap(
     drawn: list[NDArray[np.float64]] = []
     for start in range(0, samples, _CHUNK):
         rows = min(_CHUNK, samples - start)
-        pictures = generator.multinomial(n, np.full(n, 1 / n), size=rows) / n
+        images = generator.multinomial(n, np.full(n, 1 / n), size=rows) / n
         weights = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=rows) / seeds
-        drawn.append(((pictures @ differences.T) * weights).sum(axis=1))
+        drawn.append(((images @ differences.T) * weights).sum(axis=1))
     values, tail = np.concatenate(drawn), (1 - level) / 2
     low, high = np.quantile(values, [tail, 1 - tail])
     return Interval(float(differences.mean()), float(values.std(ddof=1)), float(low), float(high))
@@ -177,5 +177,5 @@ def _within(angle: float, freedom: int) -> float:
 def _pair(one: ArrayLike, other: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     first, second = np.asarray(one, dtype=np.bool_), np.asarray(other, dtype=np.bool_)
     if first.shape != second.shape or first.size == 0:
-        raise DataError(f"answers {first.shape} and {second.shape} must be of the same pictures, at least one")
+        raise DataError(f"answers {first.shape} and {second.shape} must be of the same images, at least one")
     return first, second

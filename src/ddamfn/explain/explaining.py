@@ -1,4 +1,4 @@
-"""One picture to explained faces: the maps of each, measured against chance and against the centre."""
+"""One image to explained faces: the maps of each, measured against chance and against the center."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from ddamfn.classifier import Classifier
 from ddamfn.errors import DdamfnError, MissingExtra, UsageError
 from ddamfn.explain.faithfulness import STEPS, Score, measure
-from ddamfn.explain.maps import FaceMap, attention_maps, centre_map, random_maps
-from ddamfn.faces import Appearance, apply_appearance, normalise
-from ddamfn.recognizer import Picture, Recognizer
+from ddamfn.explain.maps import FaceMap, attention_maps, center_map, random_maps
+from ddamfn.faces import Preprocessing, normalize, preprocess
+from ddamfn.recognizer import ImageInput, Recognizer
 from ddamfn.results import Face, ImageResult
 
 _DIGITS = 4
@@ -27,13 +27,13 @@ class ScoredMap:
         map: the map.
         score: its deletion and insertion for its expression.
         beats_random: how many of the random maps have a smaller insertion minus deletion.
-        beats_centre: whether the centre map has.
+        beats_center: whether the center map has.
     """
 
     map: FaceMap
     score: Score
     beats_random: int
-    beats_centre: bool
+    beats_center: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +42,11 @@ class Baselines:
 
     Attributes:
         random: one score a random map.
-        centre: of a hill in the middle.
+        center: of a hill in the middle.
     """
 
     random: tuple[Score, ...]
-    centre: Score
+    center: Score
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,7 +80,7 @@ class FaceExplanation:
                 "flat": scored.map.flat,
                 **_plain(scored.score),
                 "beats_random": scored.beats_random,
-                "beats_centre": scored.beats_centre,
+                "beats_center": scored.beats_center,
                 "values": np.round(scored.map.values.astype(np.float64), 5).tolist(),
             }
             for scored in self.maps
@@ -88,7 +88,7 @@ class FaceExplanation:
         plain["baselines"] = {
             name: {
                 "random": {**_plain(mean_score(entry.random)), "maps": [_plain(score) for score in entry.random]},
-                "centre": _plain(entry.centre),
+                "center": _plain(entry.center),
             }
             for name, entry in self.baselines.items()
         }
@@ -97,10 +97,10 @@ class FaceExplanation:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Explanation:
-    """All faces of one picture, explained.
+    """All faces of one image, explained.
 
     Attributes:
-        result: what was read from the picture, with the picture itself.
+        result: what was read from the image, with the image itself.
         faces: in the order of the result.
         missing: why there is no Grad-CAM, one line; None if there is or it was not asked for.
     """
@@ -116,11 +116,11 @@ class Explanation:
 
 
 class Explainer:
-    """Explains pictures with one set of weights.
+    """Explains images with one set of weights.
 
     Args:
         weights: name of bundled weights, or path of an `.onnx` network or its card; the default weights when None.
-        max_faces: only this many of a picture, those with the highest score; None for all.
+        max_faces: only this many of an image, those with the highest score; None for all.
         grad_cam: whether to add Grad-CAM where PyTorch and captum are installed and the weights can be read into it.
         random: random maps to compare with, at least 1.
         steps: see `faithfulness.measure`, at least 2.
@@ -153,16 +153,16 @@ class Explainer:
         self._steps, self._random = steps, random_maps(random, np.random.default_rng(seed))
         self._grad_cam, self.missing = _grad_cam_of(weights, self.classifier) if grad_cam else (None, None)
 
-    def __call__(self, picture: Picture) -> Explanation:
-        """Explain every face of one picture.
+    def __call__(self, image: ImageInput) -> Explanation:
+        """Explain every face of one image.
 
         Args:
-            picture: as for `Recognizer.predict`.
+            image: as for `Recognizer.predict`.
 
         Raises:
-            UnreadableImage: the picture is missing, damaged, too large, or not a picture.
+            UnreadableImage: the image is missing, damaged, too large, or not an image.
         """
-        result = self._recognizer.predict(picture)
+        result = self._recognizer.predict(image)
         return Explanation(result, tuple(self._explain(face) for face in result.faces), self.missing)
 
     def _explain(self, face: Face) -> FaceExplanation:
@@ -170,11 +170,11 @@ class Explainer:
         maps = attention_maps(face)
         if self._grad_cam is not None:
             maps += self._grad_cam(face)
-        values = [entry.values for entry in maps] + [centre_map(), *self._random]
+        values = [entry.values for entry in maps] + [center_map(), *self._random]
         measured = [measure(self.classifier, face.aligned, entry, self._steps) for entry in values]
-        centre, chance = measured[len(maps)], measured[len(maps) + 1 :]
+        center, chance = measured[len(maps)], measured[len(maps) + 1 :]
         baselines = {
-            name: Baselines(tuple(scores[name] for scores in chance), centre[name]) for name in _ranked(face)[:2]
+            name: Baselines(tuple(scores[name] for scores in chance), center[name]) for name in _ranked(face)[:2]
         }
         scored = [
             _judge(entry, scores[entry.expression], baselines[entry.expression])
@@ -183,8 +183,8 @@ class Explainer:
         return FaceExplanation(face, tuple(scored), baselines)
 
 
-def explain(picture: Picture, weights: str | os.PathLike[str] | None = None, **options: Any) -> Explanation:
-    """Explain the faces of one picture; for several pictures keep an `Explainer`.
+def explain(image: ImageInput, weights: str | os.PathLike[str] | None = None, **options: Any) -> Explanation:
+    """Explain the faces of one image; for several images keep an `Explainer`.
 
     Examples:
         >>> from ddamfn.explain import explain
@@ -192,16 +192,16 @@ def explain(picture: Picture, weights: str | os.PathLike[str] | None = None, **o
         ...     print(face.face.expression, [(m.map.name, m.score.difference) for m in face.maps])
 
     Args:
-        picture: as for `Recognizer.predict`.
+        image: as for `Recognizer.predict`.
         weights: as for `Explainer`.
         options: as for `Explainer`.
 
     Raises:
-        UnreadableImage: the picture is missing, damaged, too large, or not a picture.
+        UnreadableImage: the image is missing, damaged, too large, or not an image.
         UsageError: if an option is out of range.
         WeightsError: if the weights are not there or damaged.
     """
-    return Explainer(weights, **options)(picture)
+    return Explainer(weights, **options)(image)
 
 
 def mean_score(scores: Sequence[Score]) -> Score:
@@ -214,7 +214,7 @@ def mean_score(scores: Sequence[Score]) -> Score:
 def _judge(entry: FaceMap, score: Score, baselines: Baselines) -> ScoredMap:
     # A flat map has no order of its own, so whatever it scores is no merit.
     beaten = 0 if entry.flat else sum(score.difference > other.difference for other in baselines.random)
-    return ScoredMap(entry, score, beaten, not entry.flat and score.difference > baselines.centre.difference)
+    return ScoredMap(entry, score, beaten, not entry.flat and score.difference > baselines.center.difference)
 
 
 def _ranked(face: Face) -> list[str]:
@@ -244,8 +244,8 @@ def _grad_cam_of(
     def make(face: Face) -> list[FaceMap]:
         assert face.aligned is not None  # predict keeps the crops
         names = _ranked(face)[:2]
-        pixels: NDArray[np.uint8] = apply_appearance(face.aligned[None], Appearance(**card.appearance))
-        maps = grad_cam(network, normalise(pixels, card.mean, card.std), [card.labels.index(name) for name in names])
+        pixels: NDArray[np.uint8] = preprocess(face.aligned[None], Preprocessing(**card.preprocessing))
+        maps = grad_cam(network, normalize(pixels, card.mean, card.std), [card.labels.index(name) for name in names])
         return [
             FaceMap(f"grad-cam-{name}", f"Grad-CAM, {name}", name, values)
             for name, values in zip(names, maps, strict=True)

@@ -4,7 +4,7 @@ The face's pixels are taken away in the order of the map, the most important fir
 expression is watched: the faster it falls, the more the map was right (deletion, small is good). Then they are put back
 into a blurred face in the same order: the faster it rises, the better (insertion, large is good). Both are the area
 under the curve, 0 to 1, and mean little by themselves: a face that is answered surely scores high whatever the order.
-So random maps and a hill in the centre are measured alike, and only what beats them says something.
+So random maps and a hill in the center are measured alike, and only what beats them says something.
 
 Source: Petsiuk et al., "RISE: Randomized Input Sampling for Explanation of Black-box Models", BMVC 2018, section 4.2.
 """
@@ -78,12 +78,12 @@ def _order(values: NDArray[np.floating], side: int) -> NDArray[np.intp]:
 def _curve(
     classifier: Classifier, start: NDArray[np.uint8], end: NDArray[np.uint8], order: NDArray[np.intp], steps: int
 ) -> NDArray[np.float64]:
-    """Probabilities (steps + 1, K) on the way from one picture to the other, pixel by pixel in an order."""
-    pictures = np.repeat(start.reshape(1, -1, 3), steps + 1, axis=0)
+    """Probabilities (steps + 1, K) on the way from one image to the other, pixel by pixel in an order."""
+    images = np.repeat(start.reshape(1, -1, 3), steps + 1, axis=0)
     for step in range(1, steps + 1):
         changed = order[: round(len(order) * step / steps)]
-        pictures[step, changed] = end.reshape(-1, 3)[changed]
-    logits, _ = classifier.classify(pictures.reshape(steps + 1, *start.shape))
+        images[step, changed] = end.reshape(-1, 3)[changed]
+    logits, _ = classifier.classify(images.reshape(steps + 1, *start.shape))
     return classifier.probabilities(logits)
 
 

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ddamfn.drawing import overlay
-from ddamfn.drawing.palette import FAINT, INK, MUTED, PAPER, heat_colours, stretch, tint
+from ddamfn.drawing.palette import FAINT, INK, MUTED, PAPER, heat_colors, stretch, tint
 from ddamfn.drawing.text import clip_rounded, font, text_width, write
 from ddamfn.explain.explaining import Baselines, FaceExplanation, ScoredMap, mean_score
 from ddamfn.explain.maps import FaceMap
@@ -15,17 +15,17 @@ _CAPTION = 120
 _TITLE_PX, _TEXT_PX, _SMALL_PX = 30, 17, 15
 _HEADER, _FOOTER = 96, 150
 _LARGEST_SIDE = 1600
-"""Of a picture that maps are carried back to; larger ones are shrunk."""
+"""Of an image that maps are carried back to; larger ones are shrunk."""
 
 
 def panel(explained: FaceExplanation) -> Image.Image:
-    """Draw every map on the aligned face, with what it scored, and below what chance and the centre scored.
+    """Draw every map on the aligned face, with what it scored, and below what chance and the center scored.
 
     Args:
         explained: with the aligned face.
 
     Returns:
-        An RGB picture.
+        An RGB image.
     """
     face = explained.face
     assert face.aligned is not None  # an explanation keeps the crops
@@ -34,9 +34,7 @@ def panel(explained: FaceExplanation) -> Image.Image:
     canvas = Image.new("RGB", (width, _HEADER + rows * (_TILE + _CAPTION) + _FOOTER), PAPER)
     _title(canvas, explained)
     aligned = Image.fromarray(face.aligned).resize((_TILE, _TILE), Image.Resampling.LANCZOS)
-    _tile(
-        canvas, 0, aligned, ["aligned face", "what the network sees, before its", "weights' own colour and sharpness"]
-    )
+    _tile(canvas, 0, aligned, ["aligned face", "what the network sees, before its", "weights' own color and sharpness"])
     for index, scored in enumerate(explained.maps, start=1):
         drawn = overlay(face.aligned, scored.map.values, _TILE)
         _tile(canvas, index, drawn, _caption(scored, explained.baselines[scored.map.expression]))
@@ -45,24 +43,24 @@ def panel(explained: FaceExplanation) -> Image.Image:
     return canvas
 
 
-def on_picture(image: NDArray[np.uint8], explained: FaceExplanation, entry: FaceMap) -> Image.Image:
-    """Carry one map back to the picture: the alignment's matrix turns it to the face as it stands there.
+def on_image(image: NDArray[np.uint8], explained: FaceExplanation, entry: FaceMap) -> Image.Image:
+    """Carry one map back to the image: the alignment's matrix turns it to the face as it stands there.
 
     Args:
-        image: uint8 (H, W, 3) RGB, the upright picture.
+        image: uint8 (H, W, 3) RGB, the upright image.
         explained: the face, with its matrix.
         entry: one of its maps.
 
     Returns:
-        An RGB picture, its longer side at most 1,600 px plus a title line, with the heat inside the aligned square.
+        An RGB image, its longer side at most 1,600 px plus a title line, with the heat inside the aligned square.
     """
     face = explained.face
     assert face.aligned is not None  # an explanation keeps the crops
     shrink = min(1.0, _LARGEST_SIDE / max(image.shape[:2]))
     size = (max(1, round(image.shape[1] * shrink)), max(1, round(image.shape[0] * shrink)))
-    picture = Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)
+    scaled = Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)
     heat, inside = carry_back(entry.values, face.matrix, image.shape[:2], size, face.aligned.shape[0])
-    plain, share = np.asarray(picture), inside[..., None]
+    plain, share = np.asarray(scaled), inside[..., None]
     drawn = Image.fromarray(np.round(plain * (1 - share) + tint(plain, heat) * share).astype(np.uint8))
     return _with_title(drawn, explained, entry)
 
@@ -70,16 +68,16 @@ def on_picture(image: NDArray[np.uint8], explained: FaceExplanation, entry: Face
 def carry_back(
     values: NDArray[np.floating],
     matrix: NDArray[np.float64],
-    picture_size: tuple[int, int],
+    image_size: tuple[int, int],
     drawn_size: tuple[int, int],
     side_px: int,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Lay a map over the picture that its face was cut from.
+    """Lay a map over the image that its face was cut from.
 
     Args:
         values: (h, w), the map over the crop.
-        matrix: (2, 3), picture to crop, both in pixels.
-        picture_size: (height, width) in pixels of the picture that the matrix belongs to.
+        matrix: (2, 3), image to crop, both in pixels.
+        image_size: (height, width) in pixels of the image that the matrix belongs to.
         drawn_size: (width, height) in pixels of what is returned.
         side_px: the crop's side.
 
@@ -87,8 +85,8 @@ def carry_back(
         Heat (H, W) float32, 0 to 1, stretched to the map's own range; and how far each pixel lies in the crop, 0 or 1
         but for its smooth edge.
     """
-    # The drawn picture may be smaller than the one that the matrix speaks of.
-    scale = np.diag([picture_size[1] / drawn_size[0], picture_size[0] / drawn_size[1], 1.0])
+    # The synthetic image may be smaller than the one that the matrix speaks of.
+    scale = np.diag([image_size[1] / drawn_size[0], image_size[0] / drawn_size[1], 1.0])
     coefficients = (np.asarray(matrix, dtype=np.float64) @ scale).ravel()
     fine = stretch(values, side_px)
 
@@ -111,13 +109,13 @@ def _title(canvas: Image.Image, explained: FaceExplanation) -> None:
     write(canvas, (_MARGIN, 70), f"second: {second} {face.probabilities[second]:.1%}", _TEXT_PX, MUTED)
 
 
-def _tile(canvas: Image.Image, index: int, picture: Image.Image, lines: list[str]) -> None:
+def _tile(canvas: Image.Image, index: int, image: Image.Image, lines: list[str]) -> None:
     left = _MARGIN + index % _COLUMNS * (_TILE + _GAP)
     top = _HEADER + index // _COLUMNS * (_TILE + _CAPTION)
-    canvas.paste(picture, (left, top), clip_rounded(picture, 10))
+    canvas.paste(image, (left, top), clip_rounded(image, 10))
     for number, line in enumerate(lines):
-        size, colour = (_TEXT_PX, INK) if number == 0 else (_SMALL_PX, MUTED)
-        write(canvas, (left, top + _TILE + 18 + 22 * number), line, size, colour)
+        size, color = (_TEXT_PX, INK) if number == 0 else (_SMALL_PX, MUTED)
+        write(canvas, (left, top + _TILE + 18 + 22 * number), line, size, color)
 
 
 def _caption(scored: ScoredMap, baselines: Baselines) -> list[str]:
@@ -132,9 +130,9 @@ def _caption(scored: ScoredMap, baselines: Baselines) -> list[str]:
 
 
 def _legend(canvas: Image.Image, place: tuple[int, int], width: int = 180) -> None:
-    """Draw the colour scale with its ends named."""
+    """Draw the color scale with its ends named."""
     left, top = place
-    scale = np.repeat(heat_colours(np.linspace(0, 1, width))[None], 12, axis=0)
+    scale = np.repeat(heat_colors(np.linspace(0, 1, width))[None], 12, axis=0)
     write(canvas, (left, top + 6), "least", _SMALL_PX, MUTED)
     start = left + text_width("least", _SMALL_PX) + 10
     bar = Image.fromarray(scale)
@@ -149,14 +147,14 @@ def _baseline_lines(canvas: Image.Image, explained: FaceExplanation) -> None:
         chance = mean_score(entry.random)
         lines.append(
             f"{name}: random maps {chance.deletion:.2f} and {chance.insertion:.2f} (mean of {len(entry.random)}), "
-            f"centre {entry.centre.deletion:.2f} and {entry.centre.insertion:.2f}"
+            f"center {entry.center.deletion:.2f} and {entry.center.insertion:.2f}"
         )
     for number, line in enumerate(lines):
         write(canvas, (_MARGIN, top + 26 * number), line, _SMALL_PX, INK if number == 0 else MUTED)
 
 
 def _with_title(drawn: Image.Image, explained: FaceExplanation, entry: FaceMap) -> Image.Image:
-    """Put a line above the picture that says what is seen, and the scale below it."""
+    """Put a line above the image that says what is seen, and the scale below it."""
     width, bar = max(drawn.width, 520), 44
     canvas = Image.new("RGB", (width, drawn.height + 2 * bar), PAPER)
     canvas.paste(FAINT, (0, bar, width, bar + drawn.height))

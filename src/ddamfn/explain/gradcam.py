@@ -22,7 +22,7 @@ def grad_cam(network: nn.Module, inputs: NDArray[np.float32], targets: Sequence[
 
     Args:
         network: in evaluation mode, on the CPU.
-        inputs: (1, 3, S, S) float32, one normalised face.
+        inputs: (1, 3, S, S) float32, one normalized face.
         targets: columns of the logits.
 
     Returns:
@@ -32,7 +32,7 @@ def grad_cam(network: nn.Module, inputs: NDArray[np.float32], targets: Sequence[
         WeightsError: if no module of the network gives its spatial features.
     """
     images = torch.from_numpy(inputs).requires_grad_()
-    explainer = LayerGradCam(lambda pictures: network(pictures).logits, feature_layer(network, images))
+    explainer = LayerGradCam(lambda batch: network(batch).logits, feature_layer(network, images))
     maps = []
     for target in targets:
         attributed = explainer.attribute(images, target=target, relu_attributions=True)
@@ -44,7 +44,7 @@ def grad_cam(network: nn.Module, inputs: NDArray[np.float32], targets: Sequence[
 def feature_layer(network: nn.Module, images: Tensor) -> nn.Module:
     """Find the module whose output is the `features` of the network's output: it has another name in every network.
 
-    Of pictures that are smaller than the network was made for, it is the module whose output is resampled to them.
+    Of images that are smaller than the network was made for, it is the module whose output is resampled to them.
 
     Args:
         network: any of the registry.

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from ddamfn.results import Face
 
 _FLAT = 1e-3
-"""A map whose values differ by less has no place of interest; `ddamfn.drawing` paints it in one colour."""
+"""A map whose values differ by less has no place of interest; `ddamfn.drawing` paints it in one color."""
 
-_CENTRE_WIDTH = 0.25
-"""Standard deviation of the centre map, as a share of the crop's side."""
+_CENTER_WIDTH = 0.25
+"""Standard deviation of the center map, as a share of the crop's side."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,11 +58,11 @@ def attention_maps(face: Face) -> list[FaceMap]:
     return [*heads, FaceMap("maximum", "maximum of the heads", answer, face.attention.max(axis=0))]
 
 
-def centre_map(side: int = 7) -> NDArray[np.float32]:
+def center_map(side: int = 7) -> NDArray[np.float32]:
     """A round hill in the middle of the crop, (side, side): what anybody would guess of an aligned face."""
     offset = (np.arange(side) + 0.5) / side - 0.5
     squared = offset[:, None] ** 2 + offset[None, :] ** 2
-    return np.exp(-squared / (2 * _CENTRE_WIDTH**2)).astype(np.float32)
+    return np.exp(-squared / (2 * _CENTER_WIDTH**2)).astype(np.float32)
 
 
 def random_maps(count: int, generator: np.random.Generator, side: int = 7) -> list[NDArray[np.float32]]:

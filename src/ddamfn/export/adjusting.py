@@ -25,12 +25,12 @@ _TOLERANCE = 1e-4
 def adjust_logits(
     finished: FinishedRun, train: TensorSplit, valid: TensorSplit, logits: NDArray[np.float32], tau: Tau
 ) -> tuple[FinishedRun, NDArray[np.float32], dict[str, Any]]:
-    """Shift a finished run's logits against the classes' shares of its training pictures.
+    """Shift a finished run's logits against the classes' shares of its training images.
 
     Args:
         finished: the run; its network stays as it is.
-        train: the pictures it was trained on, for the shares.
-        valid: its validation pictures, by which "fit" chooses.
+        train: the images it was trained on, for the shares.
+        valid: its validation images, by which "fit" chooses.
         logits: (n, C) float32, what the network answers to them.
         tau: how much; see `ddamfn.evaluate.calibration`.
 
@@ -60,7 +60,7 @@ def adjust_logits(
 
 
 def _shifted(network: nn.Module, shift: torch.Tensor, valid: TensorSplit, finished: FinishedRun) -> nn.Module:
-    """A copy whose logits are higher by this much, which is measured on some pictures."""
+    """A copy whose logits are higher by this much, which is measured on some images."""
     changed = copy.deepcopy(network)
     last = [module for module in changed.modules() if isinstance(module, nn.Linear)][-1:]
     if last and last[0].bias is not None and last[0].out_features == len(shift):

@@ -19,11 +19,11 @@ from ddamfn.weights import CalibrationCard, Card
 
 DETECTOR = f"retinaface-mobilenet0.25 (sha256 {NETWORK_SHA256[:12]})"
 
-_CODE_LICENCE = "MIT"
+_CODE_LICENSE = "MIT"
 _ORIGINS = ("initial", "distillation", "objective")
 """What a run begins with and learns from besides its data; without the first it begins with random weights."""
 _VALIDATION = ("n", "correct", "accuracy", "ci95", "mean_class_accuracy", "macro_f1", "per_class_recall")
-_ATTENTION = ("head_means", "head_difference", "joined_mean")
+_ATTENTION = ("head_means", "head_difference", "max_attention_mean")
 """Of the kept epoch, on validation: whether the heads differ, and whether their joined maximum weighs anything."""
 
 
@@ -47,8 +47,8 @@ def build_card(
         file: name of the ONNX file.
         sha256: of the ONNX file.
         precision: how the file stores its weights.
-        temperature: fitted on validation pictures.
-        calibration: the confidence on validation pictures.
+        temperature: fitted on validation images.
+        calibration: the confidence on validation images.
         trained_on: the prepared set of the run, for its name and rights; None if it is not at hand.
         notes: more for the card's `training`, such as the figures of the parity gate.
 
@@ -70,7 +70,10 @@ def build_card(
         },
         labels=finished.classes,
         input_side_px=side,
-        appearance={"colour": finished.run.data.appearance.colour, "detail_px": finished.run.data.appearance.detail_px},
+        preprocessing={
+            "color": finished.run.data.preprocessing.color,
+            "detail_px": finished.run.data.preprocessing.detail_px,
+        },
         mean=finished.run.data.mean,
         std=finished.run.data.std,
         alignment={
@@ -82,8 +85,8 @@ def build_card(
         temperature=temperature,
         training={"data": title, **_training(finished), **(notes or {})},
         scores=(),
-        licence=_CODE_LICENCE,
-        rights=_rights(title, known.licence if known else ""),
+        license=_CODE_LICENSE,
+        rights=_rights(title, known.license if known else ""),
         file=file,
         sha256=sha256,
         precision=precision,
@@ -113,10 +116,10 @@ def _training(finished: FinishedRun) -> dict[str, Any]:
     }
 
 
-def _rights(title: str, licence: str) -> str:
-    terms = f" ({licence})" if licence else ""
+def _rights(title: str, license: str) -> str:
+    terms = f" ({license})" if license else ""
     return (
-        f"The weights' own licence is that of this package. They were trained on {title}{terms}; they hold no picture "
+        f"The weights' own license is that of this package. They were trained on {title}{terms}; they hold no image "
         "of it. Whether that data's terms bind a use of these weights is for the user to decide."
     )
 

@@ -24,13 +24,13 @@ from ddamfn.export.gates import (
     GateFaces,
     Runner,
     compare,
-    drawn_faces,
     onnx_runner,
     openvino_runner,
+    synthetic_faces,
     torch_runner,
     validation_faces,
 )
-from ddamfn.export.int8 import quantise
+from ddamfn.export.int8 import quantize
 from ddamfn.export.lean import Precision
 from ddamfn.export.loading import HUB_CONFIG, HUB_WEIGHTS, LoadedNetwork, load_network
 from ddamfn.export.onnx import export_onnx
@@ -91,7 +91,7 @@ def open_source(weights: str | os.PathLike[str], scratch: Path) -> Source:
         scratch: a folder for the ONNX file of weights that have none.
 
     Raises:
-        WeightsError: if they cannot be read, are quantised, or have no card.
+        WeightsError: if they cannot be read, are quantized, or have no card.
     """
     loaded = load_network(weights)
     if loaded.card is None:
@@ -121,7 +121,7 @@ def convert(
         folder: where to write; made if need be.
         name: of the new weights and their files; the old name and the format when None.
         prepared: a prepared data set. The gate is then measured on its validation faces, which also give the change of
-            the accuracy; without it on drawn faces. The test split is never opened.
+            the accuracy; without it on synthetic faces. The test split is never opened.
         precision: of the stored weights, for the format onnx.
         force: keep a file that falls under its gate; its card says so.
         least_faces: how many faces the gate needs.
@@ -129,7 +129,7 @@ def convert(
     Raises:
         UsageError: if the format is unknown, or the name is taken by other weights.
         WeightsError: if the gate fails, or the file cannot be written.
-        DataError: if the data set has no validation pictures.
+        DataError: if the data set has no validation images.
         MissingExtra: if the format needs a package that is not installed.
     """
     if kind not in FORMATS:
@@ -138,7 +138,7 @@ def convert(
     place = Path(folder)
     _check_name(place, name, kind)
     if prepared is None:
-        faces = drawn_faces(source.card, least_faces)
+        faces = synthetic_faces(source.card, least_faces)
     else:
         faces = validation_faces(source.card, prepared, least_faces)
     try:
@@ -175,7 +175,7 @@ def _write(
         export_onnx(source.network, main, precision=precision, side_px=source.card.input_side_px)
         return main, onnx_runner(main)
     if kind == "onnx-int8":
-        quantise(source.onnx, main, _calibration(source.card, prepared).inputs(source.card))
+        quantize(source.onnx, main, _calibration(source.card, prepared).inputs(source.card))
         return main, onnx_runner(main)
     if kind == "openvino":
         _write_openvino(source.onnx, main)
@@ -210,7 +210,7 @@ def _write_openvino(source: Path, target: Path) -> None:
 def _calibration(card: Card, prepared: Prepared | None) -> GateFaces:
     """Faces to find ranges from: of the training split, or drawn with another seed than those of the gate."""
     if prepared is None:
-        return drawn_faces(card, _CALIBRATION_FACES, seed=1)
+        return synthetic_faces(card, _CALIBRATION_FACES, seed=1)
     crops = prepared.split(training_split(prepared)).crops
     step = max(1, len(crops) // _CALIBRATION_FACES)
     return GateFaces([crops[: step * _CALIBRATION_FACES : step]], "training faces")
@@ -245,7 +245,7 @@ def _card(
 
 
 def _calibrated(card: Card, comparison: Comparison, faces: GateFaces) -> Card:
-    """Fit temperature and curve to the file's own answers, where there are validation pictures of all labels."""
+    """Fit temperature and curve to the file's own answers, where there are validation images of all labels."""
     if faces.targets is None or set(faces.classes) != set(card.labels):
         return card
     logits = to_classes(comparison.answers[: len(faces.targets)], card.labels, faces.classes)

@@ -18,15 +18,15 @@ from ddamfn.evaluate import score
 from ddamfn.evaluate.logit_table import to_classes
 from ddamfn.export.lean import Precision, lean
 from ddamfn.export.onnx import INPUT_NAME, OUTPUT_NAMES, exported_outputs
-from ddamfn.faces import Appearance, apply_appearance, normalise
+from ddamfn.faces import Preprocessing, normalize, preprocess
 from ddamfn.preparation import Prepared
-from ddamfn.synthetic import drawn_face
+from ddamfn.synthetic import synthetic_face
 from ddamfn.train.sources import own_validation
 from ddamfn.weights import Card
 
 LARGEST_DIFFERENCE = 1e-4
 """Between a logit or attention value of the file and of the PyTorch network with the same stored weights; of a face
-whose largest logit is above 1, in units of that. Rounding grows with the numbers that are rounded: a picture that is no
+whose largest logit is above 1, in units of that. Rounding grows with the numbers that are rounded: an image that is no
 face can have logits of 80, and float32 in another order of sums then differs by more than this in absolute terms."""
 
 LEAST_FACES = 1000
@@ -88,7 +88,7 @@ def measure_parity(
     Args:
         network: the trained network, on the CPU.
         path: the ONNX file.
-        inputs: (N, 3, S, S) float32, normalised RGB; N > 0.
+        inputs: (N, 3, S, S) float32, normalized RGB; N > 0.
         precision: how the file stores its weights.
 
     Raises:
@@ -165,10 +165,10 @@ def _distance(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
 
 Format = Literal["onnx", "onnx-int8", "openvino", "safetensors", "hub-folder"]
 Runner = Callable[[NDArray[np.float32]], tuple[NDArray[np.float32], NDArray[np.float32]]]
-"""From normalised faces (N, 3, S, S) float32 to logits (N, K) and attention (N, A, 7, 7)."""
+"""From normalized faces (N, 3, S, S) float32 to logits (N, K) and attention (N, A, 7, 7)."""
 
 RULE = "majority"
-"""The vote rule of validation pictures; without meaning for sets with one label a picture."""
+"""The vote rule of validation images; without meaning for sets with one label an image."""
 
 _COMPARE_BATCH = 4
 _ROUNDS, _TIMED = 12, 2
@@ -184,7 +184,7 @@ class Gate:
         difference: largest difference of a logit (see `ddamfn.export.gates.logit_distance`) or attention value; None
             for formats that round on purpose.
         agreement: least share of faces with the same first answer, 0 to 1.
-        accuracy: least change of the accuracy on validation pictures, in percentage points.
+        accuracy: least change of the accuracy on validation images, in percentage points.
     """
 
     difference: float | None
@@ -209,7 +209,7 @@ class GateFaces:
         crops: uint8 arrays (n, S, S, 3) RGB, one after the other.
         words: what they are.
         classes: canonical names of the columns of `targets`.
-        targets: (V, K) of the first V faces, the validation pictures; None if there are none.
+        targets: (V, K) of the first V faces, the validation images; None if there are none.
     """
 
     crops: Sequence[NDArray[np.uint8]]
@@ -222,11 +222,11 @@ class GateFaces:
 
     def inputs(self, card: Card, size: int = _COMPARE_BATCH) -> Iterator[NDArray[np.float32]]:
         """Yield batches of the network's input, prepared as the card says."""
-        appearance = Appearance(**card.appearance)
+        preprocessing = Preprocessing(**card.preprocessing)
         for part in self.crops:
             for start in range(0, len(part), size):
                 chunk = np.asarray(part[start : start + size])
-                yield normalise(apply_appearance(chunk, appearance), card.mean, card.std)
+                yield normalize(preprocess(chunk, preprocessing), card.mean, card.std)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -239,12 +239,12 @@ class Comparison:
         logit_difference: largest difference of a logit, as `ddamfn.export.gates.logit_distance` has it.
         attention_difference: largest difference of an attention value.
         agreement: share of faces with the same first answer, 0 to 1.
-        validation: pictures with a label; 0 without data.
+        validation: images with a label; 0 without data.
         accuracy_before: of the ONNX file on them; None without data.
         accuracy_after: of the converted file on them.
         ms_per_face: of the converted file on one thread in batches of four, the median.
         ms_per_face_before: of the ONNX file, measured in turns with it.
-        answers: float32 (n, K), the converted file's logits, the validation pictures first.
+        answers: float32 (n, K), the converted file's logits, the validation images first.
     """
 
     faces: str
@@ -336,28 +336,32 @@ def compare(before: Runner, after: Runner, faces: GateFaces, card: Card) -> Comp
     )
 
 
-def drawn_faces(card: Card, count: int, seed: int = 0) -> GateFaces:
-    """Drawn faces of all the weights' expressions in turn."""
+def synthetic_faces(card: Card, count: int, seed: int = 0) -> GateFaces:
+    """Synthetic faces of all the weights' expressions in turn."""
     generator, side = np.random.default_rng(seed), card.input_side_px
     names = [card.labels[index % len(card.labels)] for index in range(count)]
-    return GateFaces([np.stack([drawn_face(name, generator, side)[0] for name in names])], f"{count:,} drawn faces")
+    return GateFaces(
+        [np.stack([synthetic_face(name, generator, side)[0] for name in names])], f"{count:,} synthetic faces"
+    )
 
 
 def validation_faces(card: Card, prepared: Prepared, least: int) -> GateFaces:
-    """All validation pictures of a prepared set, filled up with drawn faces where they are fewer than `least`.
+    """All validation images of a prepared set, filled up with synthetic faces where they are fewer than `least`.
 
     Raises:
         DataError: if the set has no validation split of its own, or that is empty.
     """
     name = own_validation(prepared)
     if name is None:
-        raise DataError(f"{prepared.folder} has no validation split of its own: export without --data, on drawn faces")
+        raise DataError(
+            f"{prepared.folder} has no validation split of its own: export without --data, on synthetic faces"
+        )
     part = prepared.split(name, RULE)
     if not len(part):
-        raise DataError(f"{prepared.folder}: the split {name} has no picture to measure on")
+        raise DataError(f"{prepared.folder}: the split {name} has no image to measure on")
     crops, words = [part.crops], f"{len(part):,} validation faces"
     if len(part) < least:
-        drawn = drawn_faces(card, least - len(part))
+        drawn = synthetic_faces(card, least - len(part))
         crops, words = [part.crops, *drawn.crops], f"{words} and {drawn.words}"  # type: ignore[list-item]
     return GateFaces(crops, words, prepared.classes, np.asarray(part.targets, np.float32))  # type: ignore[arg-type]
 
@@ -365,8 +369,8 @@ def validation_faces(card: Card, prepared: Prepared, least: int) -> GateFaces:
 def _accuracy(logits: NDArray[np.float32], faces: GateFaces, card: Card) -> float | None:
     if faces.targets is None:
         return None
-    labelled = to_classes(logits[: len(faces.targets)], card.labels, faces.classes)
-    return float(score(labelled, faces.targets, faces.classes).accuracy)
+    labeled = to_classes(logits[: len(faces.targets)], card.labels, faces.classes)
+    return float(score(labeled, faces.targets, faces.classes).accuracy)
 
 
 def _time(after: Runner, before: Runner, batch: NDArray[np.float32]) -> tuple[float, float]:

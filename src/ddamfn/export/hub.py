@@ -35,7 +35,7 @@ and how a face must be prepared. It predicts which expression a face shows, neve
 from ddamfn.export.hub import HubNetwork
 
 network = HubNetwork.from_pretrained("FOLDER")  # or the name of a repository
-network(images).logits  # images: (B, 3, S, S) float32, normalised RGB
+network(images).logits  # images: (B, 3, S, S) float32, normalized RGB
 ```
 {% if rights %}
 {{ rights }}
@@ -57,7 +57,7 @@ class HubNetwork(
         architecture: one of `list_models()`.
         labels: canonical expressions in the order of the outputs.
         options: of `create_model`.
-        preprocessing: what the weights' card says of the input (side, mean, std, appearance, alignment, temperature).
+        preprocessing: what the weights' card says of the input (side, mean, std, preprocessing, alignment, temperature).
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class HubNetwork(
         return wrapper.eval()
 
     def forward(self, images: Tensor) -> ModelOutput:
-        """Classify normalised RGB faces (B, 3, S, S) float32, any B."""
+        """Classify normalized RGB faces (B, 3, S, S) float32, any B."""
         output: ModelOutput = self.network(images)
         return output
 
@@ -108,7 +108,7 @@ def preprocessing(card: Card) -> dict[str, Any]:
         "input_side_px": card.input_side_px,
         "mean": list(card.mean),
         "std": list(card.std),
-        "appearance": dict(card.appearance),
+        "preprocessing": dict(card.preprocessing),
         "alignment": dict(card.alignment),
         "temperature": card.temperature,
     }

@@ -1,7 +1,7 @@
-"""Eight bits in place of thirty-two: static quantisation of an exported file by ONNX Runtime.
+"""Eight bits in place of thirty-two: static quantization of an exported file by ONNX Runtime.
 
-Only the dense 1x1 convolutions are quantised: they hold most of the parameters and multiplications. Depthwise
-convolutions stay float32, since the runtime has no fast integer form of them, and quantising all makes the file slower
+Only the dense 1x1 convolutions are quantized: they hold most of the parameters and multiplications. Depthwise
+convolutions stay float32, since the runtime has no fast integer form of them, and quantizing all makes the file slower
 than float32.
 
 Source: Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference",
@@ -36,17 +36,17 @@ class _Faces:
         return None if batch is None else {INPUT_NAME: batch}
 
 
-def quantise(source: Path, target: Path, batches: Iterable[NDArray[np.float32]]) -> None:
+def quantize(source: Path, target: Path, batches: Iterable[NDArray[np.float32]]) -> None:
     """Write an 8-bit copy of an exported float32 file; whether it may be used is for its gate to say.
 
     Args:
         source: ONNX file as `export_onnx` writes it.
         target: the file to write.
-        batches: normalised faces (n, 3, S, S) float32 to find the ranges of values from; other ones than those of the
+        batches: normalized faces (n, 3, S, S) float32 to find the ranges of values from; other ones than those of the
             gate.
 
     Raises:
-        WeightsError: if the network has nothing to quantise, or the tool fails.
+        WeightsError: if the network has nothing to quantize, or the tool fails.
     """
     import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
@@ -75,14 +75,14 @@ def quantise(source: Path, target: Path, batches: Iterable[NDArray[np.float32]])
                 nodes_to_quantize=dense,
             )
         except Exception as error:  # the tool raises whatever goes wrong inside
-            raise WeightsError(f"cannot quantise {source.name}: {' '.join(str(error).split())}") from error
+            raise WeightsError(f"cannot quantize {source.name}: {' '.join(str(error).split())}") from error
         finally:
             root.setLevel(level)
 
 
 def _fold(source: Path, target: Path) -> None:
     """Let the runtime compute what is constant."""
-    # Weights are padded and cast inside the file, and the tool quantises stored ones alone.
+    # Weights are padded and cast inside the file, and the tool quantizes stored ones alone.
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC

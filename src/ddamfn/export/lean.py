@@ -5,7 +5,7 @@ own; every PReLU, mean, split, transpose or broadcast product in between makes i
 more than the convolutions themselves. Here those steps are written as what the layout knows. Each rewriting is exact up
 to rounding:
 
-- batch normalisation is folded into the convolution before it;
+- batch normalization is folded into the convolution before it;
 - PReLU becomes `p x + relu(q x)` with per-channel constants;
 - the mixed depthwise convolutions become one with the largest kernel, smaller kernels padded by zeros;
 - rows and columns pass the shared 1x1 convolution one after the other, without concatenation and transposition;

@@ -47,7 +47,7 @@ def load_network(weights: str | os.PathLike[str]) -> LoadedNetwork:
             card; a training run's folder, or a file of its `checkpoints`; a hub folder. Nothing is downloaded.
 
     Raises:
-        WeightsError: if there are no such weights, they are damaged, quantised, or do not fit their network.
+        WeightsError: if there are no such weights, they are damaged, quantized, or do not fit their network.
         TrainingError: if a run's folder has no readable checkpoint.
     """
     path = Path(weights)
@@ -74,7 +74,7 @@ def create_model(
     Args:
         name: one of `list_models()`.
         num_classes: K >= 2, the number of expressions; may be left out where the weights say it.
-        weights: as for `load_network`, or a bare `.safetensors` state dict; None for torch's default initialisation,
+        weights: as for `load_network`, or a bare `.safetensors` state dict; None for torch's default initialization,
             from its global generator.
         options: the network's own switches, such as `num_heads` of DDAMFN; weights that know theirs need none.
 

@@ -52,7 +52,7 @@ def export_onnx(
 ) -> Path:
     """Write a network as ONNX; whether it says the same is for `parity.check_parity` to find out.
 
-    The file has the input `input` float32 (N, 3, side, side), normalised RGB, with any N, and the outputs `logits` (N,
+    The file has the input `input` float32 (N, 3, side, side), normalized RGB, with any N, and the outputs `logits` (N,
     K) and `attention` (N, A, 7, 7). It holds nothing else: no source paths, no traces, so equal weights give equal
     bytes.
 
@@ -79,7 +79,7 @@ def export_onnx(
     if not all(bool(torch.isfinite(value).all()) for value in small.parameters()):
         raise WeightsError("a folded weight is too large for float16: export with float32")
     module = _Outputs(small).eval()
-    # Two pictures: torch takes a batch of one for a constant.
+    # Two images: torch takes a batch of one for a constant.
     example = torch.zeros(2, 3, side_px, side_px)
     with _quiet():
         program = torch.onnx.export(
@@ -142,7 +142,7 @@ def _strip(model: Any) -> None:
 
 
 def _store_float16(model: Any) -> None:
-    """Store rounded float32 initialisers as float16, each behind a Cast that the runtime folds away at loading.
+    """Store rounded float32 initializers as float16, each behind a Cast that the runtime folds away at loading.
 
     `lean` has rounded them, so nothing is lost here: the file and the rounded network hold the same numbers.
     """

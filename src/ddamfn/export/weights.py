@@ -20,9 +20,9 @@ from ddamfn.export.command import export_command
 from ddamfn.export.gates import LEAST_FACES, Parity, check_parity
 from ddamfn.export.lean import Precision
 from ddamfn.export.onnx import export_onnx
-from ddamfn.faces import apply_appearance, normalise
+from ddamfn.faces import normalize, preprocess
 from ddamfn.preparation import Prepared
-from ddamfn.synthetic import drawn_face
+from ddamfn.synthetic import synthetic_face
 from ddamfn.train import load_splits
 from ddamfn.train.augment import to_input
 from ddamfn.train.run_folder import FinishedRun
@@ -71,8 +71,8 @@ def export_run(
         folder: where to write; made if need be.
         precision: how weights are stored.
         prepared: the run's prepared data set. The gate is then measured on its validation faces (and on training and
-            drawn faces if those are fewer than `least_faces`); the temperature is fitted on validation, and so is the
-            curve of precision against coverage. Without it the gate is measured on drawn faces, the temperature is 1,
+            synthetic faces if those are fewer than `least_faces`); the temperature is fitted on validation, and so is the
+            curve of precision against coverage. Without it the gate is measured on synthetic faces, the temperature is 1,
             and the weights cannot abstain. The test split is never opened.
         adjustment: tau of logit adjustment, by which rare classes are answered more often; "fit" chooses it on
             validation. Other than 0 it needs `prepared`.
@@ -87,12 +87,12 @@ def export_run(
         UsageError: if the logits shall be adjusted and no data are given.
     """
     if adjustment != 0 and prepared is None:
-        raise UsageError("logits are adjusted by the classes' shares of the training pictures: add --data ROOT")
+        raise UsageError("logits are adjusted by the classes' shares of the training images: add --data ROOT")
     place = Path(folder)
     notes: dict[str, Any] = {"seeds": seeds_record(finished, seeds)} if seeds else {}
     temperature, calibration, fitted_on = 1.0, None, "not fitted: no data given"
     if prepared is None:
-        inputs, faces = _drawn_inputs(finished, least_faces), f"{least_faces:,} drawn faces"
+        inputs, faces = _drawn_inputs(finished, least_faces), f"{least_faces:,} synthetic faces"
     else:
         train, valid = load_splits(prepared, finished.run, torch.device("cpu"))
         logits = answer(finished.network, valid, finished.run.data, _BATCH).logits.numpy()
@@ -102,7 +102,7 @@ def export_run(
         temperature = fit_temperature(logits, valid.targets.numpy())
         rule = finished.run.data.validation_rule
         calibration = measure_calibration(logits, valid.targets.numpy(), temperature, rule=rule)
-        fitted_on = f"{len(valid):,} validation pictures, rule {rule}"
+        fitted_on = f"{len(valid):,} validation images, rule {rule}"
     path, draft = place / f"{name}.onnx", place / f".{name}.ungated.onnx"
     try:
         place.mkdir(parents=True, exist_ok=True)
@@ -137,7 +137,7 @@ def export_run(
 def _data_inputs(
     finished: FinishedRun, train: TensorSplit, valid: TensorSplit, count: int
 ) -> tuple[NDArray[np.float32], str]:
-    """Normalised faces spread evenly over validation, over train where validation has too few, then drawn ones."""
+    """Normalized faces spread evenly over validation, over train where validation has too few, then drawn ones."""
     chosen = _spread(valid, count)
     words = f"{len(chosen):,} validation faces"
     if len(chosen) < count:
@@ -146,7 +146,7 @@ def _data_inputs(
     inputs = to_input(chosen.float() / 255, finished.run.data.mean, finished.run.data.std).contiguous().numpy()
     if len(inputs) < count:
         drawn = _drawn_inputs(finished, count - len(inputs))
-        inputs, words = np.concatenate([inputs, drawn]), f"{words} and {len(drawn):,} drawn faces"
+        inputs, words = np.concatenate([inputs, drawn]), f"{words} and {len(drawn):,} synthetic faces"
     return inputs, words
 
 
@@ -156,10 +156,8 @@ def _spread(split: TensorSplit, count: int) -> Tensor:
 
 
 def _drawn_inputs(finished: FinishedRun, count: int) -> NDArray[np.float32]:
-    """Normalised drawn faces of all the network's classes."""
+    """Normalized synthetic faces of all the network's classes."""
     generator, side = np.random.default_rng(0), finished.run.data.alignment.side_px
     labels = [finished.classes[i % len(finished.classes)] for i in range(count)]
-    crops = np.stack([drawn_face(label, generator, side)[0] for label in labels])
-    return normalise(
-        apply_appearance(crops, finished.run.data.appearance), finished.run.data.mean, finished.run.data.std
-    )
+    crops = np.stack([synthetic_face(label, generator, side)[0] for label in labels])
+    return normalize(preprocess(crops, finished.run.data.preprocessing), finished.run.data.mean, finished.run.data.std)

@@ -1,12 +1,12 @@
-"""From the bytes of a picture to aligned crops of its faces: decode, detect, align, adjust the appearance.
+"""From the bytes of an image to aligned crops of its faces: decode, detect, align, adjust the preprocessing.
 
-Coordinates are continuous pixels throughout: the picture's upper left corner is (0, 0), x runs right, y runs down, and
-the centre of the first pixel is (0.5, 0.5). Nothing here needs PyTorch or OpenCV.
+Coordinates are continuous pixels throughout: the image's upper left corner is (0, 0), x runs right, y runs down, and
+the center of the first pixel is (0.5, 0.5). Nothing here needs PyTorch or OpenCV.
 """
 
 from ddamfn.faces.align import TEMPLATES, Alignment, Crop, align, plain_resize, similarity, warp
 from ddamfn.faces.decode import MAX_PIXELS, decode
-from ddamfn.faces.preprocessing import Appearance, apply_appearance, normalise
+from ddamfn.faces.preprocessing import Preprocessing, normalize, preprocess
 from ddamfn.faces.retinaface import NETWORK_SHA256, Detection, RetinaFace
 
 __all__ = [
@@ -14,15 +14,15 @@ __all__ = [
     "NETWORK_SHA256",
     "TEMPLATES",
     "Alignment",
-    "Appearance",
     "Crop",
     "Detection",
+    "Preprocessing",
     "RetinaFace",
     "align",
-    "apply_appearance",
     "decode",
-    "normalise",
+    "normalize",
     "plain_resize",
+    "preprocess",
     "similarity",
     "warp",
 ]

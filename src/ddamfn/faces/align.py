@@ -74,7 +74,7 @@ class Alignment:
 
         Returns:
             (P, 5, 2) float64, (x, y) in pixels of the crop; P is the number of poses, 1 for most templates. A margin
-            pulls the points towards the crop's centre by 1 / (1 + margin).
+            pulls the points towards the crop's center by 1 / (1 + margin).
         """
         relative = TEMPLATES[self.template].reshape(-1, 5, 2) / _TEMPLATE_SIDE_PX - 0.5
         return (relative / (1 + self.margin) + 0.5) * self.side_px
@@ -98,7 +98,7 @@ class Crop:
 
     Attributes:
         pixels: (S, S, 3) uint8 RGB.
-        matrix: (2, 3) float64, takes picture coordinates (x, y, 1) to crop coordinates, both in pixels.
+        matrix: (2, 3) float64, takes image coordinates (x, y, 1) to crop coordinates, both in pixels.
     """
 
     pixels: NDArray[np.uint8]
@@ -124,9 +124,9 @@ def similarity(src: ArrayLike, dst: ArrayLike) -> NDArray[np.float64]:
     """
     source, target = _as_complex(src), _as_complex(dst)
     source_mean, target_mean = source.mean(), target.mean()
-    centred = source - source_mean
-    _check_spread(centred)
-    turn = np.vdot(centred, target - target_mean) / np.vdot(centred, centred).real
+    centerd = source - source_mean
+    _check_spread(centerd)
+    turn = np.vdot(centerd, target - target_mean) / np.vdot(centerd, centerd).real
     if abs(turn) < 1e-9:
         raise DegenerateFace(
             "the landmarks fit a face at no scale: check their order (left eye, right eye, nose, mouth)"
@@ -138,7 +138,7 @@ def similarity(src: ArrayLike, dst: ArrayLike) -> NDArray[np.float64]:
 def align(image: NDArray[np.uint8], landmarks: ArrayLike, alignment: Alignment) -> Crop:
     """Turn and scale one face so that its five points meet the template.
 
-    Shrinking is antialiased, and outside the picture its edge pixels are repeated. The same input gives the same bytes.
+    Shrinking is antialiased, and outside the image its edge pixels are repeated. The same input gives the same bytes.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -146,7 +146,7 @@ def align(image: NDArray[np.uint8], landmarks: ArrayLike, alignment: Alignment) 
         alignment: template, margin and side; of a set of poses the one with the least summed distance is taken.
 
     Returns:
-        The crop with its matrix, so that an attention map drawn on it can be carried back to the picture.
+        The crop with its matrix, so that an attention map drawn on it can be carried back to the image.
 
     Raises:
         DegenerateFace: no similarity follows from the points.
@@ -160,11 +160,11 @@ def align(image: NDArray[np.uint8], landmarks: ArrayLike, alignment: Alignment) 
 
 
 def warp(image: NDArray[np.uint8], matrix: NDArray[np.float64], side_px: int) -> NDArray[np.uint8]:
-    """Render a square crop; shrinking is antialiased, and outside the picture its edge pixels are repeated.
+    """Render a square crop; shrinking is antialiased, and outside the image its edge pixels are repeated.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        matrix: (2, 3) similarity that takes (x, y, 1) of the picture to the crop, both in pixels.
+        matrix: (2, 3) similarity that takes (x, y, 1) of the image to the crop, both in pixels.
         side_px: S.
 
     Returns:
@@ -194,11 +194,11 @@ def warp(image: NDArray[np.uint8], matrix: NDArray[np.float64], side_px: int) ->
 
 
 def plain_resize(image: NDArray[np.uint8], alignment: Alignment) -> Crop:
-    """Bring a whole picture to the crop's side: the fallback of data sets for pictures in which no face is found.
+    """Bring a whole image to the crop's side: the fallback of data sets for images in which no face is found.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        alignment: only its side is used. The picture's proportions are not kept.
+        alignment: only its side is used. The image's proportions are not kept.
 
     Returns:
         The crop and the matrix of the two scales.
@@ -219,8 +219,8 @@ def _as_complex(points: ArrayLike) -> NDArray[np.complex128]:
     return array[:, 0] + 1j * array[:, 1]
 
 
-def _check_spread(centred: NDArray[np.complex128]) -> None:
-    extent, thickness = np.linalg.svd(np.stack([centred.real, centred.imag]), compute_uv=False)
+def _check_spread(centerd: NDArray[np.complex128]) -> None:
+    extent, thickness = np.linalg.svd(np.stack([centerd.real, centerd.imag]), compute_uv=False)
     if extent < _MIN_SPREAD_PX:
         raise DegenerateFace("the landmarks lie on one spot")
     if thickness < _MIN_THICKNESS * extent:
@@ -237,9 +237,9 @@ class _Axis:
     """One axis of the zoomed region.
 
     Attributes:
-        start, stop: the picture's pixels that are needed.
+        start, stop: the image's pixels that are needed.
         size: how many pixels they become.
-        zoom: pixels of the zoomed region for one of the picture.
+        zoom: pixels of the zoomed region for one of the image.
         low, high: first and last but one pixel of the zoomed region, counted from `start`; it shows those outside
         0..size by
             repeating the edge.

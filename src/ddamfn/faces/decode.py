@@ -1,4 +1,4 @@
-"""Any picture to upright RGB pixels, or one clear line that says why not."""
+"""Any image to upright RGB pixels, or one clear line that says why not."""
 
 import io
 import threading
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from ddamfn.errors import PictureTooLarge, UnreadableImage
+from ddamfn.errors import ImageTooLarge, UnreadableImage
 
 Source = str | Path | bytes | Image.Image | NDArray[np.generic]
 
@@ -62,29 +62,29 @@ _QUIET = _Quiet()
 
 
 def decode(source: Source, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
-    """Read a picture.
+    """Read an image.
 
-    Turned upright by its EXIF orientation; CMYK, palette and grey become RGB; transparency is laid over white; 16 bits
+    Turned upright by its EXIF orientation; CMYK, palette and gray become RGB; transparency is laid over white; 16 bits
     become 8; of an animation the first frame is taken.
 
     Args:
-        source: a path, a file's bytes, a Pillow picture, or an array: uint8 or uint16, (H, W) grey, (H, W, 3) RGB or
+        source: a path, a file's bytes, a Pillow image, or an array: uint8 or uint16, (H, W) gray, (H, W, 3) RGB or
             (H, W, 4) RGBA.
-        max_pixels: pictures with more are refused before they are decoded. Pillow refuses those above `MAX_PIXELS` in
+        max_pixels: images with more are refused before they are decoded. Pillow refuses those above `MAX_PIXELS` in
             any case.
 
     Returns:
         (H, W, 3) uint8 RGB, contiguous and the caller's own.
 
     Raises:
-        PictureTooLarge: more pixels than `max_pixels`.
-        UnreadableImage: missing, empty, truncated, or not a picture.
+        ImageTooLarge: more pixels than `max_pixels`.
+        UnreadableImage: missing, empty, truncated, or not an image.
     """
     if isinstance(source, np.ndarray):
         return _from_array(source)
     name = _name(source)
     try:
-        # Pillow warns of odd metadata, which is of no use to a reader, and of large pictures, which are checked below.
+        # Pillow warns of odd metadata, which is of no use to a reader, and of large images, which are checked below.
         with _QUIET:
             if isinstance(source, Image.Image):
                 return _from_pillow(source, name, max_pixels)
@@ -94,14 +94,14 @@ def decode(source: Source, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]
         raise
     except UnidentifiedImageError:
         raise UnreadableImage(
-            f"{name}: not a picture, or of a format that is not read (JPEG, PNG, WebP, ... are)"
+            f"{name}: not an image, or of a format that is not read (JPEG, PNG, WebP, ... are)"
         ) from None
     except Image.DecompressionBombError:
-        raise PictureTooLarge(f"{name}: too large, more than {MAX_PIXELS:,} pixels") from None
+        raise ImageTooLarge(f"{name}: too large, more than {MAX_PIXELS:,} pixels") from None
     # Pillow's parsers raise a dozen kinds of exceptions at damaged files; whichever it is, the file cannot be read.
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UnreadableImage(f"{name}: damaged or truncated picture ({reason})") from error
+        raise UnreadableImage(f"{name}: damaged or truncated image ({reason})") from error
 
 
 def _name(source: str | Path | bytes | Image.Image) -> str:
@@ -109,7 +109,7 @@ def _name(source: str | Path | bytes | Image.Image) -> str:
         return str(source)
     if isinstance(source, bytes):
         return "<bytes>"
-    return str(getattr(source, "filename", "") or "<picture>")
+    return str(getattr(source, "filename", "") or "<image>")
 
 
 def _formats() -> list[str]:
@@ -132,7 +132,7 @@ def _opened(source: str | Path | bytes, name: str) -> io.BytesIO:
 def _from_pillow(image: Image.Image, name: str, max_pixels: int) -> NDArray[np.uint8]:
     width, height = image.size
     if width * height > max_pixels:
-        raise PictureTooLarge(f"{name}: too large, {width} x {height} is more than {max_pixels:,} pixels")
+        raise ImageTooLarge(f"{name}: too large, {width} x {height} is more than {max_pixels:,} pixels")
     if width * height == 0:
         raise UnreadableImage(f"{name}: no pixels, {width} x {height}")
     image.load()
@@ -162,7 +162,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _to_8_bit(values: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Bring grey values of 16 or 32 bits, or floating point, to 0..255."""
+    """Bring gray values of 16 or 32 bits, or floating point, to 0..255."""
     if values.dtype == np.uint8:
         return np.asarray(values, dtype=np.uint8)
     levels = np.nan_to_num(np.asarray(values, dtype=np.float64))

@@ -10,52 +10,52 @@ from PIL import Image
 
 from ddamfn.errors import ConfigError
 
-Colour = Literal["rgb", "grey"]
+Color = Literal["rgb", "gray"]
 
 
 @dataclass(frozen=True, slots=True)
-class Appearance:
+class Preprocessing:
     """What a network's crops look like; it stands on the card of the weights.
 
     Attributes:
-        colour: "rgb", or "grey" for a network trained on grey pictures.
-        detail_px: the side in pixels of the pictures it was trained on, if that is smaller than the crop: sharper crops
+        color: "rgb", or "gray" for a network trained on gray images.
+        detail_px: the side in pixels of the images it was trained on, if that is smaller than the crop: sharper crops
             are brought down to that much detail. None leaves them as they are.
 
     Raises:
-        ConfigError: an unknown colour, or a side below 1 px.
+        ConfigError: an unknown color, or a side below 1 px.
     """
 
-    colour: Colour = "rgb"
+    color: Color = "rgb"
     detail_px: int | None = None
 
     def __post_init__(self) -> None:
-        if self.colour not in ("rgb", "grey"):
-            raise ConfigError(f"the appearance's colour must be 'rgb' or 'grey', not {self.colour!r}")
+        if self.color not in ("rgb", "gray"):
+            raise ConfigError(f"the preprocessing's color must be 'rgb' or 'gray', not {self.color!r}")
         if self.detail_px is not None and self.detail_px < 1:
-            raise ConfigError(f"the appearance's detail must be at least 1 px, not {self.detail_px}")
+            raise ConfigError(f"the preprocessing's detail must be at least 1 px, not {self.detail_px}")
 
 
-def apply_appearance(crops: NDArray[np.uint8], appearance: Appearance) -> NDArray[np.uint8]:
-    """Give crops the appearance that a network expects.
+def preprocess(crops: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """Give crops the preprocessing that a network expects.
 
     Args:
         crops: (N, S, S, 3) uint8 RGB.
-        appearance: colour and detail.
+        preprocessing: color and detail.
 
     Returns:
-        (N, S, S, 3) uint8; three equal channels for grey. The input itself where there is nothing to change.
+        (N, S, S, 3) uint8; three equal channels for gray. The input itself where there is nothing to change.
 
-    Source: grey is the luma of ITU-R BT.601, computed in integers as Pillow's mode "L" is.
+    Source: gray is the luma of ITU-R BT.601, computed in integers as Pillow's mode "L" is.
     """
-    if appearance.colour == "grey":
-        crops = _grey(crops)
-    if appearance.detail_px is not None and appearance.detail_px < crops.shape[1]:
-        crops = _less_detail(crops, appearance.detail_px)
+    if preprocessing.color == "gray":
+        crops = _gray(crops)
+    if preprocessing.detail_px is not None and preprocessing.detail_px < crops.shape[1]:
+        crops = _less_detail(crops, preprocessing.detail_px)
     return crops
 
 
-def normalise(crops: NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]) -> NDArray[np.float32]:
+def normalize(crops: NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]) -> NDArray[np.float32]:
     """Turn pixels into the network's input.
 
     Args:
@@ -75,7 +75,7 @@ def normalise(crops: NDArray[np.uint8], mean: Sequence[float], std: Sequence[flo
     return result
 
 
-def _grey(crops: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _gray(crops: NDArray[np.uint8]) -> NDArray[np.uint8]:
     weights = np.array([19595, 38470, 7471], dtype=np.uint32)  # 0.299, 0.587, 0.114 times 65536
     luma = (crops.astype(np.uint32) @ weights + 0x8000) >> 16
     return np.repeat(luma.astype(np.uint8)[..., None], 3, axis=-1)

@@ -1,6 +1,6 @@
 """The face detector: RetinaFace with a MobileNet 0.25 trunk, run by ONNX Runtime.
 
-The network is unpacked into this package when it is built; its licence (MIT) lies beside it.
+The network is unpacked into this package when it is built; its license (MIT) lies beside it.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ NETWORK_SHA256 = "b7a7acab55e104dce6f32cdfff929bd83946da5cd869b9e2e9bdffafd1b7e4
 # Kept because the network was trained with it: blue, green, red. Some ports write 127 for red.
 _MEAN_BGR = np.array([104, 117, 123], dtype=np.float32)
 _STRIDES = ((8, (16, 32)), (16, (64, 128)), (32, (256, 512)))
-_CENTRE_VARIANCE, _SIZE_VARIANCE = 0.1, 0.2
+_CENTER_VARIANCE, _SIZE_VARIANCE = 0.1, 0.2
 _MAX_OVERLAP = 0.4
 _MAX_CANDIDATES = 5000
 _LARGEST_ANCHOR_PX = _STRIDES[-1][1][-1]
@@ -29,7 +29,7 @@ _LARGEST_ANCHOR_PX = _STRIDES[-1][1][-1]
 _COARSE_SIDE_PX = 480
 _Found = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 
-# Below this side the smallest anchors (16 px) do not fit the face; 48-px pictures enlarged to it are found as well as
+# Below this side the smallest anchors (16 px) do not fit the face; 48-px images enlarged to it are found as well as
 # large ones.
 _MIN_SIDE_PX = 144
 
@@ -39,9 +39,9 @@ class Detection:
     """One face that was found.
 
     Attributes:
-        bbox: (4,) float32, (x1, y1, x2, y2) in pixels of the picture, clipped to it.
+        bbox: (4,) float32, (x1, y1, x2, y2) in pixels of the image, clipped to it.
         landmarks: (5, 2) float32, (x, y) in pixels: viewer's left eye, right eye, nose, left and right corner of the
-            mouth. They may lie outside the picture.
+            mouth. They may lie outside the image.
         score: the detector's, 0 to 1.
     """
 
@@ -79,14 +79,14 @@ class RetinaFace:
         max_faces: int | None = None,
         side_px: int = 960,
     ) -> list[Detection]:
-        """Find the faces of one picture.
+        """Find the faces of one image.
 
         Args:
             image: (H, W, 3) uint8 RGB.
             min_score: faces with a lower score are left out, 0 to 1.
             max_faces: only this many, those with the highest score; None for all.
-            side_px: a picture whose longer side is larger is shrunk to it before detection. More finds smaller faces
-                and costs time in proportion to the area. Pictures whose longer side is below 144 px are enlarged to it.
+            side_px: an image whose longer side is larger is shrunk to it before detection. More finds smaller faces
+                and costs time in proportion to the area. Images whose longer side is below 144 px are enlarged to it.
 
         Returns:
             The faces by falling score; an empty list if there is none.
@@ -95,10 +95,10 @@ class RetinaFace:
             ValueError: `image` is not of that shape and type.
         """
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
-            raise ValueError(f"expected a picture (H, W, 3) of uint8, not {image.shape} of {image.dtype}")
+            raise ValueError(f"expected an image (H, W, 3) of uint8, not {image.shape} of {image.dtype}")
         height, width = image.shape[:2]
         found = self._look(image, min_score, side_px)
-        # A face larger than the largest anchor is seen as several parts of one; in a smaller picture it is seen whole.
+        # A face larger than the largest anchor is seen as several parts of one; in a smaller image it is seen whole.
         too_large = _LARGEST_ANCHOR_PX * max(1.0, max(height, width) / side_px)
         if (_longer_sides(found[0]) > too_large).any():
             found = _merge(found, self._look(image, min_score, _COARSE_SIDE_PX), too_large)
@@ -109,7 +109,7 @@ class RetinaFace:
         return [Detection(boxes[row], landmarks[row], float(scores[row])) for row in rows]
 
     def _look(self, image: NDArray[np.uint8], min_score: float, side_px: int) -> _Found:
-        """Detect at one scale and return boxes, landmarks and scores in the picture's own pixels, boxes not clipped."""
+        """Detect at one scale and return boxes, landmarks and scores in the image's own pixels, boxes not clipped."""
         scaled = _resize(image, side_px)
         boxes, landmarks, scores = self._run(scaled, min_score)
         (height, width), (rows, columns) = image.shape[:2], scaled.shape[:2]
@@ -117,7 +117,7 @@ class RetinaFace:
         return boxes * np.tile(ratio, 2), landmarks * ratio, scores
 
     def _run(self, image: NDArray[np.uint8], min_score: float) -> _Found:
-        """Return boxes (N, 4), landmarks (N, 5, 2) and scores (N,) by falling score, at the given picture's scale."""
+        """Return boxes (N, 4), landmarks (N, 5, 2) and scores (N,) by falling score, at the given image's scale."""
         pixels = image[:, :, ::-1].astype(np.float32) - _MEAN_BGR
         batch = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])
         offsets, confidence, points = self._session.run(("loc", "conf", "landmarks"), {"input": batch})
@@ -153,7 +153,7 @@ def _resize(image: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
 
 @lru_cache(maxsize=8)
 def _anchors(height: int, width: int) -> NDArray[np.float32]:
-    """Return the anchors, (A, 3) float32: centre x, centre y, side in pixels, in the order of the network's outputs."""
+    """Return the anchors, (A, 3) float32: center x, center y, side in pixels, in the order of the network's outputs."""
     levels = []
     for stride, sides in _STRIDES:
         rows, columns = -(-height // stride), -(-width // stride)
@@ -165,13 +165,13 @@ def _anchors(height: int, width: int) -> NDArray[np.float32]:
 
 
 def _decode_boxes(offsets: NDArray[np.float32], anchors: NDArray[np.float32]) -> NDArray[np.float32]:
-    centres = anchors[:, :2] + offsets[:, :2] * _CENTRE_VARIANCE * anchors[:, 2:]
+    centers = anchors[:, :2] + offsets[:, :2] * _CENTER_VARIANCE * anchors[:, 2:]
     sizes = anchors[:, 2:] * np.exp(offsets[:, 2:] * _SIZE_VARIANCE)
-    return np.concatenate([centres - sizes / 2, centres + sizes / 2], axis=1)
+    return np.concatenate([centers - sizes / 2, centers + sizes / 2], axis=1)
 
 
 def _decode_landmarks(points: NDArray[np.float32], anchors: NDArray[np.float32]) -> NDArray[np.float32]:
-    return anchors[:, None, :2] + points.reshape(-1, 5, 2) * _CENTRE_VARIANCE * anchors[:, None, 2:]
+    return anchors[:, None, :2] + points.reshape(-1, 5, 2) * _CENTER_VARIANCE * anchors[:, None, 2:]
 
 
 def _longer_sides(boxes: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -20,7 +20,7 @@ def count_parameters(network: nn.Module) -> int:
 
 
 def count_macs(network: nn.Module, input_size: tuple[int, int] = (112, 112)) -> int:
-    """Count the multiply-accumulates of one picture in convolutions and products of matrices, without biases.
+    """Count the multiply-accumulates of one image in convolutions and products of matrices, without biases.
 
     Args:
         network: takes (B, 3, H, W); left as it was.
@@ -32,7 +32,7 @@ def count_macs(network: nn.Module, input_size: tuple[int, int] = (112, 112)) -> 
     # torch's counter, unlike a sum over layers, sees the products of tokens with tokens, but not inside the CPU's fused
     # attention. It counts both operations.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        _pass_one_picture(network, input_size)
+        _pass_one_image(network, input_size)
     return int(counter.get_total_flops()) // 2
 
 
@@ -40,9 +40,9 @@ def count_torchstat_flops(network: nn.Module, input_size: tuple[int, int] = (112
     """Count as torchstat does, which is what the DDAMFN paper prints: 551.22 M for two heads and seven classes.
 
     To the MACs of layers come one addition an output with a convolution's bias, two operations a number in 2-d batch
-    normalisation, one in ReLU and its kin (a hard swish counts as the ReLU6 inside it), and one a number that a
+    normalization, one in ReLU and its kin (a hard swish counts as the ReLU6 inside it), and one a number that a
     windowed pool takes in. Sigmoids, means, products and sums of whole maps, the products of tokens with tokens, and
-    1-d batch normalisation count nothing.
+    1-d batch normalization count nothing.
 
     Args:
         network: takes (B, 3, H, W); left as it was.
@@ -57,7 +57,7 @@ def count_torchstat_flops(network: nn.Module, input_size: tuple[int, int] = (112
     leaves = [module for module in network.modules() if next(module.children(), None) is None]
     handles = [leaf.register_forward_hook(add) for leaf in leaves]
     try:
-        _pass_one_picture(network, input_size)
+        _pass_one_image(network, input_size)
     finally:
         for handle in handles:
             handle.remove()
@@ -77,8 +77,8 @@ def _torchstat_flops(module: nn.Module, taken: Tensor, given: Tensor) -> int:
     return given.numel() if isinstance(module, _ACTIVATIONS) else 0
 
 
-def _pass_one_picture(network: nn.Module, input_size: tuple[int, int]) -> None:
-    """Run a network on a black picture, in evaluation mode and without gradients, and leave it as it was."""
+def _pass_one_image(network: nn.Module, input_size: tuple[int, int]) -> None:
+    """Run a network on a black image, in evaluation mode and without gradients, and leave it as it was."""
     modes = [(module, module.training) for module in network.modules()]
     weight = next(network.parameters())
     try:

@@ -34,7 +34,7 @@ class DDAN(nn.Module):
 
     Args:
         channels: C of the map.
-        side: S of the map; the learned sums are as long, so it is fixed (7 for 112-px pictures).
+        side: S of the map; the learned sums are as long, so it is fixed (7 for 112-px images).
         num_classes: K.
         num_heads: A >= 0. Without heads the map goes to GDConv as it is.
     """
@@ -57,9 +57,9 @@ class DDAN(nn.Module):
     def class_maps(self, x: Tensor, attention: Tensor) -> Tensor:
         """What every position adds to every logit, (B, K, S, S) float32: class activation maps, exactly.
 
-        After attention all is linear: GDConv's weight of the position, batch normalisation's scale of the channel, the
+        After attention all is linear: GDConv's weight of the position, batch normalization's scale of the channel, the
         classifier's weight. The sum over positions is the logit but for a constant of each class, of the
-        classifier's bias and normalisation's mean and shift. In training the batch's own statistics scale.
+        classifier's bias and normalization's mean and shift. In training the batch's own statistics scale.
 
         Args:
             x: (B, C, S, S) float, the map.
@@ -86,7 +86,7 @@ class DDAN(nn.Module):
 
 FEATURE_CHANNELS = 512
 FEATURE_SIDE = 7
-"""Side of the map for 112-px pictures; the learned sums after it are as long."""
+"""Side of the map for 112-px images; the learned sums after it are as long."""
 
 STAGES = (
     StageSpec(64, 64, 128, (3, 5, 7), (64, 32, 32), stride=2),
@@ -99,12 +99,12 @@ STAGES = (
 
 
 class MFNTrunk(nn.Sequential):
-    """Picture (B, 3, 112, 112) to map (B, 512, 7, 7): 34 bottlenecks between a stem and a 1x1 convolution.
+    """Image (B, 3, 112, 112) to map (B, 512, 7, 7): 34 bottlenecks between a stem and a 1x1 convolution.
 
     Args:
         mixed_kernels: depthwise kernels of 3 to 9 px side by side; off, 3x3 alone.
         coordinate_attention: the attention inside every bottleneck; off, none.
-        drop_path: probability that the last of the 31 residual bottlenecks is left out for a picture in training; it
+        drop_path: probability that the last of the 31 residual bottlenecks is left out for an image in training; it
             rises to that in a straight line (Huang et al., ECCV 2016). No parameter depends on it.
 
     Raises:
@@ -137,7 +137,7 @@ class MFNTrunk(nn.Sequential):
 
 
 def fit_to_head(features: Tensor) -> Tensor:
-    """Resample a map to 7x7, (B, C, H, W) -> (B, C, 7, 7), if the picture was not 112 px wide."""
+    """Resample a map to 7x7, (B, C, H, W) -> (B, C, 7, 7), if the image was not 112 px wide."""
     return fit_map(features, FEATURE_SIDE)
 
 
@@ -170,7 +170,7 @@ class MFN(nn.Module):
         return F.normalize(self.norm(self.project(self.pool(features).flatten(1))), dim=1)
 
     def forward(self, images: Tensor) -> ModelOutput:
-        """Classify normalised RGB pictures (B, 3, 112, 112) float; there are no heads, so A = 0."""
+        """Classify normalized RGB images (B, 3, 112, 112) float; there are no heads, so A = 0."""
         features = fit_to_head(self.trunk(images))
         return ModelOutput(self.classifier(self.embed(features)), features, without_heads(features))
 
@@ -224,7 +224,7 @@ class DDAMFN(nn.Module):
         self.ddan = DDAN(channels=FEATURE_CHANNELS, side=FEATURE_SIDE, num_classes=num_classes, num_heads=num_heads)
 
     def forward(self, images: Tensor, *, class_maps: bool = False) -> ModelOutput:
-        """Classify normalised RGB pictures (B, 3, 112, 112) float; `extra` holds "class_maps" where asked for."""
+        """Classify normalized RGB images (B, 3, 112, 112) float; `extra` holds "class_maps" where asked for."""
         features = fit_to_head(self.trunk(images))
         logits, attention = self.ddan(features)
         extra = {"class_maps": self.ddan.class_maps(features, attention)} if class_maps else {}

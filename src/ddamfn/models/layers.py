@@ -51,7 +51,7 @@ class CoordinateAttention(nn.Module):
 
 
 class ConvBlock(nn.Sequential):
-    """Convolution without bias, batch normalisation, PReLU with one slope a channel."""
+    """Convolution without bias, batch normalization, PReLU with one slope a channel."""
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int = 1, *, stride: int = 1, groups: int = 1
@@ -64,7 +64,7 @@ class ConvBlock(nn.Sequential):
 
 
 class LinearBlock(nn.Sequential):
-    """Convolution without bias and batch normalisation, no activation: the linear end of a bottleneck."""
+    """Convolution without bias and batch normalization, no activation: the linear end of a bottleneck."""
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int | tuple[int, int] = 1, *, groups: int = 1
@@ -89,7 +89,7 @@ class GDConv(LinearBlock):
 class MixedDepthwiseConv(nn.Module):
     """Depthwise convolutions of several odd kernel sizes, each on its own share of the channels.
 
-    Kept because the authors' network has it so: nothing, neither normalisation nor activation, stands between these
+    Kept because the authors' network has it so: nothing, neither normalization nor activation, stands between these
     convolutions and the attention that follows.
     """
 
@@ -108,7 +108,7 @@ class MixedDepthwiseConv(nn.Module):
 
 
 def drop_path(x: Tensor, probability: float) -> Tensor:
-    """Leave out whole pictures of a branch by chance: zeros for some of x (B, ...), the others so much stronger.
+    """Leave out whole images of a branch by chance: zeros for some of x (B, ...), the others so much stronger.
 
     What is left is divided by 1 - `probability`, so that the branch is the same on average and needs no change at
     prediction. Chance is torch's global generator of x's device.
@@ -150,7 +150,7 @@ class MixBottleneck(nn.Module):
         spec: its shape.
         mixed_kernels: see `MixedDepthwiseConv`; off, 3x3 alone.
         coordinate_attention: off, none.
-        drop_path: probability of leaving it out for a picture in training, where it is residual.
+        drop_path: probability of leaving it out for an image in training, where it is residual.
     """
 
     def __init__(
@@ -176,8 +176,8 @@ class MixBottleneck(nn.Module):
 def fit_map(features: Tensor, side: int) -> Tensor:
     """Resample a map to a square, (B, C, H, W) -> (B, C, side, side); one of that size passes unchanged.
 
-    Some heads have one weight a position, so that their map's side is fixed. Pictures of another size than the
-    network's own give another map; smaller pictures make the first epochs several times cheaper (progressive resizing).
+    Some heads have one weight a position, so that their map's side is fixed. Images of another size than the
+    network's own give another map; smaller images make the first epochs several times cheaper (progressive resizing).
     """
     if features.shape[-2:] == (side, side):
         return features

@@ -101,7 +101,7 @@ def load_authors_checkpoint(path: str | os.PathLike[str], *, num_classes: int = 
     Entries that the authors' network never calls (the table's "dropped") are left out, present or not.
 
     Classes stand in the authors' order: neutral, happiness, sadness, surprise, fear, disgust, anger, contempt (the last
-    only with eight classes). Pictures are RGB, normalised with ImageNet's mean and standard deviation.
+    only with eight classes). Images are RGB, normalized with ImageNet's mean and standard deviation.
 
     Args:
         path: the file.

@@ -42,7 +42,7 @@ class DepthwiseBottleneck(nn.Module):
 
 
 class MobileFaceNetTrunk(nn.Sequential):
-    """Picture (B, 3, 112, 112) to map (B, 512, 7, 7)."""
+    """Image (B, 3, 112, 112) to map (B, 512, 7, 7)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class MobileFaceNet(nn.Module):
         self.classifier = nn.Linear(embedding_dim, num_classes)
 
     def forward(self, images: Tensor) -> ModelOutput:
-        """Classify normalised RGB pictures (B, 3, 112, 112) float; there are no heads, so A = 0."""
+        """Classify normalized RGB images (B, 3, 112, 112) float; there are no heads, so A = 0."""
         features = fit_map(self.trunk(images), FEATURE_SIDE)
         embedding = self.norm(self.project(self.pool(features).flatten(1)))
         return ModelOutput(self.classifier(embedding), features, without_heads(features))

@@ -11,7 +11,7 @@ _NOTHING: Mapping[str, Tensor] = {}
 
 
 class ModelOutput(NamedTuple):
-    """One forward pass over B pictures.
+    """One forward pass over B images.
 
     Attributes:
         logits: (B, K) float, before softmax, in the order of the labels that the network was trained with.

@@ -16,7 +16,7 @@ class Network(Protocol):
     input_size: tuple[int, int]
 
     def __call__(self, images: Tensor) -> ModelOutput:
-        """Run on pictures (B, 3, H, W)."""
+        """Run on images (B, 3, H, W)."""
 
 
 Builder = TypeVar("Builder", bound=Callable[..., nn.Module])
@@ -43,7 +43,7 @@ def list_models() -> list[str]:
 
 
 def create_model(name: str, *, num_classes: int, **options: Any) -> nn.Module:
-    """Build a network with fresh weights (torch's default initialisation, from torch's global generator).
+    """Build a network with fresh weights (torch's default initialization, from torch's global generator).
 
     Args:
         name: one of `list_models()`.

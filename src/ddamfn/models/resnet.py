@@ -34,7 +34,7 @@ class BasicBlock(nn.Module):
 
 
 class ResNet18Trunk(nn.Sequential):
-    """Picture (B, 3, S, S) to map (B, 512, S / 32, S / 32): 7x7 for 224 px."""
+    """Image (B, 3, S, S) to map (B, 512, S / 32, S / 32): 7x7 for 224 px."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,11 +54,11 @@ WIDTHS = (64, 128, 256, 512)
 UNITS_18 = (2, 2, 2, 2)
 UNITS_50 = (3, 4, 14, 3)
 FEATURE_SIDE = 7
-"""Side of the last map for 112-px pictures; the fully connected layer after it has one weight a position."""
+"""Side of the last map for 112-px images; the fully connected layer after it has one weight a position."""
 
 
 class IRUnit(nn.Module):
-    """Normalise, convolve, PReLU, convolve with the stride, normalise; plus the input, thinned or projected."""
+    """Normalize, convolve, PReLU, convolve with the stride, normalize; plus the input, thinned or projected."""
 
     def __init__(self, in_channels: int, out_channels: int, *, stride: int) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class IRUnit(nn.Module):
 
 
 class IRTrunk(nn.Sequential):
-    """Picture (B, 3, S, S) to map (B, C, S / 2^n, S / 2^n) after n stages, each of which halves the side.
+    """Image (B, 3, S, S) to map (B, C, S / 2^n, S / 2^n) after n stages, each of which halves the side.
 
     Args:
         units: number of units of each stage; their widths are 64, 128, 256 and 512 channels.
@@ -123,7 +123,7 @@ class IResNet(nn.Module):
         self.classifier = nn.Linear(embedding_dim, num_classes)
 
     def forward(self, images: Tensor) -> ModelOutput:
-        """Classify normalised RGB pictures (B, 3, 112, 112) float; there are no heads, so A = 0."""
+        """Classify normalized RGB images (B, 3, 112, 112) float; there are no heads, so A = 0."""
         features = fit_map(self.trunk(images), FEATURE_SIDE)
         embedding = self.norm(self.project(self.drop(self.norm_map(features)).flatten(1)))
         logits = self.classifier(F.normalize(embedding, dim=1))

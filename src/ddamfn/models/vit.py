@@ -1,7 +1,7 @@
 """Parts of vision transformers: patches as tokens, self-attention that may lose a head, encoder blocks.
 
 Source: Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021, section 3.1; Touvron et al., "Training
-data-efficient image transformers", ICML 2021, for sizes and initialisation.
+data-efficient image transformers", ICML 2021, for sizes and initialization.
 """
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 NORM_EPS = 1e-6
 
 
-def initialise_tokens(module: nn.Module) -> None:
+def initialize_tokens(module: nn.Module) -> None:
     """Draw linear weights and embeddings as transformers do: normal with deviation 0.02, cut at two; biases zero."""
     for part in module.modules():
         if isinstance(part, nn.Linear):
@@ -113,7 +113,7 @@ class FeedForward(nn.Sequential):
 
 
 class EncoderBlock(nn.Module):
-    """Self-attention and perceptron, each behind a normalisation and beside a skip, (B, N, D) -> same shape.
+    """Self-attention and perceptron, each behind a normalization and beside a skip, (B, N, D) -> same shape.
 
     Args:
         width: D.
@@ -171,7 +171,7 @@ class TokenEmbedding(nn.Module):
 
 
 class PatchEmbedding(nn.Conv2d):
-    """Square patches of a picture to tokens, (B, 3, S, S) -> (B, D, S / P, S / P)."""
+    """Square patches of an image to tokens, (B, 3, S, S) -> (B, D, S / P, S / P)."""
 
     def __init__(self, width: int, patch_px: int) -> None:
         super().__init__(3, width, patch_px, stride=patch_px)

@@ -1,4 +1,4 @@
-"""Barlow Twins: two views of a picture agree in every number, and no two numbers say the same.
+"""Barlow Twins: two views of an image agree in every number, and no two numbers say the same.
 
 Source: Zbontar et al., "Barlow Twins: Self-Supervised Learning via Redundancy Reduction", ICML 2021.
 """
@@ -14,7 +14,7 @@ from ddamfn.objectives.pretext import TwoViewObjective, TwoViews, perceptron, po
 from ddamfn.objectives.protocol import Context, Loss, TrainingSplit, require_at_least_0
 
 _SMALLEST_VARIANCE = 1e-5
-"""Of a number over the batch, as in batch normalisation: one that is the same for all faces correlates with nothing."""
+"""Of a number over the batch, as in batch normalization: one that is the same for all faces correlates with nothing."""
 
 
 def cross_correlation(one: Tensor, other: Tensor) -> Tensor:
@@ -22,7 +22,7 @@ def cross_correlation(one: Tensor, other: Tensor) -> Tensor:
 
     Args:
         one: (B, D) float.
-        other: (B, D) float, of the same pictures.
+        other: (B, D) float, of the same images.
 
     Source: Eq. 2, for numbers whose mean over the batch was taken away.
     """

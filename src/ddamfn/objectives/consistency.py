@@ -8,9 +8,9 @@ from torch import Tensor
 
 
 def flip_consistency_loss(class_maps: Tensor, mirrored_class_maps: Tensor) -> Tensor:
-    """Squared difference of a picture's class maps and its mirror image's, these flipped back: sum over positions.
+    """Squared difference of an image's class maps and its mirror image's, these flipped back: sum over positions.
 
-    Mean over pictures and classes. The paper takes the mean over positions as well, of maps whose mean is the logit and
+    Mean over images and classes. The paper takes the mean over positions as well, of maps whose mean is the logit and
     which hence have the logits' size. Ours sum to the logits, and GDConv gives positions weights of either sign: it is
     the sum of their squares that has the size of a squared logit, so that the paper's weight of 5 means about the same.
 

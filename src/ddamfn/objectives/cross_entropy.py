@@ -21,8 +21,8 @@ def soft_cross_entropy(
         logits: (B, K) float.
         targets: (B, K) float, rows of which sum to 1; with votes this is the KL divergence plus a constant.
         label_smoothing: e in [0, 1): targets become (1 - e) t + e / K.
-        weights: (B,) float w, how much each picture counts; None stands for ones. They are not made to sum to B, so
-            that a picture counts the same in every batch.
+        weights: (B,) float w, how much each image counts; None stands for ones. They are not made to sum to B, so
+            that an image counts the same in every batch.
 
     Returns:
         A float32 scalar in nats.

@@ -1,7 +1,7 @@
-"""DACL's objective: a picture's feature comes close to its class's centre in the numbers that matter to it.
+"""DACL's objective: an image's feature comes close to its class's center in the numbers that matter to it.
 
 Source: Farzaneh and Qi, "Facial Expression Recognition in the Wild via Deep Attentive Center Loss", WACV 2021, section
-3; the centres' own rule: Wen et al., "A Discriminative Feature Learning Approach for Deep Face Recognition", ECCV 2016,
+3; the centers' own rule: Wen et al., "A Discriminative Feature Learning Approach for Deep Face Recognition", ECCV 2016,
 Eq. 4.
 """
 
@@ -27,7 +27,7 @@ from ddamfn.objectives.protocol import (
 
 @dataclass(frozen=True, kw_only=True)
 class DACLObjective:
-    """Cross-entropy plus the sparse centre loss. A picture with several labels belongs to the largest.
+    """Cross-entropy plus the sparse center loss. An image with several labels belongs to the largest.
 
     Raises:
         ConfigError: if a number is negative.
@@ -35,49 +35,49 @@ class DACLObjective:
 
     name: ClassVar[str] = "dacl"
     takes_mixtures: ClassVar[bool] = False
-    centre_weight: float = 0.01
+    center_weight: float = 0.01
     """Lambda of the paper."""
-    centre_rate: float = 0.5
-    """How far a centre moves to its pictures in a step (alpha)."""
+    center_rate: float = 0.5
+    """How far a center moves to its images in a step (alpha)."""
     embedding_dim: int = 512
     """D of the network's embedding."""
 
     def __post_init__(self) -> None:
-        require_at_least_0(centre_weight=self.centre_weight, centre_rate=self.centre_rate)
+        require_at_least_0(center_weight=self.center_weight, center_rate=self.center_rate)
 
     def create_criterion(self, split: TrainingSplit) -> "DACLCriterion":
-        """Begin a run, with centres drawn from torch's global generator."""
+        """Begin a run, with centers drawn from torch's global generator."""
         return DACLCriterion(self, len(split.classes))
 
 
 class DACLCriterion(Criterion):
-    """DACL's objective at work; the buffer `centres` (K, D) float32 moves by a rule of its own, not by gradients."""
+    """DACL's objective at work; the buffer `centers` (K, D) float32 moves by a rule of its own, not by gradients."""
 
-    centres: Tensor
+    centers: Tensor
 
     def __init__(self, config: DACLObjective, num_classes: int) -> None:
         super().__init__()
         self.config = config
-        self.register_buffer("centres", torch.randn(num_classes, config.embedding_dim))
+        self.register_buffer("centers", torch.randn(num_classes, config.embedding_dim))
 
     def forward(self, output: ModelOutput, targets: Tensor, context: Context | None = None) -> Loss:
         """Judge a batch."""
         classification = soft_cross_entropy(output.logits, targets, weights=weights_of(context))
         weights, distances = self._weights_and_distances(output, targets)
-        centre = (weights * distances.square()).sum(dim=1).mean() / 2
-        total = classification + self.config.centre_weight * centre
-        return Loss(total, {"cross_entropy": classification.detach(), "centre": centre.detach()})
+        center = (weights * distances.square()).sum(dim=1).mean() / 2
+        total = classification + self.config.center_weight * center
+        return Loss(total, {"cross_entropy": classification.detach(), "center": center.detach()})
 
     @torch.no_grad()
     def after_step(self, output: ModelOutput, targets: Tensor, context: Context) -> None:
-        """Move each centre to its pictures of the batch, less far the fewer they are."""
+        """Move each center to its images of the batch, less far the fewer they are."""
         weights, distances = self._weights_and_distances(output, targets)
         # A product in place of a scattered sum, which on a GPU would not give equal bits twice.
-        members = F.one_hot(targets.argmax(dim=1), len(self.centres)).to(distances.dtype)
+        members = F.one_hot(targets.argmax(dim=1), len(self.centers)).to(distances.dtype)
         moves = members.T @ (weights * distances) / (1 + members.sum(dim=0)).unsqueeze(1)
-        self.centres += self.config.centre_rate * moves
+        self.centers += self.config.center_rate * moves
 
     def _weights_and_distances(self, output: ModelOutput, targets: Tensor) -> tuple[Tensor, Tensor]:
         weights = require_extra(output, "channel_weights", self.config.name)
         embedding = require_extra(output, "embedding", self.config.name)
-        return weights, embedding - self.centres[targets.argmax(dim=1)]
+        return weights, embedding - self.centers[targets.argmax(dim=1)]

@@ -25,16 +25,16 @@ from ddamfn.objectives.protocol import (
 _SMALLEST_VARIANCE = 1e-6
 
 
-def affinity_loss(embedding: Tensor, centres: Tensor, labels: Tensor) -> Tensor:
-    """Mean squared distance to the own class's centre, in units of how far the centres lie from each other.
+def affinity_loss(embedding: Tensor, centers: Tensor, labels: Tensor) -> Tensor:
+    """Mean squared distance to the own class's center, in units of how far the centers lie from each other.
 
     Args:
         embedding: (B, D) float.
-        centres: (K, D) float.
+        centers: (K, D) float.
         labels: (B,) int64.
     """
-    within = (embedding - centres[labels]).square().sum(dim=1).mean()
-    return within / centres.var(dim=0).sum()
+    within = (embedding - centers[labels]).square().sum(dim=1).mean()
+    return within / centers.var(dim=0).sum()
 
 
 def partition_loss(heads: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ def partition_loss(heads: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class DANObjective:
-    """Cross-entropy, affinity and partition losses. A picture with several labels belongs to the largest.
+    """Cross-entropy, affinity and partition losses. An image with several labels belongs to the largest.
 
     Raises:
         ConfigError: if a weight is negative.
@@ -69,23 +69,23 @@ class DANObjective:
         require_at_least_0(affinity_weight=self.affinity_weight, partition_weight=self.partition_weight)
 
     def create_criterion(self, split: TrainingSplit) -> "DANCriterion":
-        """Begin a run, with centres drawn from torch's global generator."""
+        """Begin a run, with centers drawn from torch's global generator."""
         return DANCriterion(self, len(split.classes))
 
 
 class DANCriterion(Criterion):
-    """DAN's objective at work; the parameter `centres` (K, D) is learned with the network, at its learning rate."""
+    """DAN's objective at work; the parameter `centers` (K, D) is learned with the network, at its learning rate."""
 
     def __init__(self, config: DANObjective, num_classes: int) -> None:
         super().__init__()
         self.config = config
-        self.centres = nn.Parameter(torch.randn(num_classes, config.embedding_dim))
+        self.centers = nn.Parameter(torch.randn(num_classes, config.embedding_dim))
 
     def forward(self, output: ModelOutput, targets: Tensor, context: Context | None = None) -> Loss:
         """Judge a batch."""
         name = self.config.name
         classification = soft_cross_entropy(output.logits, targets, weights=weights_of(context))
-        affinity = affinity_loss(require_extra(output, "embedding", name), self.centres, targets.argmax(dim=1))
+        affinity = affinity_loss(require_extra(output, "embedding", name), self.centers, targets.argmax(dim=1))
         partition = partition_loss(require_extra(output, "heads", name))
         total = classification + self.config.affinity_weight * affinity + self.config.partition_weight * partition
         parts = {"cross_entropy": classification, "affinity": affinity, "partition": partition}

@@ -50,9 +50,9 @@ class DDAMFNObjective:
     "Long-Tail Learning via Logit Adjustment", ICLR 2021, Eq. 10).
     """
     flip_consistency: float = 0.0
-    """Lambda of EAC: how much the class maps of a picture and of its mirror image must agree; the paper has 5.
+    """Lambda of EAC: how much the class maps of an image and of its mirror image must agree; the paper has 5.
 
-    Needs a network with class maps. A step then passes every picture twice (Zhang et al., "Learn From All: Erasing
+    Needs a network with class maps. A step then passes every image twice (Zhang et al., "Learn From All: Erasing
     Attention Consistency for Noisy Label Facial Expression Recognition", ECCV 2022). With the paper's random erasing:
     `augment.erase`.
     """

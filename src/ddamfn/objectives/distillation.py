@@ -29,21 +29,21 @@ class Distillation:
     averaged."""
     born_again: bool = False
     """In place of teachers: every phase but the first learns from the network that the phase before kept, asked once of
-    every training picture as it is (see `once`). The first phase learns from the labels alone."""
+    every training image as it is (see `once`). The first phase learns from the labels alone."""
     temperature: float = 2.0
     """T: logits of both sides are divided by it, so that the small probabilities count too."""
     weight: float = 0.5
     """Share of the teachers' part in the loss; with 1 the labels count for nothing."""
     mirrored: bool = False
-    """Whether teachers are also asked of each picture's mirror image, and the two answers averaged: the student learns
+    """Whether teachers are also asked of each image's mirror image, and the two answers averaged: the student learns
     what averaging at prediction would give, and predicts at the cost of one pass."""
     uncovered: bool = False
-    """Whether teachers see a picture as it is before random erasing: the student learns to answer as if nothing of the
+    """Whether teachers see an image as it is before random erasing: the student learns to answer as if nothing of the
     face were covered."""
     once: bool = False
-    """Whether teachers are asked once of every training picture as it is, before all augmentation, and their answers
-    kept: epochs after the first cost nothing of theirs. The student learns to answer a changed or partly erased picture
-    as they answer the whole one. Over hundreds of epochs teachers that see the student's very pictures teach better
+    """Whether teachers are asked once of every training image as it is, before all augmentation, and their answers
+    kept: epochs after the first cost nothing of theirs. The student learns to answer a changed or partly erased image
+    as they answer the whole one. Over hundreds of epochs teachers that see the student's very images teach better
     (Beyer et al., "Knowledge distillation: A good teacher is patient and consistent", CVPR 2022)."""
     features: float = 0.0
     """How much the maps of features must agree as well; for one teacher whose map has the student's shape."""
@@ -66,15 +66,15 @@ class Distillation:
         if self.once and self.born_again:
             raise ConfigError("a network that is born again is asked once in any case; leave out once")
         if self.kept_by and self.uncovered:
-            raise ConfigError(f"{self.kept_by} shows teachers every picture whole; leave out uncovered")
+            raise ConfigError(f"{self.kept_by} shows teachers every image whole; leave out uncovered")
         if self.kept_by and self.features:
             raise ConfigError(
-                f"maps of features are not kept for all pictures; set features to 0, or leave out {self.kept_by}"
+                f"maps of features are not kept for all images; set features to 0, or leave out {self.kept_by}"
             )
 
     @property
     def kept_by(self) -> str | None:
-        """The setting by which answers to the training pictures are kept; None if teachers are asked at every step."""
+        """The setting by which answers to the training images are kept; None if teachers are asked at every step."""
         return "once" if self.once else "born_again" if self.born_again else None
 
 

@@ -1,7 +1,7 @@
 """MViT's objective: cross-entropy, and labels that change when the network contradicts them.
 
 Source: Li et al., "MVT: Mask Vision Transformer for Facial Expression Recognition in the Wild", arXiv 2106.04520, whose
-abstract names a dynamic relabelling module. When it begins, and its threshold, are not published: ours are SCN's, for
+abstract names a dynamic relabeling module. When it begins, and its threshold, are not published: ours are SCN's, for
 the whole batch because there is no weight that would part it.
 """
 
@@ -14,12 +14,12 @@ from torch import Tensor
 from ddamfn.models import ModelOutput
 from ddamfn.objectives.cross_entropy import soft_cross_entropy
 from ddamfn.objectives.protocol import Context, Criterion, Loss, TrainingSplit, require_at_least_0, weights_of
-from ddamfn.objectives.relabelling import LabelBook
+from ddamfn.objectives.relabeling import LabelBook
 
 
 @dataclass(frozen=True, kw_only=True)
 class MViTObjective:
-    """Cross-entropy and relabelling.
+    """Cross-entropy and relabeling.
 
     Raises:
         ConfigError: if a number is negative.
@@ -37,22 +37,22 @@ class MViTObjective:
 
     def create_criterion(self, split: TrainingSplit) -> "MViTCriterion":
         """Begin a run."""
-        return MViTCriterion(self, split.num_pictures)
+        return MViTCriterion(self, split.num_images)
 
 
 class MViTCriterion(Criterion):
     """MViT's objective at work; `book` holds the labels that it changed."""
 
-    def __init__(self, config: MViTObjective, num_pictures: int) -> None:
+    def __init__(self, config: MViTObjective, num_images: int) -> None:
         super().__init__()
         self.config = config
-        self.book = LabelBook(num_pictures)
+        self.book = LabelBook(num_images)
 
     def forward(self, output: ModelOutput, targets: Tensor, context: Context | None = None) -> Loss:
         """Judge a batch against the labels as they stand now."""
         current = targets if context is None else self.book(targets, context.rows)
         loss = soft_cross_entropy(output.logits, current, weights=weights_of(context))
-        return Loss(loss, {"cross_entropy": loss.detach(), "relabelled": self.book.share()})
+        return Loss(loss, {"cross_entropy": loss.detach(), "relabeled": self.book.share()})
 
     @torch.no_grad()
     def after_step(self, output: ModelOutput, targets: Tensor, context: Context) -> None:

@@ -1,4 +1,4 @@
-"""Pretext tasks: questions that the pictures answer by themselves, for a network to learn from without labels.
+"""Pretext tasks: questions that the images answer by themselves, for a network to learn from without labels.
 
 What is learned is the trunk: everything that a network's map of features depends on. A task's own head is a part of
 its criterion, so any network of the registry can be trained, and the head is left behind with the criterion.
@@ -21,23 +21,23 @@ from ddamfn.objectives.protocol import Criterion, TrainingSplit
 class PretextCriterion(Criterion):
     """A pretext task at work: it says which views of a batch the network sees, and judges what comes of them.
 
-    The output that it judges has a row for every view; the targets keep a row for every picture.
+    The output that it judges has a row for every view; the targets keep a row for every image.
     """
 
     def views(self, images: Tensor, augment: Callable[[Tensor], Tensor]) -> Tensor:
-        """Make of pictures what the network sees.
+        """Make of images what the network sees.
 
         Args:
             images: (B, C, S, S) float, 0..1.
-            augment: changes every picture at random, another way at each call.
+            augment: changes every image at random, another way at each call.
 
         Returns:
-            (V B, C, S, S): the first views of all pictures, then the second ones, and so on.
+            (V B, C, S, S): the first views of all images, then the second ones, and so on.
         """
         return augment(images)
 
     def right(self, output: ModelOutput, targets: Tensor) -> Tensor | None:
-        """Count pictures answered right; most tasks have no such answer."""
+        """Count images answered right; most tasks have no such answer."""
         return None
 
 
@@ -67,10 +67,10 @@ class PretextObjective(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class TwoViewObjective(PretextObjective):
-    """What the tasks that compare two random views of a picture have in common."""
+    """What the tasks that compare two random views of an image have in common."""
 
     width: int = 2048
-    """Numbers in each layer of the projector, and in a picture's projection."""
+    """Numbers in each layer of the projector, and in an image's projection."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -79,10 +79,10 @@ class TwoViewObjective(PretextObjective):
 
 
 class TwoViews(PretextCriterion):
-    """A criterion whose network sees every picture twice, changed at random in two ways."""
+    """A criterion whose network sees every image twice, changed at random in two ways."""
 
     def views(self, images: Tensor, augment: Callable[[Tensor], Tensor]) -> Tensor:
-        """Change the pictures twice."""
+        """Change the images twice."""
         return torch.cat([augment(images), augment(images)])
 
 
@@ -101,11 +101,11 @@ def pooled(output: ModelOutput, channels: int) -> Tensor:
 
 
 def perceptron(*widths: int, last_norm: bool = False) -> nn.Sequential:
-    """Linear layers of these widths; batch normalisation and ReLU between them.
+    """Linear layers of these widths; batch normalization and ReLU between them.
 
     Args:
         widths: of the input and of every layer's output.
-        last_norm: normalise the last output too, without learned scale and shift.
+        last_norm: normalize the last output too, without learned scale and shift.
     """
     layers: list[nn.Module] = []
     for before, after in pairwise(widths[:-1]):

@@ -2,10 +2,10 @@
 
 An `Objective` is part of a run's configuration and never changes. For one run it makes a `Criterion`, a module that
 gives each batch its loss. What the criterion learns (its parameters) is trained with the network; what it remembers
-(its buffers: centres, changed labels) belongs in the run's checkpoints. A training loop thus does five things:
+(its buffers: centers, changed labels) belongs in the run's checkpoints. A training loop thus does five things:
 
 1. `criterion = objective.create_criterion(split)`, told of the training split, moved to the device;
-2. the optimiser gets the parameters of the network and of the criterion;
+2. the optimizer gets the parameters of the network and of the criterion;
 3. each forward pass is judged by `criterion(output, targets, context).total`; where `criterion.mirrored` is set, the
    network passes the batch's mirror images as well, and `output.extra` holds "class_maps" and "mirrored_class_maps";
 4. once a step, after the update, `criterion.after_step(output, targets, context)` with the output of the step's first
@@ -39,16 +39,16 @@ class Loss(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSplit:
-    """What an objective may know of the pictures before it sees any.
+    """What an objective may know of the images before it sees any.
 
     Attributes:
         classes: canonical names of the K targets, in their order.
-        num_pictures: N.
+        num_images: N.
         class_shares: mean of the targets over the split, K numbers that sum to 1; None stands for equal shares.
     """
 
     classes: tuple[str, ...]
-    num_pictures: int
+    num_images: int
     class_shares: tuple[float, ...] | None = None
 
 
@@ -66,14 +66,14 @@ class Lesson(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """Which pictures a batch holds, and where in the run it stands.
+    """Which images a batch holds, and where in the run it stands.
 
     Attributes:
-        rows: (B,) int64, the pictures' numbers in the training split, on the targets' device.
+        rows: (B,) int64, the images' numbers in the training split, on the targets' device.
         epoch: counted from 0.
-        weights: (B,) float32, how much each picture counts in the classification loss, with a mean of 1 over the
+        weights: (B,) float32, how much each image counts in the classification loss, with a mean of 1 over the
             split; None where all count alike.
-        lesson: what the teachers say of these pictures; None where nobody teaches.
+        lesson: what the teachers say of these images; None where nobody teaches.
     """
 
     rows: Tensor
@@ -83,7 +83,7 @@ class Context:
 
 
 def weights_of(context: Context | None) -> Tensor | None:
-    """The pictures' weights, None where all count alike."""
+    """The images' weights, None where all count alike."""
     return None if context is None else context.weights
 
 
@@ -91,7 +91,7 @@ class Criterion(nn.Module, ABC):
     """An objective at work in one run.
 
     Attributes:
-        mirrored: whether it compares a picture with its mirror image, which costs a second forward pass a picture.
+        mirrored: whether it compares an image with its mirror image, which costs a second forward pass an image.
     """
 
     mirrored: bool = False
@@ -103,7 +103,7 @@ class Criterion(nn.Module, ABC):
         Args:
             output: of the network, in training mode.
             targets: (B, K) float as the data set gives them, rows of which sum to 1.
-            context: which pictures these are; without it a criterion that changes labels changes none.
+            context: which images these are; without it a criterion that changes labels changes none.
         """
 
     def __call__(self, output: ModelOutput, targets: Tensor, context: Context | None = None) -> Loss:
@@ -112,7 +112,7 @@ class Criterion(nn.Module, ABC):
         return loss
 
     def right(self, output: ModelOutput, targets: Tensor) -> Tensor | None:
-        """Count the batch's pictures that are answered right, for the record; None if there is no right answer."""
+        """Count the batch's images that are answered right, for the record; None if there is no right answer."""
         return (output.logits.argmax(dim=1) == targets.argmax(dim=1)).sum()
 
     def after_step(self, output: ModelOutput, targets: Tensor, context: Context) -> None:
@@ -121,7 +121,7 @@ class Criterion(nn.Module, ABC):
         Args:
             output: what the loss was computed from; no gradient goes through here.
             targets: as given to `forward`.
-            context: which pictures these are.
+            context: which images these are.
         """
 
 
@@ -130,14 +130,14 @@ class Objective(Protocol):
 
     Attributes:
         name: what recipes call it.
-        takes_mixtures: whether it can judge mixtures of pictures; not if it keeps a label or a centre of each picture.
+        takes_mixtures: whether it can judge mixtures of images; not if it keeps a label or a center of each image.
     """
 
     name: ClassVar[str]
     takes_mixtures: ClassVar[bool]
 
     def create_criterion(self, split: TrainingSplit) -> Criterion:
-        """Begin a run on the pictures of `split`."""
+        """Begin a run on the images of `split`."""
 
 
 class Stateless(Criterion):

@@ -1,4 +1,4 @@
-"""Rotation: by which quarter turns was the picture turned?
+"""Rotation: by which quarter turns was the image turned?
 
 Source: Gidaris et al., "Unsupervised Representation Learning by Predicting Image Rotations", ICLR 2018.
 """
@@ -43,7 +43,7 @@ class RotationCriterion(PretextCriterion):
         self.classifier = nn.Linear(config.channels, TURNS)
 
     def views(self, images: Tensor, augment: Callable[[Tensor], Tensor]) -> Tensor:
-        """Turn every picture in all four ways, which the paper found better than one way at random."""
+        """Turn every image in all four ways, which the paper found better than one way at random."""
         changed = augment(images)
         return torch.cat([changed.rot90(turn, (2, 3)) for turn in range(TURNS)])
 
@@ -54,7 +54,7 @@ class RotationCriterion(PretextCriterion):
 
     @torch.no_grad()
     def right(self, output: ModelOutput, targets: Tensor) -> Tensor:
-        """How many of the batch's B pictures were told right, a part of four for each turn; chance is B / 4."""
+        """How many of the batch's B images were told right, a part of four for each turn; chance is B / 4."""
         return (self._logits(output).argmax(dim=1) == _turns(output)).float().sum() / TURNS
 
     def _logits(self, output: ModelOutput) -> Tensor:

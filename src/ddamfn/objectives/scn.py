@@ -1,4 +1,4 @@
-"""SCN's objective: trust most pictures more than the rest, and change labels among the rest.
+"""SCN's objective: trust most images more than the rest, and change labels among the rest.
 
 Source: Wang et al., "Suppressing Uncertainties for Large-Scale Facial Expression Recognition", CVPR 2020, sections
 3.2.2 and 3.2.3. The paper weighs both losses by a half, which is the same up to the learning rate.
@@ -22,13 +22,13 @@ from ddamfn.objectives.protocol import (
     require_extra,
     weights_of,
 )
-from ddamfn.objectives.relabelling import LabelBook
+from ddamfn.objectives.relabeling import LabelBook
 
 RelabelGroup = Literal["low", "all"]
 
 
 def trusted(importance: Tensor, share: float) -> Tensor:
-    """Tell the pictures of the batch's upper `share` by their weight, (B,) bool; at least one on each side."""
+    """Tell the images of the batch's upper `share` by their weight, (B,) bool; at least one on each side."""
     high = max(1, min(len(importance) - 1, round(share * len(importance))))
     ranks = importance.argsort(descending=True, stable=True).argsort()
     return ranks < high
@@ -43,7 +43,7 @@ def rank_loss(importance: Tensor, share: float, margin: float) -> Tensor:
         margin: delta_1 of the paper.
 
     Returns:
-        A scalar; 0 for a single picture, which has no second group.
+        A scalar; 0 for a single image, which has no second group.
     """
     if len(importance) < 2:
         return importance.new_zeros(())
@@ -58,7 +58,7 @@ def _mean(values: Tensor, chosen: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class SCNObjective:
-    """Cross-entropy of the weighted logits, rank regularisation, relabelling.
+    """Cross-entropy of the weighted logits, rank regularization, relabeling.
 
     Raises:
         ConfigError: if a number is out of range.
@@ -92,16 +92,16 @@ class SCNObjective:
 
     def create_criterion(self, split: TrainingSplit) -> "SCNCriterion":
         """Begin a run."""
-        return SCNCriterion(self, split.num_pictures)
+        return SCNCriterion(self, split.num_images)
 
 
 class SCNCriterion(Criterion):
     """SCN's objective at work; `book` holds the labels that it changed."""
 
-    def __init__(self, config: SCNObjective, num_pictures: int) -> None:
+    def __init__(self, config: SCNObjective, num_images: int) -> None:
         super().__init__()
         self.config = config
-        self.book = LabelBook(num_pictures)
+        self.book = LabelBook(num_images)
 
     def forward(self, output: ModelOutput, targets: Tensor, context: Context | None = None) -> Loss:
         """Judge a batch against the labels as they stand now."""
@@ -109,7 +109,7 @@ class SCNCriterion(Criterion):
         current = targets if context is None else self.book(targets, context.rows)
         classification = soft_cross_entropy(output.logits, current, weights=weights_of(context))
         rank = rank_loss(importance, self.config.high_share, self.config.rank_margin)
-        parts = {"cross_entropy": classification.detach(), "rank": rank.detach(), "relabelled": self.book.share()}
+        parts = {"cross_entropy": classification.detach(), "rank": rank.detach(), "relabeled": self.book.share()}
         return Loss(classification + self.config.rank_weight * rank, parts)
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""SimSiam: from one view of a picture its other view is predicted.
+"""SimSiam: from one view of an image its other view is predicted.
 
 Source: Chen and He, "Exploring Simple Siamese Representation Learning", CVPR 2021.
 """
@@ -21,7 +21,7 @@ def negative_cosine(prediction: Tensor, projection: Tensor) -> Tensor:
 
     Args:
         prediction: (B, D) float.
-        projection: (B, D) float, which is taken for a constant: without that all pictures end at one point.
+        projection: (B, D) float, which is taken for a constant: without that all images end at one point.
 
     Source: Eq. 1 and 3.
     """

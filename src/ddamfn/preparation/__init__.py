@@ -1,4 +1,4 @@
-"""A data set's pictures to aligned crops on disk, the same way that prediction aligns a face. No PyTorch."""
+"""A data set's images to aligned crops on disk, the same way that prediction aligns a face. No PyTorch."""
 
 from ddamfn.preparation.prepared import Crops, Prepared, PreparedSplit, load_prepared
 from ddamfn.preparation.preparing import prepare

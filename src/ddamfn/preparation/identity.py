@@ -1,4 +1,4 @@
-"""Who is in a picture, as dlib's face-recognition network describes it: 128 numbers a face, kept beside the crops.
+"""Who is in an image, as dlib's face-recognition network describes it: 128 numbers a face, kept beside the crops.
 
 Only that one network of the package `face-recognition-models` is used: it is in the public domain (CC0). The landmark
 network of 68 points in the same package may not be used commercially, so a face is laid out by the five landmarks that
@@ -94,7 +94,7 @@ def chip_matrix(row: ManifestRow, alignment: Alignment) -> npt.NDArray[np.float6
     """Matrix (2, 3) that takes a prepared crop to the chip of 150 px that dlib's network expects.
 
     The face's five landmarks are carried into its crop by the crop's own matrix, and the similarity is the one that
-    brings them closest to dlib's mean face, with a quarter of that face's size around it. A picture without landmarks
+    brings them closest to dlib's mean face, with a quarter of that face's size around it. An image without landmarks
     is laid out as if its face stood where the alignment's (first) template says. A chip shows a little more than a crop
     of the tight template; there the crop's edge is repeated.
     """
@@ -111,7 +111,7 @@ def chip_matrix(row: ManifestRow, alignment: Alignment) -> npt.NDArray[np.float6
 def identities(
     prepared: Prepared, name: str, embedder: Embedder, progress: Callable[[int, int], None] | None = None
 ) -> FloatArray:
-    """Embeddings of all readable pictures of a split, in the order of `prepared.split(name, None)`.
+    """Embeddings of all readable images of a split, in the order of `prepared.split(name, None)`.
 
     They are written to `<split>.identity-<network>.npy` beside the crops as they come; a later call, also after a
     kill, computes only what is missing there.
@@ -120,7 +120,7 @@ def identities(
         prepared: the prepared set.
         name: one of its splits.
         embedder: what describes the faces.
-        progress: called with (pictures done, pictures in all), also for what an earlier call had done.
+        progress: called with (images done, images in all), also for what an earlier call had done.
 
     Returns:
         (N, D) float32.
@@ -131,7 +131,7 @@ def identities(
     rows = [row for row in prepared.manifest() if row.split == name and not row.outcome.error]
     path = prepared.folder / f"{name}.identity-{embedder.name}.npy"
     try:
-        cache = _open(path, (prepared.counts[name]["pictures"], embedder.dim))
+        cache = _open(path, (prepared.counts[name]["images"], embedder.dim))
         # A row that a kill tore still has a number missing.
         todo = [row for row in rows if np.isnan(cache[row.row]).any()]
         crops = np.load(prepared.folder / f"{name}.npy", mmap_mode="r")

@@ -21,16 +21,16 @@ class Detector(Protocol):
     """What is needed of a face detector."""
 
     def detect(self, image: npt.NDArray[np.uint8]) -> list[Detection]:
-        """Return the faces of an RGB picture."""
+        """Return the faces of an RGB image."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hints:
-    """What a data set itself says about where the face is; pixels of the picture.
+    """What a data set itself says about where the face is; pixels of the image.
 
     Attributes:
         landmarks: five points, (5, 2) as (x, y), viewer's left eye first; None if the set has none.
-        bbox: the labelled face as (x1, y1, x2, y2); None if the set marks none.
+        bbox: the labeled face as (x1, y1, x2, y2); None if the set marks none.
         reused: what an earlier preparation found: its landmarks and score, or False if it found no face; None to
             detect.
     """
@@ -42,14 +42,14 @@ class Hints:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcome:
-    """What became of one picture.
+    """What became of one image.
 
     Attributes:
         found: whether the crop is aligned by landmarks; False means a plain resize, or nothing if there is an error.
         score: the detector's score; None if the landmarks are the set's own or there are none.
-        landmarks: (5, 2) float32 pixels of the picture, or None.
-        matrix: (2, 3) float64, picture to crop, or None if the picture is unreadable.
-        error: one line that says why the picture is unreadable, or the empty string.
+        landmarks: (5, 2) float32 pixels of the image, or None.
+        matrix: (2, 3) float64, image to crop, or None if the image is unreadable.
+        error: one line that says why the image is unreadable, or the empty string.
     """
 
     found: bool
@@ -59,22 +59,22 @@ class Outcome:
     error: str = ""
 
 
-def choose_face(faces: Sequence[Detection], centre: tuple[float, float], half_diagonal: float) -> Detection:
-    """Choose the face that a picture's label belongs to.
+def choose_face(faces: Sequence[Detection], center: tuple[float, float], half_diagonal: float) -> Detection:
+    """Choose the face that an image's label belongs to.
 
-    The rule: the largest product of the detector's score and nearness to the centre, where nearness falls from 1 at
-    the centre to 0 in the corner of the picture. Pictures of data sets are cut around the labelled face, so a sharp
+    The rule: the largest product of the detector's score and nearness to the center, where nearness falls from 1 at
+    the center to 0 in the corner of the image. Images of data sets are cut around the labeled face, so a sharp
     passer-by at the edge must not win over it.
 
     Args:
         faces: at least one face.
-        centre: (x, y) in pixels: the picture's centre, or that of the marked box.
-        half_diagonal: from the centre to a corner, in pixels.
+        center: (x, y) in pixels: the image's center, or that of the marked box.
+        half_diagonal: from the center to a corner, in pixels.
     """
 
     def merit(face: Detection) -> float:
         x1, y1, x2, y2 = (float(v) for v in face.bbox)
-        distance = float(np.hypot((x1 + x2) / 2 - centre[0], (y1 + y2) / 2 - centre[1]))
+        distance = float(np.hypot((x1 + x2) / 2 - center[0], (y1 + y2) / 2 - center[1]))
         return face.score * max(0.0, 1.0 - distance / half_diagonal)
 
     return max(faces, key=merit)
@@ -83,7 +83,7 @@ def choose_face(faces: Sequence[Detection], centre: tuple[float, float], half_di
 def find_landmarks(
     image: npt.NDArray[np.uint8], hints: Hints, detector: Detector
 ) -> tuple[Landmarks, float | None] | None:
-    """Return the labelled face's landmarks and their score: the set's own, an earlier run's, or detected ones.
+    """Return the labeled face's landmarks and their score: the set's own, an earlier run's, or detected ones.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -105,15 +105,15 @@ def find_landmarks(
     if not faces:
         return None
     x1, y1, x2, y2 = hints.bbox or (0, 0, width, height)
-    centre = ((x1 + x2) / 2 - left, (y1 + y2) / 2 - top)
-    face = choose_face(faces, centre, float(np.hypot(right - left, bottom - top)) / 2)
+    center = ((x1 + x2) / 2 - left, (y1 + y2) / 2 - top)
+    face = choose_face(faces, center, float(np.hypot(right - left, bottom - top)) / 2)
     return face.landmarks + np.array([left, top], dtype=np.float32), float(face.score)
 
 
-def prepare_picture(
+def prepare_image(
     content: bytes | npt.NDArray[np.uint8], hints: Hints, detector: Detector, alignment: Alignment
 ) -> tuple[Outcome, npt.NDArray[np.uint8]]:
-    """Decode, detect and align one picture; without a face it is resized as a whole.
+    """Decode, detect and align one image; without a face it is resized as a whole.
 
     Args:
         content: the file's bytes, or pixels (H, W, 3) uint8 RGB.
@@ -125,7 +125,7 @@ def prepare_picture(
         The outcome and the crop, (S, S, 3) uint8 RGB.
 
     Raises:
-        UnreadableImage: if the picture cannot be decoded.
+        UnreadableImage: if the image cannot be decoded.
     """
     image = decode(content)
     found = find_landmarks(image, hints, detector)
@@ -135,19 +135,19 @@ def prepare_picture(
             crop = align(image, landmarks, alignment)
             return Outcome(True, score, landmarks, crop.matrix), crop.pixels
         except DegenerateFace:
-            pass  # Points on one line are no face to align by; the picture still counts.
+            pass  # Points on one line are no face to align by; the image still counts.
     crop = _whole(image, hints, alignment)
     return Outcome(False, None, None, crop.matrix), crop.pixels
 
 
 def unreadable(error: BaseException) -> Outcome:
-    """Build the outcome of a picture that could not be read, with the reason on one line."""
+    """Build the outcome of an image that could not be read, with the reason on one line."""
     reason = " ".join(str(error).split()) or type(error).__name__
     return Outcome(False, error=reason if isinstance(error, UnreadableImage) else f"{type(error).__name__}: {reason}")
 
 
 def _whole(image: npt.NDArray[np.uint8], hints: Hints, alignment: Alignment) -> Crop:
-    """Resize the whole picture, or the marked box where the set marks one face among several."""
+    """Resize the whole image, or the marked box where the set marks one face among several."""
     if hints.bbox is None:
         return plain_resize(image, alignment)
     height, width = image.shape[:2]
@@ -160,12 +160,12 @@ def _whole(image: npt.NDArray[np.uint8], hints: Hints, alignment: Alignment) -> 
 def _region(
     bbox: tuple[float, float, float, float] | None, width: int, height: int, surroundings: float = _BOX_SURROUNDINGS
 ) -> tuple[int, int, int, int]:
-    """Return (left, top, right, bottom) of the part to search: the grown box within the picture, or all of it."""
+    """Return (left, top, right, bottom) of the part to search: the grown box within the image, or all of it."""
     if bbox is None:
         return 0, 0, width, height
     x1, y1, x2, y2 = bbox
     dx, dy = (x2 - x1) * surroundings, (y2 - y1) * surroundings
     left, top = max(0, int(np.floor(x1 - dx))), max(0, int(np.floor(y1 - dy)))
     right, bottom = min(width, int(np.ceil(x2 + dx))), min(height, int(np.ceil(y2 + dy)))
-    # A box outside the picture is an annotation slip; the whole picture is the better guess then.
+    # A box outside the image is an annotation slip; the whole image is the better guess then.
     return (left, top, right, bottom) if right - left >= 2 and bottom - top >= 2 else (0, 0, width, height)

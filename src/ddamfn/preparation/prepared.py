@@ -26,12 +26,12 @@ COLUMNS: tuple[str, ...] = (
     *("m00", "m01", "m02", "m10", "m11", "m12"),
     *("label", "votes", "subject", "group", "error"),
 )
-"""Header of `manifest.csv`. Landmarks are pixels of the picture, `m..` takes picture to crop, votes share a cell."""
+"""Header of `manifest.csv`. Landmarks are pixels of the image, `m..` takes image to crop, votes share a cell."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ManifestRow:
-    """One picture of a prepared set.
+    """One image of a prepared set.
 
     Attributes:
         key: its name inside the data set.
@@ -55,7 +55,7 @@ class ManifestRow:
 
 
 def to_line(sample: Sample, row: int, outcome: Outcome) -> str:
-    """Write one picture as a csv line, newline included; numbers keep every bit."""
+    """Write one image as a csv line, newline included; numbers keep every bit."""
     cells: list[str] = [sample.key, sample.split, str(row), str(int(outcome.found)), _number(outcome.score)]
     cells += [""] * 10 if outcome.landmarks is None else [str(v) for v in outcome.landmarks.astype(np.float32).ravel()]
     cells += [""] * 6 if outcome.matrix is None else [repr(float(v)) for v in outcome.matrix.ravel()]
@@ -84,7 +84,7 @@ def read_manifest(path: Path) -> Iterator[ManifestRow]:
 
 
 def repair(path: Path) -> int:
-    """Cut off what a kill left unfinished at the end of a manifest and return the number of picture rows that stand.
+    """Cut off what a kill left unfinished at the end of a manifest and return the number of image rows that stand.
 
     A file that does not exist yet, or whose header is torn, is written anew with the header alone.
     """
@@ -178,12 +178,12 @@ class PreparedSplit:
         rule: the vote rule, "single label" where the set has no votes, "no label" where none was asked for.
         crops: (N, S, S, 3) uint8 RGB, read on demand.
         targets: (N, K) float32, columns as in `classes`; every row sums to 1.
-        keys: N picture names inside the data set.
-        found: (N,) bool, False where no face was found and the crop is the whole picture.
-        subjects: N names of who is in the picture, None where unknown.
+        keys: N image names inside the data set.
+        found: (N,) bool, False where no face was found and the crop is the whole image.
+        subjects: N names of who is in the image, None where unknown.
         groups: N subgroups, None where unknown.
         classes: canonical names of the K columns.
-        unreadable: how many pictures that the rule keeps are missing here because they could not be read.
+        unreadable: how many images that the rule keeps are missing here because they could not be read.
     """
 
     name: str
@@ -212,7 +212,7 @@ class Prepared:
         classes: canonical class names in the set's own order.
         alignment: how the faces were aligned.
         detector: sha256 of the detector's network.
-        counts: split -> `pictures`, `found`, `given` (found, by the set's own landmarks), `resized`, `unreadable`.
+        counts: split -> `images`, `found`, `given` (found, by the set's own landmarks), `resized`, `unreadable`.
         votes: whether the set has votes, so that a rule matters.
     """
 
@@ -231,7 +231,7 @@ class Prepared:
         return tuple(self.counts)
 
     def manifest(self) -> Iterator[ManifestRow]:
-        """Yield every picture's row, in the data set's order.
+        """Yield every image's row, in the data set's order.
 
         Raises:
             DataError: if the manifest is damaged.
@@ -243,8 +243,8 @@ class Prepared:
 
         Args:
             name: one of `splits`.
-            rule: one of `ddamfn.data.RULES`; without meaning for sets with one label a picture. None keeps every
-                readable picture and asks for no label: there are no classes, and targets are (N, 0).
+            rule: one of `ddamfn.data.RULES`; without meaning for sets with one label an image. None keeps every
+                readable image and asks for no label: there are no classes, and targets are (N, 0).
 
         Raises:
             DataError: if there is no such split or its files are damaged.
@@ -253,7 +253,7 @@ class Prepared:
         if name not in self.counts:
             raise DataError(f"{self.folder} has no split {name!r}; it has {', '.join(self.splits)}")
         rows = [row for row in self.manifest() if row.split == name]
-        if len(rows) != self.counts[name]["pictures"]:
+        if len(rows) != self.counts[name]["images"]:
             raise DataError(f"{self.folder / MANIFEST_NAME} lacks rows of {name}; prepare the data set again")
         if rule is None:
             keep, targets = np.ones(len(rows), dtype=np.bool_), np.zeros((len(rows), 0), dtype=np.float32)
@@ -262,7 +262,7 @@ class Prepared:
         readable = np.array([not r.outcome.error for r in rows], dtype=np.bool_)
         missing = int((keep & ~readable).sum())
         if missing:
-            log.warning("%s: %d unreadable pictures of %s are left out", self.folder, missing, name)
+            log.warning("%s: %d unreadable images of %s are left out", self.folder, missing, name)
         chosen = np.flatnonzero(keep & readable)
         picked = [rows[i] for i in chosen.tolist()]
         return PreparedSplit(

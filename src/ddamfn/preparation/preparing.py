@@ -1,4 +1,4 @@
-"""Detect, align and store every picture of a data set; a run that was stopped, or killed, goes on where it was."""
+"""Detect, align and store every image of a data set; a run that was stopped, or killed, goes on where it was."""
 
 import hashlib
 import os
@@ -41,11 +41,11 @@ def prepare(
     progress: Progress | None = None,
     landmarks_from: str | Path | None = None,
 ) -> Prepared:
-    """Write a prepared set: one aligned crop and one manifest row for every picture, whatever a vote rule says of it.
+    """Write a prepared set: one aligned crop and one manifest row for every image, whatever a vote rule says of it.
 
     Landmarks are the data set's own where it has them, otherwise those of the detected face with the largest product
-    of score and nearness to the picture's centre. Without a face the whole picture is resized. Nothing is dropped
-    silently: an unreadable picture leaves a black row, its manifest row says why, and it is counted.
+    of score and nearness to the image's center. Without a face the whole image is resized. Nothing is dropped
+    silently: an unreadable image leaves a black row, its manifest row says why, and it is counted.
 
     With several workers the caller's script must be guarded by `if __name__ == "__main__":`, since processes are
     spawned.
@@ -55,7 +55,7 @@ def prepare(
         destination: a folder for the result; a new one, or one where the same preparation was stopped.
         alignment: template, margin and side of the crops.
         workers: processes; None takes one a core. The result does not depend on it.
-        progress: called with (pictures done, pictures in all), also for what an earlier run had done.
+        progress: called with (images done, images in all), also for what an earlier run had done.
         landmarks_from: a prepared set of the same data whose landmarks are used again, which saves the detection when
             only the alignment differs.
 
@@ -70,7 +70,7 @@ def prepare(
     if count < 1:
         raise UsageError(f"workers must be at least 1, not {workers}")
     if not dataset.samples:
-        raise DataError(f"{dataset.card.title} has no pictures here; check the folder")
+        raise DataError(f"{dataset.card.title} has no images here; check the folder")
     folder = Path(destination)
     reused = {} if landmarks_from is None else _landmarks_of(load_prepared(landmarks_from), dataset)
     try:
@@ -116,8 +116,8 @@ def _begin(dataset: Dataset, folder: Path, alignment: Alignment) -> dict[str, An
             f"{folder} holds another preparation (different {', '.join(different)}); choose another folder or delete it"
         )
     if not card["complete"]:
-        for split, pictures in Counter(s.split for s in dataset.samples).items():
-            _allocate(folder / f"{split}.npy", (pictures, alignment.side_px, alignment.side_px, 3))
+        for split, images in Counter(s.split for s in dataset.samples).items():
+            _allocate(folder / f"{split}.npy", (images, alignment.side_px, alignment.side_px, 3))
     return card
 
 
@@ -157,7 +157,7 @@ def _fill(
     progress: Progress | None,
     reused: dict[str, _Reused],
 ) -> None:
-    """Prepare every picture that the manifest does not name yet."""
+    """Prepare every image that the manifest does not name yet."""
     path = folder / MANIFEST_NAME
     done = repair(path)
     _check_done(dataset, path, done)
@@ -166,9 +166,9 @@ def _fill(
         progress(done, total)
     samples = {s.key: s for s in dataset.samples[done:]}
     if len(samples) != total - done:
-        raise DataError(f"{dataset.card.title}: two pictures have the same key; rename one")
+        raise DataError(f"{dataset.card.title}: two images have the same key; rename one")
     with path.open("a", encoding="utf-8", newline="") as manifest:
-        for task, outcome in run(_tasks(dataset, done, reused), Bench(dataset.pictures, alignment, folder), workers):
+        for task, outcome in run(_tasks(dataset, done, reused), Bench(dataset.images, alignment, folder), workers):
             manifest.write(to_line(samples[task.key], task.row, outcome))
             # A row is on the disk's side before the next is begun, so that little is done twice after a kill.
             manifest.flush()
@@ -194,7 +194,7 @@ def _tasks(dataset: Dataset, done: int, reused: dict[str, _Reused]) -> Iterator[
 
 
 def _landmarks_of(earlier: Prepared, dataset: Dataset) -> dict[str, _Reused]:
-    """Return what an earlier preparation found, by key; unreadable pictures are tried again."""
+    """Return what an earlier preparation found, by key; unreadable images are tried again."""
     if earlier.dataset != dataset.card.name or earlier.detector != NETWORK_SHA256:
         raise DataError(
             f"{earlier.folder} was made from {earlier.dataset} or with another detector; leave out its landmarks"
@@ -213,8 +213,8 @@ def _landmarks_of(earlier: Prepared, dataset: Dataset) -> dict[str, _Reused]:
 def _count(folder: Path) -> dict[str, dict[str, int]]:
     counts: dict[str, dict[str, int]] = {}
     for row in read_manifest(folder / MANIFEST_NAME):
-        split = counts.setdefault(row.split, dict.fromkeys(("pictures", "found", "given", "resized", "unreadable"), 0))
-        split["pictures"] += 1
+        split = counts.setdefault(row.split, dict.fromkeys(("images", "found", "given", "resized", "unreadable"), 0))
+        split["images"] += 1
         if row.outcome.error:
             split["unreadable"] += 1
         elif not row.outcome.found:

@@ -1,7 +1,7 @@
-"""All cores on a list of pictures: processes that write crops straight into the prepared arrays.
+"""All cores on a list of images: processes that write crops straight into the prepared arrays.
 
 Processes are spawned, so a script that calls `prepare` with several workers must guard its entry with
-`if __name__ == "__main__":`. A picture that crashes its process (a fault in a native decoder) is found and marked, and
+`if __name__ == "__main__":`. An image that crashes its process (a fault in a native decoder) is found and marked, and
 the others go on.
 """
 
@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ddamfn.data.dataset import PictureSource
+from ddamfn.data.dataset import ImageSource
 from ddamfn.errors import UnreadableImage, UsageError
 from ddamfn.faces import Alignment, RetinaFace
-from ddamfn.preparation.image import Hints, Outcome, prepare_picture, unreadable
+from ddamfn.preparation.image import Hints, Outcome, prepare_image, unreadable
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ _CHUNKS_AHEAD = 4
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One picture to prepare: its place in the arrays and where to read it."""
+    """One image to prepare: its place in the arrays and where to read it."""
 
     key: str
     split: str
@@ -46,34 +46,34 @@ class Task:
 
 @dataclass(slots=True)
 class Bench:
-    """What a process needs to prepare pictures; detector and arrays are opened on first use, in the process itself."""
+    """What a process needs to prepare images; detector and arrays are opened on first use, in the process itself."""
 
-    pictures: PictureSource
+    images: ImageSource
     alignment: Alignment
     folder: Path
     _detector: RetinaFace | None = field(default=None, init=False)
     _arrays: dict[str, npt.NDArray[np.uint8]] = field(default_factory=dict, init=False)
 
-    def __getstate__(self) -> tuple[PictureSource, Alignment, Path]:
+    def __getstate__(self) -> tuple[ImageSource, Alignment, Path]:
         """Leave the detector and the arrays behind: each process opens its own."""
-        return self.pictures, self.alignment, self.folder
+        return self.images, self.alignment, self.folder
 
-    def __setstate__(self, state: tuple[PictureSource, Alignment, Path]) -> None:
+    def __setstate__(self, state: tuple[ImageSource, Alignment, Path]) -> None:
         """Start afresh from what was pickled."""
-        self.pictures, self.alignment, self.folder = state
+        self.images, self.alignment, self.folder = state
         self._detector, self._arrays = None, {}
 
     def work(self, task: Task) -> Outcome:
-        """Prepare one picture and write its crop; an unreadable one leaves its row black and says why.
+        """Prepare one image and write its crop; an unreadable one leaves its row black and says why.
 
         Raises:
             WeightsError: if the detector's network is missing or damaged.
             OSError: if the array cannot be opened.
         """
-        # Outside the `try`: what is wrong here is wrong for every picture, and must stop the run.
+        # Outside the `try`: what is wrong here is wrong for every image, and must stop the run.
         array, detector = self._array(task.split), self._get_detector()
         try:
-            outcome, pixels = prepare_picture(self.pictures.read(task.location), task.hints, detector, self.alignment)
+            outcome, pixels = prepare_image(self.images.read(task.location), task.hints, detector, self.alignment)
         except UnreadableImage as error:
             return unreadable(error)
         except Exception as error:
@@ -96,10 +96,10 @@ class Bench:
 
 
 def run(tasks: Iterable[Task], bench: Bench, workers: int) -> Iterator[tuple[Task, Outcome]]:
-    """Prepare pictures on several processes and yield the outcomes in the order of the tasks.
+    """Prepare images on several processes and yield the outcomes in the order of the tasks.
 
     Args:
-        tasks: the pictures; consumed lazily.
+        tasks: the images; consumed lazily.
         bench: what the processes need.
         workers: how many processes; 1 works in the calling process.
 
@@ -125,7 +125,7 @@ def run(tasks: Iterable[Task], bench: Bench, workers: int) -> Iterator[tuple[Tas
             try:
                 yield from zip(chunk, future.result(), strict=True)
             except BrokenProcessPool:
-                # It is unknown which of the waiting pictures ended a process, so all of them are done again one by one.
+                # It is unknown which of the waiting images ended a process, so all of them are done again one by one.
                 suspects = [*chunk, *(task for others, _ in waiting for task in others)]
                 waiting.clear()
                 yield from _one_by_one(suspects, bench)
@@ -146,7 +146,7 @@ def _submit(pool: ProcessPoolExecutor, chunk: Sequence[Task]) -> Future[list[Out
 
 
 def _one_by_one(tasks: Sequence[Task], bench: Bench) -> Iterator[tuple[Task, Outcome]]:
-    """Prepare pictures one at a time in a process of their own, and mark those that end it."""
+    """Prepare images one at a time in a process of their own, and mark those that end it."""
     pool = _proven_pool(bench)
     try:
         for task in tasks:
@@ -154,7 +154,7 @@ def _one_by_one(tasks: Sequence[Task], bench: Bench) -> Iterator[tuple[Task, Out
                 outcome = pool.submit(_work_all, [task]).result()[0]
             except BrokenProcessPool:
                 log.warning("%s ended its process and is marked unreadable", task.key)
-                outcome = Outcome(False, error="the decoder crashed on this picture; replace the file")
+                outcome = Outcome(False, error="the decoder crashed on this image; replace the file")
                 pool.shutdown(wait=False)
                 pool = _proven_pool(bench)
             yield task, outcome
@@ -163,7 +163,7 @@ def _one_by_one(tasks: Sequence[Task], bench: Bench) -> Iterator[tuple[Task, Out
 
 
 def _proven_pool(bench: Bench) -> ProcessPoolExecutor:
-    """Start one process and make sure that it works at all: otherwise every picture would be called a crash."""
+    """Start one process and make sure that it works at all: otherwise every image would be called a crash."""
     pool = _pool(bench, 1)
     try:
         pool.submit(_work_all, []).result()

@@ -1,4 +1,4 @@
-"""The server: pictures over HTTP, read by one recognizer for many clients. Needs `pip install "ddamfn[serve]"`.
+"""The server: images over HTTP, read by one recognizer for many clients. Needs `pip install "ddamfn[serve]"`.
 
 It knows nothing that the command line does not know: an answer is that of `ddamfn predict --format json`.
 """

@@ -20,7 +20,7 @@ from ddamfn.serve.static import page_routes
 from ddamfn.weights import find_weights
 
 _DESCRIPTION = """\
-Finds the faces in photographs and reads their expressions. Nothing of a picture is kept, written or logged.
+Finds the faces in photographs and reads their expressions. Nothing of an image is kept, written or logged.
 
 It reads what a face shows, as annotators named it, and not what a person feels. In the EU, Article 5(1)(f) of the AI
 Act forbids systems that infer emotions at work and in education, except for medical or safety reasons.

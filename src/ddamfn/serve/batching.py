@@ -1,4 +1,4 @@
-"""Pictures of many requests through one recognizer: faces found in threads, classified together, in a bounded queue."""
+"""Images of many requests through one recognizer: faces found in threads, classified together, in a bounded queue."""
 
 import asyncio
 import contextlib
@@ -19,11 +19,11 @@ _Waiting = tuple[FoundFaces, asyncio.Future[ImageResult]]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How one request wants its pictures read.
+    """How one request wants its images read.
 
     Attributes:
         min_score: faces that the detector scores lower are left out, above 0 to 1.
-        max_faces: only this many of each picture.
+        max_faces: only this many of each image.
         abstain: the share of answers that shall be right, above 0 to 1; None answers always.
     """
 
@@ -33,7 +33,7 @@ class Options:
 
 
 class Pipeline:
-    """Reads pictures for many requests at once.
+    """Reads images for many requests at once.
 
     Threads and not processes: decoding and the networks run outside Python's lock, so threads fill the cores, hold the
     networks in memory once, and put faces of all requests into the same batches.
@@ -84,39 +84,39 @@ class Pipeline:
         self._classifiers.shutdown(cancel_futures=True)
 
     @contextlib.contextmanager
-    def admit(self, pictures: int) -> Iterator[None]:
+    def admit(self, images: int) -> Iterator[None]:
         """Take places in the queue, all or none, until the block is left.
 
         Args:
-            pictures: how many.
+            images: how many.
 
         Raises:
             Problem: 503 while starting, 429 if there are not enough places.
         """
         self.check_ready()
-        if self._inside + pictures > self._settings.queue:
-            raise Problem(HTTPStatus.TOO_MANY_REQUESTS, "too many pictures are waiting: send it again later", RETRY)
-        self._inside += pictures
+        if self._inside + images > self._settings.queue:
+            raise Problem(HTTPStatus.TOO_MANY_REQUESTS, "too many images are waiting: send it again later", RETRY)
+        self._inside += images
         self._metrics.waiting.set(self._inside)
         try:
             yield
         finally:
-            self._inside -= pictures
+            self._inside -= images
             self._metrics.waiting.set(self._inside)
 
     async def read(self, content: bytes, options: Options) -> ImageResult:
-        """Read one picture for which `admit` has taken a place.
+        """Read one image for which `admit` has taken a place.
 
         Args:
-            content: a picture file's bytes.
+            content: an image file's bytes.
             options: how.
 
         Returns:
-            What `Recognizer.predict` returns, without the picture.
+            What `Recognizer.predict` returns, without the image.
 
         Raises:
-            PictureTooLarge: more pixels than the server reads.
-            UnreadableImage: not a picture, or a damaged one.
+            ImageTooLarge: more pixels than the server reads.
+            UnreadableImage: not an image, or a damaged one.
             UsageError: an option is out of range, or the weights cannot keep the precision that is asked for.
         """
         assert self._recognizer is not None
@@ -136,7 +136,7 @@ class Pipeline:
             # Whoever waits for company may have nobody left to wait for.
             self._arrived.set()
         result = await self._classify(found) if found.crops else found.result
-        self._metrics.pictures.inc()
+        self._metrics.images.inc()
         self._metrics.faces.inc(len(result.faces))
         return result
 
@@ -159,11 +159,11 @@ class Pipeline:
             batch.add_done_callback(self._batches.discard)
 
     async def _answer(self, batch: Sequence[_Waiting]) -> None:
-        """Classify a batch, and give each picture's request its result."""
-        pictures = [found for found, _ in batch]
-        self._metrics.batch_faces.observe(sum(len(found.crops) for found in pictures))
+        """Classify a batch, and give each image's request its result."""
+        images = [found for found, _ in batch]
+        self._metrics.batch_faces.observe(sum(len(found.crops) for found in images))
         try:
-            results = await asyncio.get_running_loop().run_in_executor(self._classifiers, self._classified, pictures)
+            results = await asyncio.get_running_loop().run_in_executor(self._classifiers, self._classified, images)
         finally:
             self._free.release()
         for (_, answer), result in zip(batch, results, strict=True):
@@ -184,7 +184,7 @@ class Pipeline:
                     await self._arrived.wait()
 
     def _next_batch(self) -> Sequence[_Waiting]:
-        """Take pictures until a batch is full; one with many faces may be a batch by itself."""
+        """Take images until a batch is full; one with many faces may be a batch by itself."""
         faces = taken = 0
         while taken < len(self._waiting) and faces < self._settings.batch:
             faces += len(self._waiting[taken][0].crops)
@@ -192,12 +192,12 @@ class Pipeline:
         batch, self._waiting = self._waiting[:taken], self._waiting[taken:]
         return batch
 
-    def _classified(self, pictures: Sequence[FoundFaces]) -> Sequence[ImageResult | Exception]:
-        """Classify a batch; if that fails, each picture alone, so that one spoils nobody else's answer."""
+    def _classified(self, images: Sequence[FoundFaces]) -> Sequence[ImageResult | Exception]:
+        """Classify a batch; if that fails, each image alone, so that one spoils nobody else's answer."""
         assert self._recognizer is not None
         try:
-            return self._recognizer.classify(pictures)
+            return self._recognizer.classify(images)
         except Exception as error:
-            if len(pictures) == 1:
+            if len(images) == 1:
                 return [error]
-            return [result for picture in pictures for result in self._classified([picture])]
+            return [result for image in images for result in self._classified([image])]

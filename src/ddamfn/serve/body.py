@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 FIELD = "file"
-"""Name of the form field that holds a picture."""
+"""Name of the form field that holds an image."""
 
 _OCTETS, _MULTIPART = "application/octet-stream", "multipart/form-data"
 _LONGEST_NAME = 255
@@ -45,7 +45,7 @@ class Upload:
 
     @property
     def is_supported(self) -> bool:
-        """Whether the declared type may be a picture's."""
+        """Whether the declared type may be an image's."""
         return self.media_type in ("", _OCTETS) or self.media_type.startswith("image/")
 
 
@@ -66,7 +66,7 @@ class BodyReader:
 
         Args:
             request: whose body was not read yet.
-            raw: whether the body may be the picture itself, and not a form.
+            raw: whether the body may be the image itself, and not a form.
 
         Yields:
             The files in the order of the form; at least one.
@@ -134,7 +134,7 @@ def parse_form(body: bytes, boundary: bytes, most_files: int) -> list[Upload]:
     if not form.ended:
         raise Problem(HTTPStatus.BAD_REQUEST, "the form ends in the middle: send it again")
     if not form.uploads:
-        raise Problem(HTTPStatus.BAD_REQUEST, f"the form has no file: send the picture as the field {FIELD!r}")
+        raise Problem(HTTPStatus.BAD_REQUEST, f"the form has no file: send the image as the field {FIELD!r}")
     return form.uploads
 
 
@@ -224,8 +224,8 @@ def _content_type(request: Request, *, raw: bool) -> tuple[str, bytes]:
             raise Problem(HTTPStatus.BAD_REQUEST, "the Content-Type of a form must name its boundary")
         return media_type, boundary
     if not raw:
-        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"send the pictures as {_MULTIPART}, each as field {FIELD!r}")
+        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"send the images as {_MULTIPART}, each as field {FIELD!r}")
     if not Upload("", b"", media_type).is_supported:
-        told = f"send a picture as {_MULTIPART}, field {FIELD!r}, or as the body itself, of type image/* or {_OCTETS}"
+        told = f"send an image as {_MULTIPART}, field {FIELD!r}, or as the body itself, of type image/* or {_OCTETS}"
         raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, told)
     return media_type, b""

@@ -70,7 +70,7 @@ class Guard:
         except ClientDisconnect:
             exchange.status = _GONE
         except Exception as error:
-            # The client has its answer already. What the error says may quote the picture, so only its place is told.
+            # The client has its answer already. What the error says may quote the image, so only its place is told.
             _LOGGER.error("%s in %s", type(error).__name__, _place(error))
         finally:
             path = scope["path"] if scope["path"] in _PATHS else "other"

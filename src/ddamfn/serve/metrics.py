@@ -1,4 +1,4 @@
-"""What the server counts, for Prometheus: numbers only, never a picture, a name or a result."""
+"""What the server counts, for Prometheus: numbers only, never an image, a name or a result."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -16,12 +16,12 @@ class Metrics:
     Attributes:
         requests: answered requests by path, method and status.
         latency: seconds from a request's head to its answer by path.
-        pictures: pictures read.
+        images: images read.
         faces: faces found.
-        waiting: pictures inside, waiting or being read.
+        waiting: images inside, waiting or being read.
         batch_faces: faces classified together.
         body_bytes: bytes of bodies held.
-        ready: 1 once pictures are read, 0 while starting.
+        ready: 1 once images are read, 0 while starting.
     """
 
     def __init__(self) -> None:
@@ -36,14 +36,14 @@ class Metrics:
             buckets=_SECONDS,
             registry=self._registry,
         )
-        self.pictures = Counter("ddamfn_pictures", "Pictures read", registry=self._registry)
+        self.images = Counter("ddamfn_images", "Images read", registry=self._registry)
         self.faces = Counter("ddamfn_faces", "Faces found", registry=self._registry)
-        self.waiting = Gauge("ddamfn_queue_pictures", "Pictures inside, waiting or being read", registry=self._registry)
+        self.waiting = Gauge("ddamfn_queue_images", "Images inside, waiting or being read", registry=self._registry)
         self.batch_faces = Histogram(
             "ddamfn_batch_faces", "Faces classified together", buckets=_COUNTS, registry=self._registry
         )
         self.body_bytes = Gauge("ddamfn_body_bytes", "Bytes of request bodies held", registry=self._registry)
-        self.ready = Gauge("ddamfn_ready", "1 once pictures are read, 0 while starting", registry=self._registry)
+        self.ready = Gauge("ddamfn_ready", "1 once images are read, 0 while starting", registry=self._registry)
         ProcessCollector(registry=self._registry)
 
     def text(self) -> bytes:

@@ -13,14 +13,14 @@ from pydantic.json_schema import SkipJsonSchema
 from starlette.requests import ClientDisconnect
 
 from ddamfn.classifier import alignment_of
-from ddamfn.errors import PictureTooLarge, UnreadableImage, UsageError
+from ddamfn.errors import ImageTooLarge, UnreadableImage, UsageError
 from ddamfn.results import ImageResult
 from ddamfn.serve.batching import Options, Pipeline
 from ddamfn.serve.body import FIELD, BodyReader, Upload
 from ddamfn.serve.metrics import MEDIA_TYPE, Metrics
 from ddamfn.serve.problems import MEDIA_TYPE as PROBLEM
 from ddamfn.serve.problems import Problem
-from ddamfn.serve.schemas import BATCH_EXAMPLE, PICTURE_EXAMPLE, ModelsBody, PictureBody, StateBody
+from ddamfn.serve.schemas import BATCH_EXAMPLE, IMAGE_EXAMPLE, ImageBody, ModelsBody, StateBody
 from ddamfn.serve.settings import Settings
 from ddamfn.weights import Card
 
@@ -29,10 +29,10 @@ _BINARY = {"type": "string", "format": "binary"}
 _Attention = Annotated[bool, Query(description="add each face's attention maps")]
 _METRICS: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
 _REFUSALS = {
-    HTTPStatus.BAD_REQUEST: "not a picture, or an argument out of range",
+    HTTPStatus.BAD_REQUEST: "not an image, or an argument out of range",
     HTTPStatus.REQUEST_TIMEOUT: "the body came too slowly",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "too many bytes, pixels or files",
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "neither a picture nor a form",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "neither an image nor a form",
     HTTPStatus.TOO_MANY_REQUESTS: "the queue is full; Retry-After says when to ask again",
     HTTPStatus.SERVICE_UNAVAILABLE: "the server is starting",
 }
@@ -49,7 +49,7 @@ def api_router(settings: Settings, card: Card, pipeline: Pipeline, metrics: Metr
     Args:
         settings: the server's limits.
         card: of the weights that answer.
-        pipeline: reads the pictures.
+        pipeline: reads the images.
         metrics: what `/metrics` shows.
     """
     router = APIRouter(responses=refusals(_GENERAL))
@@ -58,28 +58,28 @@ def api_router(settings: Settings, card: Card, pipeline: Pipeline, metrics: Metr
 
     @router.post(
         "/v1/predict",
-        summary="Read one picture",
+        summary="Read one image",
         response_class=JSONResponse,
-        responses=refusals(_REFUSALS) | _answered(PictureBody, PICTURE_EXAMPLE),
+        responses=refusals(_REFUSALS) | _answered(ImageBody, IMAGE_EXAMPLE),
         openapi_extra=_body(_BINARY, raw=True),
     )
     async def predict(
         request: Request, options: Annotated[Options, Depends(options_of)], attention: _Attention = False
     ) -> Response:
-        """Finds the faces in a picture and reads their expressions. The answer is that of `ddamfn predict`."""
+        """Finds the faces in an image and reads their expressions. The answer is that of `ddamfn predict`."""
         pipeline.check_ready()
         async with bodies.uploads(request) as uploads:
             if len(uploads) > 1:
-                raise Problem(HTTPStatus.BAD_REQUEST, "several pictures at once are for /v1/predict/batch")
+                raise Problem(HTTPStatus.BAD_REQUEST, "several images at once are for /v1/predict/batch")
             with pipeline.admit(1):
                 result = await _unless_gone(request, _read(pipeline, uploads[0], options))
         return JSONResponse(result.to_dict(attention=attention))
 
     @router.post(
         "/v1/predict/batch",
-        summary="Read several pictures",
+        summary="Read several images",
         response_class=JSONResponse,
-        responses=refusals(_REFUSALS) | _answered(list[PictureBody], BATCH_EXAMPLE),
+        responses=refusals(_REFUSALS) | _answered(list[ImageBody], BATCH_EXAMPLE),
         openapi_extra=_body({"type": "array", "items": _BINARY, "minItems": 1}, raw=False),
     )
     async def predict_batch(
@@ -104,7 +104,7 @@ def api_router(settings: Settings, card: Card, pipeline: Pipeline, metrics: Metr
 
     @router.get(
         "/readyz",
-        summary="Whether pictures are read",
+        summary="Whether images are read",
         response_model=StateBody,
         responses=refusals({HTTPStatus.SERVICE_UNAVAILABLE: _REFUSALS[HTTPStatus.SERVICE_UNAVAILABLE]}),
     )
@@ -115,7 +115,7 @@ def api_router(settings: Settings, card: Card, pipeline: Pipeline, metrics: Metr
 
     @router.get("/metrics", summary="Counters for Prometheus", response_class=Response, responses=_METRICS)
     async def show_metrics() -> Response:
-        """Numbers of requests, seconds, faces, the queue and the batches; nothing of any picture."""
+        """Numbers of requests, seconds, faces, the queue and the batches; nothing of any image."""
         metrics.body_bytes.set(bodies.buffered_bytes)
         return Response(metrics.text(), media_type=MEDIA_TYPE)
 
@@ -126,7 +126,7 @@ def _options_for(card: Card, settings: Settings) -> Callable[..., Options]:
     """Return what reads a request's options; its description names the highest precision that the weights can keep."""
     # Only described: asked for more, the recognizer says best what is wrong.
     kept = {} if card.calibration is None else {"maximum": max(card.calibration["precision_low"])}
-    count = Annotated[int, Query(ge=1, le=settings.max_faces, description="only this many of each picture, the surest")]
+    count = Annotated[int, Query(ge=1, le=settings.max_faces, description="only this many of each image, the surest")]
     precision = Annotated[float, Field(gt=0, le=1, json_schema_extra=kept)]
 
     def options(
@@ -148,7 +148,7 @@ async def _read(pipeline: Pipeline, upload: Upload, options: Options) -> ImageRe
         raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"the file's type must be image/*, not {upload.media_type}")
     try:
         result = await pipeline.read(upload.content, options)
-    except PictureTooLarge as error:
+    except ImageTooLarge as error:
         raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _without_name(error)) from None
     except (UnreadableImage, UsageError) as error:
         raise Problem(HTTPStatus.BAD_REQUEST, _without_name(error)) from None
@@ -205,14 +205,14 @@ def _models(card: Card, settings: Settings) -> dict[str, Any]:
         "can_abstain": card.calibration is not None,
         "highest_precision": None if card.calibration is None else max(card.calibration["precision_low"]),
         "scores": [{key: score[key] for key in told if key in score} for score in card.scores],
-        "licence": card.licence,
+        "license": card.license,
         "rights": card.rights,
         "sha256": card.sha256,
     }
     limits = {
         "max_upload_bytes": settings.max_upload_bytes,
         "max_pixels": settings.max_pixels,
-        "max_pictures": settings.queue,
+        "max_images": settings.queue,
         "max_faces": settings.max_faces,
     }
     return {"models": [model], "limits": limits}

@@ -12,11 +12,11 @@ _FACE = {
     "confidence": 0.97,
     "probabilities": {"neutral": 0.03, "happiness": 0.97},
 }
-PICTURE_EXAMPLE: dict[str, Any] = {"source": "photo.jpg", "width": 512, "height": 512, "faces": [_FACE]}
-"""A picture's answer; its numbers only show the form."""
+IMAGE_EXAMPLE: dict[str, Any] = {"source": "photo.jpg", "width": 512, "height": 512, "faces": [_FACE]}
+"""An image's answer; its numbers only show the form."""
 BATCH_EXAMPLE: list[dict[str, Any]] = [
-    PICTURE_EXAMPLE,
-    {"source": "notes.txt", "width": None, "height": None, "faces": [], "error": "not a picture"},
+    IMAGE_EXAMPLE,
+    {"source": "notes.txt", "width": None, "height": None, "faces": [], "error": "not an image"},
 ]
 """A batch's answer."""
 
@@ -40,18 +40,18 @@ class FaceBody(BaseModel):
         default=None, description="one 7 x 7 map a head, 0 to 1, on the aligned face; only if asked for"
     )
     matrix: tuple[_Row, _Row] | None = Field(
-        default=None, description="takes (x, y, 1) of the picture to the aligned face; only if attention is asked for"
+        default=None, description="takes (x, y, 1) of the image to the aligned face; only if attention is asked for"
     )
 
 
-class PictureBody(BaseModel):
-    """What was read from one picture."""
+class ImageBody(BaseModel):
+    """What was read from one image."""
 
     source: str = Field(description='the uploaded file\'s name, or "upload"')
-    width: int | None = Field(description="of the upright picture in pixels; null if it could not be read")
-    height: int | None = Field(description="of the upright picture in pixels; null if it could not be read")
+    width: int | None = Field(description="of the upright image in pixels; null if it could not be read")
+    height: int | None = Field(description="of the upright image in pixels; null if it could not be read")
     faces: list[FaceBody] = Field(description="surest detection first; empty if there is none")
-    error: str | None = Field(default=None, description="only in a batch: why the picture could not be read")
+    error: str | None = Field(default=None, description="only in a batch: why the image could not be read")
 
 
 class ModelBody(BaseModel):
@@ -71,7 +71,7 @@ class ModelBody(BaseModel):
     scores: list[dict[str, Any]] = Field(
         description="accuracy on test splits: data set, split, rule, n, interval, recalls"
     )
-    licence: str
+    license: str
     rights: str
     sha256: str
 
@@ -81,7 +81,7 @@ class LimitsBody(BaseModel):
 
     max_upload_bytes: int
     max_pixels: int
-    max_pictures: int
+    max_images: int
     max_faces: int
 
 

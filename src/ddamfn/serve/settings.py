@@ -16,12 +16,12 @@ class Settings:
     Attributes:
         weights: name of bundled weights, or path of an `.onnx` network or its `.json` card; the default weights when
             None.
-        workers: threads that decode pictures and find faces; one a core by default.
+        workers: threads that decode images and find faces; one a core by default.
         max_upload_bytes: of a request's body; more is refused.
-        max_pixels: of one picture; more is refused before its pixels are decoded.
-        max_faces: of one picture. Asked for faces of any score, noise has thousands of them, which one request must not
+        max_pixels: of one image; more is refused before its pixels are decoded.
+        max_faces: of one image. Asked for faces of any score, noise has thousands of them, which one request must not
             keep the server busy with.
-        queue: pictures that may be inside at once, waiting or being read; more are refused until some are done. A batch
+        queue: images that may be inside at once, waiting or being read; more are refused until some are done. A batch
             request may hold this many.
         batch: faces that are classified together, about.
         batch_wait_s: how long a found face waits at most for others to be classified with; none if nobody else is

@@ -40,44 +40,44 @@ class Fitted(NamedTuple):
     seconds: float
 
 
-def _lbp(pictures: int, seed: int) -> "Pipeline":
+def _lbp(images: int, seed: int) -> "Pipeline":
     from ddamfn.classic import create_lbp_svm
 
     return create_lbp_svm()
 
 
-def _nmf(pictures: int, seed: int) -> "Pipeline":
+def _nmf(images: int, seed: int) -> "Pipeline":
     from ddamfn.classic import create_nmf_svm
 
-    return create_nmf_svm(parts=min(_PARTS, pictures), seed=seed)
+    return create_nmf_svm(parts=min(_PARTS, images), seed=seed)
 
 
-def _sparse(pictures: int, seed: int) -> "Pipeline":
+def _sparse(images: int, seed: int) -> "Pipeline":
     from ddamfn.classic import create_sparse_classifier
 
     return create_sparse_classifier(atoms_per_class=_ATOMS, seed=seed)
 
 
 ESTIMATORS: Mapping[str, Callable[[int, int], Any]] = MappingProxyType({"lbp": _lbp, "nmf": _nmf, "sparse": _sparse})
-"""Name -> the function that makes an estimator for so many training pictures and a seed."""
+"""Name -> the function that makes an estimator for so many training images and a seed."""
 
 
 def fit_estimator(
     name: str, seed: int, train: TensorSplit, valid: TensorSplit, test: TensorSplit, side_px: int
 ) -> Fitted:
-    """Fit to the training pictures and answer the others.
+    """Fit to the training images and answer the others.
 
     Args:
         name: of `ESTIMATORS`.
         seed: of the estimator.
-        train: pictures to fit to; a picture's label is the class with most votes.
-        valid: pictures that a network would be selected on; nothing is selected here.
-        test: pictures to score on.
+        train: images to fit to; an image's label is the class with most votes.
+        valid: images that a network would be selected on; nothing is selected here.
+        test: images to score on.
         side_px: side to which all are brought first.
 
     Raises:
         MissingExtra: if the extra "classic" is not installed.
-        TrainingError: if the estimator cannot be fitted to these pictures.
+        TrainingError: if the estimator cannot be fitted to these images.
     """
     estimator = ESTIMATORS[name](len(train), seed)
     start = time.perf_counter()
@@ -88,7 +88,7 @@ def fit_estimator(
             seconds = time.perf_counter() - start
             answers = [_answers(estimator, split, side_px) for split in (valid, test)]
     except ValueError as error:
-        raise TrainingError(f"{name} cannot be fitted to {len(train)} pictures: {error}") from error
+        raise TrainingError(f"{name} cannot be fitted to {len(train)} images: {error}") from error
     for warning in said:
         log.info("%s: %s", name, warning.message)
     return Fitted(answers[0], answers[1], seconds)
@@ -101,6 +101,6 @@ def _answers(estimator: Any, split: TensorSplit, side_px: int) -> NDArray[np.flo
 
 
 def _crops(split: TensorSplit, side_px: int) -> NDArray[np.uint8]:
-    """Crops as the estimators take them: (N, S, S) grey or (N, S, S, 3) RGB."""
+    """Crops as the estimators take them: (N, S, S) gray or (N, S, S, 3) RGB."""
     crops: NDArray[np.uint8] = split.resized(side_px).images.cpu().numpy().transpose(0, 2, 3, 1)
     return crops[..., 0] if crops.shape[-1] == 1 else crops

@@ -13,24 +13,24 @@ from typing import Any
 import torch
 
 from ddamfn.errors import DdamfnError, MissingExtra, UsageError
+from ddamfn.study.images import StudyImages
 from ddamfn.study.jobs import LEDGER, Fold, Job, Ledger, Result, Study, claim
-from ddamfn.study.pictures import Pictures
-from ddamfn.study.runner import Pace, Progress, Standing, Watcher, discard_state, run_job
+from ddamfn.study.runner import EtaEstimator, Progress, StudyCallback, StudyProgress, discard_state, run_job
 from ddamfn.train import run_from_dict
 from ddamfn.train.config import to_dict
 
 _BUSY = "another process has this job"
-_SHARED: dict[tuple[str, str | None, str], Pictures] = {}
+_SHARED: dict[tuple[str, str | None, str], StudyImages] = {}
 """A worker's data sets: Ray keeps its processes, so that later jobs find the tensors of earlier ones."""
 
 
 class _Silent:
     """A reporter for a worker, whose terminal nobody sees."""
 
-    def epoch_started(self, epoch: int, epochs: int, pictures: int, done: int, side_px: int) -> None:
+    def epoch_started(self, epoch: int, epochs: int, images: int, done: int, side_px: int) -> None:
         """Nothing is shown."""
 
-    def step_done(self, pictures: int, loss: float | None, accuracy: float | None) -> None:
+    def step_done(self, images: int, loss: float | None, accuracy: float | None) -> None:
         """Nothing is shown."""
 
     def epoch_done(self, row: dict[str, Any]) -> None:
@@ -40,8 +40,8 @@ class _Silent:
 def run_on_ray(
     study: Study,
     folder: Path,
-    pictures: Pictures,
-    watcher: Watcher,
+    images: StudyImages,
+    watcher: StudyCallback,
     *,
     address: str,
     kind: str | None = None,
@@ -52,10 +52,10 @@ def run_on_ray(
     Args:
         study: its jobs are started in their order, as many at once as the cluster has room for.
         folder: of the study.
-        pictures: of the data set; made ready here, so that no two workers prepare the same.
+        images: of the data set; made ready here, so that no two workers prepare the same.
         watcher: told of jobs; epochs are in the run folders alone.
         address: of the cluster, as `ray.init` takes it, such as `auto`.
-        kind: layout of the data set, where it is not recognised.
+        kind: layout of the data set, where it is not recognized.
         budget_s: no job is started after so many seconds.
 
     Raises:
@@ -63,21 +63,21 @@ def run_on_ray(
         UsageError: if no cluster answers, or it has no room for a job.
     """
     ray = _connect(address)
-    start, device, ledger = time.monotonic(), pictures.device.type, Ledger(folder / LEDGER)
+    start, device, ledger = time.monotonic(), images.device.type, Ledger(folder / LEDGER)
     slots = int(ray.cluster_resources().get("GPU" if device == "cuda" else "CPU", 0))
     if slots < 1:
         raise UsageError(f"the Ray cluster {address} has no {'GPU' if device == 'cuda' else 'CPU'} to run a job on")
     needs = {"num_gpus": 1} if device == "cuda" else {"num_cpus": 1}
     task = ray.remote(**needs, max_retries=0)(_work)
     waiting = [job for job in study.jobs if job.id not in ledger.read()]
-    pace = Pace(device, len(pictures.parts(waiting[0]).train) if waiting else 0)
+    pace = EtaEstimator(device, len(images.parts(waiting[0]).train) if waiting else 0)
     running: dict[Any, Job] = {}
     failed: dict[str, str] = {}
 
-    def standing(job: Job, epoch: int) -> Standing:
+    def standing(job: Job, epoch: int) -> StudyProgress:
         left = [*waiting, *running.values()]
         done = len(study.jobs) - len(left) - len(failed)
-        return Standing(
+        return StudyProgress(
             job=job, done=done, total=len(study.jobs), epoch=epoch, epochs=job.run.epochs,
             remaining_s=pace.seconds(left) / slots,
         )  # fmt: skip
@@ -142,7 +142,7 @@ def _work(plain: dict[str, Any], folder: str, kind: str | None, device: str) -> 
     key = (job.data, kind, device)
     try:
         if key not in _SHARED:
-            _SHARED[key] = Pictures(Path(job.data), torch.device(device), kind=kind)
+            _SHARED[key] = StudyImages(Path(job.data), torch.device(device), kind=kind)
         place = Path(folder) / job.id
         with claim(place) as mine:
             return run_job(job, _SHARED[key].parts(job), place, _Silent()) if mine else _BUSY

@@ -20,9 +20,9 @@ from ddamfn.train.config import to_dict
 from ddamfn.train.recipes import SEVEN
 
 Scored = Literal["test", "valid", "own_valid"]
-"""What a job is scored on: pictures that chose nothing, or the ones that its epoch was chosen by.
+"""What a job is scored on: images that chose nothing, or the ones that its epoch was chosen by.
 
-Where a set has no validation split, "valid" holds out the same pictures for every seed, so that rows can be compared;
+Where a set has no validation split, "valid" holds out the same images for every seed, so that rows can be compared;
 "own_valid" those that `ddamfn train` holds out for the run's seed, so that the run can be exported like any other.
 """
 
@@ -34,7 +34,7 @@ class Fold:
     Attributes:
         number: counted from 0.
         of: how many folds.
-        grouped: whether nobody's pictures stand on both sides; otherwise every class has its share in each fold.
+        grouped: whether nobody's images stand on both sides; otherwise every class has its share in each fold.
     """
 
     number: int
@@ -52,8 +52,8 @@ class Job:
         data: the data set's folder.
         fold: what is held out to score on; None is the set's own test split.
         scored: other than "test", it never opens the test split: for tables that settings or runs are chosen by.
-        pictures: at most so many are trained on, of every class its share; None takes all.
-        estimator: a method of `study.classic` in place of the run's network, which then gives pictures and seed alone.
+        images: at most so many are trained on, of every class its share; None takes all.
+        estimator: a method of `study.classic` in place of the run's network, which then gives images and seed alone.
         commit: of the source tree, on record beside the result; no part of the name, so that a study can be finished
             after a change elsewhere.
         after: names of jobs that must be done first, since the run begins with their networks or learns from them; no
@@ -65,7 +65,7 @@ class Job:
     data: str
     fold: Fold | None = None
     scored: Scored = "test"
-    pictures: int | None = None
+    images: int | None = None
     estimator: str | None = None
     commit: str | None = None
     after: tuple[str, ...] = ()
@@ -80,7 +80,7 @@ class Job:
         """Name of the job and of its folder: row, seed, fold, and a hash of settings, data set and fold."""
         plain = {"run": to_dict(self.run), "data": self.data, "fold": None if self.fold is None else to_dict(self.fold)}
         # Left out where they say nothing, so that results from before there was a choice keep their names.
-        special = {"pictures": self.pictures, "estimator": self.estimator}
+        special = {"images": self.images, "estimator": self.estimator}
         plain |= {name: value for name, value in special.items() if value is not None}
         plain |= {"scored": self.scored} if self.scored != "test" else {}
         digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:8]
@@ -145,13 +145,13 @@ class Plan:
     Attributes:
         data: the data set's folder.
         seeds: how many runs a row.
-        pictures: at most so many are trained on; None takes all.
+        images: at most so many are trained on; None takes all.
         commit: of the source tree.
     """
 
     data: str
     seeds: int = 1
-    pictures: int | None = None
+    images: int | None = None
     commit: str | None = None
 
 
@@ -166,7 +166,7 @@ def repeat(rows: Sequence[Row], plan: Plan, *, scored: Scored = "test") -> tuple
             run=replace(row.run, seed=seed),
             data=plan.data,
             scored=scored,
-            pictures=plan.pictures,
+            images=plan.images,
             estimator=row.estimator,
             commit=plan.commit,
         )
@@ -187,7 +187,7 @@ def base_run(root: Path, kind: str | None, name: str | None, assignments: Mappin
 
     Args:
         root: the data set, or a prepared set.
-        kind: its layout, where it is not recognised.
+        kind: its layout, where it is not recognized.
         name: a recipe; None takes the one that the authors have for this data set.
         assignments: as in `ddamfn.train.override`.
 
@@ -202,8 +202,8 @@ def base_run(root: Path, kind: str | None, name: str | None, assignments: Mappin
     return override(recipe(name or _RECIPES.get(dataset, _OTHERS)), {**own, **assignments})
 
 
-def count_pictures(root: Path, kind: str | None) -> int:
-    """Pictures that are trained on, before the vote rule and the part to select on; nothing is prepared for it."""
+def count_images(root: Path, kind: str | None) -> int:
+    """Images that are trained on, before the vote rule and the part to select on; nothing is prepared for it."""
     _, counts = _dataset(root, kind)
     return counts.get("all", 0) or counts.get("train", 0)
 
@@ -230,13 +230,13 @@ def shown(settings: Mapping[str, Any]) -> str:
 def describe(root: Path, kind: str | None) -> str:
     """Name and size of a data set for the head of a report, without its place on this machine."""
     name, counts = _dataset(root, kind)
-    return f"{name}: {', '.join(f'{split} {n:,}' for split, n in counts.items())} pictures before the vote rule"
+    return f"{name}: {', '.join(f'{split} {n:,}' for split, n in counts.items())} images before the vote rule"
 
 
 def _dataset(root: Path, kind: str | None) -> tuple[str, dict[str, int]]:
     if (root / "prepared.json").exists():
         prepared = load_prepared(root)
-        return prepared.dataset, {split: counts["pictures"] for split, counts in prepared.counts.items()}
+        return prepared.dataset, {split: counts["images"] for split, counts in prepared.counts.items()}
     dataset = open_dataset(root, kind)
     splits = [sample.split for sample in dataset.samples]
     return dataset.card.name, {split: splits.count(split) for split in dataset.splits}
@@ -254,28 +254,28 @@ class Result:
         row: the table's row.
         seed: the run's seed.
         fold: number of the fold, counted from 0; None for the set's own test split.
-        n_train: pictures trained on, without those selected on.
-        n_valid: pictures selected on.
-        n: pictures scored.
+        n_train: images trained on, without those selected on.
+        n_valid: images selected on.
+        n: images scored.
         correct: of these, answered correctly.
         accuracy: correct / n, 0..1.
         ci95: its Wilson interval.
         mean_class_accuracy: mean recall over the classes, 0..1.
         macro_f1: 0..1.
-        valid_accuracy: of the epoch that was chosen, on the pictures selected on.
+        valid_accuracy: of the epoch that was chosen, on the images selected on.
         epoch: the chosen epoch, counted from 1.
         epochs: of the whole run.
         parameters: of the network.
         seconds: of training, all epochs together.
-        pictures_per_second: trained, over the whole run.
+        images_per_second: trained, over the whole run.
         test: what was scored on, such as `test of FOLDER`.
-        rule: the vote rule of the pictures scored on.
+        rule: the vote rule of the images scored on.
         device: where it was trained.
         commit: of the source tree, None where there was none.
         finished: UTC, ISO 8601.
-        head_means: mean of each attention head's map on the pictures selected on, by the network that was chosen.
+        head_means: mean of each attention head's map on the images selected on, by the network that was chosen.
         head_difference: mean squared difference of the heads' maps; 0 with fewer than two heads.
-        joined_mean: mean of the heads' maximum, which weighs the features; near 1 the attention is switched off.
+        max_attention_mean: mean of the heads' maximum, which weighs the features; near 1 the attention is switched off.
     """
 
     job: str
@@ -295,7 +295,7 @@ class Result:
     epochs: int
     parameters: int
     seconds: float
-    pictures_per_second: float
+    images_per_second: float
     test: str
     rule: str
     device: str
@@ -303,7 +303,7 @@ class Result:
     finished: str
     head_means: tuple[float, ...] = ()
     head_difference: float = 0.0
-    joined_mean: float = 0.0
+    max_attention_mean: float = 0.0
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> "Result":

@@ -8,18 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-from ddamfn.evaluate.plots import BLUE, GREY, ORANGE, new_figure, set_title, write_figure
+from ddamfn.evaluate.plots import BLUE, GRAY, ORANGE, new_figure, set_title, write_figure
 from ddamfn.evaluate.significance import Interval
 from ddamfn.study.jobs import LEDGER, Ledger, Result, Study
 from ddamfn.study.runner import Progress
-from ddamfn.study.summary import RowSummary, summarise, verdict
-from ddamfn.study.tables.crossval import SLIDES, FoldSummary, summarise_folds
+from ddamfn.study.summary import RowSummary, summarize, verdict
+from ddamfn.study.tables.crossval import SLIDES, FoldSummary, summarize_folds
 from ddamfn.train import Run
 from ddamfn.train.run_folder import replace_file
 
 
 def draw_rows(study: Study, summaries: Sequence[RowSummary], path: Path) -> None:
-    """Draw a line a row: every seed's accuracy, the mean, and its interval over the scored pictures.
+    """Draw a line a row: every seed's accuracy, the mean, and its interval over the scored images.
 
     Raises:
         MissingExtra: if matplotlib is not installed.
@@ -27,16 +27,16 @@ def draw_rows(study: Study, summaries: Sequence[RowSummary], path: Path) -> None
     """
     figure, axes = new_figure(7.6, 1.4 + 0.45 * max(len(summaries), 1))
     for place, summary in enumerate(summaries):
-        low, high = (100 * end for end in summary.pictures_interval)
-        colour = ORANGE if summary.row.name == study.reference else BLUE
-        axes.plot([low, high], [place, place], color=colour, linewidth=2, alpha=0.5)
+        low, high = (100 * end for end in summary.images_interval)
+        color = ORANGE if summary.row.name == study.reference else BLUE
+        axes.plot([low, high], [place, place], color=color, linewidth=2, alpha=0.5)
         accuracies = [100 * result.accuracy for result in summary.results]
-        axes.scatter(accuracies, [place] * len(accuracies), color=colour, s=14, zorder=3)
-        axes.scatter([100 * summary.mean], [place], color=colour, s=60, marker="|", zorder=4)
+        axes.scatter(accuracies, [place] * len(accuracies), color=color, s=14, zorder=3)
+        axes.scatter([100 * summary.mean], [place], color=color, s=60, marker="|", zorder=4)
     axes.set_yticks(range(len(summaries)), [summary.row.title for summary in summaries])
     axes.invert_yaxis()
     # In two lines and from the right: long titles of rows leave little room beside them, and much below.
-    axes.set_xlabel("accuracy, %\na dot a seed, the bar is 95 % over the pictures", loc="right")
+    axes.set_xlabel("accuracy, %\na dot a seed, the bar is 95 % over the images", loc="right")
     set_title(axes, study.title)
     write_figure(figure, path)
 
@@ -52,8 +52,8 @@ def draw_folds(study: Study, folds: FoldSummary, path: Path) -> None:
     numbers = [(result.fold or 0) + 1 for result in folds.results]
     axes.scatter(numbers, [100 * accuracy for accuracy in folds.accuracies], color=BLUE, zorder=3)
     if folds.interval is not None:
-        axes.axhline(100 * folds.interval.mean, color=GREY, linewidth=1)
-        axes.axhspan(100 * folds.interval.low, 100 * folds.interval.high, color=GREY, alpha=0.15)
+        axes.axhline(100 * folds.interval.mean, color=GRAY, linewidth=1)
+        axes.axhspan(100 * folds.interval.low, 100 * folds.interval.high, color=GRAY, alpha=0.15)
     axes.set_xticks(sorted(set(numbers)))
     axes.set_xlabel("fold: a dot a run, the line is their mean, the band its corrected 95 % interval")
     axes.set_ylabel("accuracy, %")
@@ -105,8 +105,8 @@ def _seeds(summary: RowSummary) -> str:
     return "" if summary.seeds_interval is None else percents(summary.seeds_interval)
 
 
-def _pictures(summary: RowSummary) -> str:
-    return " to ".join(map(percent, summary.pictures_interval))
+def _images(summary: RowSummary) -> str:
+    return " to ".join(map(percent, summary.images_interval))
 
 
 def _difference(summary: RowSummary) -> str:
@@ -139,7 +139,7 @@ def _apart(summary: RowSummary) -> str:
 
 
 def _joined(summary: RowSummary) -> str:
-    found = [result.joined_mean for result in summary.results if result.head_means]
+    found = [result.max_attention_mean for result in summary.results if result.head_means]
     return f"{np.mean(found):.2f}" if found else ""
 
 
@@ -164,7 +164,7 @@ _OWN: tuple[Column, ...] = (
     ("n/N", _right),
     ("accuracy, mean ± deviation over seeds", _accuracy),
     ("95 % over seeds", _seeds),
-    ("95 % over pictures", _pictures),
+    ("95 % over images", _images),
     ("parameters", _parameters),
     ("difference, points", _difference),
     ("its 95 %", _interval),
@@ -182,18 +182,18 @@ _MORE: tuple[Column, ...] = (
 REPORT, TABLE, JOBS, CHART = "report.md", "table.csv", "jobs.csv", "chart.png"
 
 _TEST = (
-    "Each job's network is the epoch that was best on validation pictures; the pictures scored here were read once a "
+    "Each job's network is the epoch that was best on validation images; the images scored here were read once a "
     "job, after its training had ended, and chose nothing."
 )
 _VALID = (
-    "Scored on validation, for choosing: the same pictures chose each run's epoch, so every row is somewhat too high, "
+    "Scored on validation, for choosing: the same images chose each run's epoch, so every row is somewhat too high, "
     "the baseline like the others. The test split was not opened."
 )
 _RANDOM = "All runs begin with random weights: "
 _INITIAL = "Some runs begin with other weights than published ones or learn from teachers: "
 _SOURCES = (
     "the published figures rest on weights of face recognition that can no longer "
-    "be had, and many on an epoch chosen by test pictures. Published figures and the slides' are of RAF-DB and stand "
+    "be had, and many on an epoch chosen by test images. Published figures and the slides' are of RAF-DB and stand "
     "in columns of their own, not to be subtracted from ours."
 )
 _ATTENTION = (
@@ -203,7 +203,7 @@ _ATTENTION = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Circumstances:
+class ReportMetadata:
     """What readers must know beside the numbers.
 
     Attributes:
@@ -220,7 +220,7 @@ class Circumstances:
 
 
 def write_report(
-    study: Study, progress: Progress, folder: Path, destination: Path, circumstances: Circumstances
+    study: Study, progress: Progress, folder: Path, destination: Path, circumstances: ReportMetadata
 ) -> str:
     """Write report.md, table.csv, jobs.csv and chart.png.
 
@@ -240,12 +240,12 @@ def write_report(
     """
     destination.mkdir(parents=True, exist_ok=True)
     if study.jobs[0].fold is None:
-        summaries = summarise(study, progress.results, folder)
+        summaries = summarize(study, progress.results, folder)
         head, rows = cells(study, summaries, folder)
         body = [] if study.reference is None else [verdict(study, summaries)]
         draw_rows(study, summaries, destination / CHART)
     else:
-        folds = summarise_folds(progress.results)
+        folds = summarize_folds(progress.results)
         (head, *rows), body = _fold_cells(folds, study.jobs[0].fold.of), _folds_text(folds)
         draw_folds(study, folds, destination / CHART)
     text = (
@@ -265,7 +265,7 @@ def write_report(
     return text
 
 
-def _heading(study: Study, progress: Progress, circumstances: Circumstances) -> list[str]:
+def _heading(study: Study, progress: Progress, circumstances: ReportMetadata) -> list[str]:
     run = study.jobs[0].run
     facts = [
         f"- {circumstances.date}, commit `{circumstances.commit}`, `{circumstances.command}`",
@@ -298,14 +298,14 @@ def _phases(run: Run) -> str:
 
 
 def _scoring_rule(study: Study) -> str:
-    """Folds are scored on pictures of the training split, with the labels that it has."""
+    """Folds are scored on images of the training split, with the labels that it has."""
     job = study.jobs[0]
     return job.run.data.validation_rule if job.fold is None else job.run.data.rule
 
 
 def _limit(study: Study) -> list[str]:
-    pictures = study.jobs[0].pictures
-    return [] if pictures is None else [f"- Trained on at most {pictures:,} pictures, every class with its share"]
+    images = study.jobs[0].images
+    return [] if images is None else [f"- Trained on at most {images:,} images, every class with its share"]
 
 
 def _closing(study: Study, results: Sequence[Result]) -> list[str]:
@@ -322,7 +322,7 @@ def _closing(study: Study, results: Sequence[Result]) -> list[str]:
 def _fold_cells(folds: FoldSummary, of: int) -> list[list[str]]:
     """Heading and a line a fold; the slides' figures stand beside ten folds alone."""
     ten = of == len(SLIDES)
-    lines = [["seed", "fold", "n/N", "accuracy", "95 % over pictures", *(["slides, RAF-DB"] if ten else [])]]
+    lines = [["seed", "fold", "n/N", "accuracy", "95 % over images", *(["slides, RAF-DB"] if ten else [])]]
     for result in folds.results:
         number = result.fold or 0
         lines.append(
@@ -347,7 +347,7 @@ def _folds_text(folds: FoldSummary) -> list[str]:
         f"folds; 95 % interval of the mean {percents(interval)} (corrected resampled "
         f"t, Nadeau & Bengio 2003, n_test / n_train = {folds.test_share:.4f}). The slides' ten folds: mean 90.635, "
         "deviation 0.58.",
-        "Which picture belongs to which fold: folds.csv.",
+        "Which image belongs to which fold: folds.csv.",
     ]
 
 

@@ -21,8 +21,8 @@ from ddamfn.evaluate import score
 from ddamfn.models import create_model
 from ddamfn.models.complexity import count_macs, count_parameters
 from ddamfn.study.classic import fit_estimator
+from ddamfn.study.images import Parts, StudyImages
 from ddamfn.study.jobs import LEDGER, Job, Ledger, Result, Study, claim
-from ddamfn.study.pictures import Parts, Pictures
 from ddamfn.train import Outcome, Reporter, Run, fit
 from ddamfn.train.run_folder import RunFolder, load_network, replace_file
 from ddamfn.train.step import answer
@@ -31,28 +31,28 @@ from ddamfn.train.tensorset import TensorSplit
 RATES = MappingProxyType({"cpu": 12e9, "cuda": 1.6e12})
 """Multiply-accumulates of forward passes a second while training.
 
-CPU: DDAMFN on two AMD EPYC cores, 112 pictures/s at 48 px (EXPERIMENTS.md). CUDA: an assumption, 3,000 pictures/s of
+CPU: DDAMFN on two AMD EPYC cores, 112 images/s at 48 px (EXPERIMENTS.md). CUDA: an assumption, 3,000 images/s of
 DDAMFN at 112 px; the first finished job replaces it.
 """
 
 
 _TEACHER = 0.25
-"""A teacher's pass in passes of training, which are followed by the gradient: 448 pictures/s against 100 or so."""
+"""A teacher's pass in passes of training, which are followed by the gradient: 448 images/s against 100 or so."""
 
 
-def work(run: Run, pictures: int) -> float:
-    """Multiply-accumulates of all forward passes of a run over so many training pictures.
+def work(run: Run, images: int) -> float:
+    """Multiply-accumulates of all forward passes of a run over so many training images.
 
     Teachers are taken for networks like the student.
     """
-    passes = 1.0 if run.optimiser.sam_rho is None else 2.0
+    passes = 1.0 if run.optimizer.sam_rho is None else 2.0
     if run.distillation is not None:
         asked = max(1, len(run.distillation.teachers))
         taught = _TEACHER * asked * (2 if run.distillation.mirrored else 1)
         passes += taught / run.epochs if run.distillation.kept_by else taught
     options = tuple(sorted(run.model.options.items()))
     macs = sum(phase.epochs * _macs(run.model.name, options, phase.side_px) for phase in run.phases)
-    return float(passes * macs * pictures)
+    return float(passes * macs * images)
 
 
 @lru_cache(maxsize=256)
@@ -62,16 +62,16 @@ def _macs(name: str, options: tuple[tuple[str, object], ...], side_px: int) -> i
     return count_macs(network, (side_px, side_px))
 
 
-class Pace:
+class EtaEstimator:
     """Seconds that jobs will take.
 
     Args:
         device: "cpu" or "cuda".
-        pictures: that one job trains on.
+        images: that one job trains on.
     """
 
-    def __init__(self, device: str, pictures: int) -> None:
-        self._rate, self._pictures = RATES.get(device, RATES["cpu"]), pictures
+    def __init__(self, device: str, images: int) -> None:
+        self._rate, self._images = RATES.get(device, RATES["cpu"]), images
         self._work, self._seconds = 0.0, 0.0
 
     @property
@@ -95,7 +95,7 @@ class Pace:
         return sum(work(job.run, self._trained(job)) for job in jobs if job.estimator is None) / self.rate
 
     def _trained(self, job: Job) -> int:
-        return self._pictures if job.pictures is None else min(self._pictures, job.pictures)
+        return self._images if job.images is None else min(self._images, job.images)
 
 
 ANSWERS = "answers.npz"
@@ -109,14 +109,14 @@ class _Trained(NamedTuple):
     epoch: int
     epochs: int
     seconds: float
-    pictures_per_second: float
+    images_per_second: float
     head_means: tuple[float, ...] = ()
     head_difference: float = 0.0
-    joined_mean: float = 0.0
+    max_attention_mean: float = 0.0
 
 
 class Answers(NamedTuple):
-    """A job's answers to the pictures that it was scored on.
+    """A job's answers to the images that it was scored on.
 
     Attributes:
         keys: N names.
@@ -142,14 +142,14 @@ def run_job(job: Job, parts: Parts, folder: Path, reporter: Reporter) -> Result:
 
     Args:
         job: what to do.
-        parts: its pictures.
+        parts: its images.
         folder: of the run.
         reporter: who is told of the epochs.
 
     Raises:
         TrainingError: if the run cannot go on or the disk refuses.
         ConfigError: if the folder holds another run.
-        DataError: if a class has no training picture.
+        DataError: if a class has no training image.
     """
     if job.estimator is not None:
         trained, answers = _fit_estimator(job, job.estimator, parts)
@@ -211,10 +211,10 @@ def _answer(job: Job, parts: Parts, outcome: Outcome) -> tuple[_Trained, Answers
         epoch=best["epoch"],
         epochs=run.epochs,
         seconds=seconds,
-        pictures_per_second=sum(row["train"]["n"] for row in rows) / seconds,
+        images_per_second=sum(row["train"]["n"] for row in rows) / seconds,
         head_means=tuple(best["head_means"]),
         head_difference=best["head_difference"],
-        joined_mean=best["joined_mean"],
+        max_attention_mean=best["max_attention_mean"],
     )
     return trained, _answers(test, answers.logits.numpy())
 
@@ -264,7 +264,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class StudyProgress:
     """How far a study has got.
 
     Attributes:
@@ -284,19 +284,19 @@ class Standing:
     remaining_s: float
 
 
-class Watcher(Protocol):
+class StudyCallback(Protocol):
     """Who is told how a study goes on; the command line prints a line for each."""
 
-    def job_started(self, standing: Standing) -> None:
+    def job_started(self, standing: StudyProgress) -> None:
         """A job begins, or goes on after a kill."""
 
-    def epoch_done(self, standing: Standing, row: Mapping[str, Any]) -> None:
+    def epoch_done(self, standing: StudyProgress, row: Mapping[str, Any]) -> None:
         """An epoch ended; `row` is its line of metrics.jsonl."""
 
-    def job_done(self, standing: Standing, result: Result) -> None:
+    def job_done(self, standing: StudyProgress, result: Result) -> None:
         """A job was scored."""
 
-    def job_failed(self, standing: Standing, reason: str) -> None:
+    def job_failed(self, standing: StudyProgress, reason: str) -> None:
         """A job cannot go on; the others do."""
 
 
@@ -320,22 +320,22 @@ class _TimeUp(Exception):
     """The budget is spent, and the job's last epoch is kept: the next start goes on after it."""
 
 
-class _Meter:
+class _EtaMeter:
     """The training loop's reporter: turns epochs into standings, and ends a job when time is up."""
 
     def __init__(self, queue: "_Queue", job: Job) -> None:
-        self._queue, self._job, self._pictures = queue, job, 0
+        self._queue, self._job, self._images = queue, job, 0
 
-    def epoch_started(self, epoch: int, epochs: int, pictures: int, done: int, side_px: int) -> None:
-        self._pictures = pictures
+    def epoch_started(self, epoch: int, epochs: int, images: int, done: int, side_px: int) -> None:
+        self._images = images
 
-    def step_done(self, pictures: int, loss: float | None, accuracy: float | None) -> None:
+    def step_done(self, images: int, loss: float | None, accuracy: float | None) -> None:
         """Steps are too small to tell of."""
 
     def epoch_done(self, row: dict[str, Any]) -> None:
         share = row["epoch"] / self._job.run.epochs
         # Work an epoch, on average over the phases; a finished job counts exactly.
-        self._queue.pace.guess(work(self._job.run, self._pictures) / self._job.run.epochs, row["seconds"])
+        self._queue.pace.guess(work(self._job.run, self._images) / self._job.run.epochs, row["seconds"])
         self._queue.watcher.epoch_done(self._queue.standing(self._job, row["epoch"], share), row)
         # The loop tells of an epoch once it is on disk. A job's last epoch is followed by its score alone.
         if row["epoch"] < self._job.run.epochs and self._queue.time_is_up():
@@ -344,29 +344,29 @@ class _Meter:
 
 class _Queue:
     def __init__(
-        self, study: Study, folder: Path, pictures: Pictures, watcher: Watcher, budget_s: float | None
+        self, study: Study, folder: Path, images: StudyImages, watcher: StudyCallback, budget_s: float | None
     ) -> None:
         self._end = None if budget_s is None else time.monotonic() + budget_s
-        self.study, self.folder, self.pictures, self.watcher = study, folder, pictures, watcher
+        self.study, self.folder, self.images, self.watcher = study, folder, images, watcher
         self.ledger = Ledger(folder / LEDGER)
         self.failed: dict[str, str] = {}
         done = self.ledger.read()
-        # A study whose jobs are all done needs no picture to be read.
+        # A study whose jobs are all done needs no image to be read.
         left = [job for job in study.jobs if job.id not in done]
-        self.pace = Pace(pictures.device.type, len(pictures.parts(left[0]).train) if left else 0)
+        self.pace = EtaEstimator(images.device.type, len(images.parts(left[0]).train) if left else 0)
         for job in study.jobs:
-            if job.id in done and done[job.id].device == _device_name(pictures):
+            if job.id in done and done[job.id].device == _device_name(images):
                 self.pace.learn(job, done[job.id])
 
     def time_is_up(self) -> bool:
         return self._end is not None and time.monotonic() >= self._end
 
-    def standing(self, job: Job, epoch: int, share: float) -> Standing:
+    def standing(self, job: Job, epoch: int, share: float) -> StudyProgress:
         done = self.ledger.read()
         finished = [one for one in self.study.jobs if one.id in done]
         left = [one for one in self.study.jobs if one.id not in done and one.id not in self.failed and one != job]
         seconds = self.pace.seconds(left) + (1 - share) * self.pace.seconds([job])
-        return Standing(
+        return StudyProgress(
             job=job,
             done=len(finished),
             total=len(self.study.jobs),
@@ -389,7 +389,7 @@ class _Queue:
                 return
             self.watcher.job_started(self.standing(job, 0, 0.0))
             try:
-                result = run_job(job, self.pictures.parts(job), self.folder / job.id, _Meter(self, job))
+                result = run_job(job, self.images.parts(job), self.folder / job.id, _EtaMeter(self, job))
             except _TimeUp:
                 return
             except (ConfigError, TrainingError) as error:
@@ -403,7 +403,7 @@ class _Queue:
 
 
 def run_study(
-    study: Study, folder: Path, pictures: Pictures, watcher: Watcher, *, budget_s: float | None = None
+    study: Study, folder: Path, images: StudyImages, watcher: StudyCallback, *, budget_s: float | None = None
 ) -> Progress:
     """Run the jobs that are not done yet.
 
@@ -412,7 +412,7 @@ def run_study(
     Args:
         study: its jobs are run in their order.
         folder: of the study; each job gets one inside it, and results.jsonl lies beside them.
-        pictures: of the data set.
+        images: of the data set.
         watcher: who is told.
         budget_s: no job or epoch is started after so many seconds; None is no limit.
 
@@ -420,7 +420,7 @@ def run_study(
         DataError: if the data set lacks what a job needs.
         TrainingError: if results cannot be written. A run that fails or does not fit by itself stops no other job.
     """
-    queue = _Queue(study, folder, pictures, watcher, budget_s)
+    queue = _Queue(study, folder, images, watcher, budget_s)
     for job in study.jobs:
         if queue.time_is_up():
             log.info("the budget of %.0f s is spent", budget_s)
@@ -434,8 +434,8 @@ def run_study(
     )
 
 
-def _device_name(pictures: Pictures) -> str:
+def _device_name(images: StudyImages) -> str:
     import torch
 
-    device = pictures.device
+    device = images.device
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -17,10 +17,10 @@ _BOOTSTRAP_SEED = 0
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A row against the reference row, on the same pictures and with the same seeds.
+    """A row against the reference row, on the same images and with the same seeds.
 
     Attributes:
-        interval: of the difference of accuracies, 95 %, paired bootstrap over pictures and seeds.
+        interval: of the difference of accuracies, 95 %, paired bootstrap over images and seeds.
         p_values: McNemar's exact test, seed by seed.
         exceeds_noise: whether the interval lies on one side of 0 when it is widened for the number of comparisons
             (Bonferroni).
@@ -43,8 +43,8 @@ class RowSummary:
         mean: of the accuracies, 0..1.
         deviation: of the accuracies over seeds; None for one seed.
         seeds_interval: t interval of the mean over seeds; None for one seed.
-        pictures_interval: Wilson's of the mean accuracy on these pictures, blind to what another seed would give.
-        difference: to the reference; None for the reference itself, and without common pictures and seeds.
+        images_interval: Wilson's of the mean accuracy on these images, blind to what another seed would give.
+        difference: to the reference; None for the reference itself, and without common images and seeds.
     """
 
     row: Row
@@ -52,11 +52,11 @@ class RowSummary:
     mean: float
     deviation: float | None
     seeds_interval: Interval | None
-    pictures_interval: tuple[float, float]
+    images_interval: tuple[float, float]
     difference: Difference | None
 
 
-def summarise(study: Study, results: Sequence[Result], folder: Path) -> tuple[RowSummary, ...]:
+def summarize(study: Study, results: Sequence[Result], folder: Path) -> tuple[RowSummary, ...]:
     """Summaries of the rows that have a finished job, in the table's order.
 
     Args:
@@ -88,7 +88,7 @@ def summarise(study: Study, results: Sequence[Result], folder: Path) -> tuple[Ro
                 mean=mean,
                 deviation=None if several is None else several.deviation,
                 seeds_interval=several,
-                pictures_interval=wilson_interval(round(mean * n), n),
+                images_interval=wilson_interval(round(mean * n), n),
                 difference=difference,
             )
         )
@@ -118,7 +118,7 @@ def _difference(mine: Mapping[int, Answers], reference: Mapping[int, Answers], c
 
 
 def _paired(one: Sequence[Answers], other: Sequence[Answers]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Right answers (S, N) of both to the pictures that every run was scored on, paired by the pictures' names."""
+    """Right answers (S, N) of both to the images that every run was scored on, paired by the images' names."""
     common = sorted(set.intersection(*(set(answers.keys.tolist()) for answers in (*one, *other))))
 
     def right(answers: Answers) -> NDArray[np.bool_]:
@@ -132,7 +132,7 @@ def verdict(study: Study, summaries: Sequence[RowSummary]) -> str:
     """One sentence that says which differences from the reference are larger than noise, and what noise means."""
     compared = [summary for summary in summaries if summary.difference is not None]
     if study.reference is None or not compared:
-        return "No difference can be judged yet: fewer than two rows have a finished job on common pictures and seeds."
+        return "No difference can be judged yet: fewer than two rows have a finished job on common images and seeds."
     name = study.row(study.reference).title
     found = [_phrase(s, s.difference) for s in compared if s.difference and s.difference.exceeds_noise]
     rest = [_title(s.row) for s in compared if s.difference and not s.difference.exceeds_noise]
@@ -142,11 +142,11 @@ def verdict(study: Study, summaries: Sequence[RowSummary]) -> str:
     if rest:
         parts.append(f"not larger than noise{'' if found else f' against {name}'}: {', '.join(rest)}")
     seeds = min(s.difference.seeds for s in compared if s.difference)
-    pictures = "test pictures" if study.jobs[0].scored == "test" else "validation pictures"
+    images = "test images" if study.jobs[0].scored == "test" else "validation images"
     noise = (
-        f"with one seed, noise is the choice of {pictures} alone, and what another seed would give is not known"
+        f"with one seed, noise is the choice of {images} alone, and what another seed would give is not known"
         if seeds == 1
-        else f"noise is the choice of {pictures} and of {seeds} seeds"
+        else f"noise is the choice of {images} and of {seeds} seeds"
     )
     text = f"{'; '.join(parts)} ({noise}; intervals widened for {len(compared)} comparison{'s' * (len(compared) > 1)})."
     return text[0].upper() + text[1:]

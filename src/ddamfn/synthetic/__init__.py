@@ -1,8 +1,8 @@
-"""Drawn faces and drawn data sets: known expressions and landmarks, and no rights to clear.
+"""Synthetic faces and synthetic data sets: known expressions and landmarks, and no rights to clear.
 
 They stand in for photographs wherever a test or an example needs a data set. Skin, hair, light, pose, sharpness and
 noise vary by chance; brows, lids, nose and mouth follow the expression. Everything comes from the generator that is
-handed in, so the same seed draws the same pictures. A network that reads drawings well says nothing about photographs.
+handed in, so the same seed draws the same images. A network that reads drawings well says nothing about photographs.
 """
 
 from collections.abc import Callable
@@ -11,41 +11,41 @@ from pathlib import Path
 
 import numpy as np
 
-from ddamfn.synthetic.face import drawn_face
+from ddamfn.synthetic.face import synthetic_face
 from ddamfn.synthetic.layouts import (
-    write_drawn_affectnet,
-    write_drawn_ckplus,
-    write_drawn_fer2013,
-    write_drawn_ferplus,
-    write_drawn_folder,
-    write_drawn_rafdb,
-    write_drawn_table,
+    write_synthetic_affectnet,
+    write_synthetic_ckplus,
+    write_synthetic_fer2013,
+    write_synthetic_ferplus,
+    write_synthetic_folder,
+    write_synthetic_rafdb,
+    write_synthetic_table,
 )
 from ddamfn.synthetic.person import Person, sample_person
 
 __all__ = [
     "LAYOUTS",
     "Person",
-    "drawn_face",
     "sample_person",
-    "write_drawn_affectnet",
-    "write_drawn_ckplus",
-    "write_drawn_fer2013",
-    "write_drawn_ferplus",
-    "write_drawn_folder",
-    "write_drawn_rafdb",
-    "write_drawn_table",
+    "synthetic_face",
+    "write_synthetic_affectnet",
+    "write_synthetic_ckplus",
+    "write_synthetic_fer2013",
+    "write_synthetic_ferplus",
+    "write_synthetic_folder",
+    "write_synthetic_rafdb",
+    "write_synthetic_table",
 ]
 
 LAYOUTS: dict[str, Callable[[Path, int, np.random.Generator], Path]] = {
-    "affectnet": write_drawn_affectnet,
-    "affectnet-manual": partial(write_drawn_affectnet, layout="manual"),
-    "ckplus": write_drawn_ckplus,
-    "fer2013": write_drawn_fer2013,
-    "ferplus": write_drawn_ferplus,
-    "ferplus-zip": partial(write_drawn_ferplus, zipped=True),
-    "folder": write_drawn_folder,
-    "rafdb": write_drawn_rafdb,
-    "table": write_drawn_table,
+    "affectnet": write_synthetic_affectnet,
+    "affectnet-manual": partial(write_synthetic_affectnet, layout="manual"),
+    "ckplus": write_synthetic_ckplus,
+    "fer2013": write_synthetic_fer2013,
+    "ferplus": write_synthetic_ferplus,
+    "ferplus-zip": partial(write_synthetic_ferplus, zipped=True),
+    "folder": write_synthetic_folder,
+    "rafdb": write_synthetic_rafdb,
+    "table": write_synthetic_table,
 }
-"""Name of a layout -> its writer, called with the folder, the pictures a class in train, and a generator."""
+"""Name of a layout -> its writer, called with the folder, the images a class in train, and a generator."""

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 Points = NDArray[np.float64]
-Colour = NDArray[np.float64]
+Color = NDArray[np.float64]
 
 
 def smooth(anchors: Points, closed: bool = False, steps: int = 10) -> Points:
@@ -22,7 +22,7 @@ def smooth(anchors: Points, closed: bool = False, steps: int = 10) -> Points:
     if closed:
         padded = np.vstack([anchors[-1:], anchors, anchors[:2]])
     else:
-        # The first and last segments get a mirrored neighbour, so that the curve does not bend at its ends.
+        # The first and last segments get a mirrored neighbor, so that the curve does not bend at its ends.
         padded = np.vstack([2 * anchors[:1] - anchors[1:2], anchors, 2 * anchors[-1:] - anchors[-2:-1]])
     t = np.linspace(0.0, 1.0, steps, endpoint=False)[None, :, None]
     a, b, c, d = (padded[i : len(padded) - 3 + i, None, :] for i in range(4))
@@ -52,16 +52,16 @@ def ribbon(spine: Points, width: NDArray[np.float64] | float) -> Points:
 
 
 class Canvas:
-    """An RGB picture and the affine map that takes face units to its pixels."""
+    """An RGB image and the affine map that takes face units to its pixels."""
 
-    def __init__(self, picture: Image.Image, matrix: NDArray[np.float64]) -> None:
+    def __init__(self, image: Image.Image, matrix: NDArray[np.float64]) -> None:
         """Begin on a background.
 
         Args:
-            picture: the RGB background; it is drawn on in place.
+            image: the RGB background; it is drawn on in place.
             matrix: (2, 3) from face units to pixels.
         """
-        self.picture = picture
+        self.image = image
         self.matrix = matrix
         self.scale_px = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
 
@@ -70,22 +70,22 @@ class Canvas:
         return points @ self.matrix[:, :2].T + self.matrix[:, 2]
 
     def mask(self, points: Points) -> Image.Image:
-        """Return the inside of an outline as a mask of the whole picture, for use as `clip`."""
-        mask = Image.new("L", self.picture.size, 0)
+        """Return the inside of an outline as a mask of the whole image, for use as `clip`."""
+        mask = Image.new("L", self.image.size, 0)
         ImageDraw.Draw(mask).polygon([(float(x), float(y)) for x, y in self.pixels(points)], fill=255)
         return mask
 
     def fill(
-        self, points: Points, colour: Colour, soft: float = 0.0, opacity: float = 1.0, clip: Image.Image | None = None
+        self, points: Points, color: Color, soft: float = 0.0, opacity: float = 1.0, clip: Image.Image | None = None
     ) -> None:
         """Fill an outline.
 
         Args:
             points: (N, 2) corners in face units.
-            colour: (3,) RGB in 0..255.
+            color: (3,) RGB in 0..255.
             soft: standard deviation of the edge's blur in face units; 0 is a sharp edge.
             opacity: 0..1.
-            clip: mask of the whole picture outside which nothing is drawn.
+            clip: mask of the whole image outside which nothing is drawn.
         """
         if opacity <= 0.0:
             return
@@ -102,25 +102,25 @@ class Canvas:
             patch = patch.filter(ImageFilter.GaussianBlur(blur_px))
         if clip is not None:
             patch = ImageChops.multiply(patch, clip.crop(box))
-        red, green, blue = (int(v) for v in np.clip(np.round(colour), 0, 255))
-        self.picture.paste((red, green, blue), box, patch)
+        red, green, blue = (int(v) for v in np.clip(np.round(color), 0, 255))
+        self.image.paste((red, green, blue), box, patch)
 
     def stroke(
         self,
         spine: Points,
         width: NDArray[np.float64] | float,
-        colour: Colour,
+        color: Color,
         soft: float = 0.0,
         opacity: float = 1.0,
         clip: Image.Image | None = None,
     ) -> None:
         """Draw a line of the given full width (face units) along (N, 2) points; the other arguments as in `fill`."""
-        self.fill(ribbon(spine, width), colour, soft, opacity, clip)
+        self.fill(ribbon(spine, width), color, soft, opacity, clip)
 
     def _box(self, outline: Points, margin_px: float) -> tuple[int, int, int, int] | None:
-        """Return the part of the picture that an outline can touch, or None when it lies outside."""
+        """Return the part of the image that an outline can touch, or None when it lies outside."""
         low = np.maximum(np.floor(outline.min(axis=0) - margin_px), 0).astype(int)
-        high = np.minimum(np.ceil(outline.max(axis=0) + margin_px), self.picture.size).astype(int)
+        high = np.minimum(np.ceil(outline.max(axis=0) + margin_px), self.image.size).astype(int)
         if (high <= low).any():
             return None
         return int(low[0]), int(low[1]), int(high[0]), int(high[1])

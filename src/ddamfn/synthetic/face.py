@@ -13,23 +13,23 @@ from ddamfn.synthetic.person import Person, Pose, placement, sample_person, samp
 
 
 def background(side_px: int, generator: np.random.Generator) -> Image.Image:
-    """Return a square RGB picture of nothing in particular: a colour gradient with out-of-focus patches."""
-    # Rooms and streets are greyer than chance colours, so the hue is only a part of a common grey.
-    grey = generator.uniform(35, 215)
+    """Return a square RGB image of nothing in particular: a color gradient with out-of-focus patches."""
+    # Rooms and streets are grayer than chance colors, so the hue is only a part of a common gray.
+    gray = generator.uniform(35, 215)
     corners = (
-        grey
+        gray
         + 0.35 * generator.uniform(-110, 110, 3)
         + generator.normal(0.0, 16.0, (2, 2, 1))
         + generator.normal(0.0, 6.0, (2, 2, 3))
     )
     small = Image.fromarray(np.clip(corners, 0, 255).astype(np.uint8))
-    picture = small.resize((side_px, side_px), Image.Resampling.BICUBIC)
-    canvas = Canvas(picture, np.array([[side_px, 0.0, 0.0], [0.0, side_px, 0.0]]))
+    image = small.resize((side_px, side_px), Image.Resampling.BICUBIC)
+    canvas = Canvas(image, np.array([[side_px, 0.0, 0.0], [0.0, side_px, 0.0]]))
     for _ in range(int(generator.integers(0, 6))):
         x, y, radius, aspect = generator.uniform([0, 0, 0.06, 0.4], [1, 1, 0.3, 2.0])
-        colour = grey + generator.uniform(-60, 60) + generator.uniform(-30, 30, 3)
-        canvas.fill(ellipse(x, y, radius, radius * aspect), colour, soft=0.03, opacity=0.7)
-    return picture.filter(ImageFilter.GaussianBlur(side_px * 0.01))
+        color = gray + generator.uniform(-60, 60) + generator.uniform(-30, 30, 3)
+        canvas.fill(ellipse(x, y, radius, radius * aspect), color, soft=0.03, opacity=0.7)
+    return image.filter(ImageFilter.GaussianBlur(side_px * 0.01))
 
 
 def outline(person: Person, jaw_drop: float) -> Points:
@@ -202,7 +202,7 @@ def paint_hair(canvas: Canvas, person: Person, pose: Pose) -> None:
     canvas.stroke(smooth(np.array([[-0.62, -1.36], [0.0, -1.56], [0.62, -1.36]])), 0.14, shine, soft=0.08, opacity=0.5)
 
 
-def drawn_face(
+def synthetic_face(
     label: str,
     generator: np.random.Generator,
     side_px: int = 112,
@@ -216,14 +216,14 @@ def drawn_face(
     Args:
         label: the expression, in any spelling that `ddamfn.labels.canonical` knows.
         generator: source of all chance.
-        side_px: side of the square picture.
+        side_px: side of the square image.
         person: who is drawn; somebody new when None. The same person with several labels makes a subject.
         head: height of the head, chin to crown, as a share of the side; 0.62 to 0.85 by chance when None. Below about
-            0.6 neck and shoulders come into the picture.
+            0.6 neck and shoulders come into the image.
         strength: 0 is a face at rest, 1 the expression as it is usually drawn.
 
     Returns:
-        The picture, uint8 (side_px, side_px, 3) RGB, and its landmarks, float32 (5, 2) as (x, y) pixels: the viewer's
+        The image, uint8 (side_px, side_px, 3) RGB, and its landmarks, float32 (5, 2) as (x, y) pixels: the viewer's
         left eye, right eye, nose tip, left and right corner of the mouth.
 
     Raises:
@@ -233,15 +233,15 @@ def drawn_face(
     person = person or sample_person(generator)
     pose = sample_pose(generator)
     height = float(generator.uniform(0.62, 0.85)) if head is None else head
-    # Drawn larger and shrunk, which smooths every edge; small pictures more so, for their strokes are the thinnest.
+    # Drawn larger and shrunk, which smooths every edge; small images more so, for their strokes are the thinnest.
     factor = max(2, math.ceil(220 / side_px))
     matrix = placement(side_px * factor, height, float(generator.normal(0.0, 0.09)), generator.normal(0.0, 0.02, 2))
     canvas = Canvas(background(side_px * factor, generator), matrix)
     points = _paint(canvas, person, pose, shape, light=float(generator.uniform(-1, 1)))
-    picture = canvas.picture.resize((side_px, side_px), Image.Resampling.BOX)
+    image = canvas.image.resize((side_px, side_px), Image.Resampling.BOX)
     # A pixel's middle lies at .5 on the canvas and at whole numbers in a landmark.
     landmarks = (canvas.pixels(points) + 0.5) / factor - 0.5
-    pixels = _photograph(picture, generator)
+    pixels = _photograph(image, generator)
     if generator.random() < 0.5:
         pixels = np.ascontiguousarray(pixels[:, ::-1])
         landmarks = landmarks[[1, 0, 2, 4, 3]] * np.array([-1.0, 1.0]) + np.array([side_px - 1.0, 0.0])
@@ -266,13 +266,13 @@ def _paint(canvas: Canvas, person: Person, pose: Pose, shape: FaceShape, light: 
     return np.vstack([eyes, tip, left[None], right[None]])
 
 
-def _photograph(picture: Image.Image, generator: np.random.Generator) -> NDArray[np.uint8]:
-    """Treat a clean drawing as a camera would: exposure, colour cast, light falling from one side, blur and noise."""
-    side_px = picture.width
+def _photograph(image: Image.Image, generator: np.random.Generator) -> NDArray[np.uint8]:
+    """Treat a clean drawing as a camera would: exposure, color cast, light falling from one side, blur and noise."""
+    side_px = image.width
     blur_px = float(generator.uniform(0.0, 0.008)) * side_px
     if blur_px > 0.2:
-        picture = picture.filter(ImageFilter.GaussianBlur(blur_px))
-    pixels = np.asarray(picture, dtype=np.float32)
+        image = image.filter(ImageFilter.GaussianBlur(blur_px))
+    pixels = np.asarray(image, dtype=np.float32)
     gain = generator.uniform(0.78, 1.06) * (1.0 + generator.normal(0.0, 0.02, 3))
     ramp = np.linspace(-0.5, 0.5, side_px)
     across, down = generator.normal(0.0, 0.15, 2)

@@ -35,8 +35,8 @@ def paint_eye(canvas: Canvas, person: Person, pose: Pose, shape: FaceShape, side
     clip = canvas.mask(opening)
     white = np.array([236.0, 232.0, 228.0]) * (0.86 + 0.14 * person.skin.mean() / 220)
     canvas.fill(opening, white, soft=0.006)
-    centre = np.array([[side * EYE_X * person.eye_gap + 0.07 * shape.gaze_x, -0.012 + 0.05 * shape.gaze_y]])
-    x, y = pose.turn(centre)[0]
+    center = np.array([[side * EYE_X * person.eye_gap + 0.07 * shape.gaze_x, -0.012 + 0.05 * shape.gaze_y]])
+    x, y = pose.turn(center)[0]
     radius = 0.108 * person.eye
     canvas.fill(ellipse(x, y, radius, radius), person.iris * 0.6, soft=0.008, clip=clip)
     canvas.fill(ellipse(x, y, radius * 0.8, radius * 0.8), person.iris, soft=0.01, clip=clip)

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ddamfn.labels import EXPRESSIONS, canonical
-from ddamfn.synthetic.face import drawn_face
+from ddamfn.synthetic.face import synthetic_face
 from ddamfn.synthetic.person import sample_person
-from ddamfn.synthetic.series import Drawing, drawings, face_box, grey, held_out, save, write_rows
+from ddamfn.synthetic.series import Drawing, drawings, face_box, gray, held_out, save, write_rows
 
 _FER2013 = ("Angry", "Disgust", "Fear", "Happy", "Sad", "Surprise", "Neutral")
-# FERPlus numbers its pictures through; Valid and Test begin where the official ones do.
+# FERPlus numbers its images through; Valid and Test begin where the official ones do.
 _FERPLUS_SPLITS = (
     ("FER2013Train", "Training", 0),
     ("FER2013Valid", "PublicTest", 28638),
@@ -34,12 +34,12 @@ def _ballot(label: str, generator: np.random.Generator) -> list[int]:
     return votes
 
 
-def write_drawn_ferplus(root: Path, per_class: int, generator: np.random.Generator, zipped: bool = False) -> Path:
-    """Write FERPlus's layout: grey 48x48 PNG, a `label.csv` a split, and `fer2013new.csv`.
+def write_synthetic_ferplus(root: Path, per_class: int, generator: np.random.Generator, zipped: bool = False) -> Path:
+    """Write FERPlus's layout: gray 48x48 PNG, a `label.csv` a split, and `fer2013new.csv`.
 
     Args:
         root: folder to make.
-        per_class: pictures a class in train; half as many in the other two splits.
+        per_class: images a class in train; half as many in the other two splits.
         generator: source of all chance.
         zipped: write one archive a split instead of folders.
 
@@ -55,12 +55,12 @@ def write_drawn_ferplus(root: Path, per_class: int, generator: np.random.Generat
         for drawing in drawings(EXPRESSIONS, count, generator, 48):
             name = f"fer{first + drawing.index:07d}.png"
             votes = _ballot(drawing.label, generator)
-            picture = io.BytesIO()
-            Image.fromarray(grey(drawing.pixels)).save(picture, format="PNG")
-            files[name] = picture.getvalue()
+            image = io.BytesIO()
+            Image.fromarray(gray(drawing.pixels)).save(image, format="PNG")
+            files[name] = image.getvalue()
             csv.writer(labels, lineterminator="\n").writerow([name, "(0, 0, 48, 48)", *votes])
             table.append([usage, name, *votes])
-        # The official table has rows without a picture, so that row numbers and names run apart.
+        # The official table has rows without an image, so that row numbers and names run apart.
         table.append([usage, "", *[0] * 9, 10])
         files["label.csv"] = labels.getvalue().encode()
         _write_files(root, folder, files, zipped)
@@ -81,12 +81,12 @@ def _write_files(root: Path, folder: str, files: dict[str, bytes], zipped: bool)
         (root / folder / name).write_bytes(content)
 
 
-def write_drawn_fer2013(root: Path, per_class: int, generator: np.random.Generator) -> Path:
-    """Write `fer2013.csv` as the contest had it: class number, 48x48 grey values as text, Usage.
+def write_synthetic_fer2013(root: Path, per_class: int, generator: np.random.Generator) -> Path:
+    """Write `fer2013.csv` as the contest had it: class number, 48x48 gray values as text, Usage.
 
     Args:
         root: folder to make.
-        per_class: pictures a class in train; half as many in the other two splits.
+        per_class: images a class in train; half as many in the other two splits.
         generator: source of all chance.
 
     Returns:
@@ -96,13 +96,13 @@ def write_drawn_fer2013(root: Path, per_class: int, generator: np.random.Generat
     for usage in ("Training", "PublicTest", "PrivateTest"):
         count = per_class if usage == "Training" else held_out(per_class)
         for drawing in drawings(_FER2013, count, generator, 48):
-            text = " ".join(str(int(v)) for v in grey(drawing.pixels).ravel())
+            text = " ".join(str(int(v)) for v in gray(drawing.pixels).ravel())
             rows.append([_FER2013.index(drawing.label), text, usage])
     write_rows(root / "fer2013.csv", rows)
     return root
 
 
-def write_drawn_folder(
+def write_synthetic_folder(
     root: Path,
     per_class: int,
     generator: np.random.Generator,
@@ -113,9 +113,9 @@ def write_drawn_folder(
 
     Args:
         root: folder to make.
-        per_class: pictures a class in train; half as many in the other two splits.
+        per_class: images a class in train; half as many in the other two splits.
         generator: source of all chance.
-        side_px: side of the pictures.
+        side_px: side of the images.
         classes: names of the folders, any that `ddamfn.labels.canonical` knows.
 
     Returns:
@@ -128,14 +128,14 @@ def write_drawn_folder(
     return root
 
 
-def write_drawn_table(root: Path, per_class: int, generator: np.random.Generator, side_px: int = 112) -> Path:
-    """Write `table.csv` with path, label, split, subject and group, and its pictures.
+def write_synthetic_table(root: Path, per_class: int, generator: np.random.Generator, side_px: int = 112) -> Path:
+    """Write `table.csv` with path, label, split, subject and group, and its images.
 
     Args:
         root: folder to make.
-        per_class: pictures a class in train; half as many in the other two splits.
+        per_class: images a class in train; half as many in the other two splits.
         generator: source of all chance.
-        side_px: side of the pictures.
+        side_px: side of the images.
 
     Returns:
         The root. Nobody stands in two splits; the group is the subject's hair, long or short.
@@ -145,7 +145,7 @@ def write_drawn_table(root: Path, per_class: int, generator: np.random.Generator
         count = per_class if split == "train" else held_out(per_class)
         people = [sample_person(generator) for _ in range(max(2, count))]
         for drawing in drawings(EXPRESSIONS, count, generator, side_px, people=people):
-            path = f"pictures/{split}{drawing.index:05d}.png"
+            path = f"images/{split}{drawing.index:05d}.png"
             save(drawing.pixels, root / path)
             style = people[drawing.person].style
             group = "long hair" if style in ("long", "curly") else "short hair"
@@ -179,12 +179,12 @@ def _sixty_eight(landmarks: NDArray[np.float32]) -> NDArray[np.float64]:
     return points
 
 
-def write_drawn_affectnet(root: Path, per_class: int, generator: np.random.Generator, layout: str = "2021") -> Path:
+def write_synthetic_affectnet(root: Path, per_class: int, generator: np.random.Generator, layout: str = "2021") -> Path:
     """Write one of AffectNet's layouts.
 
     Args:
         root: folder to make.
-        per_class: pictures a class in train; half as many in val.
+        per_class: images a class in train; half as many in val.
         generator: source of all chance.
         layout: `2021` for `train_set` and `val_set` with NumPy annotations, `manual` for `Manually_Annotated_Images`
             with `training.csv` and `validation.csv`.
@@ -224,7 +224,7 @@ def _write_affectnet_arrays(folder: Path, series: Iterator[Drawing]) -> None:
 
 
 def _write_affectnet_table(root: Path, name: str, series: Iterator[Drawing]) -> None:
-    """Write `name.csv` and its pictures, and a row of each class that is no expression."""
+    """Write `name.csv` and its images, and a row of each class that is no expression."""
     head = "subDirectory_filePath,face_x,face_y,face_width,face_height,facial_landmarks,expression,valence,arousal"
     rows: list[list[object]] = [list(head.split(","))]
     for drawing in series:
@@ -244,24 +244,24 @@ _CKPLUS = ("anger", "contempt", "disgust", "fear", "happy", "sadness", "surprise
 
 
 def _aligned(drawing: Drawing, side_px: int = 100) -> NDArray[np.uint8]:
-    """Crop a face by its eyes and the middle of its mouth, as RAF-DB's aligned pictures are."""
+    """Crop a face by its eyes and the middle of its mouth, as RAF-DB's aligned images are."""
     source = np.vstack([drawing.landmarks[:2], drawing.landmarks[3:].mean(axis=0)]).astype(np.float64)
     target = np.array([[0.3, 0.37], [0.7, 0.37], [0.5, 0.8]]) * side_px
-    # Least squares for x' = a x - b y + c, y' = b x + a y + d, from crop to picture as Pillow wants it.
+    # Least squares for x' = a x - b y + c, y' = b x + a y + d, from crop to image as Pillow wants it.
     rows = [[x, -y, 1, 0] for x, y in target] + [[y, x, 0, 1] for x, y in target]
     a, b, c, d = np.linalg.lstsq(np.array(rows), source.T.ravel(), rcond=None)[0]
-    picture = Image.fromarray(drawing.pixels)
+    image = Image.fromarray(drawing.pixels)
     coefficients = (a, -b, c, b, a, d)
-    crop = picture.transform((side_px, side_px), Image.Transform.AFFINE, coefficients, Image.Resampling.BICUBIC)
+    crop = image.transform((side_px, side_px), Image.Transform.AFFINE, coefficients, Image.Resampling.BICUBIC)
     return np.asarray(crop)
 
 
-def write_drawn_rafdb(root: Path, per_class: int, generator: np.random.Generator) -> Path:
-    """Write RAF-DB's basic layout: original and aligned JPEG, the label list, manual landmarks and a box a picture.
+def write_synthetic_rafdb(root: Path, per_class: int, generator: np.random.Generator) -> Path:
+    """Write RAF-DB's basic layout: original and aligned JPEG, the label list, manual landmarks and a box an image.
 
     Args:
         root: folder to make; `basic` goes into it.
-        per_class: pictures a class in train; half as many in test.
+        per_class: images a class in train; half as many in test.
         generator: source of all chance.
 
     Returns:
@@ -291,7 +291,7 @@ def write_drawn_rafdb(root: Path, per_class: int, generator: np.random.Generator
     return root
 
 
-def write_drawn_ckplus(root: Path, per_class: int, generator: np.random.Generator, frames: int = 6) -> Path:
+def write_synthetic_ckplus(root: Path, per_class: int, generator: np.random.Generator, frames: int = 6) -> Path:
     """Write CK+'s layout: sequences of frames from rest to an expression, with the label of the last one.
 
     Args:
@@ -312,9 +312,9 @@ def write_drawn_ckplus(root: Path, per_class: int, generator: np.random.Generato
             for frame in range(frames):
                 # The same seed for all frames: only the expression grows, as in a sequence filmed at once.
                 chance = np.random.default_rng(seed)
-                pixels, _ = drawn_face(label, chance, 160, person=person, head=0.6, strength=frame / (frames - 1))
+                pixels, _ = synthetic_face(label, chance, 160, person=person, head=0.6, strength=frame / (frames - 1))
                 name = f"{who}_{take}_{frame + 1:08d}"
-                save(grey(pixels), root / "cohn-kanade-images" / who / take / f"{name}.png")
+                save(gray(pixels), root / "cohn-kanade-images" / who / take / f"{name}.png")
             emotion = root / "Emotion" / who / take / f"{who}_{take}_{frames:08d}_emotion.txt"
             emotion.parent.mkdir(parents=True, exist_ok=True)
             emotion.write_text(f"   {number + 1:.7e}\n", encoding="utf-8")

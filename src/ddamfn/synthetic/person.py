@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ddamfn.synthetic.canvas import Colour, Points
+from ddamfn.synthetic.canvas import Color, Points
 
 _SKINS = (
     (255, 224, 200),
@@ -35,13 +35,13 @@ HAIR_STYLES = ("short", "parted", "fringe", "long", "curly", "bald")
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """One drawn person; lengths are factors of the average, colours RGB in 0..255."""
+    """One synthetic person; lengths are factors of the average, colors RGB in 0..255."""
 
-    skin: Colour
-    hair: Colour
-    iris: Colour
-    lips: Colour
-    cloth: Colour
+    skin: Color
+    hair: Color
+    iris: Color
+    lips: Color
+    cloth: Color
     style: str
     jaw: float
     length: float
@@ -58,7 +58,7 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class Pose:
-    """How a head is turned, in radians, and where it stands in the picture."""
+    """How a head is turned, in radians, and where it stands in the image."""
 
     yaw: float
     pitch: float
@@ -80,10 +80,10 @@ class Pose:
         return np.stack([turned_x, turned_y], axis=1)
 
 
-def _pick(table: tuple[tuple[int, int, int], ...], generator: np.random.Generator, spread: float) -> Colour:
-    """Return one colour of a table, shifted a little."""
-    colour = np.array(table[int(generator.integers(len(table)))], dtype=np.float64)
-    return np.clip(colour + generator.normal(0.0, spread, 3), 0, 255)
+def _pick(table: tuple[tuple[int, int, int], ...], generator: np.random.Generator, spread: float) -> Color:
+    """Return one color of a table, shifted a little."""
+    color = np.array(table[int(generator.integers(len(table)))], dtype=np.float64)
+    return np.clip(color + generator.normal(0.0, spread, 3), 0, 255)
 
 
 def sample_person(generator: np.random.Generator) -> Person:
@@ -119,17 +119,17 @@ def sample_pose(generator: np.random.Generator) -> Pose:
 
 
 def placement(side_px: int, head: float, tilt: float, shift: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the (2, 3) matrix that puts a head into a square picture.
+    """Return the (2, 3) matrix that puts a head into a square image.
 
     Args:
-        side_px: side of the picture.
+        side_px: side of the image.
         head: height of the head, chin to crown, as a share of the side.
         tilt: radians, clockwise to the viewer.
-        shift: (2,) of the head's centre against the picture's, as a share of the side.
+        shift: (2,) of the head's center against the image's, as a share of the side.
     """
     scale = head * side_px / 3.3
     cosine, sine = np.cos(tilt) * scale, np.sin(tilt) * scale
     linear = np.array([[cosine, -sine], [sine, cosine]])
-    # The middle between crown (-1.68) and chin (1.62) goes to the picture's middle.
-    centre = (0.5 + shift) * side_px - linear @ np.array([0.0, -0.03])
-    return np.hstack([linear, centre[:, None]])
+    # The middle between crown (-1.68) and chin (1.62) goes to the image's middle.
+    center = (0.5 + shift) * side_px - linear @ np.array([0.0, -0.03])
+    return np.hstack([linear, center[:, None]])

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ddamfn.synthetic.face import drawn_face
+from ddamfn.synthetic.face import synthetic_face
 from ddamfn.synthetic.person import Person
 
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """One drawn picture with what a layout may want to know of it.
+    """One synthetic image with what a layout may want to know of it.
 
     Attributes:
         label: its class, as the caller spelt it.
@@ -40,30 +40,30 @@ def drawings(
     head: float | None = None,
     people: Sequence[Person] | None = None,
 ) -> Iterator[Drawing]:
-    """Draw `per_class` pictures of every class in turn; `people` take turns too where given."""
+    """Draw `per_class` images of every class in turn; `people` take turns too where given."""
     for row in range(per_class):
         for column, label in enumerate(classes):
             index = row * len(classes) + column
             # Rows move people on, so that nobody is drawn with one expression only.
             who = (row + 3 * column) % len(people) if people else index
             person = people[who] if people else None
-            pixels, landmarks = drawn_face(label, generator, side_px, head=head, person=person)
+            pixels, landmarks = synthetic_face(label, generator, side_px, head=head, person=person)
             yield Drawing(label, index, who, pixels, landmarks)
 
 
 def held_out(per_class: int) -> int:
-    """Return the pictures a class of a split that is not train."""
+    """Return the images a class of a split that is not train."""
     return max(1, per_class // 2)
 
 
 def save(pixels: NDArray[np.uint8], path: Path) -> None:
-    """Write a picture, making its folder."""
+    """Write an image, making its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path, quality=92) if path.suffix == ".jpg" else Image.fromarray(pixels).save(path)
 
 
-def grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return (H, W) grey of (H, W, 3) RGB."""
+def gray(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return (H, W) gray of (H, W, 3) RGB."""
     return np.asarray(Image.fromarray(pixels).convert("L"))
 
 

@@ -12,7 +12,7 @@ from ddamfn.train.config import Augment
 
 
 class Augmenter(nn.Module):
-    """Random changes to pictures in 0..1, (B, C, S, S) float -> same shape.
+    """Random changes to images in 0..1, (B, C, S, S) float -> same shape.
 
     It draws from torch's global generator, which `seed_step` sets before every batch.
     """
@@ -24,11 +24,11 @@ class Augmenter(nn.Module):
         self.erasing = _erasing(config) if config.erase else None
 
     def forward(self, images: Tensor) -> Tensor:
-        """Change pictures, each in its own way; the result stays in 0..1."""
+        """Change images, each in its own way; the result stays in 0..1."""
         return self.stages(images)[1]
 
     def stages(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The same pictures as they are before random erasing and after it, both in 0..1."""
+        """The same images as they are before random erasing and after it, both in 0..1."""
         changed: Tensor = images if self.changes is None else self.changes(images).clamp(0, 1)
         erased: Tensor = changed if self.erasing is None else self.erasing(changed)
         return changed, erased
@@ -39,7 +39,7 @@ def _changes(config: Augment, side_px: int) -> list[Any]:
     if config.flip:
         changes.append(K.RandomHorizontalFlip(p=config.flip))
     if config.affine:
-        # Border pixels are repeated outside the picture, as in alignment: no black corners that photographs lack.
+        # Border pixels are repeated outside the image, as in alignment: no black corners that photographs lack.
         changes.append(
             K.RandomAffine(
                 degrees=config.rotate_deg,
@@ -63,30 +63,30 @@ def _changes(config: Augment, side_px: int) -> list[Any]:
 
 
 def _erasing(config: Augment) -> K.RandomErasing:
-    if config.erase_grey is None:
-        return _ErasingInAnyGrey(scale=config.erase_area, p=config.erase)
-    return K.RandomErasing(scale=config.erase_area, value=config.erase_grey, p=config.erase)
+    if config.erase_gray is None:
+        return _ErasingInAnyGray(scale=config.erase_area, p=config.erase)
+    return K.RandomErasing(scale=config.erase_area, value=config.erase_gray, p=config.erase)
 
 
-class _AnyGrey(RectangleEraseGenerator):
+class _AnyGray(RectangleEraseGenerator):
     def forward(self, batch_shape: tuple[int, ...], same_on_batch: bool = False) -> dict[str, Tensor]:
         drawn: dict[str, Tensor] = super().forward(batch_shape, same_on_batch)
         return drawn | {"values": torch.rand_like(drawn["values"])}
 
 
-class _ErasingInAnyGrey(K.RandomErasing):  # type: ignore[misc]  # kornia exports it untyped
-    """Random erasing whose rectangles each have a grey level of their own; kornia's have one level for all."""
+class _ErasingInAnyGray(K.RandomErasing):  # type: ignore[misc]  # kornia exports it untyped
+    """Random erasing whose rectangles each have a gray level of their own; kornia's have one level for all."""
 
     def __init__(self, scale: tuple[float, float], p: float) -> None:
         super().__init__(scale=scale, p=p)
-        self._param_generator = _AnyGrey(self.scale, self.ratio)
+        self._param_generator = _AnyGray(self.scale, self.ratio)
 
 
 def to_input(images: Tensor, mean: tuple[float, float, float], std: tuple[float, float, float]) -> Tensor:
-    """Make pictures the network's normalised RGB input.
+    """Make images the network's normalized RGB input.
 
     Args:
-        images: (B, 1 or 3, S, S) float, 0..1; a grey channel stands for all three.
+        images: (B, 1 or 3, S, S) float, 0..1; a gray channel stands for all three.
         mean: of pixels in 0..1, RGB.
         std: of pixels in 0..1, RGB.
 
@@ -104,12 +104,12 @@ def seed_step(seed: int, epoch: int, step: int) -> None:
 
 
 class Batch(NamedTuple):
-    """Pictures on their way to the network.
+    """Images on their way to the network.
 
     Attributes:
         images: (B, C, S, S) float.
         targets: (B, K) float32, rows of which sum to 1.
-        weights: (B,) float32, how much each picture counts in the loss; None where all count alike.
+        weights: (B,) float32, how much each image counts in the loss; None where all count alike.
         uncovered: like `images`, before random erasing, for teachers; None where nobody asks for them.
     """
 
@@ -120,7 +120,7 @@ class Batch(NamedTuple):
 
 
 def mix(batch: Batch, config: Augment) -> Batch:
-    """Mix every picture of a batch with another one of it, where the configuration asks for it.
+    """Mix every image of a batch with another one of it, where the configuration asks for it.
 
     One share, from Beta(alpha, alpha), holds for the whole batch, as in both papers' programs; with mixup and cutmix
     both on, each batch takes one of them with equal chance. Chance is torch's global generator of the CPU, which
@@ -129,7 +129,7 @@ def mix(batch: Batch, config: Augment) -> Batch:
     if not (config.mixup or config.cutmix):
         return batch
     if batch.uncovered is not None:
-        # As further channels of the same pictures they are mixed with the same others, in the same place.
+        # As further channels of the same images they are mixed with the same others, in the same place.
         both = mix(batch._replace(images=torch.cat((batch.images, batch.uncovered), dim=1), uncovered=None), config)
         images, uncovered = both.images.chunk(2, dim=1)
         return both._replace(images=images, uncovered=uncovered)
@@ -145,7 +145,7 @@ def mix(batch: Batch, config: Augment) -> Batch:
 
 
 def _mix_targets(batch: Batch, others: Tensor, share: float) -> tuple[Tensor, Tensor | None]:
-    """Targets and weights whose product is the same mixture of both pictures' products: the loss of both is kept."""
+    """Targets and weights whose product is the same mixture of both images' products: the loss of both is kept."""
     if batch.weights is None:
         return torch.lerp(batch.targets[others], batch.targets, share), None
     weights = torch.lerp(batch.weights[others], batch.weights, share)
@@ -154,9 +154,9 @@ def _mix_targets(batch: Batch, others: Tensor, share: float) -> tuple[Tensor, Te
 
 
 def _paste(images: Tensor, others: Tensor, share: float) -> tuple[Tensor, float]:
-    """Cover a rectangle of 1 - `share` of the area by the other pictures; return what is left of the share.
+    """Cover a rectangle of 1 - `share` of the area by the other images; return what is left of the share.
 
-    The rectangle's centre lies anywhere, so a part of it can lie outside the picture.
+    The rectangle's center lies anywhere, so a part of it can lie outside the image.
     """
     height, width = images.shape[-2:]
     part = math.sqrt(1 - share)
@@ -168,9 +168,9 @@ def _paste(images: Tensor, others: Tensor, share: float) -> tuple[Tensor, float]
 
 
 def _range(length: int, part: float) -> tuple[int, int]:
-    """First and one past the last of `part` of so many pixels, around a centre drawn evenly, inside the picture."""
-    centre, half = int(_uniform() * length), round(length * part) // 2
-    return max(0, centre - half), min(length, centre + half)
+    """First and one past the last of `part` of so many pixels, around a center drawn evenly, inside the image."""
+    center, half = int(_uniform() * length), round(length * part) // 2
+    return max(0, center - half), min(length, center + half)
 
 
 def _uniform() -> float:

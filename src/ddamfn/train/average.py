@@ -6,7 +6,7 @@ from torch.optim.swa_utils import AveragedModel
 
 
 class MovingAverage(AveragedModel):
-    """Weights and batch normalisation's statistics, a <- d a + (1 - d) w after every step.
+    """Weights and batch normalization's statistics, a <- d a + (1 - d) w after every step.
 
     d is min(decay, (1 + t) / (10 + t)), where t counts the updates before, so that the average begins with what the
     first step made and forgets it quickly; with the full decay from the beginning it would answer with hardly trained

@@ -10,11 +10,11 @@ from torch.optim.swa_utils import update_bn
 from ddamfn.train.step import mixed_precision
 
 _CHUNK = 256
-"""Most pictures that pass the network at once."""
+"""Most images that pass the network at once."""
 
 
-def with_precise_statistics(network: nn.Module, images: Tensor, to_inputs: Callable[[Tensor], Tensor]) -> nn.Module:
-    """Copy of a network whose batch normalisations know the mean and variance that these pictures give them.
+def with_precise_bn(network: nn.Module, images: Tensor, to_inputs: Callable[[Tensor], Tensor]) -> nn.Module:
+    """Copy of a network whose batch normalizations know the mean and variance that these images give them.
 
     In training they run along with augmented batches, of which random erasing covers parts: another mean and another
     variance than whole faces have. And those of a moving average lag behind its weights. The answers change;
@@ -23,7 +23,7 @@ def with_precise_statistics(network: nn.Module, images: Tensor, to_inputs: Calla
     Args:
         network: stays as it is. Where it draws at random in training mode (drop path), seed torch before.
         images: (N, ...), where the network is; 2 or more, better a thousand.
-        to_inputs: makes normalised (B, 3, S, S) float of some of them, so that never all are in memory as such.
+        to_inputs: makes normalized (B, 3, S, S) float of some of them, so that never all are in memory as such.
 
     Source: Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021, section 3 (PreciseBN).
     """

@@ -7,15 +7,15 @@ from typing import Any, Literal, get_args
 
 from ddamfn.data import RULES
 from ddamfn.errors import ConfigError
-from ddamfn.faces import Alignment, Appearance
+from ddamfn.faces import Alignment, Preprocessing
 from ddamfn.labels import EXPRESSIONS
 from ddamfn.objectives import OBJECTIVES, DDAMFNObjective, Distillation, Objective, PretextObjective
 
-OptimiserName = Literal["sgd", "adam", "adamw"]
+OptimizerName = Literal["sgd", "adam", "adamw"]
 ScheduleName = Literal["constant", "step", "exponential", "cosine"]
 
 _FRONTAL = Alignment("ddamfn_frontal")
-_AS_IT_IS = Appearance("rgb", None)
+_AS_IT_IS = Preprocessing("rgb", None)
 _DEFAULT_OBJECTIVE = DDAMFNObjective()
 
 MAX_SEED = 2**24
@@ -37,12 +37,12 @@ class Model:
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """How pictures become tensors."""
+    """How images become tensors."""
 
     rule: str = "majority"
     """How votes become targets in the training split, for data sets that have votes (see `ddamfn.data.rules`)."""
     vote_weight: bool = False
-    """Let training pictures count in the loss by the share of all votes that their leading expression has.
+    """Let training images count in the loss by the share of all votes that their leading expression has.
 
     Weights have a mean of 1 over the training split. For data sets with votes. Source: our own.
     """
@@ -56,7 +56,7 @@ class Data:
     balanced: bool = False
     """Draw every class equally often, with replacement."""
     alignment: Alignment = _FRONTAL
-    appearance: Appearance = _AS_IT_IS
+    preprocessing: Preprocessing = _AS_IT_IS
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
@@ -75,7 +75,7 @@ class Data:
 
 @dataclass(frozen=True, kw_only=True)
 class Augment:
-    """Random changes to a training picture, in the order of the fields. Lengths are parts of the picture's side.
+    """Random changes to a training image, in the order of the fields. Lengths are parts of the image's side.
 
     A probability of 0 or a range of nothing switches a change off.
     """
@@ -93,16 +93,16 @@ class Augment:
     blur: float = 0.0
     """Probability of a Gaussian blur, sigma up to 2 % of the side."""
     noise: float = 0.0
-    """Probability of Gaussian noise, deviation 6 grey levels of 255."""
+    """Probability of Gaussian noise, deviation 6 gray levels of 255."""
     erase: float = 0.0
     """Probability of random erasing."""
     erase_area: tuple[float, float] = (0.02, 0.25)
-    erase_grey: float | None = 0.5
-    """Grey level of what is erased, 0 to 1; None draws one for every rectangle."""
+    erase_gray: float | None = 0.5
+    """Gray level of what is erased, 0 to 1; None draws one for every rectangle."""
     mixup: float = 0.0
-    """Alpha: pictures and targets are blended in pairs by a share from Beta(alpha, alpha); Zhang et al., ICLR 2018."""
+    """Alpha: images and targets are blended in pairs by a share from Beta(alpha, alpha); Zhang et al., ICLR 2018."""
     cutmix: float = 0.0
-    """Alpha: likewise, a rectangle of the other picture is pasted in (Yun et al., ICCV 2019).
+    """Alpha: likewise, a rectangle of the other image is pasted in (Yun et al., ICCV 2019).
 
     With both, each batch takes one of them with equal chance.
     """
@@ -120,27 +120,27 @@ class Augment:
         for name in ("scale", "erase_area"):
             low, high = getattr(self, name)
             _require(0 < low <= high, f"{name} must be two rising numbers above 0, not {(low, high)}")
-        _require(self.erase_area[1] <= 1, f"erase_area is a share of the picture, at most 1, not {self.erase_area}")
-        grey = self.erase_grey
-        _require(grey is None or 0 <= grey <= 1, f"erase_grey is a grey level from 0 to 1, or null, not {grey}")
+        _require(self.erase_area[1] <= 1, f"erase_area is a share of the image, at most 1, not {self.erase_area}")
+        gray = self.erase_gray
+        _require(gray is None or 0 <= gray <= 1, f"erase_gray is a gray level from 0 to 1, or null, not {gray}")
         _require(0 <= self.rotate_deg <= 180, f"rotate_deg must be 0 to 180, not {self.rotate_deg}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Optimiser:
+class Optimizer:
     """The rule of the weights' update."""
 
-    name: OptimiserName = "sgd"
+    name: OptimizerName = "sgd"
     lr: float = 0.01
     momentum: float = 0.9
     weight_decay: float = 1e-4
     sam_rho: float | None = None
-    """Neighbourhood of sharpness-aware minimisation (Foret et al., ICLR 2021); None is the plain optimiser."""
+    """Neighborhood of sharpness-aware minimization (Foret et al., ICLR 2021); None is the plain optimizer."""
     clip_norm: float | None = None
     """Largest norm of the gradient; None leaves it."""
 
     def __post_init__(self) -> None:
-        _require(self.name in get_args(OptimiserName), f"no optimiser named {self.name!r}")
+        _require(self.name in get_args(OptimizerName), f"no optimizer named {self.name!r}")
         _require(self.lr > 0, f"lr must be above 0, not {self.lr}")
         _require(0 <= self.momentum < 1, f"momentum must be at least 0 and below 1, not {self.momentum}")
         _require(self.weight_decay >= 0, f"weight_decay must be 0 or more, not {self.weight_decay}")
@@ -150,7 +150,7 @@ class Optimiser:
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """The learning rate over time, as a factor of the optimiser's own."""
+    """The learning rate over time, as a factor of the optimizer's own."""
 
     name: ScheduleName = "step"
     step_epochs: int = 10
@@ -174,7 +174,7 @@ class Schedule:
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """Some epochs at one picture size: small pictures first make training several times cheaper."""
+    """Some epochs at one image size: small images first make training several times cheaper."""
 
     epochs: int
     side_px: int = 112
@@ -204,7 +204,7 @@ class Run:
 
     The network begins with every tensor of it that fits by name and shape.
     """
-    optimiser: Optimiser = Optimiser()
+    optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     phases: tuple[Phase, ...] = (Phase(epochs=40),)
     ema: float | None = None
@@ -213,8 +213,8 @@ class Run:
     It is smaller in the first steps, see `ddamfn.train.average`.
     """
     precise_bn: int | None = None
-    """How many training pictures, unchanged, give the network that is validated and kept the statistics of its batch
-    normalisations, after every epoch; None keeps those that ran along with the augmented batches.
+    """How many training images, unchanged, give the network that is validated and kept the statistics of its batch
+    normalizations, after every epoch; None keeps those that ran along with the augmented batches.
 
     Worth trying where much is erased, see `ddamfn.train.batchnorm`.
     """
@@ -230,15 +230,15 @@ class Run:
         _require(self.precise_bn is None or self.precise_bn > 1, f"precise_bn must be 2 or more: {self.precise_bn}")
         _require(self.checkpoint_steps > 0, f"checkpoint_steps must be above 0, not {self.checkpoint_steps}")
         _require(0 <= self.seed < MAX_SEED, f"seed must be 0 to {MAX_SEED - 1}, not {self.seed}")
-        self._require_harmony()
+        self._validate_combinations()
         largest, side_px = max(phase.side_px for phase in self.phases), self.data.alignment.side_px
         _require(
             largest <= side_px,
-            f"a phase asks for pictures of {largest} px, and the crops have {side_px} px; lower the phase's side_px or "
+            f"a phase asks for images of {largest} px, and the crops have {side_px} px; lower the phase's side_px or "
             "raise data.alignment.side_px",
         )
 
-    def _require_harmony(self) -> None:
+    def _validate_combinations(self) -> None:
         """Refuse settings that make no sense together."""
         mixed = self.augment.mixup > 0 or self.augment.cutmix > 0
         kept_by = None if self.distillation is None else self.distillation.kept_by
@@ -250,7 +250,7 @@ class Run:
         )
         _require(
             not mixed or self.objective.takes_mixtures,
-            f"the objective {self.objective.name} keeps a label or a centre of every picture and cannot judge "
+            f"the objective {self.objective.name} keeps a label or a center of every image and cannot judge "
             "mixtures; set augment.mixup and augment.cutmix to 0, or choose another objective.name",
         )
         _require(
@@ -260,7 +260,7 @@ class Run:
         )
         _require(
             kept_by is None or not mixed,
-            f"distillation.{kept_by} keeps answers to single pictures, and has none to mixtures; set augment.mixup and "
+            f"distillation.{kept_by} keeps answers to single images, and has none to mixtures; set augment.mixup and "
             f"augment.cutmix to 0, or leave out distillation.{kept_by}",
         )
         _require(

@@ -21,7 +21,7 @@ _IN_A_RUN = ("trunk", "best", "last")
 """Which of a run's networks is taken, the first that is there; only a pretext task leaves a trunk."""
 
 _CHUNK = 128
-"""Pictures that pass a network at once."""
+"""Images that pass a network at once."""
 
 
 def weights_file(place: str) -> Path:
@@ -52,16 +52,16 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def begin_from(network: nn.Module, place: str, pictures: Callable[[], Tensor]) -> dict[str, Any]:
+def begin_from(network: nn.Module, place: str, images: Callable[[], Tensor]) -> dict[str, Any]:
     """Give a network all tensors of a file that have the name and the shape of one of its own.
 
-    Weights that were read back from an exported file have normalisations without statistics (see
-    `ddamfn.train.restore`); these get statistics of `pictures`.
+    Weights that were read back from an exported file have normalizations without statistics (see
+    `ddamfn.train.restore`); these get statistics of `images`.
 
     Args:
         network: what to begin; tensors without a counterpart stay as they are.
         place: see `weights_file`.
-        pictures: gives training pictures (N, 3, S, S), normalised, where the network is; asked only if they are needed.
+        images: gives training images (N, 3, S, S), normalized, where the network is; asked only if they are needed.
 
     Returns:
         For the record: `file`, `sha256`, `taken` (how many of the network's tensors come from it) and `tensors` (how
@@ -70,7 +70,7 @@ def begin_from(network: nn.Module, place: str, pictures: Callable[[], Tensor]) -
     Raises:
         ConfigError: if there is no file or nothing matches.
         TrainingError: if a safetensors file is damaged.
-        WeightsError: if an exported file is damaged or quantised, or its card is missing.
+        WeightsError: if an exported file is damaged or quantized, or its card is missing.
     """
     path = weights_file(place)
     own, weights = network.state_dict(), _read(path)
@@ -82,8 +82,8 @@ def begin_from(network: nn.Module, place: str, pictures: Callable[[], Tensor]) -
     # A layer of the network's own, such as a classifier of other classes, is to stay as fresh as it is.
     blank = [norm for name, norm in _norms(network) if f"{name}.running_var" in matching and _is_blank(norm)]
     if blank:
-        log.info("%d normalisations get the statistics of training pictures", len(blank))
-        give_statistics(network, blank, pictures())
+        log.info("%d normalizations get the statistics of training images", len(blank))
+        give_statistics(network, blank, images())
     return {"file": str(path), "sha256": sha256_of(path), "taken": len(matching), "tensors": len(own)}
 
 
@@ -92,19 +92,19 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def give_statistics(network: nn.Module, norms: Iterable[_BatchNorm], pictures: Tensor) -> None:
-    """Let batch normalisations know the mean and variance of their inputs, and change nothing of what they answer.
+def give_statistics(network: nn.Module, norms: Iterable[_BatchNorm], images: Tensor) -> None:
+    """Let batch normalizations know the mean and variance of their inputs, and change nothing of what they answer.
 
-    What a normalisation answers in evaluation mode is a straight line of its input. It is kept, and written with the
-    statistics of these pictures. So the network answers as before, and in training mode, where statistics are those of
-    the batch, nearly so; without it, a network whose normalisations know no statistics forgets all in the first step.
+    What a normalization answers in evaluation mode is a straight line of its input. It is kept, and written with the
+    statistics of these images. So the network answers as before, and in training mode, where statistics are those of
+    the batch, nearly so; without it, a network whose normalizations know no statistics forgets all in the first step.
 
     Args:
         network: as a whole; its mode is kept.
-        norms: some of its normalisations, with running statistics, weight and bias.
-        pictures: (N, 3, S, S), normalised, where the network is; some hundred of them.
+        norms: some of its normalizations, with running statistics, weight and bias.
+        images: (N, 3, S, S), normalized, where the network is; some hundred of them.
     """
-    sums = {norm: torch.zeros(3, norm.num_features, dtype=torch.float64, device=pictures.device) for norm in norms}
+    sums = {norm: torch.zeros(3, norm.num_features, dtype=torch.float64, device=images.device) for norm in norms}
 
     def look(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         values = inputs[0].transpose(0, 1).flatten(1).double()
@@ -114,7 +114,7 @@ def give_statistics(network: nn.Module, norms: Iterable[_BatchNorm], pictures: T
     hooks = [norm.register_forward_pre_hook(look) for norm in sums]
     training = network.training
     network.eval()
-    for chunk in pictures.split(_CHUNK):
+    for chunk in images.split(_CHUNK):
         network(chunk)
     network.train(training)
     for hook in hooks:
@@ -135,6 +135,6 @@ def _norms(network: nn.Module) -> list[tuple[str, _BatchNorm]]:
 
 
 def _is_blank(norm: _BatchNorm) -> bool:
-    """Whether a normalisation has never seen a picture, or was read back from a file that does not keep what it saw."""
+    """Whether a normalization has never seen an image, or was read back from a file that does not keep what it saw."""
     mean, variance = norm.running_mean, norm.running_var
     return mean is not None and variance is not None and not bool(mean.any()) and bool((variance == 1).all())

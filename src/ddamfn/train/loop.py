@@ -17,10 +17,10 @@ from ddamfn.models import create_model
 from ddamfn.objectives import Context, Lesson, PretextObjective, TaughtCriterion
 from ddamfn.train.augment import Augmenter, Batch, mix, seed_step, to_input
 from ddamfn.train.average import MovingAverage
-from ddamfn.train.batchnorm import with_precise_statistics
+from ddamfn.train.batchnorm import with_precise_bn
 from ddamfn.train.config import Phase, Run
 from ddamfn.train.initial import begin_from
-from ddamfn.train.optim import build_optimiser, learning_rate, load_optimiser_state, optimiser_state, set_learning_rate
+from ddamfn.train.optim import build_optimizer, learning_rate, load_optimizer_state, optimizer_state, set_learning_rate
 from ddamfn.train.run_folder import RunFolder, environment, load_state, save_network, save_state, write_json
 from ddamfn.train.settings import require_network
 from ddamfn.train.step import answer, train_step
@@ -29,7 +29,7 @@ from ddamfn.train.tensorset import TensorSplit, epoch_batches
 
 
 @contextmanager
-def explained(run: Run, folder: RunFolder) -> Iterator[None]:
+def translate_errors(run: Run, folder: RunFolder) -> Iterator[None]:
     """Train inside of this; a run that does not fit, and has no checkpoint yet, leaves no files behind.
 
     Raises:
@@ -70,11 +70,11 @@ def _first_line(error: RuntimeError) -> str:
 class Reporter(Protocol):
     """Who is told how a run goes on; the command line draws a progress bar from it."""
 
-    def epoch_started(self, epoch: int, epochs: int, pictures: int, done: int, side_px: int) -> None:
-        """Begin an epoch, counted from 1, of so many pictures, some of which are done when a run resumes."""
+    def epoch_started(self, epoch: int, epochs: int, images: int, done: int, side_px: int) -> None:
+        """Begin an epoch, counted from 1, of so many images, some of which are done when a run resumes."""
 
-    def step_done(self, pictures: int, loss: float | None, accuracy: float | None) -> None:
-        """Count pictures; loss and accuracy are the epoch's so far.
+    def step_done(self, images: int, loss: float | None, accuracy: float | None) -> None:
+        """Count images; loss and accuracy are the epoch's so far.
 
         They are None where reading them would wait for a GPU; the accuracy also where there is no right answer.
         """
@@ -87,8 +87,8 @@ log = logging.getLogger(__name__)
 
 _CHECK_STEPS = 50
 """How often the numbers are looked at to see that they are finite: each look waits for the device."""
-_LOOK_PICTURES = 1024
-"""How many pictures give a network that begins without statistics its first ones."""
+_PROBE_IMAGES = 1024
+"""How many images give a network that begins without statistics its first ones."""
 _SHOW_STEPS = 10
 """How often the reporter is told the loss where reading it waits for the device."""
 
@@ -136,7 +136,7 @@ class Trainer:
                 if run.distillation.once:
                     self.kept_answers = KeptAnswers(self.teachers, train.images, len(train.classes))
             self.criterion = TaughtCriterion(self.criterion, run.distillation)
-        self.optimiser = build_optimiser(run.optimiser, [*self.network.parameters(), *self.criterion.parameters()])
+        self.optimizer = build_optimizer(run.optimizer, [*self.network.parameters(), *self.criterion.parameters()])
         self.average: MovingAverage | None = None
         if run.ema is not None:
             self.average = MovingAverage(self.network, run.ema)
@@ -146,10 +146,10 @@ class Trainer:
         self.last: dict[str, Any] | None = None
 
     def _first_inputs(self) -> Tensor:
-        return self._as_input(self._some_images(_LOOK_PICTURES, self.run.phases[0].side_px))
+        return self._as_input(self._some_images(_PROBE_IMAGES, self.run.phases[0].side_px))
 
     def _some_images(self, count: int, side_px: int) -> Tensor:
-        """As many training pictures, always the same, without augmentation."""
+        """As many training images, always the same, without augmentation."""
         rows = torch.randperm(len(self.train_split), generator=torch.Generator().manual_seed(self.run.seed))
         return self.train_split.subset(rows[:count]).resized(side_px).images
 
@@ -157,13 +157,13 @@ class Trainer:
         return to_input(images.float() / 255, self.run.data.mean, self.run.data.std)
 
     def _to_keep(self, phase: Phase) -> nn.Module:
-        """The network to validate and keep: the moving average if there is one, with precise statistics if wished."""
+        """The network to validate and keep: the moving average if there is one, with PreciseBN if wished."""
         network: nn.Module = self.network if self.average is None else self.average.module
         if self.run.precise_bn is None:
             return network
         seed_step(self.run.seed, self.epoch, self.step)  # a resumed run must draw the same drop paths
         images = self._some_images(self.run.precise_bn, phase.side_px)
-        return with_precise_statistics(network, images, self._as_input)
+        return with_precise_bn(network, images, self._as_input)
 
     def fit(self, reporter: Reporter) -> Outcome:
         """Train from where the run stands to its end."""
@@ -179,13 +179,13 @@ class Trainer:
         return outcome
 
     def _be_born_again(self) -> None:
-        """Before a phase's first step, keep what the network of the phase before says of all training pictures."""
+        """Before a phase's first step, keep what the network of the phase before says of all training images."""
         begins = self.epoch > 0 and self.step == 0 and self.run.epoch_of_phase(self.epoch) == 0
         if begins and isinstance(self.kept_answers, OwnAnswers):
             before = self.run.phase_of(self.epoch - 1)
-            pictures = self.train_split.resized(before.side_px)
-            log.info("the network of the phase before is asked about %d training pictures", len(pictures))
-            self.kept_answers.ask(self._to_keep(before), pictures, self.run.data, before.batch_size)
+            images = self.train_split.resized(before.side_px)
+            log.info("the network of the phase before is asked about %d training images", len(images))
+            self.kept_answers.ask(self._to_keep(before), images, self.run.data, before.batch_size)
 
     def _epoch(self, train: TensorSplit, valid: TensorSplit, phase: Phase, reporter: Reporter) -> None:
         self._be_born_again()
@@ -212,7 +212,7 @@ class Trainer:
 
     def _step(self, train: TensorSplit, rows: Tensor, augment: Augmenter, part: float, batch_size: int) -> None:
         seed_step(self.run.seed, self.epoch, self.step)
-        set_learning_rate(self.optimiser, learning_rate(self.run, self.epoch, part))
+        set_learning_rate(self.optimizer, learning_rate(self.run, self.epoch, part))
         there = rows.to(self.device)
         batch = self._batch(train, there, augment)
         inputs = to_input(batch.images, self.run.data.mean, self.run.data.std)
@@ -222,14 +222,14 @@ class Trainer:
         lesson = self._lesson(rows, batch, full)
         context = Context(rows=there, epoch=self.epoch, weights=batch.weights, lesson=lesson)
         sums = train_step(
-            network, self.criterion, self.optimiser, inputs, batch.targets, context, self.run.optimiser.clip_norm
+            network, self.criterion, self.optimizer, inputs, batch.targets, context, self.run.optimizer.clip_norm
         )
         self.sums = {name: value + self.sums.get(name, 0.0) for name, value in sums.items()}
         if self.average is not None:
             self.average.update_parameters(self.network)
 
     def _batch(self, train: TensorSplit, rows: Tensor, augment: Augmenter) -> Batch:
-        """Pictures of these rows, changed at random."""
+        """Images of these rows, changed at random."""
         weights = None if train.weights is None else train.weights[rows]
         before, images = augment.stages(train.images[rows].float() / 255)
         distillation = self.run.distillation
@@ -237,7 +237,7 @@ class Trainer:
         return mix(Batch(images, train.targets[rows], weights, uncovered), self.run.augment)
 
     def _lesson(self, rows: Tensor, batch: Batch, full: bool) -> Lesson | None:
-        """What teachers say of a batch, or said of its pictures before; None where nobody teaches."""
+        """What teachers say of a batch, or said of its images before; None where nobody teaches."""
         if self.kept_answers is not None:
             return self.kept_answers(rows)
         if self.teachers is None:
@@ -259,7 +259,7 @@ class Trainer:
             raise TrainingError(
                 f"{self.folder.path}: loss or weights are not finite in epoch {self.epoch + 1}, step {self.step}; "
                 + (f"{kept} is from before and intact; " if kept.exists() else "no checkpoint was written yet; ")
-                + "begin a run of another --name with a lower --set optimiser.lr"
+                + "begin a run of another --name with a lower --set optimizer.lr"
             )
 
     def _close_epoch(self, valid: TensorSplit, phase: Phase, reporter: Reporter) -> None:
@@ -272,7 +272,7 @@ class Trainer:
             "train": {{"right": "accuracy"}.get(name, name): mean for name, mean in means.items()} | {"n": int(n)},
             **self._validated(kept, valid, phase),
             "seconds": self.seconds,
-            "pictures_per_second": n / self.seconds,
+            "images_per_second": n / self.seconds,
         }  # fmt: skip
         self._keep(kept, row)
         self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
@@ -282,13 +282,13 @@ class Trainer:
         reporter.epoch_done(row)
 
     def _validated(self, kept: nn.Module, valid: TensorSplit, phase: Phase) -> dict[str, Any]:
-        """What an epoch's row says of the validation pictures."""
+        """What an epoch's row says of the validation images."""
         answers = answer(kept, valid, self.run.data, phase.batch_size)
         return {
             "valid": score(answers.logits.numpy(), valid.targets.cpu().numpy(), valid.classes).to_dict(),
             "head_means": answers.head_means,
             "head_difference": answers.head_difference,
-            "joined_mean": answers.joined_mean,
+            "max_attention_mean": answers.max_attention_mean,
         }
 
     def _keep(self, kept: nn.Module, row: dict[str, Any]) -> None:
@@ -307,7 +307,7 @@ class Trainer:
         save_state(
             {
                 "network": self.network.state_dict(), "average": average, "criterion": self.criterion.state_dict(),
-                "optimiser": optimiser_state(self.optimiser), "epoch": self.epoch, "step": self.step,
+                "optimizer": optimizer_state(self.optimizer), "epoch": self.epoch, "step": self.step,
                 "seconds": self.seconds, "sums": self.sums, "best": self.best, "last": self.last,
                 **({} if self.kept_answers is None else {"kept_answers": self.kept_answers.state()}),
             },
@@ -323,7 +323,7 @@ class Trainer:
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         self.criterion.load_state_dict(state["criterion"])
-        load_optimiser_state(self.optimiser, state["optimiser"])
+        load_optimizer_state(self.optimizer, state["optimizer"])
         if self.kept_answers is not None:
             self.kept_answers.load_state(state["kept_answers"])
         self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
@@ -350,8 +350,8 @@ def fit(
 
     Args:
         run: what to do.
-        train: training pictures, at the side of `run.data.alignment`.
-        valid: pictures to select on; never the test split.
+        train: training images, at the side of `run.data.alignment`.
+        valid: images to select on; never the test split.
         folder: where everything is written.
         reporter: who is told.
         resume: go on in a folder that holds the same run.
@@ -360,9 +360,9 @@ def fit(
     Raises:
         ConfigError: if the folder holds another run, another process trains in it, the network cannot be built,
             cannot be compiled or lacks what the objective needs, or `initial` or a teacher does not fit.
-        DataError: if a class has no training picture.
+        DataError: if a class has no training image.
         TrainingError: for a loss that is not finite, a disk that refuses, or a device without memory.
-        WeightsError: if `initial` or a teacher is an exported file that is damaged, quantised or without its card.
+        WeightsError: if `initial` or a teacher is an exported file that is damaged, quantized or without its card.
     """
     if isinstance(run.objective, PretextObjective) != trainer.pretext:
         raise ConfigError(f"{run.objective.name} is a pretext task; train it with ddamfn train or `pretrain`")
@@ -378,5 +378,5 @@ def fit(
         running = trainer(run, train, valid, place)
         place.begin(run, {**environment(train.images.device, data), **running.origins}, resume=resume)
         running.resume()
-        with explained(run, place):
+        with translate_errors(run, place):
             return running.fit(reporter)

@@ -1,4 +1,4 @@
-"""Optimisers and the learning rate's course."""
+"""Optimizers and the learning rate's course."""
 
 import math
 from collections.abc import Iterable
@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from ddamfn.train.config import Optimiser, Run
+from ddamfn.train.config import Optimizer, Run
 
 
-def build_optimiser(config: Optimiser, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """Optimiser of these parameters; sharpness-aware where `sam_rho` is given.
+def build_optimizer(config: Optimizer, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """Optimizer of these parameters; sharpness-aware where `sam_rho` is given.
 
     Source: Foret et al., ICLR 2021, for SAM (pytorch-optimizer's, which equals the authors').
     """
@@ -48,28 +48,28 @@ def learning_rate(run: Run, epoch: int, part: float) -> float:
         factor *= schedule.final + (1 - schedule.final) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
     if time < schedule.warmup_epochs:
         factor *= time / schedule.warmup_epochs
-    return run.optimiser.lr * factor
+    return run.optimizer.lr * factor
 
 
-def set_learning_rate(optimiser: torch.optim.Optimizer, lr: float) -> None:
+def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Give every parameter group the same learning rate."""
-    for group in optimiser.param_groups:
+    for group in optimizer.param_groups:
         group["lr"] = lr
 
 
-def optimiser_state(optimiser: torch.optim.Optimizer) -> dict[str, object]:
-    """Everything of an optimiser that a checkpoint needs.
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, object]:
+    """Everything of an optimizer that a checkpoint needs.
 
     SAM's own state is where the weights stood before its first step, which nothing needs between two steps; the moments
-    are those of the optimiser inside it.
+    are those of the optimizer inside it.
     """
-    state: dict[str, object] = getattr(optimiser, "base_optimizer", optimiser).state_dict()
+    state: dict[str, object] = getattr(optimizer, "base_optimizer", optimizer).state_dict()
     return state
 
 
-def load_optimiser_state(optimiser: torch.optim.Optimizer, state: dict[str, object]) -> None:
-    """Put back what `optimiser_state` gave."""
-    inner = getattr(optimiser, "base_optimizer", optimiser)
+def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, object]) -> None:
+    """Put back what `optimizer_state` gave."""
+    inner = getattr(optimizer, "base_optimizer", optimizer)
     inner.load_state_dict(state)
     # Loading makes new parameter groups; SAM must hold the same ones, or a new learning rate would not reach both.
-    optimiser.param_groups = inner.param_groups
+    optimizer.param_groups = inner.param_groups

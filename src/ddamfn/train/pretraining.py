@@ -1,7 +1,7 @@
 """Pre-training: the trunk of a network learns from faces without labels, for a later run to begin with.
 
-Only pictures of the training split are used. To learn from test pictures, even without their labels, would fit the
-trunk to the very faces that it is scored on, and to learn from validation pictures would make the selection of the
+Only images of the training split are used. To learn from test images, even without their labels, would fit the
+trunk to the very faces that it is scored on, and to learn from validation images would make the selection of the
 later run, its temperature and its precision curve look better than on new faces.
 """
 
@@ -51,7 +51,7 @@ def trunk_names(network: nn.Module) -> list[str]:
     """Names of the tensors that a network's map of features depends on.
 
     These are the parameters that its gradient reaches, and whatever else belongs to the same modules: the running means
-    of batch normalisation.
+    of batch normalization.
     """
     parameters = dict(network.named_parameters())
     training = network.training
@@ -72,28 +72,28 @@ def load_faces(
     progress: Progress | None = None,
     embedder: Embedder | None = None,
 ) -> TensorSplit:
-    """All readable pictures of the training split, also those that no vote rule keeps.
+    """All readable images of the training split, also those that no vote rule keeps.
 
-    Of a set without a validation split, the pictures that a supervised run of the same seed, rule and share would hold
+    Of a set without a validation split, the images that a supervised run of the same seed, rule and share would hold
     out are left out.
 
     Args:
         prepared: the prepared set.
         run: whose objective is a pretext task.
         device: where the tensors shall live.
-        progress: called with (pictures done, pictures in all) while embeddings are computed.
+        progress: called with (images done, images in all) while embeddings are computed.
         embedder: what gives a task of identities its targets; None takes dlib's network.
 
     Returns:
-        Pictures whose targets are embeddings (N, D), or (N, 0) for tasks without targets; the classes are the set's.
+        Images whose targets are embeddings (N, D), or (N, 0) for tasks without targets; the classes are the set's.
 
     Raises:
         MissingExtra: if identities are asked for and the extra "identity" is not installed.
-        DataError: if the training split is missing or has no picture.
+        DataError: if the training split is missing or has no image.
     """
     name = training_split(prepared)
     split = prepared.split(name, None)
-    faces = to_tensors(split, run.data.appearance, None, device, f"{name} of {prepared.folder}")
+    faces = to_tensors(split, run.data.preprocessing, None, device, f"{name} of {prepared.folder}")
     targets = faces.targets
     if takes_identities(run):
         targets = torch.from_numpy(identities(prepared, name, embedder or DlibEmbedder(), progress)).to(device)
@@ -105,7 +105,7 @@ def load_faces(
 
 
 def is_pretext(run: Run) -> bool:
-    """Whether a run learns from pictures alone, and is thus for `pretrain`."""
+    """Whether a run learns from images alone, and is thus for `pretrain`."""
     return isinstance(run.objective, PretextObjective)
 
 

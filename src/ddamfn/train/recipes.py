@@ -4,12 +4,12 @@ The published ones (Zhang et al., Electronics 2023, 12(17), 3595, section 4, and
 scripts) differ from what the authors did in four ways:
 
 - They began from weights pre-trained on MS-Celeb-1M, which was withdrawn; here every run begins from random weights.
-- They kept the epoch that was best on the test pictures; here a part of the training pictures decides.
+- They kept the epoch that was best on the test images; here a part of the training images decides.
 - The rotation and the padded crop, which they drew one after the other, are one affine change here, and what lies
-  outside the picture repeats its border instead of being black.
+  outside the image repeats its border instead of being black.
 - For DDAMFN they aligned nothing themselves; here every face is aligned to the frontal template of DDAMFN++.
 
-The accuracies named are the authors', reached with that pre-training and chosen on the test pictures.
+The accuracies named are the authors', reached with that pre-training and chosen on the test images.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from ddamfn.errors import UsageError
-from ddamfn.faces import Alignment, Appearance
+from ddamfn.faces import Alignment, Preprocessing
 from ddamfn.objectives import (
     BarlowObjective,
     DDAMFNObjective,
@@ -27,7 +27,7 @@ from ddamfn.objectives import (
     RotationObjective,
     SimSiamObjective,
 )
-from ddamfn.train.config import Augment, Data, Model, Optimiser, Phase, Run, Schedule
+from ddamfn.train.config import Augment, Data, Model, Optimizer, Phase, Run, Schedule
 
 _VIEWS = Augment(
     flip=0.5, affine=1.0, rotate_deg=15, shift=0.08, scale=(0.8, 1.2), brightness=0.4, gamma=0.4, blur=0.5, noise=0.3,
@@ -40,10 +40,10 @@ def _pretraining(recipe: str, objective: Objective, augment: Augment, *, epochs:
     return Run(
         recipe=recipe,
         model=Model(name="ddamfn"),
-        data=Data(appearance=Appearance("grey", 48)),
+        data=Data(preprocessing=Preprocessing("gray", 48)),
         augment=augment,
         objective=objective,
-        optimiser=Optimiser(name="adamw", lr=1e-3, weight_decay=0.05),
+        optimizer=Optimizer(name="adamw", lr=1e-3, weight_decay=0.05),
         schedule=Schedule(name="cosine", warmup_epochs=5, final=0.01),
         phases=(Phase(epochs=epochs, batch_size=batch_size),),
     )
@@ -68,7 +68,7 @@ def pretrain_simsiam() -> Run:
 def pretrain_rotation() -> Run:
     """Pre-training without labels: tell by which quarter turns a face was turned.
 
-    Source: Gidaris et al., ICLR 2018. Every picture passes in all four turns, so a batch of 64 is one of 256.
+    Source: Gidaris et al., ICLR 2018. Every image passes in all four turns, so a batch of 64 is one of 256.
     """
     return _pretraining("pretrain_rotation", RotationObjective(), _MILD, epochs=50, batch_size=64)
 
@@ -87,7 +87,7 @@ SEVEN = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "ange
 """The authors' order of classes, for every data set; AffectNet-8 adds contempt."""
 
 # Rotation by 5 degrees and a random crop after 8 px of padding (8/112 of the side), both on the same fifth of the
-# pictures.
+# images.
 _BASE_AUGMENT = Augment(flip=0.5, affine=0.2, rotate_deg=5, shift=8 / 112, erase=0.5, erase_area=(0.02, 0.25))
 _AFFECTNET_AUGMENT = Augment(
     flip=0.5, affine=0.7, rotate_deg=20, shift=0.2, scale=(0.8, 1.0), erase=0.5, erase_area=(0.02, 0.33)
@@ -107,7 +107,7 @@ def ddamfn_rafdb() -> Run:
         model=_HEADS,
         data=Data(classes=SEVEN),
         augment=_BASE_AUGMENT,
-        optimiser=Optimiser(name="sgd", lr=0.01, momentum=0.9, weight_decay=1e-4),
+        optimizer=Optimizer(name="sgd", lr=0.01, momentum=0.9, weight_decay=1e-4),
         schedule=Schedule(name="step", step_epochs=10, gamma=0.1),
         phases=(Phase(epochs=40, batch_size=256),),
     )
@@ -117,7 +117,7 @@ def ddamfn_pp_rafdb() -> Run:
     """DDAMFN++ on RAF-DB as published: SAM over Adam, 60 epochs.
 
     SAM (rho 0.05) over Adam 5e-4, times 0.9 an epoch, batch 128, faces aligned to the nearest of five poses; 92.34 %
-    by its authors, on 3,016 of the 3,068 test pictures.
+    by its authors, on 3,016 of the 3,068 test images.
 
     Source: the authors' training script of DDAMFN++ for RAF-DB; Foret et al., ICLR 2021, for SAM.
     """
@@ -126,7 +126,7 @@ def ddamfn_pp_rafdb() -> Run:
         model=_HEADS,
         data=Data(classes=SEVEN, alignment=Alignment("ddamfn_five_pose")),
         augment=replace(_BASE_AUGMENT, affine=0.5),
-        optimiser=Optimiser(name="adam", lr=5e-4, weight_decay=0.0, sam_rho=0.05),
+        optimizer=Optimizer(name="adam", lr=5e-4, weight_decay=0.0, sam_rho=0.05),
         schedule=Schedule(name="exponential", gamma=0.9),
         phases=(Phase(epochs=60, batch_size=128),),
     )
@@ -145,7 +145,7 @@ def ddamfn_affectnet() -> Run:
         model=_HEADS,
         data=Data(classes=(*SEVEN, "contempt"), balanced=True),
         augment=_AFFECTNET_AUGMENT,
-        optimiser=Optimiser(name="adam", lr=1e-4, weight_decay=0.0),
+        optimizer=Optimizer(name="adam", lr=1e-4, weight_decay=0.0),
         schedule=Schedule(name="exponential", gamma=0.6),
         phases=(Phase(epochs=40, batch_size=256),),
     )
@@ -164,7 +164,7 @@ def ddamfn_pp_affectnet() -> Run:
         model=_HEADS,
         data=Data(classes=(*SEVEN, "contempt"), balanced=True, alignment=Alignment("ddamfn_five_pose")),
         augment=replace(_AFFECTNET_AUGMENT, erase=1.0, erase_area=(0.05, 0.05)),
-        optimiser=Optimiser(name="adam", lr=1e-5, weight_decay=0.0, sam_rho=0.05),
+        optimizer=Optimizer(name="adam", lr=1e-5, weight_decay=0.0, sam_rho=0.05),
         schedule=Schedule(name="exponential", gamma=0.98),
         phases=(Phase(epochs=200, batch_size=256),),
     )
@@ -181,15 +181,15 @@ def ddamfn_ferplus() -> Run:
         recipe="ddamfn_ferplus",
         model=_HEADS,
         augment=replace(_BASE_AUGMENT, rotate_deg=10, shift=16 / 112),
-        optimiser=Optimiser(name="sgd", lr=0.01, momentum=0.9, weight_decay=1e-4),
+        optimizer=Optimizer(name="sgd", lr=0.01, momentum=0.9, weight_decay=1e-4),
         schedule=Schedule(name="step", step_epochs=10, gamma=0.1),
         phases=(Phase(epochs=80, batch_size=256),),
     )
 
 
-# Pictures of 48 px, grey: whatever comes at prediction is brought to the same detail, so that a sharp photograph looks
-# to the network like its training pictures; light, blur and noise vary so that it need not look exactly so.
-_FERPLUS_DATA = Data(rule="probability", appearance=Appearance("grey", 48))
+# Images of 48 px, gray: whatever comes at prediction is brought to the same detail, so that a sharp photograph looks
+# to the network like its training images; light, blur and noise vary so that it need not look exactly so.
+_FERPLUS_DATA = Data(rule="probability", preprocessing=Preprocessing("gray", 48))
 _FERPLUS_AUGMENT = Augment(
     flip=0.5, affine=0.8, rotate_deg=12, shift=0.06, scale=(0.9, 1.12), brightness=0.25, gamma=0.3, blur=0.2,
     noise=0.2, erase=0.3, erase_area=(0.02, 0.15),
@@ -197,7 +197,7 @@ _FERPLUS_AUGMENT = Augment(
 
 
 def ddamfn_ferplus_cpu() -> Run:
-    """FERPlus without an accelerator: crops as large as the data set's pictures, two hours on one core.
+    """FERPlus without an accelerator: crops as large as the data set's images, two hours on one core.
 
     Source: our own. Targets are the votes (Barsoum et al., ICMI 2016); decoupled weight decay (Loshchilov and Hutter,
     ICLR 2019).
@@ -205,13 +205,15 @@ def ddamfn_ferplus_cpu() -> Run:
     return Run(
         recipe="ddamfn_ferplus_cpu",
         model=_HEADS,
-        # Pictures of 48 px hold no more than such a crop does, and it costs a fifth of one of 112 px: for the same
+        # Images of 48 px hold no more than such a crop does, and it costs a fifth of one of 112 px: for the same
         # hours, five times the epochs, which are worth more (see EXPERIMENTS.md).
-        data=replace(_FERPLUS_DATA, alignment=Alignment("ddamfn_frontal", side_px=48), appearance=Appearance("grey")),
+        data=replace(
+            _FERPLUS_DATA, alignment=Alignment("ddamfn_frontal", side_px=48), preprocessing=Preprocessing("gray")
+        ),
         augment=_FERPLUS_AUGMENT,
         # With 0.1 the attention loss is almost all there is to lower at first, and ends in maps of zeros and ones.
         objective=DDAMFNObjective(attention_weight=0.001),
-        optimiser=Optimiser(name="adamw", lr=2e-3, weight_decay=0.05, clip_norm=5.0),
+        optimizer=Optimizer(name="adamw", lr=2e-3, weight_decay=0.05, clip_norm=5.0),
         schedule=Schedule(name="cosine", warmup_epochs=0.5, final=0.01),
         phases=(Phase(epochs=22, side_px=48, batch_size=128),),
         ema=0.99,
@@ -222,9 +224,9 @@ def ddamfn_ferplus_cpu() -> Run:
 def ddamfn_ferplus_best() -> Run:
     """FERPlus, the recipe of the package's weights: small crops, most partly covered, learned twice.
 
-    `ddamfn_ferplus_cpu` for longer, and for faces that something covers a part of. Batch normalisation's statistics are
+    `ddamfn_ferplus_cpu` for longer, and for faces that something covers a part of. Batch normalization's statistics are
     of whole faces, since prediction sees these. Then the network learns, beside the votes, what it has come to say of
-    each picture and its mirror image, and so to say in one pass what averaging both would (see EXPERIMENTS.md).
+    each image and its mirror image, and so to say in one pass what averaging both would (see EXPERIMENTS.md).
 
     Source: our own. Random erasing (Zhong et al., AAAI 2020); PreciseBN (Wu and Johnson, 2021); born-again networks
     (Furlanello et al., ICML 2018); warm restarts (Loshchilov and Hutter, ICLR 2017).
@@ -234,7 +236,7 @@ def ddamfn_ferplus_best() -> Run:
     return replace(
         run,
         recipe="ddamfn_ferplus_best",
-        augment=replace(run.augment, erase=0.7, erase_area=(0.02, 0.2), erase_grey=None),
+        augment=replace(run.augment, erase=0.7, erase_area=(0.02, 0.2), erase_gray=None),
         distillation=Distillation(born_again=True, mirrored=True),
         schedule=replace(run.schedule, restarts=True),
         phases=(replace(phase, epochs=42), replace(phase, epochs=24, lr_factor=0.5)),
@@ -253,10 +255,10 @@ def ddamfn_ferplus_112() -> Run:
         data=_FERPLUS_DATA,
         augment=_FERPLUS_AUGMENT,
         # The published 0.1 cripples training from random weights. After 7 epochs at 48 px, other things nearly equal,
-        # 76.9 % of the validation pictures were right with 0.1 and 84.6 % with 0.001; the heads stayed real (means of
+        # 76.9 % of the validation images were right with 0.1 and 84.6 % with 0.001; the heads stayed real (means of
         # their maps 0.28 and 0.33, of the maximum 0.52).
         objective=DDAMFNObjective(attention_weight=0.001),
-        optimiser=Optimiser(name="adamw", lr=1e-3, weight_decay=0.05, sam_rho=0.05),
+        optimizer=Optimizer(name="adamw", lr=1e-3, weight_decay=0.05, sam_rho=0.05),
         schedule=Schedule(name="cosine", warmup_epochs=3, final=0.01),
         phases=(Phase(epochs=60, batch_size=128),),
         ema=0.999,
@@ -276,9 +278,9 @@ def ddamfn_quick() -> Run:
         data=Data(alignment=Alignment("ddamfn_frontal", side_px=48)),
         augment=Augment(flip=0.5, affine=0.5, rotate_deg=8, shift=0.04, scale=(0.95, 1.05)),
         objective=DDAMFNObjective(attention_weight=0.01),
-        optimiser=Optimiser(name="adamw", lr=2e-3, weight_decay=0.01, clip_norm=5.0),
+        optimizer=Optimizer(name="adamw", lr=2e-3, weight_decay=0.01, clip_norm=5.0),
         schedule=Schedule(name="cosine", warmup_epochs=0.5, final=0.01),
-        # Small batches make more steps of few pictures: batch normalisation's running means, which validation uses,
+        # Small batches make more steps of few images: batch normalization's running means, which validation uses,
         # need some hundred of them.
         phases=(Phase(epochs=5, side_px=48, batch_size=16),),
     )

@@ -2,14 +2,14 @@
 
 The file keeps the parameters of the lean network by their names, so the way back is exact up to rounding:
 
-- a convolution with folded batch normalisation gets a normalisation that undoes the convolution's new size and adds the
+- a convolution with folded batch normalization gets a normalization that undoes the convolution's new size and adds the
   folded bias;
 - a slope is read from the two scales of the split PReLU, and where it is steep the sign goes back out of the mixed
   kernels;
 - what `lean` leaves alone is taken over by name.
 
 What was folded cannot be told apart again: the running statistics, 0 and 1, are no longer those of the training. The
-network computes the same; before it is trained on, `ddamfn.train.initial` gives it statistics of pictures again. An
+network computes the same; before it is trained on, `ddamfn.train.initial` gives it statistics of images again. An
 untrained network cannot be read back: the exporter keeps equal tensors once, under one name.
 """
 
@@ -39,13 +39,13 @@ def read_exported(weights: str | os.PathLike[str]) -> tuple[nn.Module, Card]:
         The network, float32, on the CPU, in evaluation mode; and the card.
 
     Raises:
-        WeightsError: if there are no such weights, or they are damaged, quantised, or do not fit their network.
+        WeightsError: if there are no such weights, or they are damaged, quantized, or do not fit their network.
     """
     path, card = find_weights(weights)
     if path.suffix.lower() != ".onnx":
         raise WeightsError(f"{path} cannot be read into PyTorch: name the .onnx or .safetensors file instead")
     network = network_of(card)
-    restore(network, read_initialisers(verify(card, path), path), path)
+    restore(network, read_initializers(verify(card, path), path), path)
     return network.eval(), card
 
 
@@ -69,7 +69,7 @@ def options_of(card: Card) -> dict[str, Any]:
     return dict(made.get("options", heads))
 
 
-def read_initialisers(content: bytes, path: Path) -> dict[str, Tensor]:
+def read_initializers(content: bytes, path: Path) -> dict[str, Tensor]:
     """Read the weights of an exported file, by the lean network's names, float32.
 
     Args:
@@ -77,7 +77,7 @@ def read_initialisers(content: bytes, path: Path) -> dict[str, Tensor]:
         path: for messages.
 
     Raises:
-        WeightsError: if the bytes are no ONNX network, or one that was quantised.
+        WeightsError: if the bytes are no ONNX network, or one that was quantized.
     """
     import onnx
     from onnx import numpy_helper
@@ -87,7 +87,7 @@ def read_initialisers(content: bytes, path: Path) -> dict[str, Tensor]:
     except Exception as error:  # protobuf's own kind, which has no types
         raise WeightsError(f"{path} is no ONNX network: {error}") from error
     if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in graph.node):
-        raise WeightsError(f"{path} is quantised, which cannot be undone: load the float32 file that it was made from")
+        raise WeightsError(f"{path} is quantized, which cannot be undone: load the float32 file that it was made from")
     # A float16 file keeps `name.float16` and a Cast to `name`.
     return {
         tensor.name.removeprefix(_PREFIX).removesuffix(".float16"): torch.from_numpy(
@@ -103,7 +103,7 @@ def restore(network: nn.Module, values: Mapping[str, Tensor], path: Path) -> Non
 
     Args:
         network: built with the options that the exported one had; changed in place.
-        values: as `read_initialisers` returns them.
+        values: as `read_initializers` returns them.
         path: for messages.
 
     Raises:
@@ -162,10 +162,10 @@ def _fill(module: nn.Module, prefix: str, reader: _Reader) -> None:
 
 
 def _unfold(conv: nn.Conv2d, norm: nn.BatchNorm2d, bias: Tensor, reader: _Reader, name: str) -> None:
-    """Make a normalisation that adds `bias`, and weights of `conv` about as large as fresh ones.
+    """Make a normalization that adds `bias`, and weights of `conv` about as large as fresh ones.
 
-    What the old normalisation multiplied by is in the weights now, many times more or less than in a fresh network, and
-    a learning rate would move them too little or too much. The normalisation takes it back, by powers of two and so
+    What the old normalization multiplied by is in the weights now, many times more or less than in a fresh network, and
+    a learning rate would move them too little or too much. The normalization takes it back, by powers of two and so
     without rounding.
     """
     assert norm.running_mean is not None

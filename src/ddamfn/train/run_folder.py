@@ -153,7 +153,7 @@ class RunFolder:
         """Make the folder's files, or check that those there belong to the same run.
 
         Raises:
-            ConfigError: if it holds another run, the same one on other pictures, or this one without `resume`.
+            ConfigError: if it holds another run, the same one on other images, or this one without `resume`.
             TrainingError: if it cannot be written or read.
         """
         if not self.config.exists():
@@ -187,7 +187,7 @@ class RunFolder:
 
     def _compare(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         if before.get("data", now.get("data")) != now.get("data"):
-            raise ConfigError(f"{self.path} was trained on other pictures; resume with the same --data")
+            raise ConfigError(f"{self.path} was trained on other images; resume with the same --data")
         for name in ("initial", "teachers"):
             if name in now and before.get(name) != now[name]:
                 raise ConfigError(
@@ -230,11 +230,11 @@ class RunFolder:
 
 
 def environment(device: torch.device, data: Mapping[str, Any]) -> dict[str, Any]:
-    """Machine, versions and pictures that a run's numbers depend on.
+    """Machine, versions and images that a run's numbers depend on.
 
     Args:
         device: where the network is trained.
-        data: what is to be known of the pictures; a run resumes on the same alone.
+        data: what is to be known of the images; a run resumes on the same alone.
     """
     return {
         "ddamfn": ddamfn.__version__,
@@ -343,7 +343,7 @@ def read_run(folder: str | Path, checkpoint: Checkpoint = "best") -> FinishedRun
     Raises:
         UsageError: if the checkpoint's name is unknown.
         TrainingError: if the folder is no run, or its last phase has kept nothing yet.
-        ConfigError: if the network was trained at another picture size than its crops have.
+        ConfigError: if the network was trained at another image size than its crops have.
     """
     if checkpoint not in get_args(Checkpoint):
         raise UsageError(f"a run has the checkpoints {' and '.join(get_args(Checkpoint))}, not {checkpoint!r}")

@@ -20,7 +20,7 @@ from ddamfn.train.config import Run, to_dict
 
 
 def override(run: Run, assignments: Mapping[str, Any]) -> Run:
-    """Change fields by dotted name, such as `{"optimiser.lr": 0.1, "phases.0.epochs": 5}`.
+    """Change fields by dotted name, such as `{"optimizer.lr": 0.1, "phases.0.epochs": 5}`.
 
     All are changed before any is checked, so that their order does not matter.
 
@@ -53,7 +53,7 @@ def run_from_dict(plain: Mapping[str, Any]) -> Run:
 
 
 def require_network(run: Run) -> None:
-    """Build the network without memory, so that a wrong option is known before any picture is read.
+    """Build the network without memory, so that a wrong option is known before any image is read.
 
     Raises:
         ConfigError: if it cannot be built, if the objective compares class maps and it gives none, or if its map of

@@ -1,4 +1,4 @@
-"""From a folder of pictures to the tensors of a run, prepared once and kept."""
+"""From a folder of images to the tensors of a run, prepared once and kept."""
 
 import hashlib
 import logging
@@ -34,8 +34,8 @@ def open_prepared(
     Args:
         root: a data set, prepared once into `cache_folder()`, or a prepared set.
         alignment: how faces are to be aligned.
-        progress: called with (pictures done, pictures in all) while a data set is being prepared.
-        kind: the layout, where it is not recognised; see `ddamfn.data.KINDS`.
+        progress: called with (images done, images in all) while a data set is being prepared.
+        kind: the layout, where it is not recognized; see `ddamfn.data.KINDS`.
 
     Raises:
         ConfigError: if `root` was prepared with another alignment.
@@ -64,8 +64,8 @@ def load_splits(prepared: Prepared, run: Run, device: torch.device) -> tuple[Ten
     """Training and validation tensors of a run; the test split is never opened.
 
     Raises:
-        ConfigError: if votes are to weigh pictures of a set without votes.
-        DataError: if a split is missing, a class is unknown to the set or without a training picture, or nothing is
+        ConfigError: if votes are to weigh images of a set without votes.
+        DataError: if a split is missing, a class is unknown to the set or without a training image, or nothing is
             left to validate on.
     """
     data = run.data
@@ -77,7 +77,7 @@ def load_splits(prepared: Prepared, run: Run, device: torch.device) -> tuple[Ten
     def read(name: str, rule: str) -> tuple[TensorSplit, dict[str, str | None]]:
         split = prepared.split(name, rule)
         origin = f"{name} of {prepared.folder}"
-        tensors = to_tensors(split, data.appearance, classes, device, origin)
+        tensors = to_tensors(split, data.preprocessing, classes, device, origin)
         return tensors, dict(zip(split.keys, split.subjects, strict=True))
 
     training = training_split(prepared)
@@ -86,21 +86,21 @@ def load_splits(prepared: Prepared, run: Run, device: torch.device) -> tuple[Ten
     if validation is None:
         generator = torch.Generator().manual_seed(run.seed)
         train, valid = hold_out(train, data.holdout, generator, [subjects[key] for key in train.keys])
-        log.info("%d pictures of %s are held out to select on", len(valid), train.origin)
+        log.info("%d images of %s are held out to select on", len(valid), train.origin)
     else:
         valid, _ = read(validation, data.validation_rule)
     train.require_every_class()
     if data.vote_weight:
         train = weighted_by_votes(train, prepared)
     if not len(valid):
-        raise DataError(f"{valid.origin}: no picture is left to validate on; add some, or change --set data.holdout")
+        raise DataError(f"{valid.origin}: no image is left to validate on; add some, or change --set data.holdout")
     return train, valid
 
 
 def weighted_by_votes(split: TensorSplit, prepared: Prepared) -> TensorSplit:
-    """The same pictures, each weighed by the share of all its votes that its leading expression has.
+    """The same images, each weighed by the share of all its votes that its leading expression has.
 
-    A picture with a label in place of votes weighs like one on which all agree.
+    An image with a label in place of votes weighs like one on which all agree.
 
     Raises:
         ConfigError: if the set has no votes.

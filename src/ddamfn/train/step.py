@@ -17,7 +17,7 @@ from ddamfn.train.tensorset import TensorSplit
 def mixed_precision(device: torch.device) -> AbstractContextManager[None]:
     """bfloat16 where the matrix units make it faster (CUDA); float32 elsewhere.
 
-    Measured on two CPU cores: bfloat16 is slower there than float32 in channels-last order (88 against 112 pictures/s
+    Measured on two CPU cores: bfloat16 is slower there than float32 in channels-last order (88 against 112 images/s
     at 48 px), because the depthwise convolutions gain nothing and the casts cost.
     """
     return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
@@ -26,7 +26,7 @@ def mixed_precision(device: torch.device) -> AbstractContextManager[None]:
 def train_step(
     network: Callable[..., ModelOutput],
     criterion: Criterion,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     images: Tensor,
     targets: Tensor,
     context: Context,
@@ -38,30 +38,30 @@ def train_step(
         network: in training mode, compiled or not.
         criterion: what to lower; where it compares mirror images, the network passes these too and gives
             class maps.
-        optimiser: plain, or SAM, which passes forward and backward twice.
-        images: (B, 3, S, S) float, normalised.
+        optimizer: plain, or SAM, which passes forward and backward twice.
+        images: (B, 3, S, S) float, normalized.
         targets: (B, K) float, rows of which sum to 1.
-        context: which pictures these are, and how much each counts.
+        context: which images these are, and how much each counts.
         clip_norm: largest norm of the gradient that updates the weights, None for no limit.
 
     Returns:
-        float32 scalars on the device, to be summed over steps: "loss" and every part of it times B, "right" (pictures
+        float32 scalars on the device, to be summed over steps: "loss" and every part of it times B, "right" (images
         answered with their target's largest class; not there if the criterion knows no right answer), "n" (B). Nothing
         here waits for the device.
     """
-    optimiser.zero_grad(set_to_none=True)
+    optimizer.zero_grad(set_to_none=True)
     output, loss = _backward(network, criterion, images, targets, context)
-    sharpness_aware = hasattr(optimiser, "first_step")
+    sharpness_aware = hasattr(optimizer, "first_step")
     if sharpness_aware:
-        optimiser.first_step(zero_grad=True)  # type: ignore[attr-defined]
+        optimizer.first_step(zero_grad=True)  # type: ignore[attr-defined]
         _backward(network, criterion, images, targets, context)
     if clip_norm is not None:
         # SAM's first step has a length of its own, whatever the gradient's; only the second needs a limit.
-        nn.utils.clip_grad_norm_((p for group in optimiser.param_groups for p in group["params"]), clip_norm)
+        nn.utils.clip_grad_norm_((p for group in optimizer.param_groups for p in group["params"]), clip_norm)
     if sharpness_aware:
-        optimiser.second_step(zero_grad=True)  # type: ignore[attr-defined]
+        optimizer.second_step(zero_grad=True)  # type: ignore[attr-defined]
     else:
-        optimiser.step()
+        optimizer.step()
     output = output.detach()
     criterion.after_step(output, targets, context)
     right, size = criterion.right(output, targets), len(targets)
@@ -81,9 +81,9 @@ def _backward(
 
 
 def _with_mirror_images(network: Callable[..., ModelOutput], images: Tensor) -> ModelOutput:
-    """Output for the pictures, with the class maps of their mirror images beside their own.
+    """Output for the images, with the class maps of their mirror images beside their own.
 
-    Both pass at once, so that batch normalisation takes them for one batch.
+    Both pass at once, so that batch normalization takes them for one batch.
     """
     both: ModelOutput = network(torch.cat([images, images.flip(3)]), class_maps=True)
     maps, mirrored = both.extra["class_maps"].chunk(2)
@@ -104,14 +104,14 @@ class Answers:
         logits: (N, K) float32 on the CPU.
         head_means: mean of each head's map, A numbers in (0, 1).
         head_difference: mean squared difference of the heads' maps over all pairs; 0 with fewer than two heads.
-        joined_mean: mean of the heads' maximum, which is what weighs the features; 0 without heads. Near 1 the
+        max_attention_mean: mean of the heads' maximum, which is what weighs the features; 0 without heads. Near 1 the
             attention is switched off, also where every single head has a mean of a half.
     """
 
     logits: Tensor
     head_means: list[float]
     head_difference: float
-    joined_mean: float
+    max_attention_mean: float
 
 
 @torch.no_grad()
@@ -124,7 +124,7 @@ def answer(network: nn.Module, split: TensorSplit, data: Data, batch_size: int) 
     logits, means, differences, joined, sizes = [], [], [], [], []
     for images in split.images.split(batch_size):
         with mixed_precision(images.device):
-            # float64, as in prediction's table of grey levels, so that both round once and alike.
+            # float64, as in prediction's table of gray levels, so that both round once and alike.
             output: ModelOutput = network(to_input(images.double() / 255, data.mean, data.std))
         logits.append(output.logits.float())
         means.append(head_means(output.attention))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ddamfn.classifier import alignment_of
 from ddamfn.errors import ConfigError
-from ddamfn.faces import Appearance
+from ddamfn.faces import Preprocessing
 from ddamfn.models import ModelOutput
 from ddamfn.objectives import Distillation, Lesson
 from ddamfn.train.augment import to_input
@@ -29,13 +29,13 @@ from ddamfn.train.tensorset import TensorSplit
 
 @dataclass(frozen=True, eq=False)
 class Teacher:
-    """A trained network, and the pictures that it knows.
+    """A trained network, and the images that it knows.
 
     Attributes:
         place: a run's folder, an exported file, or a name, as it was given.
         network: in evaluation mode, on the CPU.
         classes: canonical names in the order of its outputs.
-        data: colour, detail, alignment and normalisation of its pictures; of an exported file nothing else.
+        data: color, detail, alignment and normalization of its images; of an exported file nothing else.
     """
 
     place: str
@@ -53,7 +53,7 @@ def read_teacher(place: str) -> Teacher:
     Raises:
         ConfigError: if there is no such place.
         TrainingError: if a run's folder is damaged, or holds a pretext task.
-        WeightsError: if an exported file is damaged or quantised, or its card is missing.
+        WeightsError: if an exported file is damaged or quantized, or its card is missing.
     """
     if Path(place).is_dir():
         finished = read_run(place)
@@ -61,13 +61,13 @@ def read_teacher(place: str) -> Teacher:
     path = weights_file(place)
     if path.suffix.lower() != ".onnx":
         raise ConfigError(
-            f"teacher {place} says nothing of its pictures; name a finished run's folder, an exported .onnx file, or "
+            f"teacher {place} says nothing of its images; name a finished run's folder, an exported .onnx file, or "
             "weights of this package"
         )
     network, card = read_exported(place)
     data = Data(
         alignment=alignment_of(card),
-        appearance=Appearance(card.appearance["colour"], card.appearance["detail_px"]),
+        preprocessing=Preprocessing(card.preprocessing["color"], card.preprocessing["detail_px"]),
         mean=card.mean,
         std=card.std,
     )
@@ -95,8 +95,8 @@ class _Member:
 class Teachers:
     """The teachers of one run, in evaluation mode and without gradients.
 
-    They see the very pictures that the student sees, after augmentation and mixing; with `Distillation.uncovered` the
-    same pictures without random erasing; for `Distillation.once`, see `KeptAnswers`. Pictures of a phase with another
+    They see the very images that the student sees, after augmentation and mixing; with `Distillation.uncovered` the
+    same images without random erasing; for `Distillation.once`, see `KeptAnswers`. Images of a phase with another
     size are resampled to the size that a teacher was trained at: at other sizes its answers are worth nothing.
 
     Args:
@@ -106,7 +106,7 @@ class Teachers:
         device: where the networks shall live.
 
     Raises:
-        ConfigError: if a teacher knows other classes, or was trained on pictures that look otherwise; or as
+        ConfigError: if a teacher knows other classes, or was trained on images that look otherwise; or as
             `read_teacher`.
         TrainingError: as `read_teacher`.
         WeightsError: as `read_teacher`.
@@ -118,7 +118,7 @@ class Teachers:
 
     @torch.no_grad()
     def __call__(self, images: Tensor, *, full: bool = False) -> Lesson:
-        """What the teachers say of pictures (B, 1 or 3, S, S) float, 0..1; compiled code is for full batches alone."""
+        """What the teachers say of images (B, 1 or 3, S, S) float, 0..1; compiled code is for full batches alone."""
         probabilities, output = [], None
         for teacher in self._members:
             output = teacher.answer(images, full)
@@ -134,11 +134,11 @@ class Teachers:
 
 
 class KeptAnswers:
-    """Teachers that are asked once of every training picture as it is; later epochs read what they said.
+    """Teachers that are asked once of every training image as it is; later epochs read what they said.
 
     Args:
         teachers: who is asked.
-        images: uint8 (N, 1 or 3, S, S), all training pictures at their full side.
+        images: uint8 (N, 1 or 3, S, S), all training images at their full side.
         classes: K, how many the student has.
     """
 
@@ -149,7 +149,7 @@ class KeptAnswers:
         self._asked = torch.zeros(len(images), dtype=torch.bool)
 
     def __call__(self, rows: Tensor) -> Lesson:
-        """What the teachers say of the pictures of these rows, int64 (B,) on the CPU."""
+        """What the teachers say of the images of these rows, int64 (B,) on the CPU."""
         new = rows[~self._asked[rows]]
         if len(new):
             there = new.to(self._answers.device)
@@ -168,7 +168,7 @@ class KeptAnswers:
 
 
 class OwnAnswers:
-    """What the network itself said of every training picture at the end of the phase before (Furlanello et al., 2018).
+    """What the network itself said of every training image at the end of the phase before (Furlanello et al., 2018).
 
     Args:
         config: how it is asked.
@@ -180,13 +180,13 @@ class OwnAnswers:
         self._answers: Tensor | None = None
 
     def ask(self, network: nn.Module, split: TensorSplit, data: Data, batch_size: int) -> None:
-        """Ask of all pictures of a split, as they are, and forget what was said before."""
+        """Ask of all images of a split, as they are, and forget what was said before."""
         asked = [split, replace(split, images=split.images.flip(-1))] if self._mirrored else [split]
-        logits = [answer(network, pictures, data, batch_size).logits for pictures in asked]
+        logits = [answer(network, images, data, batch_size).logits for images in asked]
         self.load_state(torch.stack([(one / self._temperature).softmax(dim=1) for one in logits]).mean(dim=0))
 
     def __call__(self, rows: Tensor) -> Lesson | None:
-        """What was said of the pictures of these rows, int64 (B,); None if nobody was asked yet."""
+        """What was said of the images of these rows, int64 (B,); None if nobody was asked yet."""
         return None if self._answers is None else Lesson(self._answers[rows.to(self._device)], None)
 
     def state(self) -> Tensor | None:
@@ -207,20 +207,20 @@ def teachers_record(config: Distillation) -> dict[str, str]:
     return {place: sha256_of(weights_file(place)) for place in config.teachers}
 
 
-def require_same_look(teacher: Teacher, run: Run) -> None:
-    """Make sure that a teacher knows pictures that look like those of a run; their size may differ.
+def require_same_preprocessing(teacher: Teacher, run: Run) -> None:
+    """Make sure that a teacher knows images that look like those of a run; their size may differ.
 
     Raises:
-        ConfigError: if colour, detail or alignment differ.
+        ConfigError: if color, detail or alignment differ.
     """
     for name, theirs, ours in (
-        ("appearance", teacher.data.appearance, run.data.appearance),
+        ("preprocessing", teacher.data.preprocessing, run.data.preprocessing),
         ("template", teacher.data.alignment.template, run.data.alignment.template),
         ("margin", teacher.data.alignment.margin, run.data.alignment.margin),
     ):
         if theirs != ours:
             raise ConfigError(
-                f"teacher {teacher.place} was trained on pictures of another {name}, {_shown(theirs)}, not "
+                f"teacher {teacher.place} was trained on images of another {name}, {_shown(theirs)}, not "
                 f"{_shown(ours)}; choose another teacher, or train with its settings"
             )
 
@@ -236,7 +236,7 @@ def _prepare(teacher: Teacher, run: Run, classes: tuple[str, ...], device: torch
             f"teacher {teacher.place} knows {', '.join(teacher.classes)}, the run is to learn {', '.join(classes)}; "
             "choose a teacher of the same classes, or --set data.classes"
         )
-    require_same_look(teacher, run)
+    require_same_preprocessing(teacher, run)
     network = teacher.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.requires_grad_(False)
     forward = torch.compile(network, dynamic=False) if run.compile else network

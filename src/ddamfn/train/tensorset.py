@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ddamfn.errors import DataError
-from ddamfn.faces import Appearance, apply_appearance
+from ddamfn.faces import Preprocessing, preprocess
 from ddamfn.objectives import TrainingSplit
 from ddamfn.preparation import PreparedSplit
 
@@ -20,22 +20,22 @@ _CHUNK = 512
 
 @dataclass(frozen=True)
 class TensorSplit:
-    """Pictures and targets of one split.
+    """Images and targets of one split.
 
     Attributes:
-        images: (N, C, S, S) uint8, C = 1 for grey and 3 for RGB.
+        images: (N, C, S, S) uint8, C = 1 for gray and 3 for RGB.
         targets: (N, K) float32, rows of which sum to 1; in pre-training whatever the pretext task asks for.
-        keys: the pictures' names.
+        keys: the images' names.
         classes: canonical names of the K columns.
-        origin: where the pictures come from, for messages.
-        weights: (N,) float32, how much each picture counts in the loss; None where all count alike.
+        origin: where the images come from, for messages.
+        weights: (N,) float32, how much each image counts in the loss; None where all count alike.
     """
 
     images: Tensor
     targets: Tensor
     keys: tuple[str, ...]
     classes: tuple[str, ...]
-    origin: str = "the training pictures"
+    origin: str = "the training images"
     weights: Tensor | None = None
 
     def __len__(self) -> int:
@@ -53,15 +53,15 @@ class TensorSplit:
         return replace(self, weights=(weights / weights.mean()).float().to(self.images.device))
 
     def describe(self) -> TrainingSplit:
-        """What an objective is told of the split; the pictures' weights count in the classes' shares."""
+        """What an objective is told of the split; the images' weights count in the classes' shares."""
         targets = self.targets if self.weights is None else self.targets * self.weights.unsqueeze(1)
         shares = targets.double().mean(dim=0)
         return TrainingSplit(
-            classes=self.classes, num_pictures=len(self), class_shares=tuple((shares / shares.sum()).tolist())
+            classes=self.classes, num_images=len(self), class_shares=tuple((shares / shares.sum()).tolist())
         )
 
     def resized(self, side_px: int) -> "TensorSplit":
-        """The same split with smaller pictures, antialiased; itself if they have that side."""
+        """The same split with smaller images, antialiased; itself if they have that side."""
         if self.images.shape[-1] == side_px or not len(self):
             return self
         parts = [
@@ -74,7 +74,7 @@ class TensorSplit:
         return replace(self, images=torch.cat(parts))
 
     def fingerprint(self) -> str:
-        """Hash of the pictures' names and targets: two splits with the same one are the same."""
+        """Hash of the images' names and targets: two splits with the same one are the same."""
         digest = hashlib.sha256("\n".join((*self.classes, *self.keys)).encode(errors="surrogateescape"))
         digest.update(self.targets.cpu().numpy().tobytes())
         return digest.hexdigest()[:16]
@@ -83,31 +83,35 @@ class TensorSplit:
         """Make sure that there is something to learn of every class.
 
         Raises:
-            DataError: if a class has no picture.
+            DataError: if a class has no image.
         """
         counts = torch.bincount(self.targets.argmax(dim=1), minlength=len(self.classes))
         missing = [name for name, n in zip(self.classes, counts.tolist(), strict=True) if n == 0]
         if missing:
             others = ",".join(f'"{name}"' for name in self.classes if name not in missing)
             raise DataError(
-                f"{self.origin}: no picture of {', '.join(missing)}; add some, or train without it: --set "
+                f"{self.origin}: no image of {', '.join(missing)}; add some, or train without it: --set "
                 f"data.classes='[{others}]'"
             )
 
 
 def to_tensors(
-    split: PreparedSplit, appearance: Appearance, classes: tuple[str, ...] | None, device: torch.device, origin: str
+    split: PreparedSplit,
+    preprocessing: Preprocessing,
+    classes: tuple[str, ...] | None,
+    device: torch.device,
+    origin: str,
 ) -> TensorSplit:
-    """Read a prepared split's crops into memory, in the appearance that prediction gives them, bit for bit.
+    """Read a prepared split's crops into memory, in the preprocessing that prediction gives them, bit for bit.
 
     Args:
         split: what to read.
-        appearance: colour and detail.
-        classes: canonical names of the wanted columns, in this order. Pictures whose targets lie mostly on other
+        preprocessing: color and detail.
+        classes: canonical names of the wanted columns, in this order. Images whose targets lie mostly on other
             classes are left out; the targets of the others are scaled to a sum of 1. None keeps all, with targets
             (N, 0).
         device: where the tensors shall live.
-        origin: where the pictures come from, for messages.
+        origin: where the images come from, for messages.
     """
     columns = [split.classes.index(name) for name in classes or ()]
     targets = np.asarray(split.targets)[:, columns]
@@ -117,8 +121,8 @@ def to_tensors(
         targets = targets[kept] / targets[kept].sum(axis=1, keepdims=True)
     parts: list[NDArray[np.uint8]] = []
     for start in range(0, len(kept), _CHUNK):
-        crops = apply_appearance(np.asarray(split.crops[kept[start : start + _CHUNK]]), appearance)
-        channels = crops[..., :1] if appearance.colour == "grey" else crops
+        crops = preprocess(np.asarray(split.crops[kept[start : start + _CHUNK]]), preprocessing)
+        channels = crops[..., :1] if preprocessing.color == "gray" else crops
         parts.append(channels.transpose(0, 3, 1, 2))
     side = split.crops.shape[1]
     images = np.concatenate(parts) if parts else np.zeros((0, 3, side, side), np.uint8)
@@ -136,8 +140,8 @@ def epoch_batches(split: TensorSplit, batch_size: int, *, balanced: bool, genera
 
     Args:
         split: the training split.
-        batch_size: B; a last batch of one picture is dropped, since batch normalisation cannot take it.
-        balanced: draw N pictures with replacement, every class equally often on average (weights 1 / class count).
+        batch_size: B; a last batch of one image is dropped, since batch normalization cannot take it.
+        balanced: draw N images with replacement, every class equally often on average (weights 1 / class count).
         generator: where chance comes from.
     """
     n = len(split)
@@ -155,15 +159,15 @@ def hold_out(
 ) -> tuple[TensorSplit, TensorSplit]:
     """Part a split into (train, validation).
 
-    Where the subject of every picture is known, whole subjects are held out: with the same face on both sides a
-    network is chosen for knowing who it is. Otherwise the split is parted class by class; a class of two pictures or
+    Where the subject of every image is known, whole subjects are held out: with the same face on both sides a
+    network is chosen for knowing who it is. Otherwise the split is parted class by class; a class of two images or
     more is in both parts.
 
     Args:
         split: what to part.
         share: how much to hold out, 0 to 1.
         generator: where chance comes from.
-        subjects: who is in each picture, None where unknown.
+        subjects: who is in each image, None where unknown.
     """
     if subjects and all(subjects) and len(set(subjects)) > 1:
         held = _whole_subjects([str(subject) for subject in subjects], share, generator)

@@ -26,7 +26,7 @@ def readable_stream(container: "InputContainer", name: str) -> "VideoStream":
     """
     from av.stream import Disposition
 
-    # The cover of a song is a "video" of one picture.
+    # The cover of a song is a "video" of one image.
     streams = [entry for entry in container.streams.video if not entry.disposition & Disposition.attached_pic]
     if not streams:
         held = " and ".join(sorted({entry.type for entry in container.streams if entry.type != "video"}))

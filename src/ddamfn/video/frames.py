@@ -1,4 +1,4 @@
-"""What comes out of reading a video: one frozen result a frame, in the form of a picture's."""
+"""What comes out of reading a video: one frozen result a frame, in the form of an image's."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,13 +17,13 @@ class FrameResult:
     """What was read from one frame.
 
     Attributes:
-        picture: the frame read as a picture: source, size, faces, and the pixels if they are kept.
+        image: the frame read as an image: source, size, faces, and the pixels if they are kept.
         index: number of the frame, counted from the first one that was decoded; with a start that is not the file's.
         time_s: seconds from the start of the file, from the container's timestamps.
         tracks: for each face the number that it keeps from frame to frame, from 1; None for each without tracking.
     """
 
-    picture: ImageResult
+    image: ImageResult
     index: int
     time_s: float
     tracks: tuple[int | None, ...] = ()
@@ -31,12 +31,12 @@ class FrameResult:
     @property
     def source(self) -> str:
         """The video's path, or `camera 0`."""
-        return self.picture.source
+        return self.image.source
 
     @property
     def faces(self) -> list[Face]:
         """The faces, surest detection first; their predictions are smoothed if that was asked for."""
-        return self.picture.faces
+        return self.image.faces
 
     def to_dict(self, *, attention: bool = False) -> dict[str, Any]:
         """Return plain numbers, strings and lists, ready for JSON.
@@ -44,7 +44,7 @@ class FrameResult:
         Args:
             attention: add each face's attention maps.
         """
-        plain = self.picture.to_dict(attention=attention)
+        plain = self.image.to_dict(attention=attention)
         faces = [{"track": track} | face for track, face in zip(self.tracks, plain.pop("faces"), strict=True)]
         head = {"source": plain.pop("source"), "frame": self.index, "time_s": round(self.time_s, _TIME_DIGITS)}
         return head | plain | {"faces": faces}
@@ -56,7 +56,7 @@ class FrameResult:
         """
         head = {"source": self.source, "frame": self.index, "time_s": round(self.time_s, _TIME_DIGITS)}
         rows = []
-        for track, row in zip(self.tracks or (None,), self.picture.to_rows(), strict=True):
+        for track, row in zip(self.tracks or (None,), self.image.to_rows(), strict=True):
             row.pop("source")
             row.pop("error")
             rows.append({**head, "track": track, **row})
@@ -66,12 +66,12 @@ class FrameResult:
         """Draw the faces' boxes, track numbers, expressions and confidences into a copy of the frame.
 
         Returns:
-            An RGB picture; all frames of a video give the same size.
+            An RGB image; all frames of a video give the same size.
 
         Raises:
             ValueError: the frame's pixels were not kept.
         """
-        image = self.picture.image
+        image = self.image.image
         if image is None:
             raise ValueError("the frames were not kept: read with read_video(..., keep_images=True)")
         tags = ["" if track is None else str(track) for track in self.tracks]
@@ -80,7 +80,7 @@ class FrameResult:
 
 
 def frame_columns(classes: tuple[str, ...]) -> list[str]:
-    """Column names of `FrameResult.to_rows`, in order: those of a picture's rows, with frame, time and track.
+    """Column names of `FrameResult.to_rows`, in order: those of an image's rows, with frame, time and track.
 
     Args:
         classes: the weights' expressions; each becomes `p_<name>`.

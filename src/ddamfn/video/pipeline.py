@@ -19,7 +19,7 @@ _WORKERS = "ddamfn-video"
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
+class DetectedFrame:
     """A frame with its faces found, on its way to be classified."""
 
     index: int
@@ -27,7 +27,7 @@ class Looked:
     found: FoundFaces
 
 
-_Entry = Future[Looked] | BaseException | None
+_Entry = Future[DetectedFrame] | BaseException | None
 
 
 class Pipeline:
@@ -57,14 +57,14 @@ class Pipeline:
         self._stop = threading.Event()
         self._decoder = threading.Thread(target=self._decode, name="ddamfn-decode", daemon=True)
 
-    def run(self) -> Iterator[tuple[Looked, ImageResult]]:
+    def run(self) -> Iterator[tuple[DetectedFrame, ImageResult]]:
         """Yield each frame with its result, in order.
 
         Raises:
             DdamfnError: what the source or the recognizer raises, after the frames before it.
         """
         self._decoder.start()
-        groups: deque[tuple[Sequence[Looked], Future[list[ImageResult]]]] = deque()
+        groups: deque[tuple[Sequence[DetectedFrame], Future[list[ImageResult]]]] = deque()
         failure: list[BaseException] = []
         for group in self._groups(failure):
             groups.append((group, self._pool.submit(self._recognizer.classify, [looked.found for looked in group])))
@@ -87,9 +87,9 @@ class Pipeline:
         if not self._decoder.is_alive():
             self._source.close()
 
-    def _groups(self, failure: list[BaseException]) -> Iterator[Sequence[Looked]]:
+    def _groups(self, failure: list[BaseException]) -> Iterator[Sequence[DetectedFrame]]:
         """Collect frames in order until their faces fill a batch; put what ended the frames early into `failure`."""
-        group: list[Looked] = []
+        group: list[DetectedFrame] = []
         while True:
             entry = self._ready.get()
             if not isinstance(entry, Future):
@@ -121,9 +121,9 @@ class Pipeline:
             end = error
         self._put(end)
 
-    def _look(self, raw: RawFrame) -> Looked:
+    def _look(self, raw: RawFrame) -> DetectedFrame:
         pixels = upright_rgb(raw.frame, self._source.aspect)
-        return Looked(raw.index, raw.time_s, self._recognizer.find_faces(pixels, keep_image=self._keep_images))
+        return DetectedFrame(raw.index, raw.time_s, self._recognizer.find_faces(pixels, keep_image=self._keep_images))
 
     def _put(self, entry: _Entry) -> bool:
         """Hand an entry on, waiting for room; a camera's oldest frame makes room instead, since it is late already."""
@@ -146,5 +146,7 @@ class Pipeline:
             oldest.cancel()
 
 
-def _results(group: Sequence[Looked], results: Future[list[ImageResult]]) -> Iterator[tuple[Looked, ImageResult]]:
+def _results(
+    group: Sequence[DetectedFrame], results: Future[list[ImageResult]]
+) -> Iterator[tuple[DetectedFrame, ImageResult]]:
     yield from zip(group, results.result(), strict=True)

@@ -137,23 +137,23 @@ class VideoReading(Iterator[FrameResult]):
     def _run(self) -> Generator[FrameResult]:
         try:
             for looked, result in self._pipeline.run():
-                picture = replace(result, source=self.info.source)
+                image = replace(result, source=self.info.source)
                 if self._keep_crops:
-                    pairs = zip(picture.faces, looked.found.crops, strict=True)
-                    picture = replace(picture, faces=[replace(face, aligned=crop) for face, crop in pairs])
-                yield self._finish(looked.index, looked.time_s, picture)
+                    pairs = zip(image.faces, looked.found.crops, strict=True)
+                    image = replace(image, faces=[replace(face, aligned=crop) for face, crop in pairs])
+                yield self._finish(looked.index, looked.time_s, image)
         finally:
             self._pipeline.close()
         if self._source.damage is not None:
             raise UnreadableVideo(f"{self.info.source}: {self._source.damage}; what could be read is complete")
 
-    def _finish(self, index: int, time_s: float, picture: ImageResult) -> FrameResult:
-        tracks: tuple[int | None, ...] = (None,) * len(picture.faces)
+    def _finish(self, index: int, time_s: float, image: ImageResult) -> FrameResult:
+        tracks: tuple[int | None, ...] = (None,) * len(image.faces)
         if self._tracker is not None:
-            numbers = tracks = self._tracker.update(time_s, picture.faces)
+            numbers = tracks = self._tracker.update(time_s, image.faces)
             if self._smoother is not None:
-                picture = replace(picture, faces=self._smooth(self._smoother, time_s, numbers, picture.faces))
-        return FrameResult(picture, index, time_s, tracks)
+                image = replace(image, faces=self._smooth(self._smoother, time_s, numbers, image.faces))
+        return FrameResult(image, index, time_s, tracks)
 
     def _smooth(self, smoother: Smoother, time_s: float, tracks: Sequence[int], faces: Sequence[Face]) -> list[Face]:
         smoothed = []

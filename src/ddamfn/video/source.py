@@ -340,7 +340,7 @@ def upright_rgb(frame: "VideoFrame", aspect: float = 1.0) -> NDArray[np.uint8]:
 
     Args:
         frame: as decoded.
-        aspect: width of a stored pixel by its height; other than 1 the picture is made that much wider.
+        aspect: width of a stored pixel by its height; other than 1 the image is made that much wider.
 
     Returns:
         (H, W, 3) uint8 RGB, with square pixels.

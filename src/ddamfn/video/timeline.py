@@ -1,4 +1,4 @@
-"""Probabilities over time per track, collected in constant memory and drawn as one picture."""
+"""Probabilities over time per track, collected in constant memory and drawn as one image."""
 
 import itertools
 import os
@@ -12,7 +12,7 @@ from ddamfn.drawing import Strip, clock, draw_timeline
 from ddamfn.results import Face
 from ddamfn.video.frames import FrameResult
 
-# More spans of time than the picture has pixels; a power of two, since neighbours are merged in pairs.
+# More spans of time than the image has pixels; a power of two, since neighbors are merged in pairs.
 _SPANS = 2048
 _FIRST_SPAN_S = 0.04
 # In a crowd most tracks are short. The longest are drawn; of the others some are kept, since they may grow.
@@ -90,7 +90,7 @@ class Timeline:
             self._series(track, frame.time_s).add(span, frame.time_s, face)
 
     def draw(self) -> Image.Image:
-        """Draw the longest tracks, at most eight, in the order of their first appearance."""
+        """Draw the longest tracks, at most eight, in the order of their first preprocessing."""
         start_s = self._start_s or 0.0
         used = max(1, int((self._end_s - start_s) / self._span_s) + 1)
         longest = sorted(self._tracks, key=lambda number: -self._tracks[number].frames)[:_MOST_DRAWN]

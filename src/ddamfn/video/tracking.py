@@ -53,7 +53,7 @@ class Tracker:
 
     A face goes to the track whose expected landmarks are nearest, measured in face sizes; the nearest pairs are taken
     first. Landmarks tell turned and overlapping faces apart where boxes only overlap. Taking the nearest first instead
-    of minimising the sum (the Hungarian method) costs nothing in practice: the two differ only where two faces lie
+    of minimizing the sum (the Hungarian method) costs nothing in practice: the two differ only where two faces lie
     within half a face of each other, and there neither knows who is who. So SciPy, which has the method, need not be
     installed. A number says "the same place went on", not "the same person": at a cut a new face at the old place keeps
     the number.
@@ -75,7 +75,7 @@ class Tracker:
             faces: in any order.
 
         Returns:
-            The track of each face, numbered from 1 in the order of appearance.
+            The track of each face, numbered from 1 in the order of preprocessing.
         """
         self._tracks = [track for track in self._tracks if time_s - track.seen_s <= self._gap_s]
         seen = [(face.landmarks.points.astype(np.float64), _size(face)) for face in faces]

@@ -2,10 +2,10 @@
 
 from ddamfn.weights.card import (
     AlignmentCard,
-    AppearanceCard,
     ArchitectureCard,
     CalibrationCard,
     Card,
+    PreprocessingCard,
     read_card,
     sha256,
     threshold_for,
@@ -17,10 +17,10 @@ from ddamfn.weights.store import DEFAULT_WEIGHTS, find_weights, list_weights
 __all__ = [
     "DEFAULT_WEIGHTS",
     "AlignmentCard",
-    "AppearanceCard",
     "ArchitectureCard",
     "CalibrationCard",
     "Card",
+    "PreprocessingCard",
     "find_weights",
     "list_weights",
     "read_card",

@@ -17,7 +17,7 @@ _CURVE = ("thresholds", "coverage", "precision", "precision_low")
 
 
 class CalibrationCard(TypedDict):
-    """Confidence measured on the `n` pictures of the split that the temperature was fitted on, under a vote `rule`.
+    """Confidence measured on the `n` images of the split that the temperature was fitted on, under a vote `rule`.
 
     `ece_before` and `ece_after` are the expected calibration error over `bins` slices without and with the temperature.
     The four lists are a curve and belong together entry by entry, lowest threshold first: answering only at a
@@ -62,7 +62,7 @@ def threshold_for(calibration: CalibrationCard, precision: float) -> float:
     best = max(low)
     share = calibration["coverage"][low.index(best)]
     raise UsageError(
-        f"a precision of {precision:g} is not reached on the {calibration['n']:,} validation pictures: ask for at most "
+        f"a precision of {precision:g} is not reached on the {calibration['n']:,} validation images: ask for at most "
         f"{best:g}, which answers {share:.1%} of the faces"
     )
 
@@ -102,10 +102,10 @@ class ArchitectureCard(TypedDict):
     options: NotRequired[Mapping[str, Any]]
 
 
-class AppearanceCard(TypedDict):
-    """How crops look to the network: colours kept or grey, and the side in pixels whose detail is kept (None: all)."""
+class PreprocessingCard(TypedDict):
+    """How crops look to the network: colors kept or gray, and the side in pixels whose detail is kept (None: all)."""
 
-    colour: Literal["rgb", "grey"]
+    color: Literal["rgb", "gray"]
     detail_px: int | None
 
 
@@ -127,14 +127,14 @@ class Card:
         architecture: the network and its cost.
         labels: canonical expressions in the order of the network's outputs.
         input_side_px: side of the square input.
-        appearance: colour and detail of the crops.
+        preprocessing: color and detail of the crops.
         mean: per RGB channel, of pixels divided by 255.
         std: per RGB channel, of pixels divided by 255.
         alignment: how faces are cut out.
-        temperature: logits are divided by it before the softmax; fitted on validation pictures; > 0.
+        temperature: logits are divided by it before the softmax; fitted on validation images; > 0.
         training: what the weights were trained on and how (data, rule, recipe, seed, commit, epochs, selection, ...).
         scores: measured results, one dictionary each (split, rule, n, correct, accuracy, ci95, ...).
-        licence: SPDX identifier of the weights' licence.
+        license: SPDX identifier of the weights' license.
         rights: what is known of the rights in the data that they were trained on, and what follows for users.
         file: name of the ONNX file beside the card.
         sha256: of the ONNX file, 64 lower-case hexadecimal digits.
@@ -150,14 +150,14 @@ class Card:
     architecture: ArchitectureCard
     labels: tuple[str, ...]
     input_side_px: int
-    appearance: AppearanceCard
+    preprocessing: PreprocessingCard
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     alignment: AlignmentCard
     temperature: float
     training: Mapping[str, Any]
     scores: tuple[Mapping[str, Any], ...]
-    licence: str
+    license: str
     rights: str
     file: str
     sha256: str
@@ -293,7 +293,7 @@ def _problem(card: Card) -> str | None:
         (all(value > 0 for value in card.std), "std must be above 0"),
         (math.isfinite(card.temperature) and card.temperature > 0, "temperature must be above 0"),
         (card.input_side_px == card.alignment["side_px"] > 0, "input_side_px and alignment.side_px must agree"),
-        (cast(str, card.appearance["colour"]) in ("rgb", "grey"), "appearance.colour must be rgb or grey"),
+        (cast(str, card.preprocessing["color"]) in ("rgb", "gray"), "preprocessing.color must be rgb or gray"),
         (all({"split", "accuracy"} <= set(score) for score in card.scores), "a score lacks its split or accuracy"),
         (card.file == Path(card.file).name != "", "file must be a plain file name"),
     )

@@ -18,7 +18,7 @@ def transfer() -> TransFER:
     return network
 
 
-def _dropped_heads(network: TransFER, pictures: Tensor) -> list[Tensor]:
+def _dropped_heads(network: TransFER, images: Tensor) -> list[Tensor]:
     """What comes out of each layer's heads, (B, 8, N, 96) each."""
     seen: list[Tensor] = []
     handles = [
@@ -27,7 +27,7 @@ def _dropped_heads(network: TransFER, pictures: Tensor) -> list[Tensor]:
     ]
     try:
         with torch.no_grad():
-            network(pictures)
+            network(images)
     finally:
         for handle in handles:
             handle.remove()
@@ -55,11 +55,11 @@ def test_transfer_drops_whole_heads_not_tokens(transfer: TransFER) -> None:
 
 
 def test_transfer_drops_nothing_in_evaluation(transfer: TransFER) -> None:
-    pictures = torch.randn(2, 3, 32, 32)
-    heads = _dropped_heads(transfer.eval(), pictures)
+    images = torch.randn(2, 3, 32, 32)
+    heads = _dropped_heads(transfer.eval(), images)
     assert all((part != 0).flatten(2).any(dim=2).all() for part in heads)
     with torch.no_grad():
-        assert (transfer(pictures).attention > 0).all()
+        assert (transfer(images).attention > 0).all()
 
 
 def test_transfer_begins_without_an_opinion() -> None:

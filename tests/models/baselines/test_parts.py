@@ -11,13 +11,13 @@ from ddamfn.models.baselines.ran import REGIONS, region_crops
 
 
 def test_ran_sees_five_regions_and_the_whole() -> None:
-    """A picture whose pixels tell their own place: (x, y) from 0 to 1."""
+    """An image whose pixels tell their own place: (x, y) from 0 to 1."""
     side = 120
     places = (torch.arange(side) + 0.5) / side
-    picture = torch.stack([places.expand(side, side), places.unsqueeze(1).expand(side, side), torch.zeros(side, side)])
-    crops = region_crops(picture.unsqueeze(0))
+    image = torch.stack([places.expand(side, side), places.unsqueeze(1).expand(side, side), torch.zeros(side, side)])
+    crops = region_crops(image.unsqueeze(0))
     assert crops.shape == (1, 6, 3, side, side)
-    assert torch.equal(crops[0, -1], picture)
+    assert torch.equal(crops[0, -1], image)
     for crop, (left, top, part) in zip(crops[0], REGIONS, strict=False):
         assert crop[:2, 0, 0].tolist() == pytest.approx([left, top], abs=0.01)
         assert crop[:2, -1, -1].tolist() == pytest.approx([left + part, top + part], abs=0.01)
@@ -47,10 +47,10 @@ def test_scn_s_weight_scales_the_logits() -> None:
 def test_dacl_answers_without_its_attention_network() -> None:
     with torch.device("meta"):
         network = create_model("dacl", num_classes=3)
-        picture = torch.zeros(2, 3, 64, 64)
-        assert sorted(network.train()(picture).extra) == ["channel_weights", "embedding"]
+        image = torch.zeros(2, 3, 64, 64)
+        assert sorted(network.train()(image).extra) == ["channel_weights", "embedding"]
         network.attention = None
-        assert network.eval()(picture).extra == {}
+        assert network.eval()(image).extra == {}
 
 
 def test_dacl_s_channel_weights_lie_between_0_and_1() -> None:
@@ -81,7 +81,7 @@ def test_mvit_reads_nothing_behind_its_mask() -> None:
         network.mask.weight.zero_()
         network.mask.bias.fill_(-200)
         logits = network(torch.randn(2, 3, 32, 32)).logits
-    # Two threads may add in another order for each picture; two pictures that are read differ far more.
+    # Two threads may add in another order for each image; two images that are read differ far more.
     assert torch.allclose(logits[0], logits[1], atol=1e-5)
 
 
@@ -100,13 +100,13 @@ def test_psr_answers_the_mean_of_its_branches_probabilities() -> None:
 
 
 def test_psr_s_spatial_transformer_begins_as_nothing() -> None:
-    pictures = torch.randn(2, 3, 64, 64)
+    images = torch.randn(2, 3, 64, 64)
     transform = SpatialTransformer()
     with torch.no_grad():
-        torch.testing.assert_close(transform(pictures), pictures, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(transform(images), images, rtol=1e-4, atol=1e-4)
         # One pixel to the left: what was at x + 1 is then at x.
         transform.pose[2].bias[2] = 2 / 64
-        torch.testing.assert_close(transform(pictures)[..., :-1], pictures[..., 1:], rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(transform(images)[..., :-1], images[..., 1:], rtol=1e-3, atol=1e-3)
 
 
 def test_super_resolution_doubles_the_side() -> None:

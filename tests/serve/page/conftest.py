@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddamfn.synthetic import drawn_face
+from ddamfn.synthetic import synthetic_face
 
 CHROMIUM = shutil.which("chromium")
 
@@ -80,13 +80,13 @@ def page(open_page: Open, running: Any) -> Any:
 
 @pytest.fixture(scope="session")
 def files(portrait: bytes, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Return pictures by name: one face, two faces, none; one stored turned; and files that are no pictures."""
+    """Return images by name: one face, two faces, none; one stored turned; and files that are no images."""
     folder = tmp_path_factory.mktemp("files")
     image = Image.open(io.BytesIO(portrait)).convert("RGB")
     two = Image.new("RGB", (900, 420), (196, 204, 210))
     generator = np.random.default_rng(5)
     for left, label in ((20, "happiness"), (460, "surprise")):
-        two.paste(Image.fromarray(drawn_face(label, generator, 400, head=0.7)[0]), (left, 10))
+        two.paste(Image.fromarray(synthetic_face(label, generator, 400, head=0.7)[0]), (left, 10))
     two.save(folder / "two, faces.png")
     Image.new("RGB", (320, 200), (90, 120, 150)).save(folder / "none.png")
     turned = Image.Exif()
@@ -95,6 +95,6 @@ def files(portrait: bytes, tmp_path_factory: pytest.TempPathFactory) -> dict[str
         image.crop((60, 0, 460, 512)).transpose(Image.Transpose.ROTATE_90).save(folder / name, exif=turned)
     (folder / "portrait.jpg").write_bytes(portrait)
     (folder / "broken.jpg").write_bytes(portrait[:9000])
-    (folder / "notes.txt").write_text("no picture")
+    (folder / "notes.txt").write_text("no image")
     (folder / "zero.jpg").touch()
     return {path.name.partition(".")[0] if path.suffix == ".png" else path.name: path for path in folder.iterdir()}

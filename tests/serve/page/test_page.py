@@ -1,4 +1,4 @@
-"""The page in Chromium: pictures come in, faces are chosen, results are shown and saved, whatever goes wrong."""
+"""The page in Chromium: images come in, faces are chosen, results are shown and saved, whatever goes wrong."""
 
 import csv
 import io
@@ -38,7 +38,7 @@ def told(page: Any) -> Any:
     return page.get_by_role("status")
 
 
-def test_a_chosen_picture_is_boxed_and_its_face_described(page: Any, files: Files, recognizer: Recognizer) -> None:
+def test_a_chosen_image_is_boxed_and_its_face_described(page: Any, files: Files, recognizer: Recognizer) -> None:
     expect(page.locator("#workspace")).to_be_hidden()
     read(page, files["portrait.jpg"])
     (face,) = recognizer.predict(files["portrait.jpg"]).faces
@@ -47,7 +47,7 @@ def test_a_chosen_picture_is_boxed_and_its_face_described(page: Any, files: File
     name = button.get_attribute("aria-label")
     assert name.startswith(f"Face 1: {face.expression}, ")
     expect(told(page)).to_contain_text(f"portrait.jpg: 1 face. {name}")
-    # The box stands where the face is, in the picture as it is shown.
+    # The box stands where the face is, in the image as it is shown.
     frame, box = page.locator("#frame").bounding_box(), button.bounding_box()
     scale = 512 / frame["width"]
     placed = [(box["x"] - frame["x"]) * scale, (box["y"] - frame["y"]) * scale, box["width"] * scale]
@@ -60,7 +60,7 @@ def test_a_chosen_picture_is_boxed_and_its_face_described(page: Any, files: File
     assert min(widths) > 60
 
 
-def test_several_pictures_have_thumbnails_and_keep_what_is_wrong_to_themselves(page: Any, files: Files) -> None:
+def test_several_images_have_thumbnails_and_keep_what_is_wrong_to_themselves(page: Any, files: Files) -> None:
     names = ("portrait.jpg", "two, faces", "none", "broken.jpg", "notes.txt", "zero.jpg")
     read(page, *(files[name] for name in names))
     thumbs = page.locator("#strip").get_by_role("radio")
@@ -68,9 +68,9 @@ def test_several_pictures_have_thumbnails_and_keep_what_is_wrong_to_themselves(p
     states = [thumb.get_attribute("aria-label").rpartition(", ")[2] for thumb in thumbs.all()]
     assert states == ["1 face", "2 faces", "no face", *3 * ["could not be read"]]
     expected = {
-        2: ("No face found", "Try a larger or clearer picture", True),
-        3: ("Not a picture that can be read", "damaged or truncated", True),
-        4: ("Not a picture that can be read", "text/plain", False),
+        2: ("No face found", "Try a larger or clearer image", True),
+        3: ("Not an image that can be read", "damaged or truncated", True),
+        4: ("Not an image that can be read", "text/plain", False),
         5: ("Empty file", "0 bytes", False),
     }
     for index, (title, detail, shown) in expected.items():
@@ -126,7 +126,7 @@ def test_the_whole_way_goes_by_keyboard(page: Any, files: Files, recognizer: Rec
 
 
 @pytest.mark.parametrize("way", ["paste", "drop"])
-def test_pictures_are_pasted_and_dropped(page: Any, files: Files, way: str) -> None:
+def test_images_are_pasted_and_dropped(page: Any, files: Files, way: str) -> None:
     page.evaluate(
         """([way, bytes]) => {
             const data = new DataTransfer();
@@ -142,11 +142,11 @@ def test_pictures_are_pasted_and_dropped(page: Any, files: Files, way: str) -> N
     expect(page.locator("#caption")).to_have_text(f"{name} · 320 × 200 · no face")
 
 
-def test_the_camera_starts_by_a_button_alone_and_stops_with_the_picture(page: Any) -> None:
+def test_the_camera_starts_by_a_button_alone_and_stops_with_the_image(page: Any) -> None:
     track = "() => window.track?.readyState ?? document.querySelector('video').srcObject"
     view = page.locator("#camera-view")
     page.click("#camera-open")
-    expect(page.locator("#camera-consent")).to_contain_text("Only the picture that you take is sent")
+    expect(page.locator("#camera-consent")).to_contain_text("Only the image that you take is sent")
     assert page.evaluate(track) is None
     page.click("#camera-start")
     expect(view).to_be_visible()
@@ -174,20 +174,20 @@ def test_the_camera_starts_by_a_button_alone_and_stops_with_the_picture(page: An
 
 
 @pytest.mark.parametrize("name", ["turned.jpg", "turned.webp"])
-def test_a_picture_that_is_stored_turned_is_shown_upright(
+def test_a_image_that_is_stored_turned_is_shown_upright(
     page: Any, files: Files, recognizer: Recognizer, name: str
 ) -> None:
     read(page, files[name])
     expect(page.locator("#caption")).to_have_text(f"{name} · 400 × 512 · 1 face")
     expect(page.locator("#message")).to_be_hidden()
-    # The answer may be there before the picture is turned, and what is not shown is not saved.
-    expect(page.locator("#picture")).to_have_js_property("naturalWidth", 400)
+    # The answer may be there before the image is turned, and what is not shown is not saved.
+    expect(page.locator("#image")).to_have_js_property("naturalWidth", 400)
     expect(page.locator("#frame")).not_to_have_class(re.compile("unshown"))
-    _, content = saved(page, "#save-picture")
+    _, content = saved(page, "#save-image")
     upright = Image.fromarray(recognizer.predict(files[name]).image).convert("RGB")
     drawn = Image.open(io.BytesIO(content)).convert("RGB")
     assert drawn.size == upright.size
-    # Away from the box and its label it is the picture that was read.
+    # Away from the box and its label it is the image that was read.
     below = (0, 260, 400, 512)
     assert np.mean(np.asarray(ImageChops.difference(drawn.crop(below), upright.crop(below)))) < 6
 
@@ -201,7 +201,7 @@ def test_saved_json_and_csv_are_those_of_the_command_line(page: Any, files: File
     results = [recognizer.predict(path) for path in paths[:2]]
     for found, result, path in zip(answered, results, paths, strict=False):
         assert found == json.loads(json.dumps(result.to_dict(attention=True))) | {"source": path.name}
-    assert failed["error"].startswith("damaged or truncated picture")
+    assert failed["error"].startswith("damaged or truncated image")
     assert failed["faces"] == []
     name, content = saved(page, "#save-csv")
     assert name == "expressions.csv"
@@ -215,12 +215,12 @@ def test_saved_json_and_csv_are_those_of_the_command_line(page: Any, files: File
     assert rows[3]["error"] == failed["error"]
 
 
-def test_the_saved_picture_is_the_whole_one_with_boxes_and_the_map(page: Any, files: Files) -> None:
+def test_the_saved_image_is_the_whole_one_with_boxes_and_the_map(page: Any, files: Files) -> None:
     read(page, files["portrait.jpg"])
     drawn = []
     for choice in ("none", "both"):
         page.click(f".tile[data-choice={choice}]")
-        name, content = saved(page, "#save-picture")
+        name, content = saved(page, "#save-image")
         assert name == "portrait-annotated.jpg"
         drawn.append(np.asarray(Image.open(io.BytesIO(content)).convert("RGB"), dtype=float))
     original = np.asarray(Image.open(files["portrait.jpg"]).convert("RGB"), dtype=float)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddamfn.drawing.palette import expression_colour, heat_colours, stretch
+from ddamfn.drawing.palette import expression_color, heat_colors, stretch
 from ddamfn.labels import EXPRESSIONS
 from ddamfn.recognizer import Recognizer
 from ddamfn.results import UNCERTAIN
@@ -39,10 +39,10 @@ def test_a_server_that_is_gone_is_told(serve: Any, open_page: Any, files: Files)
     choose(page, files["portrait.jpg"])
     expect(page.get_by_role("alert")).to_contain_text("The server does not answer")
     expect(page.locator("#message-title")).to_have_text("The server does not answer")
-    expect(page.locator("#picture")).to_be_visible()
+    expect(page.locator("#image")).to_be_visible()
 
 
-def test_pictures_wait_for_a_server_that_comes_back(page: Any, files: Files) -> None:
+def test_images_wait_for_a_server_that_comes_back(page: Any, files: Files) -> None:
     expect(page.locator("#weights-text")).not_to_be_empty()
     for address in ("**/v1/*", "**/healthz"):
         page.route(address, lambda route: route.abort())
@@ -142,13 +142,13 @@ def test_the_page_speaks_the_browsers_language_and_the_other(open_page: Any, run
     assert "undefined" not in page.locator("body").inner_text()
 
 
-def test_maps_and_colours_are_those_of_the_command_line(page: Any, files: Files, rng: np.random.Generator) -> None:
+def test_maps_and_colors_are_those_of_the_command_line(page: Any, files: Files, rng: np.random.Generator) -> None:
     names = [*EXPRESSIONS, UNCERTAIN, "another"]
-    told = page.evaluate("async (names) => names.map((await import('/palette.js')).expressionColour)", names)
-    assert [tuple(bytes.fromhex(colour[1:])) for colour in told] == [expression_colour(name) for name in names]
+    told = page.evaluate("async (names) => names.map((await import('/palette.js')).expressionColor)", names)
+    assert [tuple(bytes.fromhex(color[1:])) for color in told] == [expression_color(name) for name in names]
     values = np.linspace(0, 1, 40)
-    heat = page.evaluate("async (values) => values.map((await import('/palette.js')).heatColour)", values.tolist())
-    assert np.abs(np.array(heat) - heat_colours(values)).max() <= 0.5 + 1e-9
+    heat = page.evaluate("async (values) => values.map((await import('/palette.js')).heatColor)", values.tolist())
+    assert np.abs(np.array(heat) - heat_colors(values)).max() <= 0.5 + 1e-9
     attention = rng.uniform(size=(7, 7)).astype(np.float32)
     for given in (attention, np.full((7, 7), 0.4, dtype=np.float32)):
         enlarged = page.evaluate("async (map) => [...(await import('/attention.js')).enlarge(map, 56)]", given.tolist())
@@ -179,8 +179,8 @@ def test_the_page_says_how_good_the_weights_are(page: Any) -> None:
     recalls = {"happiness": 0.9, "fear": 0.12, "disgust": 0.0}
     score = {"accuracy": 0.7567, "n": 3137, "dataset": "ferplus", "per_class_recall": recalls}
     page.evaluate("async (model) => (await import('/about.js')).describe(model)", {"name": "w", "scores": [score]})
-    expect(page.locator("#weights-text")).to_have_text("w: right on 75.7% of 3,137 test pictures of FERPlus.")
-    expect(page.locator("#weights-weak")).to_have_text("Rarely recognised there: fear (12%), disgust (0%).")
+    expect(page.locator("#weights-text")).to_have_text("w: right on 75.7% of 3,137 test images of FERPlus.")
+    expect(page.locator("#weights-weak")).to_have_text("Rarely recognized there: fear (12%), disgust (0%).")
 
 
 @pytest.mark.parametrize(

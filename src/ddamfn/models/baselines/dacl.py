@@ -1,4 +1,4 @@
-"""DACL: which numbers of a feature must come close to its class's centre is itself learned, picture by picture.
+"""DACL: which numbers of a feature must come close to its class's center is itself learned, image by image.
 
 Source: Farzaneh and Qi, "Facial Expression Recognition in the Wild via Deep Attentive Center Loss", WACV 2021,
 section 3.
@@ -41,7 +41,7 @@ class FeatureAttention(nn.Module):
 class DACL(nn.Module):
     """ResNet-18 with an attention network beside it, which only the loss looks at.
 
-    While training, `extra` holds "embedding" (B, 512), the feature that the centre loss moves, and "channel_weights"
+    While training, `extra` holds "embedding" (B, 512), the feature that the center loss moves, and "channel_weights"
     (B, 512) in (0, 1). In evaluation the attention network does not run: answers do not depend on it.
 
     Args:
@@ -60,7 +60,7 @@ class DACL(nn.Module):
         self.classifier = nn.Linear(FEATURE_CHANNELS, num_classes)
 
     def forward(self, images: Tensor) -> ModelOutput:
-        """Classify normalised RGB pictures (B, 3, 224, 224) float; there are no heads, so A = 0."""
+        """Classify normalized RGB images (B, 3, 224, 224) float; there are no heads, so A = 0."""
         features = self.trunk(images)
         embedding = features.mean(dim=(2, 3))
         extra = {}

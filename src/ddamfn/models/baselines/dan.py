@@ -78,7 +78,7 @@ class DAN(nn.Module):
         self.norm = nn.BatchNorm1d(num_classes)
 
     def forward(self, images: Tensor) -> ModelOutput:
-        """Classify normalised RGB pictures (B, 3, 224, 224) float."""
+        """Classify normalized RGB images (B, 3, 224, 224) float."""
         features = self.trunk(images)
         vectors, maps = zip(*(head(features) for head in self.heads), strict=True)
         heads, where = torch.stack(vectors, dim=1), torch.stack(maps, dim=1)

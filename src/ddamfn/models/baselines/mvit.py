@@ -1,4 +1,4 @@
-"""MViT: one transformer hides what does not matter in the picture, a second one reads what is left.
+"""MViT: one transformer hides what does not matter in the image, a second one reads what is left.
 
 Source: Li et al., "MVT: Mask Vision Transformer for Facial Expression Recognition in the Wild", arXiv 2106.04520. The
 paper's program is not public and its text leaves details open. Ours are: both transformers have patches of 16 px and
@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from ddamfn.models.output import ModelOutput
 from ddamfn.models.registry import register_model
-from ddamfn.models.vit import NORM_EPS, EncoderBlock, PatchEmbedding, TokenEmbedding, initialise_tokens
+from ddamfn.models.vit import NORM_EPS, EncoderBlock, PatchEmbedding, TokenEmbedding, initialize_tokens
 
 _WIDTH, _HEADS, _MLP_RATIO, _PATCH_PX, _GRID = 384, 6, 4, 16, 14
 
 
 class Encoder(nn.Module):
-    """The first layers of the small DeiT: picture (B, 3, H, W) to tokens (B, 1 + H W / 256, 384), class token first."""
+    """The first layers of the small DeiT: image (B, 3, H, W) to tokens (B, 1 + H W / 256, 384), class token first."""
 
     def __init__(self, depth: int) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class Encoder(nn.Module):
         self.norm = nn.LayerNorm(_WIDTH, eps=NORM_EPS)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Encode pictures."""
+        """Encode images."""
         encoded: Tensor = self.norm(self.blocks(self.embed(self.patches(images))))
         return encoded
 
@@ -36,7 +36,7 @@ class Encoder(nn.Module):
 class MViT(nn.Module):
     """Mask generator and classifier.
 
-    `attention` (B, 1, 3, H, W) in (0, 1) is the mask, of the picture's own size; `features` (B, 384, H / 16, W / 16)
+    `attention` (B, 1, 3, H, W) in (0, 1) is the mask, of the image's own size; `features` (B, 384, H / 16, W / 16)
     are the classifier's tokens where they stand.
 
     Args:
@@ -54,17 +54,17 @@ class MViT(nn.Module):
         self.mask = nn.Linear(_WIDTH, 3 * _PATCH_PX**2)
         self.encoder = Encoder(depth)
         self.classifier = nn.Linear(_WIDTH, num_classes)
-        initialise_tokens(self)
+        initialize_tokens(self)
 
     def forward(self, images: Tensor) -> ModelOutput:
-        """Classify normalised RGB pictures (B, 3, 224, 224) float.
+        """Classify normalized RGB images (B, 3, 224, 224) float.
 
         Raises:
             ValueError: if the sides are no multiples of 16 px.
         """
         height, width = images.shape[-2:]
         if height % _PATCH_PX or width % _PATCH_PX:
-            raise ValueError(f"MViT takes pictures whose sides are multiples of {_PATCH_PX} px, not {width}x{height}")
+            raise ValueError(f"MViT takes images whose sides are multiples of {_PATCH_PX} px, not {width}x{height}")
         grid = (height // _PATCH_PX, width // _PATCH_PX)
         values = torch.sigmoid(self.mask(self.mask_encoder(images)[:, 1:]))
         mask = F.pixel_shuffle(values.transpose(1, 2).unflatten(2, grid), _PATCH_PX)

@@ -122,7 +122,7 @@ class POSTER(nn.Module):
         self.classifier = nn.Linear(_WIDTH, num_classes)
 
     def forward(self, images: Tensor) -> ModelOutput:
-        """Classify normalised RGB pictures (B, 3, 112, 112) float; `features` are IR-50's (B, 256, 14, 14); A = 0."""
+        """Classify normalized RGB images (B, 3, 112, 112) float; `features` are IR-50's (B, 256, 14, 14); A = 0."""
         features = fit_map(self.image_trunk(images), 2 * FEATURE_SIDE)
         image = self.image_tokens(_line_up(F.pixel_unshuffle(features, 2)))
         landmark = _line_up(fit_map(self.landmark_trunk(images), FEATURE_SIDE))

@@ -19,7 +19,7 @@ _SR_WIDTH, _SR_BLOCKS = 64, 16
 
 
 def _vgg_stage(in_channels: int, out_channels: int, repeats: int) -> nn.Sequential:
-    """Some 3x3 convolutions of one width, each normalised and rectified, and a pool that halves the side."""
+    """Some 3x3 convolutions of one width, each normalized and rectified, and a pool that halves the side."""
     layers: list[nn.Module] = []
     for number in range(repeats):
         layers += [
@@ -31,7 +31,7 @@ def _vgg_stage(in_channels: int, out_channels: int, repeats: int) -> nn.Sequenti
 
 
 class SpatialTransformer(nn.Module):
-    """Turn, shift and scale each picture as a small network sees fit; at first not at all.
+    """Turn, shift and scale each image as a small network sees fit; at first not at all.
 
     Source: Jaderberg et al., "Spatial Transformer Networks", NeurIPS 2015, section 3.
     """
@@ -50,14 +50,14 @@ class SpatialTransformer(nn.Module):
             last.bias.copy_(torch.tensor([1.0, 0, 0, 0, 1, 0]))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Transform pictures (B, 3, H, W)."""
+        """Transform images (B, 3, H, W)."""
         pose = self.pose(self.look(images)).unflatten(1, (2, 3))
         grid = F.affine_grid(pose, list(images.shape), align_corners=False)
         return F.grid_sample(images, grid, align_corners=False)
 
 
 class ResidualConvolutions(nn.Module):
-    """Two 3x3 convolutions beside a skip, without normalisation."""
+    """Two 3x3 convolutions beside a skip, without normalization."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class SuperResolution(nn.Module):
         self.tail = nn.Conv2d(_SR_WIDTH, 3, 3, padding=1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Enlarge pictures."""
+        """Enlarge images."""
         start = self.head(images)
         enlarged: Tensor = self.tail(self.enlarge(start + self.body(start)))
         return enlarged
@@ -92,7 +92,7 @@ class SuperResolution(nn.Module):
 class PSR(nn.Module):
     """Spatial transformer, three branches with the first half of VGG-16 each, and a second half that they share.
 
-    The branches see the picture at half its side, that half enlarged by super-resolution, and the picture itself. The
+    The branches see the image at half its side, that half enlarged by super-resolution, and the image itself. The
     logits are the logarithm of the mean of their probabilities. `extra["branch_logits"]` is (B, 3, K).
 
     Args:
@@ -117,9 +117,9 @@ class PSR(nn.Module):
         )  # fmt: skip
 
     def forward(self, images: Tensor) -> ModelOutput:
-        """Classify normalised RGB pictures (B, 3, 100, 100) float, at least 64 px wide; there are no heads, so A = 0.
+        """Classify normalized RGB images (B, 3, 100, 100) float, at least 64 px wide; there are no heads, so A = 0.
 
-        `features` are those of the picture at its own size.
+        `features` are those of the image at its own size.
         """
         images = self.transform(images)
         low = F.avg_pool2d(images, 2)

@@ -13,7 +13,7 @@ from ddamfn.models.output import ModelOutput, without_heads
 from ddamfn.models.registry import register_model
 from ddamfn.models.resnet import FEATURE_CHANNELS, ResNet18Trunk
 
-# Left, top and side of each crop, in sides of the picture: upper left, upper right, lower middle, two centred ones.
+# Left, top and side of each crop, in sides of the image: upper left, upper right, lower middle, two centerd ones.
 REGIONS = (
     (0.0, 0.0, 0.75),
     (0.25, 0.0, 0.75),
@@ -24,7 +24,7 @@ REGIONS = (
 
 
 def region_crops(images: Tensor) -> Tensor:
-    """Cut pictures (B, 3, H, W) into (B, 6, 3, H, W): the five regions, enlarged, and last the whole picture."""
+    """Cut images (B, 3, H, W) into (B, 6, 3, H, W): the five regions, enlarged, and last the whole image."""
     height, width = images.shape[-2:]
     crops = []
     for left, top, side in REGIONS:
@@ -51,7 +51,7 @@ class RAN(nn.Module):
         self.classifier = nn.Linear(2 * FEATURE_CHANNELS, num_classes)
 
     def forward(self, images: Tensor) -> ModelOutput:
-        """Classify normalised RGB pictures (B, 3, 224, 224) float; `features` are the whole face's; A = 0."""
+        """Classify normalized RGB images (B, 3, 224, 224) float; `features` are the whole face's; A = 0."""
         crops = region_crops(images)
         maps = self.trunk(crops.flatten(0, 1)).unflatten(0, crops.shape[:2])
         vectors = maps.mean(dim=(3, 4))

@@ -1,4 +1,4 @@
-"""SCN: every picture has a weight that says how far its label can be trusted.
+"""SCN: every image has a weight that says how far its label can be trusted.
 
 Source: Wang et al., "Suppressing Uncertainties for Large-Scale Facial Expression Recognition", CVPR 2020, section 3.2.
 """
@@ -12,7 +12,7 @@ from ddamfn.models.resnet import FEATURE_CHANNELS, ResNet18Trunk
 
 
 class SCN(nn.Module):
-    """ResNet-18 whose logits are multiplied by the picture's weight.
+    """ResNet-18 whose logits are multiplied by the image's weight.
 
     The weight leaves the order of the classes as it is and lowers the confidence of an answer that it distrusts.
     `extra["importance"]` (B,) in (0, 1) is the weight.
@@ -28,7 +28,7 @@ class SCN(nn.Module):
         self.classifier = nn.Linear(FEATURE_CHANNELS, num_classes)
 
     def forward(self, images: Tensor) -> ModelOutput:
-        """Classify normalised RGB pictures (B, 3, 224, 224) float; there are no heads, so A = 0."""
+        """Classify normalized RGB images (B, 3, 224, 224) float; there are no heads, so A = 0."""
         features = self.trunk(images)
         vector = features.mean(dim=(2, 3))
         importance = torch.sigmoid(self.importance(vector))

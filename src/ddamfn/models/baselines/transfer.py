@@ -12,7 +12,7 @@ from ddamfn.models.layers import fit_map
 from ddamfn.models.output import ModelOutput
 from ddamfn.models.registry import register_model
 from ddamfn.models.resnet import UNITS_50, WIDTHS, IRTrunk
-from ddamfn.models.vit import NORM_EPS, DropOne, EncoderBlock, TokenEmbedding, initialise_tokens
+from ddamfn.models.vit import NORM_EPS, DropOne, EncoderBlock, TokenEmbedding, initialize_tokens
 
 _CHANNELS, _SIDE = WIDTHS[2], 14
 _WIDTH, _HEADS, _MLP_RATIO = 768, 8, 3
@@ -70,11 +70,11 @@ class TransFER(nn.Module):
         self.blocks = nn.Sequential(*blocks)
         self.norm = nn.LayerNorm(_WIDTH, eps=NORM_EPS)
         self.classifier = nn.Linear(_WIDTH, num_classes)
-        initialise_tokens(self)
+        initialize_tokens(self)
         nn.init.zeros_(self.classifier.weight)
 
     def forward(self, images: Tensor) -> ModelOutput:
-        """Classify normalised RGB pictures (B, 3, 112, 112) float."""
+        """Classify normalized RGB images (B, 3, 112, 112) float."""
         features = fit_map(self.trunk(images), _SIDE)
         attention = self.drop_map(torch.stack([branch(features) for branch in self.branches], dim=1))
         tokens = self.embed(self.widen(features * attention.amax(dim=1)))

@@ -118,7 +118,7 @@ def ablation(table: str, base: Run, plan: Plan) -> Study:
 
     Args:
         table: one of `TABLES`.
-        base: what all rows share: recipe, pictures, epochs.
+        base: what all rows share: recipe, images, epochs.
         plan: data set, seeds.
 
     Raises:

@@ -18,13 +18,13 @@ _SLIPS = (
     "The slides do not compare POSTER; they explain its cross-attention.",
 )
 _EQUAL = (
-    "Equal conditions: the same pictures, alignment and side, no outside weights, the same epochs, optimiser and "
+    "Equal conditions: the same images, alignment and side, no outside weights, the same epochs, optimizer and "
     "augmentation, selection on validation; only network and objective are the method's, DDAMFN's objective with the "
     "settings of the recipe. The budget of tuning is the same for all, none: the recipe's settings were found for "
-    "DDAMFN and may favour it."
+    "DDAMFN and may favor it."
 )
 _PUBLISHED = (
-    "As published: each method's own side, optimiser, schedule and augmentation, from random weights; what could not "
+    "As published: each method's own side, optimizer, schedule and augmentation, from random weights; what could not "
     "be had or done as there stands with each."
 )
 _TITLES = {
@@ -38,7 +38,7 @@ def comparison(base: Run, plan: Plan, *, methods: Sequence[str] | None = None, a
     """Build the study.
 
     Args:
-        base: pictures, epochs and recipe that all share; with `as_published` only the pictures and classes.
+        base: images, epochs and recipe that all share; with `as_published` only the images and classes.
         plan: data set, seeds.
         methods: names of `METHODS` and of `ESTIMATORS`; None takes `METHODS`. DDAMFN is always among them.
         as_published: each paper's own recipe in place of equal conditions.
@@ -77,7 +77,7 @@ def _row(method: Method, base: Run, as_published: bool) -> Row:
     note = f"{method.paper}{'; ' + method.differs if as_published else ''}."
     sides, wanted = ([phase.side_px for phase in one.phases] for one in (run, base))
     if not as_published and sides != wanted:
-        note += f" It cannot take pictures of {_sides(wanted)} px and is given {_sides(sides)} px."
+        note += f" It cannot take images of {_sides(wanted)} px and is given {_sides(sides)} px."
     return Row(
         name=method.network,
         title=method.title,

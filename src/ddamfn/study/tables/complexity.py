@@ -27,21 +27,21 @@ _WHY = (
     "the 256-d embedding and puts two heads of 34,864 in its place. The 0.133 M that the heads seem to add is due to "
     "the units alone.",
     "FLOPs are torchstat's, in 10^6 and 10^9 throughout: MACs of layers, a convolution's bias, 2 operations a number "
-    "in 2-d batch normalisation, 1 in ReLU and its kin, 1 a number that a windowed pool takes in; sigmoids, means and "
-    "products of maps count nothing. Only parameters that a picture passes through are counted; the authors' program "
+    "in 2-d batch normalization, 1 in ReLU and its kin, 1 a number that a windowed pool takes in; sigmoids, means and "
+    "products of maps count nothing. Only parameters that an image passes through are counted; the authors' program "
     "holds others besides.",
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """One network's row, for seven expressions and pictures of 112 px.
+    """One network's row, for seven expressions and images of 112 px.
 
     Attributes:
         title: as on the slides.
         network: name in `ddamfn.models`.
-        parameters: learned numbers that a picture passes through.
-        macs: multiply-accumulates of one picture, without biases.
+        parameters: learned numbers that an image passes through.
+        macs: multiply-accumulates of one image, without biases.
         flops: what torchstat counts.
         slide_parameters: as printed on the slides.
         slide_unit: what the slides divided by, 2^20 or 10^6.

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from ddamfn.evaluate.significance import Interval, corrected_t_interval
+from ddamfn.study.images import StudyImages, folds_of
 from ddamfn.study.jobs import Fold, Job, Plan, Result, Row, Study, attention_note
-from ddamfn.study.pictures import Pictures, folds_of
 from ddamfn.train import Run
 from ddamfn.train.run_folder import replace_file
 
@@ -34,7 +34,7 @@ def crossval(base: Run, plan: Plan, *, folds: int, grouped: bool) -> Study:
     """
     row = Row(name="ddamfn", title="DDAMFN, 2 heads", run=base, slides=90.635)
     jobs = tuple(
-        Job(row=row.name, run=replace(base, seed=seed), data=plan.data, pictures=plan.pictures, commit=plan.commit,
+        Job(row=row.name, run=replace(base, seed=seed), data=plan.data, images=plan.images, commit=plan.commit,
             fold=Fold(number=k, of=folds, grouped=grouped))
         for seed in range(plan.seeds)
         for k in range(folds)
@@ -54,7 +54,7 @@ class FoldSummary:
         results: by seed and fold.
         accuracies: of each result, 0..1.
         interval: corrected resampled t interval; None with fewer than two results.
-        test_share: mean n_test / n_train, with the pictures really trained on.
+        test_share: mean n_test / n_train, with the images really trained on.
     """
 
     results: tuple[Result, ...]
@@ -63,7 +63,7 @@ class FoldSummary:
     test_share: float
 
 
-def summarise_folds(results: Sequence[Result]) -> FoldSummary:
+def summarize_folds(results: Sequence[Result]) -> FoldSummary:
     """Mean, deviation and interval of the folds that are done."""
     accuracies = tuple(result.accuracy for result in results)
     share = float(np.mean([result.n / result.n_train for result in results])) if results else 0.0
@@ -71,15 +71,15 @@ def summarise_folds(results: Sequence[Result]) -> FoldSummary:
     return FoldSummary(results=tuple(results), accuracies=accuracies, interval=interval, test_share=share)
 
 
-def write_folds(study: Study, pictures: Pictures, path: Path) -> None:
-    """Save which picture is scored in which fold, and of which class and subject it is, as CSV.
+def write_folds(study: Study, images: StudyImages, path: Path) -> None:
+    """Save which image is scored in which fold, and of which class and subject it is, as CSV.
 
     Raises:
         TrainingError: if the file cannot be written.
     """
     job = study.jobs[0]
     assert job.fold is not None
-    pool, subjects = pictures.pool(job.run.data)
+    pool, subjects = images.pool(job.run.data)
     fold_of = np.zeros(len(pool), dtype=np.int64)
     for number, (_, held) in enumerate(folds_of(pool, subjects, job.fold), start=1):
         fold_of[held] = number

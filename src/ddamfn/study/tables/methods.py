@@ -18,7 +18,7 @@ from ddamfn.objectives import (
     RANObjective,
     SCNObjective,
 )
-from ddamfn.train import Augment, Model, Optimiser, Phase, Run, Schedule
+from ddamfn.train import Augment, Model, Optimizer, Phase, Run, Schedule
 from ddamfn.train.recipes import ddamfn_rafdb
 
 
@@ -37,7 +37,7 @@ class Method:
         differs: what of the paper's recipe is not so here.
         options: switches of the network.
         needs_px: smallest side that the network can take.
-        multiple_px: what its pictures' sides must be multiples of.
+        multiple_px: what its images' sides must be multiples of.
     """
 
     network: str
@@ -63,7 +63,7 @@ class Method:
         """
         if self.needs_px > base.data.alignment.side_px:
             raise UsageError(
-                f"{self.network} needs pictures of at least {self.needs_px} px, and the crops have "
+                f"{self.network} needs images of at least {self.needs_px} px, and the crops have "
                 f"{base.data.alignment.side_px}; prepare larger ones, or leave the method out with --methods"
             )
         phases = tuple(replace(phase, side_px=self.side(phase.side_px)) for phase in base.phases)
@@ -76,7 +76,7 @@ class Method:
         return max(self.needs_px, side_px // self.multiple_px * self.multiple_px)
 
     def as_published(self, base: Run) -> Run:
-        """The run with the paper's own recipe, on the base's pictures and classes."""
+        """The run with the paper's own recipe, on the base's images and classes."""
         model = Model(name=self.network, options=self.options)
         return self.own(replace(base, model=model, objective=self.objective, recipe=f"{self.network}_as_published"))
 
@@ -85,7 +85,7 @@ def _recipe(
     side_px: int,
     epochs: int,
     batch_size: int,
-    optimiser: Optimiser,
+    optimizer: Optimizer,
     schedule: Schedule,
     augment: Augment,
     mean: tuple[float, float, float] | None = None,
@@ -97,7 +97,7 @@ def _recipe(
             run,
             data=replace(run.data, alignment=alignment, mean=mean or run.data.mean, std=std or run.data.std),
             augment=augment,
-            optimiser=optimiser,
+            optimizer=optimizer,
             schedule=schedule,
             phases=(Phase(epochs=epochs, side_px=side_px, batch_size=batch_size),),
             ema=None,
@@ -109,7 +109,7 @@ def _recipe(
 def _ddamfn(run: Run) -> Run:
     own = ddamfn_rafdb()
     phase = own.phases[0]
-    return _recipe(phase.side_px, phase.epochs, phase.batch_size, own.optimiser, own.schedule, own.augment)(run)
+    return _recipe(phase.side_px, phase.epochs, phase.batch_size, own.optimizer, own.schedule, own.augment)(run)
 
 
 _ERASE = (0.02, 0.25)
@@ -126,7 +126,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 slides=86.90,
                 paper="Wang et al., IEEE Transactions on Image Processing 2020",
                 own=_recipe(
-                    224, 60, 128, Optimiser(lr=0.1), Schedule(step_epochs=20), Augment(flip=0.5)
+                    224, 60, 128, Optimizer(lr=0.1), Schedule(step_epochs=20), Augment(flip=0.5)
                 ),
                 differs="no MS-Celeb-1M weights; the rate falls after 1/3 and 2/3 of the epochs, there at 30, 50, 80 %",
             ),
@@ -138,7 +138,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 slides=87.03,
                 paper="Wang et al., CVPR 2020",
                 own=_recipe(
-                    224, 70, 64, Optimiser(name="adam", lr=1e-3), Schedule(name="exponential", gamma=0.9),
+                    224, 70, 64, Optimizer(name="adam", lr=1e-3), Schedule(name="exponential", gamma=0.9),
                     Augment(flip=0.5, noise=0.25, erase=0.5, erase_area=_ERASE),
                 ),
                 differs="no MS-Celeb-1M weights; flip and noise are drawn apart, there one or the other",
@@ -151,7 +151,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 slides=87.78,
                 paper="Farzaneh and Qi, WACV 2021",
                 own=_recipe(
-                    224, 60, 64, Optimiser(lr=0.01, weight_decay=5e-4), Schedule(step_epochs=20),
+                    224, 60, 64, Optimizer(lr=0.01, weight_decay=5e-4), Schedule(step_epochs=20),
                     Augment(flip=0.5, affine=1.0, shift=16 / 224),
                     mean=(0.5752, 0.4495, 0.4012), std=(0.2086, 0.1911, 0.1827),
                 ),
@@ -165,10 +165,10 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 slides=88.62,
                 paper="Li et al., arXiv 2106.04520",
                 own=_recipe(
-                    224, 40, 64, Optimiser(name="adamw", lr=1e-4, weight_decay=0.05),
+                    224, 40, 64, Optimizer(name="adamw", lr=1e-4, weight_decay=0.05),
                     Schedule(name="cosine", warmup_epochs=3), Augment(flip=0.5, erase=0.5, erase_area=_ERASE),
                 ),
-                differs="no ImageNet weights; optimiser, schedule and augmentation are unpublished, these are ours",
+                differs="no ImageNet weights; optimizer, schedule and augmentation are unpublished, these are ours",
                 multiple_px=16,
             ),
             Method(
@@ -179,7 +179,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 slides=88.98,
                 paper="Vo et al., IEEE Access 2020",
                 own=_recipe(
-                    100, 50, 32, Optimiser(name="adam", lr=1e-3, weight_decay=0.0),
+                    100, 50, 32, Optimizer(name="adam", lr=1e-3, weight_decay=0.0),
                     Schedule(name="cosine", warmup_epochs=5),
                     Augment(flip=0.5, affine=1.0, rotate_deg=15, scale=(1.0, 1.1)),
                 ),
@@ -194,7 +194,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 slides=89.70,
                 paper="Wen et al., Biomimetics 2023",
                 own=_recipe(
-                    224, 40, 256, Optimiser(lr=0.1), Schedule(step_epochs=10),
+                    224, 40, 256, Optimizer(lr=0.1), Schedule(step_epochs=10),
                     Augment(flip=0.5, affine=0.2, rotate_deg=20, shift=32 / 224, erase=0.5, erase_area=_ERASE),
                 ),
                 differs="no MS-Celeb-1M weights",
@@ -207,7 +207,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 slides=90.91,
                 paper="Xue et al., ICCV 2021",
                 own=_recipe(
-                    112, 40, 64, Optimiser(lr=1e-4), Schedule(step_epochs=15),
+                    112, 40, 64, Optimizer(lr=1e-4), Schedule(step_epochs=15),
                     Augment(flip=0.5, affine=0.5, rotate_deg=15, shift=0.1, erase=0.5, erase_area=(0.02, 0.4)),
                 ),
                 differs="no weights of face recognition or ImageNet; rotation and shift in place of RandAugment",
@@ -220,7 +220,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 slides=None,
                 paper="Zheng et al., ICCV Workshops 2023",
                 own=_recipe(
-                    112, 300, 200, Optimiser(name="adam", lr=4e-5, weight_decay=0.0, sam_rho=0.05),
+                    112, 300, 200, Optimizer(name="adam", lr=4e-5, weight_decay=0.0, sam_rho=0.05),
                     Schedule(name="exponential", gamma=0.98), Augment(flip=0.5, erase=0.5, erase_area=(0.02, 0.1)),
                 ),
                 differs="no weights of face recognition, in the landmark branch neither",

@@ -1,12 +1,12 @@
-"""One picture to one crop: which face, whose landmarks, and what is left without either."""
+"""One image to one crop: which face, whose landmarks, and what is left without either."""
 
 import numpy as np
 import pytest
 
 from ddamfn.errors import UnreadableImage
 from ddamfn.faces import Alignment, Detection, align, plain_resize
-from ddamfn.preparation.image import Hints, choose_face, prepare_picture, unreadable
-from ddamfn.synthetic import drawn_face
+from ddamfn.preparation.image import Hints, choose_face, prepare_image, unreadable
+from ddamfn.synthetic import synthetic_face
 
 ALIGNMENT = Alignment("ddamfn_frontal")
 
@@ -33,18 +33,18 @@ def image(rng: np.random.Generator) -> np.ndarray:
     return rng.integers(0, 256, (100, 160, 3), dtype=np.uint8)
 
 
-def test_score_counts_as_much_as_nearness_to_the_centre() -> None:
-    centre, half = (80.0, 50.0), float(np.hypot(160, 100)) / 2
+def test_score_counts_as_much_as_nearness_to_the_center() -> None:
+    center, half = (80.0, 50.0), float(np.hypot(160, 100)) / 2
     middle, edge = face(82, 52, 0.9), face(10, 10, 0.99)
-    assert choose_face([edge, middle], centre, half) is middle
-    assert choose_face([edge, face(82, 52, 0.05)], centre, half) is edge
+    assert choose_face([edge, middle], center, half) is middle
+    assert choose_face([edge, face(82, 52, 0.05)], center, half) is edge
     strong, weak = face(80, 40, 0.9), face(80, 60, 0.8)
-    assert choose_face([weak, strong], centre, half) is strong
+    assert choose_face([weak, strong], center, half) is strong
 
 
 def test_the_crop_is_that_of_the_chosen_face(image: np.ndarray) -> None:
     faces = [face(15, 15, 0.99), face(80, 50, 0.9)]
-    outcome, pixels = prepare_picture(image, Hints(), Fixed(*faces), ALIGNMENT)
+    outcome, pixels = prepare_image(image, Hints(), Fixed(*faces), ALIGNMENT)
     expected = align(image, faces[1].landmarks, ALIGNMENT)
     assert outcome.found
     assert outcome.score == pytest.approx(0.9)
@@ -53,8 +53,8 @@ def test_the_crop_is_that_of_the_chosen_face(image: np.ndarray) -> None:
     assert (pixels == expected.pixels).all()
 
 
-def test_without_a_face_the_whole_picture_is_resized(image: np.ndarray) -> None:
-    outcome, pixels = prepare_picture(image, Hints(), Fixed(), ALIGNMENT)
+def test_without_a_face_the_whole_image_is_resized(image: np.ndarray) -> None:
+    outcome, pixels = prepare_image(image, Hints(), Fixed(), ALIGNMENT)
     expected = plain_resize(image, ALIGNMENT)
     assert not outcome.found
     assert outcome.landmarks is None
@@ -66,7 +66,7 @@ def test_without_a_face_the_whole_picture_is_resized(image: np.ndarray) -> None:
 def test_the_sets_own_landmarks_need_no_detector(image: np.ndarray) -> None:
     detector = Fixed(face(80, 50, 0.9))
     points = tuple((float(x), float(y)) for x, y in face(40, 40, 1.0).landmarks)
-    outcome, pixels = prepare_picture(image, Hints(landmarks=points), detector, ALIGNMENT)
+    outcome, pixels = prepare_image(image, Hints(landmarks=points), detector, ALIGNMENT)
     assert detector.seen == []
     assert outcome.found
     assert outcome.score is None
@@ -76,16 +76,16 @@ def test_the_sets_own_landmarks_need_no_detector(image: np.ndarray) -> None:
 def test_what_an_earlier_run_found_needs_no_detector(image: np.ndarray) -> None:
     detector = Fixed(face(80, 50, 0.9))
     points = tuple((float(x), float(y)) for x, y in face(40, 40, 1.0).landmarks)
-    outcome, _ = prepare_picture(image, Hints(reused=(points, 0.7)), detector, ALIGNMENT)
+    outcome, _ = prepare_image(image, Hints(reused=(points, 0.7)), detector, ALIGNMENT)
     assert (outcome.found, outcome.score) == (True, 0.7)
-    outcome, _ = prepare_picture(image, Hints(reused=False), detector, ALIGNMENT)
+    outcome, _ = prepare_image(image, Hints(reused=False), detector, ALIGNMENT)
     assert not outcome.found
     assert detector.seen == []
 
 
 def test_landmarks_on_one_line_fall_back(image: np.ndarray) -> None:
     line = tuple((float(i), float(i)) for i in range(5))
-    outcome, pixels = prepare_picture(image, Hints(landmarks=line), Fixed(), ALIGNMENT)
+    outcome, pixels = prepare_image(image, Hints(landmarks=line), Fixed(), ALIGNMENT)
     assert not outcome.found
     assert (pixels == plain_resize(image, ALIGNMENT).pixels).all()
 
@@ -93,7 +93,7 @@ def test_landmarks_on_one_line_fall_back(image: np.ndarray) -> None:
 def test_a_marked_face_is_searched_in_and_around_its_box(image: np.ndarray) -> None:
     detector = Fixed(face(30, 20, 0.9), face(6, 5, 0.95, size=5))
     box = (100.0, 40.0, 140.0, 80.0)
-    outcome, pixels = prepare_picture(image, Hints(bbox=box), detector, ALIGNMENT)
+    outcome, pixels = prepare_image(image, Hints(bbox=box), detector, ALIGNMENT)
     assert detector.seen == [(80, 80, 3)]  # half a box more on each side: 80..160, 20..100
     assert outcome.landmarks is not None
     assert outcome.landmarks[2].tolist() == [110.0, 40.0]
@@ -101,16 +101,16 @@ def test_a_marked_face_is_searched_in_and_around_its_box(image: np.ndarray) -> N
 
 
 def test_a_marked_face_that_is_not_found_is_its_box_resized(image: np.ndarray) -> None:
-    outcome, pixels = prepare_picture(image, Hints(bbox=(100.0, 40.0, 140.0, 80.0)), Fixed(), ALIGNMENT)
+    outcome, pixels = prepare_image(image, Hints(bbox=(100.0, 40.0, 140.0, 80.0)), Fixed(), ALIGNMENT)
     assert (pixels == plain_resize(image[40:80, 100:140], ALIGNMENT).pixels).all()
     assert outcome.matrix is not None
     assert np.allclose(outcome.matrix @ [100, 40, 1], [0, 0])
     assert np.allclose(outcome.matrix @ [140, 80, 1], [112, 112])
 
 
-def test_a_box_outside_the_picture_is_ignored(image: np.ndarray) -> None:
+def test_a_box_outside_the_image_is_ignored(image: np.ndarray) -> None:
     detector = Fixed()
-    prepare_picture(image, Hints(bbox=(900.0, 900.0, 950.0, 950.0)), detector, ALIGNMENT)
+    prepare_image(image, Hints(bbox=(900.0, 900.0, 950.0, 950.0)), detector, ALIGNMENT)
     assert detector.seen == [image.shape]
 
 
@@ -120,15 +120,15 @@ def test_reasons_stand_on_one_line() -> None:
     assert unreadable(MemoryError()).error == "MemoryError: MemoryError"
 
 
-def test_pictures_that_cannot_be_decoded_say_so() -> None:
+def test_images_that_cannot_be_decoded_say_so() -> None:
     with pytest.raises(UnreadableImage):
-        prepare_picture(b"no picture", Hints(), Fixed(), ALIGNMENT)
+        prepare_image(b"no image", Hints(), Fixed(), ALIGNMENT)
 
 
 def test_drawn_landmarks_land_on_the_template(rng: np.random.Generator) -> None:
-    pixels, landmarks = drawn_face("happiness", rng, 160)
+    pixels, landmarks = synthetic_face("happiness", rng, 160)
     hints = Hints(landmarks=tuple((float(x), float(y)) for x, y in landmarks))
-    outcome, _ = prepare_picture(pixels, hints, Fixed(), ALIGNMENT)
+    outcome, _ = prepare_image(pixels, hints, Fixed(), ALIGNMENT)
     assert outcome.matrix is not None
     moved = landmarks @ outcome.matrix[:, :2].T + outcome.matrix[:, 2]
     assert np.abs(moved - ALIGNMENT.points()[0]).mean() < 6

@@ -1,4 +1,4 @@
-"""The pictures of jobs: shared where they are the same, limited by class, and the test split left alone."""
+"""The images of jobs: shared where they are the same, limited by class, and the test split left alone."""
 
 from collections import Counter
 from dataclasses import replace
@@ -9,8 +9,8 @@ import torch
 
 from ddamfn.errors import ConfigError
 from ddamfn.preparation import Prepared
+from ddamfn.study.images import StudyImages, limited
 from ddamfn.study.jobs import Fold, Job
-from ddamfn.study.pictures import Pictures, limited
 from ddamfn.train import override, recipe
 from ddamfn.train.tensorset import TensorSplit
 
@@ -24,35 +24,35 @@ def split(*counts: int) -> TensorSplit:
     return TensorSplit(images, targets, tuple(map(str, range(len(labels)))), tuple("abcd"[: len(counts)]))
 
 
-def test_jobs_that_ask_for_the_same_pictures_share_the_tensors(faces: Path) -> None:
-    pictures = Pictures(faces, torch.device("cpu"))
+def test_jobs_that_ask_for_the_same_images_share_the_tensors(faces: Path) -> None:
+    images = StudyImages(faces, torch.device("cpu"))
     job = Job(row="a", run=RUN, data=str(faces))
-    other = override(RUN, {"seed": 7, "model.name": "mobilefacenet", "model.options": {}, "optimiser.lr": 0.5})
-    one, two = pictures.parts(job), pictures.parts(replace(job, row="b", run=other))
+    other = override(RUN, {"seed": 7, "model.name": "mobilefacenet", "model.options": {}, "optimizer.lr": 0.5})
+    one, two = images.parts(job), images.parts(replace(job, row="b", run=other))
     assert [part.images.data_ptr() for part in one] == [part.images.data_ptr() for part in two]
     assert len({part.images.data_ptr() for part in one}) == 3
 
 
 def test_a_job_scored_on_validation_needs_no_test_split(faces: Path) -> None:
-    pictures = Pictures(faces, torch.device("cpu"))
-    parts = pictures.parts(Job(row="a", run=RUN, data=str(faces), scored="valid"))
+    images = StudyImages(faces, torch.device("cpu"))
+    parts = images.parts(Job(row="a", run=RUN, data=str(faces), scored="valid"))
     assert parts.test is parts.valid
     assert not set(parts.train.keys) & set(parts.valid.keys)
     assert all(not key.startswith("test") for part in parts for key in part.keys)
 
 
-def test_votes_weigh_a_job_s_pictures_too(faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_votes_weigh_a_job_s_images_too(faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = Job(row="a", run=override(RUN, {"data.vote_weight": True}), data=str(faces))
     with pytest.raises(ConfigError, match="has no votes"):
-        Pictures(faces, torch.device("cpu")).parts(job)
+        StudyImages(faces, torch.device("cpu")).parts(job)
     calls: list[int] = []
 
     def weighted(train: TensorSplit, _: Prepared) -> TensorSplit:
         calls.append(len(train))
         return train.weighted(torch.arange(1.0, len(train) + 1))
 
-    monkeypatch.setattr("ddamfn.study.pictures.weighted_by_votes", weighted)
-    parts = Pictures(faces, torch.device("cpu")).parts(replace(job, pictures=12))
+    monkeypatch.setattr("ddamfn.study.images.weighted_by_votes", weighted)
+    parts = StudyImages(faces, torch.device("cpu")).parts(replace(job, images=12))
     assert calls == [12]
     assert parts.train.weights is not None
     assert parts.valid.weights is None
@@ -65,33 +65,33 @@ def test_the_limit_keeps_every_class_and_its_share() -> None:
     assert Counter(part.targets.argmax(dim=1).tolist()) == {0: 30, 1: 15, 2: 4, 3: 1}
     assert limited(whole, 50).keys == part.keys
     assert limited(whole, 100) is whole
-    # Also where its share is less than one picture.
+    # Also where its share is less than one image.
     assert set(limited(split(90, 9, 1), 10).targets.argmax(dim=1).tolist()) == {0, 1, 2}
     assert part.keys != whole.keys[:50]
 
 
-def test_the_limit_is_on_the_pictures_trained_on(faces: Path) -> None:
-    pictures = Pictures(faces, torch.device("cpu"))
-    job = Job(row="a", run=RUN, data=str(faces), pictures=12)
-    plain = pictures.parts(replace(job, pictures=None))
-    parts = pictures.parts(job)
+def test_the_limit_is_on_the_images_trained_on(faces: Path) -> None:
+    images = StudyImages(faces, torch.device("cpu"))
+    job = Job(row="a", run=RUN, data=str(faces), images=12)
+    plain = images.parts(replace(job, images=None))
+    parts = images.parts(job)
     assert len(parts.train) == 12
     assert Counter(parts.train.targets.argmax(dim=1).tolist()) == {0: 4, 1: 4, 2: 4}
     assert (parts.valid.keys, parts.test.keys) == (plain.valid.keys, plain.test.keys)
-    folds = [pictures.parts(replace(job, pictures=3, fold=Fold(number=k, of=2))) for k in range(2)]
+    folds = [images.parts(replace(job, images=3, fold=Fold(number=k, of=2))) for k in range(2)]
     assert sorted(key for fold in folds for key in fold.test.keys) == sorted(plain.train.keys)
     assert all(len(fold.train) == 3 for fold in folds)
-    assert job.id != replace(job, pictures=None).id
+    assert job.id != replace(job, images=None).id
 
 
 def test_compared_rows_share_the_part_held_out_and_runs_to_export_keep_their_own(faces: Path) -> None:
-    pictures = Pictures(faces, torch.device("cpu"))
+    images = StudyImages(faces, torch.device("cpu"))
     run = override(RUN, {"data.holdout": 0.25})
     fold = Fold(number=0, of=2)
 
     def held(scored: str, seed: int) -> tuple[str, ...]:
         job = Job(row="a", run=replace(run, seed=seed), data=str(faces), fold=fold)
-        return pictures.parts(replace(job, scored=scored)).valid.keys  # type: ignore[arg-type]
+        return images.parts(replace(job, scored=scored)).valid.keys  # type: ignore[arg-type]
 
     assert held("valid", 0) == held("valid", 1)
     assert held("own_valid", 0) != held("own_valid", 1)

@@ -1,4 +1,4 @@
-"""Maps land where they belong: on the crop, and back in the picture."""
+"""Maps land where they belong: on the crop, and back in the image."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from PIL import Image
 
 from ddamfn.explain.explaining import Baselines, FaceExplanation, ScoredMap
 from ddamfn.explain.faithfulness import Score
-from ddamfn.explain.figures import carry_back, on_picture, panel
+from ddamfn.explain.figures import carry_back, on_image, panel
 from ddamfn.explain.maps import attention_maps
 from ddamfn.faces.align import warp
 from ddamfn.results import Face
@@ -40,13 +40,13 @@ def test_a_smaller_drawing_shows_the_same_places(explained_face: Face, mouth_map
 
 
 def test_there_and_back_again(mouth_map: NDArray[np.float32]) -> None:
-    """Carried to the picture under a turned matrix and cut out again as a face is, the map is the map."""
+    """Carried to the image under a turned matrix and cut out again as a face is, the map is the map."""
     angle, scale = 0.4, 0.6
     cosine, sine = scale * np.cos(angle), scale * np.sin(angle)
     matrix = np.array([[cosine, sine, -60.0], [-sine, cosine, -5.0]])
     heat, _ = carry_back(mouth_map, matrix, (260, 260), (260, 260), 56)
-    picture = np.repeat(np.round(255 * heat)[..., None], 3, axis=2).astype(np.uint8)
-    again = warp(picture, matrix, 56)[..., 0] / 255.0
+    image = np.repeat(np.round(255 * heat)[..., None], 3, axis=2).astype(np.uint8)
+    again = warp(image, matrix, 56)[..., 0] / 255.0
     direct, _ = carry_back(mouth_map, np.eye(2, 3), (56, 56), (56, 56), 56)
     inner = slice(6, 50)
     assert np.abs(again - direct)[inner, inner].mean() < 0.03
@@ -54,15 +54,15 @@ def test_there_and_back_again(mouth_map: NDArray[np.float32]) -> None:
 
 def test_nothing_outside_the_crop_changes(explained: FaceExplanation, rng: np.random.Generator) -> None:
     image = rng.integers(0, 255, (150, 600, 3), dtype=np.uint8)
-    drawn = np.asarray(on_picture(image, explained, explained.maps[0].map))
+    drawn = np.asarray(on_image(image, explained, explained.maps[0].map))
     assert drawn.shape == (150 + 88, 600, 3)
     body = drawn[44:-44]
     np.testing.assert_array_equal(body[:, 150:], image[:, 150:])
     assert (body[20:110, 40:130] != image[20:110, 40:130]).any(axis=2).mean() > 0.9
 
 
-def test_large_pictures_are_shrunk(explained: FaceExplanation) -> None:
-    drawn = on_picture(np.zeros((4000, 3000, 3), np.uint8), explained, explained.maps[0].map)
+def test_large_images_are_shrunk(explained: FaceExplanation) -> None:
+    drawn = on_image(np.zeros((4000, 3000, 3), np.uint8), explained, explained.maps[0].map)
     assert drawn.size == (1200, 1600 + 88)
 
 

@@ -1,4 +1,4 @@
-"""SCN and MViT find planted wrong labels and change them, and SCN trusts some pictures more than others."""
+"""SCN and MViT find planted wrong labels and change them, and SCN trusts some images more than others."""
 
 from collections.abc import Callable
 
@@ -9,20 +9,20 @@ from torch import Tensor, nn
 from ddamfn.models import ModelOutput
 from ddamfn.objectives import Context, MViTObjective, SCNObjective, TrainingSplit
 from ddamfn.objectives.protocol import Criterion
-from ddamfn.objectives.relabelling import LabelBook
+from ddamfn.objectives.relabeling import LabelBook
 from ddamfn.objectives.scn import SCNCriterion, rank_loss, trusted
 
 MakeOutput = Callable[..., ModelOutput]
 
-PICTURES, CLASSES, PLANTED = 120, 3, 12
+IMAGES, CLASSES, PLANTED = 120, 3, 12
 
 
 class _Reader(nn.Module):
-    """As SCN: class scores times a weight; a large network knows its pictures one by one, here they are numbered."""
+    """As SCN: class scores times a weight; a large network knows its images one by one, here they are numbered."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.scores, self.weights = nn.Linear(2, CLASSES), nn.Embedding(PICTURES, 1)
+        self.scores, self.weights = nn.Linear(2, CLASSES), nn.Embedding(IMAGES, 1)
         nn.init.zeros_(self.weights.weight)
 
     def forward(self, points: Tensor, rows: Tensor, make_output: MakeOutput) -> ModelOutput:
@@ -33,9 +33,9 @@ class _Reader(nn.Module):
 def _clusters() -> tuple[Tensor, Tensor, Tensor]:
     """Points around three places, their true classes, and labels of which the first twelve are wrong."""
     generator = torch.Generator().manual_seed(5)
-    true = torch.arange(PICTURES) % CLASSES
+    true = torch.arange(IMAGES) % CLASSES
     places = torch.tensor([[4.0, 0.0], [-2.0, 3.5], [-2.0, -3.5]])
-    points = places[true] + 0.6 * torch.randn(PICTURES, 2, generator=generator)
+    points = places[true] + 0.6 * torch.randn(IMAGES, 2, generator=generator)
     labels = true.clone()
     labels[:PLANTED] = (true[:PLANTED] + 1) % CLASSES
     return points, true, labels
@@ -46,17 +46,17 @@ def _train(criterion: Criterion, make_output: MakeOutput, epochs: int) -> tuple[
     points, true, labels = _clusters()
     targets = torch.eye(CLASSES)[labels]
     reader = _Reader()
-    optimiser = torch.optim.Adam(reader.parameters(), lr=0.05)
+    optimizer = torch.optim.Adam(reader.parameters(), lr=0.05)
     for epoch in range(epochs):
-        order = torch.randperm(PICTURES, generator=torch.Generator().manual_seed(epoch))
+        order = torch.randperm(IMAGES, generator=torch.Generator().manual_seed(epoch))
         for rows in order.split(30):
             context = Context(rows=rows, epoch=epoch)
             output = reader(points, rows, make_output)
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             criterion(output, targets[rows], context).total.backward()
-            optimiser.step()
+            optimizer.step()
             criterion.after_step(output, targets[rows], context)
-    rows = torch.arange(PICTURES)
+    rows = torch.arange(IMAGES)
     return true, criterion.get_submodule("book")(targets, rows).argmax(dim=1)
 
 
@@ -65,24 +65,24 @@ def test_planted_wrong_labels_are_found(group: str, make_output: MakeOutput) -> 
     objective = MViTObjective(relabel_epoch=5) if group == "mvit" else SCNObjective(
         relabel_epoch=5, relabel_group=group  # type: ignore[arg-type]
     )  # fmt: skip
-    criterion = objective.create_criterion(TrainingSplit(classes=("a", "b", "c"), num_pictures=PICTURES))
+    criterion = objective.create_criterion(TrainingSplit(classes=("a", "b", "c"), num_images=IMAGES))
     true, seen = _train(criterion, make_output, epochs=25)
     assert int((seen[:PLANTED] == true[:PLANTED]).sum()) >= PLANTED - 1
     assert torch.equal(seen[PLANTED:], true[PLANTED:])
     share = float(criterion.get_submodule("book").share())
-    assert share == pytest.approx(PLANTED / PICTURES, abs=1.5 / PICTURES)
+    assert share == pytest.approx(PLANTED / IMAGES, abs=1.5 / IMAGES)
 
 
 def test_no_label_changes_before_its_epoch(make_output: MakeOutput) -> None:
     criterion = SCNObjective(relabel_epoch=25).create_criterion(
-        TrainingSplit(classes=("a", "b", "c"), num_pictures=PICTURES)
+        TrainingSplit(classes=("a", "b", "c"), num_images=IMAGES)
     )
     _, seen = _train(criterion, make_output, epochs=10)
     assert torch.equal(seen, _clusters()[2])
 
 
 def test_the_changed_label_is_what_the_loss_compares_with(make_output: MakeOutput) -> None:
-    criterion = SCNObjective(rank_weight=0).create_criterion(TrainingSplit(classes=("a", "b", "c"), num_pictures=4))
+    criterion = SCNObjective(rank_weight=0).create_criterion(TrainingSplit(classes=("a", "b", "c"), num_images=4))
     assert isinstance(criterion, SCNCriterion)
     criterion.book.labels[2] = 1
     logits, importance = torch.randn(2, CLASSES), torch.tensor([0.4, 0.6])
@@ -115,7 +115,7 @@ def test_votes_stay_votes_until_the_label_changes() -> None:
     assert torch.equal(book(votes, torch.arange(2)), torch.tensor([[0.0, 0.0, 1.0], [0.6, 0.4, 0.0]]))
 
 
-def test_a_picture_that_stands_twice_in_a_batch_has_one_label() -> None:
+def test_a_image_that_stands_twice_in_a_batch_has_one_label() -> None:
     book = LabelBook(3)
     likely = torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
     for order in ([0, 1], [1, 0]):
@@ -143,11 +143,11 @@ def test_rank_loss(high: float, low: float, loss: float) -> None:
 
 def test_the_rank_loss_drives_the_groups_apart() -> None:
     raw = (0.01 * torch.randn(20)).requires_grad_()
-    optimiser = torch.optim.SGD([raw], lr=5.0)
+    optimizer = torch.optim.SGD([raw], lr=5.0)
     for _ in range(60):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         rank_loss(torch.sigmoid(raw), 0.7, 0.15).backward()
-        optimiser.step()
+        optimizer.step()
     importance = torch.sigmoid(raw.detach())
     high = trusted(importance, 0.7)
     assert float(importance[high].mean() - importance[~high].mean()) >= 0.149

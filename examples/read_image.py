@@ -1,6 +1,6 @@
-"""Read one picture: print each face's expression, and save the picture with the attention maps beside it.
+"""Read one image: print each face's expression, and save the image with the attention maps beside it.
 
-python examples/read_picture.py photo.jpg annotated.png
+python examples/read_image.py photo.jpg annotated.png
 """
 
 import argparse
@@ -10,14 +10,14 @@ from ddamfn import Recognizer
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Read the picture that the arguments name."""
-    parser = argparse.ArgumentParser(description="Reads one picture.")
-    parser.add_argument("picture")
-    parser.add_argument("annotated", help="where the annotated picture goes")
+    """Read the image that the arguments name."""
+    parser = argparse.ArgumentParser(description="Reads one image.")
+    parser.add_argument("image")
+    parser.add_argument("annotated", help="where the annotated image goes")
     parser.add_argument("--weights", help="bundled weights or an .onnx file")
     args = parser.parse_args(arguments)
 
-    result = Recognizer(args.weights).predict(args.picture)
+    result = Recognizer(args.weights).predict(args.image)
     if not result.faces:
         print("no face")
     for face in result.faces:

@@ -22,11 +22,11 @@ Progress = Callable[[int, int], None]
 Rows = NDArray[np.int64]
 
 _FOLD_SEED = 0
-"""The same folds, and the same pictures of a limited training, for every seed and method."""
+"""The same folds, and the same images of a limited training, for every seed and method."""
 
 
 class Parts(NamedTuple):
-    """What a job needs: pictures to train on, to select on, and to score once."""
+    """What a job needs: images to train on, to select on, and to score once."""
 
     train: TensorSplit
     valid: TensorSplit
@@ -38,13 +38,13 @@ class _Whole(NamedTuple):
     subjects: list[str | None]
 
 
-class Pictures:
+class StudyImages:
     """One data set's splits as tensors, each made at the first question for it and then kept.
 
     Args:
         root: a data set in any known layout, or a prepared set.
         device: where the tensors shall live.
-        kind: the layout, where it is not recognised.
+        kind: the layout, where it is not recognized.
     """
 
     def __init__(self, root: Path, device: torch.device, *, kind: str | None = None) -> None:
@@ -60,7 +60,7 @@ class Pictures:
         return self._prepared[alignment]
 
     def parts(self, job: Job) -> Parts:
-        """Pictures of a job. The last of the three is for its score alone.
+        """Images of a job. The last of the three is for its score alone.
 
         Raises:
             DataError: if the set lacks a split, a subject or a class.
@@ -73,15 +73,15 @@ class Pictures:
             train, subjects = train.subset(torch.from_numpy(rows)), [subjects[row] for row in rows.tolist()]
         else:
             test = None
-        # Inside a fold the selection is on a part of the fold's own training pictures, whatever the set offers.
+        # Inside a fold the selection is on a part of the fold's own training images, whatever the set offers.
         own = None if job.fold is not None else job.run.data.validation or own_validation(prepared)
         if own is None:
             generator = torch.Generator().manual_seed(_FOLD_SEED if job.scored == "valid" else job.seed)
             train, valid = hold_out(train, job.run.data.holdout, generator, subjects)
         else:
             valid = self._whole(prepared, own, job.run.data.validation_rule, job.run.data).tensors
-        if job.pictures is not None:
-            train = limited(train, job.pictures)
+        if job.images is not None:
+            train = limited(train, job.images)
         if job.run.data.vote_weight:
             train = weighted_by_votes(train, prepared)
         if job.scored != "test":
@@ -90,30 +90,30 @@ class Pictures:
             test = self._whole(prepared, score_split(prepared), job.run.data.validation_rule, job.run.data).tensors
         for name, part in (("select", valid), ("score", test)):
             if not len(part):
-                raise DataError(f"{part.origin}: no picture is left to {name} on; add some")
+                raise DataError(f"{part.origin}: no image is left to {name} on; add some")
         return Parts(train, valid, test)
 
     def pool(self, data: Data) -> tuple[TensorSplit, list[str | None]]:
-        """All pictures that a cross-validation deals out, and who is in them."""
+        """All images that a cross-validation deals out, and who is in them."""
         prepared = self.prepared(data.alignment)
         return self._whole(prepared, pool_split(prepared), data.rule, data)
 
     def _whole(self, prepared: Prepared, name: str, rule: str, data: Data) -> _Whole:
-        key = (prepared.folder, name, rule, data.classes, data.appearance)
+        key = (prepared.folder, name, rule, data.classes, data.preprocessing)
         if key not in self._wholes:
             classes = data.classes or prepared.classes
             if unknown := [label for label in classes if label not in prepared.classes]:
                 raise DataError(f"{prepared.folder} has no class {', '.join(unknown)}; it has {prepared.classes}")
             split = prepared.split(name, rule)
-            tensors = to_tensors(split, data.appearance, classes, self.device, f"{name} of {prepared.folder}")
+            tensors = to_tensors(split, data.preprocessing, classes, self.device, f"{name} of {prepared.folder}")
             subjects = dict(zip(split.keys, split.subjects, strict=True))
             self._wholes[key] = _Whole(tensors, [subjects[key] for key in tensors.keys])
         return self._wholes[key]
 
 
-def limited(split: TensorSplit, pictures: int) -> TensorSplit:
-    """At most so many pictures, every class with its share and at least one; the same ones whenever it is asked."""
-    if pictures >= len(split):
+def limited(split: TensorSplit, images: int) -> TensorSplit:
+    """At most so many images, every class with its share and at least one; the same ones whenever it is asked."""
+    if images >= len(split):
         return split
     generator = torch.Generator().manual_seed(_FOLD_SEED)
     labels = split.targets.argmax(dim=1).cpu()
@@ -122,7 +122,7 @@ def limited(split: TensorSplit, pictures: int) -> TensorSplit:
         rows = torch.nonzero(labels == label).flatten()
         rows = rows[torch.randperm(len(rows), generator=generator)]
         place[rows] = torch.arange(len(rows), dtype=torch.float64) / len(rows)
-    return split.subset(place.argsort(stable=True)[:pictures].sort().values)
+    return split.subset(place.argsort(stable=True)[:images].sort().values)
 
 
 def pool_split(prepared: Prepared) -> str:
@@ -148,7 +148,7 @@ def folds_of(pool: TensorSplit, subjects: list[str | None], fold: Fold) -> list[
     """Rows (train, test) of every fold, the same for every seed.
 
     Raises:
-        DataError: if a picture has no subject and the folds are to be grouped, or there is too little of either.
+        DataError: if an image has no subject and the folds are to be grouped, or there is too little of either.
     """
     if fold.grouped:
         return subject_folds(subjects, fold.of)

@@ -1,4 +1,4 @@
-"""All levers at once: what a run learns from, and that a stopped run ends with the same bits."""
+"""All factors at once: what a run learns from, and that a stopped run ends with the same bits."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,7 +26,7 @@ EVERYTHING: dict[str, Any] = {
     "objective__label_smoothing": 0.1,
     "objective__flip_consistency": 5.0,
     "model__options__drop_path": 0.3,
-    "optimiser__sam_rho": 0.05,
+    "optimizer__sam_rho": 0.05,
     "ema": 0.99,
     "precise_bn": 12,
 }
@@ -43,7 +43,7 @@ class Stopped(Exception):
     """A kill in the middle of a step."""
 
 
-def test_a_stopped_run_with_every_lever_ends_with_the_same_bits(
+def test_a_stopped_run_with_every_factor_ends_with_the_same_bits(
     weighted: Splits, make_run: Callable[..., Run], tmp_path: Path, reporter: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = make_run(**EVERYTHING)
@@ -78,9 +78,9 @@ def test_what_the_step_is_given(
     given: list[tuple[torch.Tensor, Context]] = []
     whole = loop.train_step
 
-    def spy(network: Any, criterion: Any, optimiser: Any, inputs: Any, targets: Any, context: Any, *rest: Any) -> Any:
+    def spy(network: Any, criterion: Any, optimizer: Any, inputs: Any, targets: Any, context: Any, *rest: Any) -> Any:
         given.append((targets, context))
-        return whole(network, criterion, optimiser, inputs, targets, context, *rest)
+        return whole(network, criterion, optimizer, inputs, targets, context, *rest)
 
     monkeypatch.setattr(loop, "train_step", spy)
     train, valid = weighted
@@ -115,14 +115,14 @@ def test_the_prior_is_that_of_the_weighted_training_split(weighted: Splits) -> N
     assert train.weights is not None
     described = train.describe()
     assert described.classes == train.classes
-    assert described.num_pictures == 16
+    assert described.num_images == 16
     assert described.class_shares is not None
     expected = (train.weights[:, None] * train.targets).sum(dim=0) / 16
     assert described.class_shares == pytest.approx(expected.tolist(), rel=1e-5)
     assert replace(train, weights=None).describe().class_shares == pytest.approx([1 / 8] * 8)
 
 
-def test_a_run_from_before_there_were_levers_goes_on(
+def test_a_run_from_before_there_were_factors_goes_on(
     splits: Splits, make_run: Callable[..., Run], tmp_path: Path, reporter: Any
 ) -> None:
     """Its configuration lacks the settings, and its checkpoint's criterion is empty."""
@@ -140,7 +140,7 @@ def test_a_run_from_before_there_were_levers_goes_on(
     state = load_state(path)
     assert state["criterion"] == {}
     assert set(state) == {
-        "network", "average", "criterion", "optimiser", "epoch", "step", "seconds", "sums", "best", "last",
+        "network", "average", "criterion", "optimizer", "epoch", "step", "seconds", "sums", "best", "last",
     }  # fmt: skip
     save_state({**state, "epoch": 1, "step": 1, "last": None}, path)
     assert fit(run, *splits, folder, reporter, resume=True).last["epoch"] == 2

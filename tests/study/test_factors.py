@@ -1,4 +1,4 @@
-"""The table of levers: one change a row, scored on validation, on any base."""
+"""The table of factors: one change a row, scored on validation, on any base."""
 
 from dataclasses import fields, replace
 from typing import Any
@@ -7,18 +7,18 @@ import pytest
 
 from ddamfn.errors import ConfigError, UsageError
 from ddamfn.study.jobs import Plan, Study
-from ddamfn.study.tables.levers import GROUPS, LEVERS, Given, levers, levers_of
+from ddamfn.study.tables.factors import FACTORS, GROUPS, AblationOptions, factors, factors_of
 from ddamfn.train import Run, override, recipe
 from ddamfn.train.config import to_dict
 
 WANTED = {
     "labels-majority", "labels-multi", "labels-vote-weight", "labels-smoothing", "labels-prior",
-    "optimisation-no-sam", "optimisation-no-ema", "optimisation-sgd", "optimisation-twice", "optimisation-balanced",
-    "optimisation-logit-adjustment", "optimisation-progressive", "optimisation-no-warmup", "optimisation-no-decay",
-    "optimisation-twice-the-batch", "optimisation-precise-bn", "regularisation-no-flip",
-    "regularisation-no-erasing", "regularisation-mixup", "regularisation-cutmix", "regularisation-no-affine",
-    "regularisation-any-grey", "regularisation-photometry", "regularisation-flip-consistency",
-    "regularisation-drop-path",
+    "optimization-no-sam", "optimization-no-ema", "optimization-sgd", "optimization-twice", "optimization-balanced",
+    "optimization-logit-adjustment", "optimization-progressive", "optimization-no-warmup", "optimization-no-decay",
+    "optimization-twice-the-batch", "optimization-precise-bn", "regularization-no-flip",
+    "regularization-no-erasing", "regularization-mixup", "regularization-cutmix", "regularization-no-affine",
+    "regularization-any-gray", "regularization-photometry", "regularization-flip-consistency",
+    "regularization-drop-path",
     "attention-none", "attention-1e-4", "attention-1e-2", "attention-heads0",
     "alignment-arcface", "alignment-five-pose", "alignment-margin",
 }  # fmt: skip
@@ -27,7 +27,7 @@ WANTED = {
 @pytest.fixture(scope="module")
 def best() -> Study:
     """The whole table of the recipe for accelerators: made once, since every row builds its network to check it."""
-    return levers(recipe("ddamfn_ferplus_112"), Plan(data="faces", seeds=2), Given())
+    return factors(recipe("ddamfn_ferplus_112"), Plan(data="faces", seeds=2), AblationOptions())
 
 
 def leaves(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -37,29 +37,29 @@ def leaves(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", ["ddamfn_ferplus_best", "ddamfn_ferplus_112", "ddamfn_ferplus_cpu"])
-def test_every_lever_fits_the_recipes_that_it_is_for(name: str) -> None:
+def test_every_factor_fits_the_recipes_that_it_is_for(name: str) -> None:
     base = recipe(name)
-    found, unfit = levers_of(base, Given())
-    # Answers are kept of single pictures: a network that learns its own has none to mixtures.
-    mixtures = {"regularisation-mixup", "regularisation-cutmix"} if base.distillation else set()
-    assert {lever.key for lever in unfit} == mixtures
-    assert all("born_again keeps answers to single pictures" in reason for reason in unfit.values())
-    keys = {lever.key for lever in found}
-    growing = {"optimisation-progressive", "optimisation-full-size"}
+    found, unfit = factors_of(base, AblationOptions())
+    # Answers are kept of single images: a network that learns its own has none to mixtures.
+    mixtures = {"regularization-mixup", "regularization-cutmix"} if base.distillation else set()
+    assert {factor.key for factor in unfit} == mixtures
+    assert all("born_again keeps answers to single images" in reason for reason in unfit.values())
+    keys = {factor.key for factor in found}
+    growing = {"optimization-progressive", "optimization-full-size"}
     either = (
-        {"optimisation-no-sam", "optimisation-sam"},
-        {"regularisation-any-grey", "regularisation-one-grey"},
+        {"optimization-no-sam", "optimization-sam"},
+        {"regularization-any-gray", "regularization-one-gray"},
         {"distillation-born-again", "distillation-votes"},
     )
     assert WANTED - growing - set().union(*either) - mixtures <= keys
     assert [len(keys & pair) for pair in either] == [1, 1, 1]
     assert len(keys & growing) == (len(base.phases) == 1)
-    assert ("optimisation-no-precise-bn" in keys) is (base.precise_bn is not None)
+    assert ("optimization-no-precise-bn" in keys) is (base.precise_bn is not None)
 
 
 def test_phases_of_several_sides_can_all_be_of_the_last(best: Study) -> None:
     base = override(best.row("base").run, {"phases": [{"epochs": 2, "side_px": 64}, {"epochs": 3, "side_px": 112}]})
-    (run,) = levers_of(base, Given(only=("optimisation-full-size",)))[0].values()
+    (run,) = factors_of(base, AblationOptions(only=("optimization-full-size",)))[0].values()
     assert [(phase.epochs, phase.side_px) for phase in run.phases] == [(5, 112)]
 
 
@@ -70,28 +70,30 @@ def test_a_base_can_be_born_again_or_learn_from_the_votes_to_the_end(best: Study
     assert run.distillation.born_again
     assert run.phases[:-1] == base.phases
     assert (run.phases[-1].epochs, run.phases[-1].lr_factor) == (base.epochs // 2, 0.5)
-    ((lever, plain),) = levers_of(run, Given(only=("distillation",)))[0].items()
-    assert (lever.key, plain) == ("distillation-votes", replace(run, distillation=None))
+    ((factor, plain),) = factors_of(run, AblationOptions(only=("distillation",)))[0].items()
+    assert (factor.key, plain) == ("distillation-votes", replace(run, distillation=None))
     mixed = override(base, {"augment.mixup": 0.2})
-    assert any("taught by its own answers" in note for note in levers(mixed, Plan(data="faces"), Given()).notes)
+    assert any(
+        "taught by its own answers" in note for note in factors(mixed, Plan(data="faces"), AblationOptions()).notes
+    )
 
 
 def test_a_row_changes_the_settings_that_it_names_and_no_other(best: Study) -> None:
     base = recipe("ddamfn_ferplus_112")
     assert best.row(str(best.reference)).run == base
-    plain, named = leaves(to_dict(base)), {lever.key: lever for lever in LEVERS}
+    plain, named = leaves(to_dict(base)), {factor.key: factor for factor in FACTORS}
     for row in best.rows:
         changed = {key for key, value in leaves(to_dict(row.run)).items() if plain.get(key) != value}
         if row.name == best.reference:
             assert not changed
         elif row.name in named:
-            # Of an optimiser's four numbers some may be the base's.
+            # Of an optimizer's four numbers some may be the base's.
             assert changed
             assert changed <= set(named[row.name].settings)
-        elif row.name == "optimisation-twice-the-batch":
-            assert changed == {"phases", "optimiser.lr", "ema"}
-        elif row.name == "regularisation-any-grey":
-            assert changed == {"augment.erase_grey"}
+        elif row.name == "optimization-twice-the-batch":
+            assert changed == {"phases", "optimizer.lr", "ema"}
+        elif row.name == "regularization-any-gray":
+            assert changed == {"augment.erase_gray"}
         elif row.name == "distillation-born-again":
             assert {key.split(".")[0] for key in changed} == {"distillation", "phases", "schedule"}
         else:
@@ -102,15 +104,15 @@ def test_a_row_changes_the_settings_that_it_names_and_no_other(best: Study) -> N
 @pytest.mark.parametrize(
     ("name", "before", "after"), [("sgd", 0.1, 0.2), ("adamw", 0.1, 0.141), ("adam", 0.0005, 0.000707)]
 )
-def test_a_larger_batch_goes_as_far_in_a_picture_as_before(name: str, before: float, after: float) -> None:
-    base = override(recipe("ddamfn_ferplus_112"), {"optimiser.name": name, "optimiser.lr": before, "ema": None})
-    ((lever, run),) = levers_of(base, Given(only=("optimisation-twice-the-batch",)))[0].items()
-    assert (run.optimiser.lr, run.ema) == (after, None)
+def test_a_larger_batch_goes_as_far_in_a_image_as_before(name: str, before: float, after: float) -> None:
+    base = override(recipe("ddamfn_ferplus_112"), {"optimizer.name": name, "optimizer.lr": before, "ema": None})
+    ((factor, run),) = factors_of(base, AblationOptions(only=("optimization-twice-the-batch",)))[0].items()
+    assert (run.optimizer.lr, run.ema) == (after, None)
     assert [phase.batch_size for phase in run.phases] == [2 * phase.batch_size for phase in base.phases]
-    assert ("root" in lever.title) == (name != "sgd")
+    assert ("root" in factor.title) == (name != "sgd")
     # Two steps of the average before are one of it now.
     averaged = override(base, {"ema": 0.99})
-    (run,) = levers_of(averaged, Given(only=("optimisation-twice-the-batch",)))[0].values()
+    (run,) = factors_of(averaged, AblationOptions(only=("optimization-twice-the-batch",)))[0].values()
     assert run.ema == pytest.approx(0.99**2)
 
 
@@ -121,18 +123,20 @@ def test_the_attention_loss_is_weighed_around_the_recipe_s_own_weight(best: Stud
     assert chosen == {
         "attention-none": 0.0, "attention-1e-4": 1e-4, "attention-1e-2": 1e-2, "attention-0.1": 0.1
     }  # fmt: skip
-    # Without rows of alignment their missing neighbour need not be explained.
+    # Without rows of alignment their missing neighbor need not be explained.
     assert any("leaves faces unaligned" in note for note in best.notes)
-    prepared = levers(recipe("ddamfn_ferplus_112"), Plan(data="faces"), Given(only=("attention",), one_alignment=True))
+    prepared = factors(
+        recipe("ddamfn_ferplus_112"), Plan(data="faces"), AblationOptions(only=("attention",), one_alignment=True)
+    )
     assert not any("leaves faces unaligned" in note for note in prepared.notes)
 
 
 def test_no_row_is_the_baseline_again() -> None:
     base = override(recipe("ddamfn_ferplus_112"), {"objective.attention_weight": 0.01, "augment.erase": 0.0})
-    chosen = ("attention", "regularisation")
-    keys = {lever.key for lever in levers_of(base, Given(only=chosen))[0]}
-    assert {"attention-0.1", "regularisation-erasing"} <= keys
-    assert not keys & {"attention-1e-2", "regularisation-no-erasing", "regularisation-any-grey"}
+    chosen = ("attention", "regularization")
+    keys = {factor.key for factor in factors_of(base, AblationOptions(only=chosen))[0]}
+    assert {"attention-0.1", "regularization-erasing"} <= keys
+    assert not keys & {"attention-1e-2", "regularization-no-erasing", "regularization-any-gray"}
 
 
 def test_the_test_split_is_never_scored(best: Study) -> None:
@@ -141,30 +145,30 @@ def test_the_test_split_is_never_scored(best: Study) -> None:
 
 def test_rows_and_groups_can_be_chosen() -> None:
     base = recipe("ddamfn_ferplus_112")
-    found, _ = levers_of(base, Given(only=("labels-majority", "attention")))
-    assert {lever.group for lever in found} == {"labels", "attention"}
+    found, _ = factors_of(base, AblationOptions(only=("labels-majority", "attention")))
+    assert {factor.group for factor in found} == {"labels", "attention"}
     assert next(iter(found)).key == "labels-majority"
-    with pytest.raises(UsageError, match="no lever named nonsense"):
-        levers_of(base, Given(only=("nonsense",)))
+    with pytest.raises(UsageError, match="no factor named nonsense"):
+        factors_of(base, AblationOptions(only=("nonsense",)))
     with pytest.raises(UsageError, match="alignment needs the data set itself"):
-        levers_of(base, Given(only=("alignment",), one_alignment=True))
+        factors_of(base, AblationOptions(only=("alignment",), one_alignment=True))
 
 
 def test_what_does_not_fit_the_base_is_left_out_and_said() -> None:
     balanced = override(recipe("ddamfn_ferplus_112"), {"data.balanced": True})
-    study = levers(balanced, Plan(data="faces"), Given())
-    assert "optimisation-logit-adjustment" not in {row.name for row in study.rows}
-    assert any("Left out: optimisation, logit adjustment" in note for note in study.notes)
+    study = factors(balanced, Plan(data="faces"), AblationOptions())
+    assert "optimization-logit-adjustment" not in {row.name for row in study.rows}
+    assert any("Left out: optimization, logit adjustment" in note for note in study.notes)
     with pytest.raises(ConfigError):
-        levers(balanced, Plan(data="faces"), Given(only=("optimisation-logit-adjustment",)))
+        factors(balanced, Plan(data="faces"), AblationOptions(only=("optimization-logit-adjustment",)))
 
 
 def test_rows_of_other_runs_stand_there_only_if_runs_are_named(best: Study) -> None:
     assert not any(row.name.startswith("pretraining") for row in best.rows)
     assert not {row.name for row in best.rows} & {"distillation-teachers", "distillation-once"}
     trunks = ("/home/me/runs/trunk", "/home/me/runs/turned")
-    given = Given(only=("pretraining", "distillation"), pretrained=trunks, teachers=("/home/me/big", "/b"))
-    study = levers(recipe("ddamfn_ferplus_112"), Plan(data="faces"), given)
+    given = AblationOptions(only=("pretraining", "distillation"), pretrained=trunks, teachers=("/home/me/big", "/b"))
+    study = factors(recipe("ddamfn_ferplus_112"), Plan(data="faces"), given)
     begun = ["pretraining-trunk", "pretraining-turned"]
     taught_by = ["distillation-born-again", "distillation-teachers", "distillation-once"]
     assert [row.name for row in study.rows] == ["base", *begun, *taught_by]
@@ -181,10 +185,12 @@ def test_rows_of_other_runs_stand_there_only_if_runs_are_named(best: Study) -> N
 
 def test_two_runs_of_one_name_are_refused() -> None:
     with pytest.raises(UsageError, match="a name stands twice: trunk, trunk"):
-        levers(recipe("ddamfn_ferplus_112"), Plan(data="faces"), Given(pretrained=("/one/trunk", "/two/trunk")))
+        factors(
+            recipe("ddamfn_ferplus_112"), Plan(data="faces"), AblationOptions(pretrained=("/one/trunk", "/two/trunk"))
+        )
 
 
 def test_groups_and_names_are_unique() -> None:
-    assert len({lever.key for lever in LEVERS}) == len(LEVERS)
-    assert {lever.group for lever in LEVERS} < set(GROUPS)
+    assert len({factor.key for factor in FACTORS}) == len(FACTORS)
+    assert {factor.group for factor in FACTORS} < set(GROUPS)
     assert "seed" in {field.name for field in fields(Run)}

@@ -28,7 +28,7 @@ CLASSES = ("neutral", "happiness", "fear")
 
 
 def criterion(objective: Objective, classes: tuple[str, ...] = CLASSES) -> Criterion:
-    return objective.create_criterion(TrainingSplit(classes=classes, num_pictures=9, class_shares=SHARES))
+    return objective.create_criterion(TrainingSplit(classes=classes, num_images=9, class_shares=SHARES))
 
 
 def plain(**settings: float) -> DDAMFNObjective:
@@ -56,7 +56,7 @@ def test_logits_are_adjusted_by_the_logarithm_of_the_share(make_output: MakeOutp
 
 
 def test_equal_shares_adjust_nothing(make_output: MakeOutput, logits: torch.Tensor) -> None:
-    split = TrainingSplit(classes=CLASSES, num_pictures=9)
+    split = TrainingSplit(classes=CLASSES, num_images=9)
     adjusted = plain(logit_adjustment=1.0).create_criterion(split)(make_output(logits), TARGETS).total
     torch.testing.assert_close(adjusted, F.cross_entropy(logits, TARGETS))
 
@@ -76,7 +76,7 @@ def test_a_class_that_the_table_does_not_know_is_named() -> None:
 
 
 def test_psr_and_ddamfn_smooth_alike_with_eight_classes(make_output: MakeOutput) -> None:
-    split, targets = TrainingSplit(classes=EXPRESSIONS, num_pictures=8), torch.eye(8)
+    split, targets = TrainingSplit(classes=EXPRESSIONS, num_images=8), torch.eye(8)
     logits = torch.randn(8, 8)
     ours = plain(prior_smoothing=0.2).create_criterion(split)(make_output(logits), targets).total
     psr = OBJECTIVES["psr"]().create_criterion(split)(make_output(logits, branch_logits=logits[:, None]), targets).total
@@ -110,15 +110,15 @@ def test_only_who_compares_asks_for_mirror_images() -> None:
     assert not criterion(plain()).mirrored
     for name, kind in OBJECTIVES.items():
         if isinstance(kind(), DDAMFNObjective | CrossEntropyObjective) or name in ("ran", "psr", "dan", "scn"):
-            assert not kind().create_criterion(TrainingSplit(classes=EXPRESSIONS, num_pictures=9)).mirrored, name
+            assert not kind().create_criterion(TrainingSplit(classes=EXPRESSIONS, num_images=9)).mirrored, name
 
 
 # ---------------------------------------------------------------- weights
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "dacl", "dan", "ddamfn", "mvit", "psr", "ran", "scn"])
-def test_a_picture_counts_by_its_weight(name: str, make_output: MakeOutput, logits: torch.Tensor) -> None:
-    """A picture of weight two costs what the same picture twice costs; one of weight 0, nothing."""
+def test_a_image_counts_by_its_weight(name: str, make_output: MakeOutput, logits: torch.Tensor) -> None:
+    """An image of weight two costs what the same image twice costs; one of weight 0, nothing."""
     extra = {
         "crop_weights": torch.rand(4, 6), "importance": torch.rand(4), "embedding": torch.randn(4, 512),
         "channel_weights": torch.rand(4, 512), "heads": torch.randn(4, 3, 512),

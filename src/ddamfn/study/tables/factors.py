@@ -1,0 +1,304 @@
+"""One-factor-at-a-time ablations of a training recipe."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ddamfn.errors import ConfigError, UsageError
+from ddamfn.study.jobs import Plan, Row, Study, repeat, shown
+from ddamfn.train import Run, override
+from ddamfn.train.config import to_dict
+
+BASE = "base"
+
+
+@dataclass(frozen=True, eq=False)
+class Factor:
+    """One change.
+
+    Attributes:
+        group: what kind of change it is.
+        name: short; unique in its group.
+        title: for readers.
+        settings: as `ddamfn.train.override` takes them.
+        source: citation or reason.
+        of_runs: whether its settings are runs that were named for this table.
+    """
+
+    group: str
+    name: str
+    title: str
+    settings: Mapping[str, Any]
+    source: str = ""
+    of_runs: bool = False
+
+    @property
+    def key(self) -> str:
+        """Name of the row."""
+        return f"{self.group}-{self.name}"
+
+
+_ALIGNED = (
+    "No row leaves faces unaligned: a network that was trained on whole images could not be used on a photograph, "
+    "where every face in it would be given the same crop."
+)
+_ADAMW = {"optimizer.name": "adamw", "optimizer.lr": 1e-3, "optimizer.weight_decay": 0.05}
+_SGD = {"optimizer.name": "sgd", "optimizer.lr": 0.05, "optimizer.momentum": 0.9, "optimizer.weight_decay": 5e-4}
+
+FACTORS: tuple[Factor, ...] = (
+    Factor("labels", "majority", "majority of the votes", {"data.rule": "majority"}),
+    Factor("labels", "probability", "shares of the votes", {"data.rule": "probability"}, "Barsoum et al., ICMI 2016"),
+    Factor(
+        "labels", "multi", "every class with enough votes",
+        {"data.rule": "multi_target"}, "Barsoum et al., ICMI 2016",
+    ),
+    Factor("labels", "vote-weight", "images weighted by their votes", {"data.vote_weight": True}),
+    Factor(
+        "labels", "smoothing", "label smoothing 0.1",
+        {"objective.label_smoothing": 0.1}, "Szegedy et al., CVPR 2016",
+    ),
+    Factor(
+        "labels", "prior", "smoothed by the class prior, 0.2",
+        {"objective.prior_smoothing": 0.2}, "Vo et al., IEEE Access 2020",
+    ),
+    Factor("optimization", "sam", "SAM, rho 0.05", {"optimizer.sam_rho": 0.05}, "Foret et al., ICLR 2021"),
+    Factor("optimization", "no-sam", "no SAM", {"optimizer.sam_rho": None}),
+    Factor("optimization", "ema", "moving average, 0.999", {"ema": 0.999}),
+    Factor("optimization", "no-ema", "no moving average", {"ema": None}),
+    Factor(
+        "optimization", "precise-bn", "statistics of 2,048 images as they are",
+        {"precise_bn": 2048}, "Wu and Johnson, 2021",
+    ),
+    Factor("optimization", "no-precise-bn", "statistics of augmented batches", {"precise_bn": None}),
+    Factor("optimization", "sgd", "SGD with momentum", _SGD),
+    Factor("optimization", "adamw", "AdamW", _ADAMW, "Loshchilov and Hutter, ICLR 2019"),
+    Factor("optimization", "no-warmup", "no warm-up", {"schedule.warmup_epochs": 0.0}),
+    Factor("optimization", "no-decay", "no weight decay", {"optimizer.weight_decay": 0.0}),
+    Factor("optimization", "balanced", "every class drawn equally often", {"data.balanced": True}),
+    Factor(
+        "optimization", "logit-adjustment", "logit adjustment, tau 1",
+        {"objective.logit_adjustment": 1.0}, "Menon et al., ICLR 2021",
+    ),
+    Factor(
+        "regularization", "erasing", "random erasing of every second image",
+        {"augment.erase": 0.5}, "Zhong et al., AAAI 2020",
+    ),
+    Factor("regularization", "no-erasing", "no random erasing", {"augment.erase": 0.0}),
+    Factor("regularization", "mixup", "mixup 0.2", {"augment.mixup": 0.2}, "Zhang et al., ICLR 2018"),
+    Factor("regularization", "cutmix", "cutmix 1", {"augment.cutmix": 1.0}, "Yun et al., ICCV 2019"),
+    Factor("regularization", "no-flip", "no mirroring", {"augment.flip": 0.0}),
+    Factor("regularization", "no-affine", "no rotation, shift and scale", {"augment.affine": 0.0}),
+    Factor(
+        "regularization", "photometry", "stronger light, blur and noise",
+        {"augment.brightness": 0.4, "augment.gamma": 0.5, "augment.blur": 0.4, "augment.noise": 0.4},
+    ),
+    Factor(
+        "regularization", "flip-consistency", "flip consistency, lambda 5",
+        {"objective.flip_consistency": 5.0}, "Zhang et al., ECCV 2022",
+    ),
+    Factor("regularization", "drop-path", "drop path 0.1", {"model.options.drop_path": 0.1}, "Huang et al., ECCV 2016"),
+    Factor("attention", "none", "attention loss off", {"objective.attention_weight": 0.0}),
+    Factor("attention", "1e-4", "attention loss times 0.0001", {"objective.attention_weight": 1e-4}),
+    Factor("attention", "1e-3", "attention loss times 0.001", {"objective.attention_weight": 1e-3}),
+    Factor("attention", "1e-2", "attention loss times 0.01", {"objective.attention_weight": 1e-2}),
+    Factor("attention", "0.1", "attention loss times 0.1, as published", {"objective.attention_weight": 0.1}),
+    Factor("attention", "heads0", "no attention heads", {"model.options.num_heads": 0}),
+    Factor("alignment", "arcface", "wider crops: ArcFace's template", {"data.alignment.template": "arcface"}),
+    Factor("alignment", "frontal", "DDAMFN++'s frontal template", {"data.alignment.template": "ddamfn_frontal"}),
+    Factor("alignment", "five-pose", "nearest of five poses", {"data.alignment.template": "ddamfn_five_pose"}),
+    Factor("alignment", "margin", "crops a tenth wider", {"data.alignment.margin": 0.1}),
+)  # fmt: skip
+"""Changes that depend on nothing but the base; those that it has already are no row of its table."""
+
+GROUPS = tuple(dict.fromkeys((*(factor.group for factor in FACTORS), "pretraining", "distillation")))
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblationOptions:
+    """What a table of factors is made of beside the base run.
+
+    Attributes:
+        only: names of groups or rows; none takes all.
+        pretrained: folders of runs or files of weights to begin from, a row each.
+        teachers: finished runs to learn from.
+        one_alignment: whether the data are a prepared set, which has one alignment alone.
+    """
+
+    only: Sequence[str] = ()
+    pretrained: Sequence[str] = ()
+    teachers: Sequence[str] = ()
+    one_alignment: bool = False
+
+
+def factors_of(base: Run, given: AblationOptions) -> tuple[Mapping[Factor, Run], Mapping[Factor, str]]:
+    """Factors of a table, in its order, with their runs; and those that do not fit the base, with the reason.
+
+    Raises:
+        UsageError: if a name in `given.only` is no group or row of this table.
+        ConfigError: if a row that was named, or one of a named run, does not fit the base.
+    """
+    found: dict[Factor, Run] = {}
+    unfit: dict[Factor, str] = {}
+    for factor in _chosen(base, given):
+        try:
+            run = override(base, factor.settings)
+        except ConfigError as error:
+            if factor.of_runs or _names(factor) & set(given.only):
+                raise
+            unfit[factor] = str(error)
+            continue
+        if run != base:
+            found[factor] = run
+    return found, unfit
+
+
+def _chosen(base: Run, given: AblationOptions) -> list[Factor]:
+    """Factors that are asked for and that these data offer; a network is built only for these."""
+    offered = sorted(
+        (*FACTORS, *_phases(base), *_erasing(base), *_born_again(base), *_of_runs(given)),
+        key=lambda factor: GROUPS.index(factor.group),
+    )
+    offered = [
+        factor
+        for factor in offered
+        if factor.settings.get("optimizer.name") != base.optimizer.name
+        and not (given.one_alignment and factor.group == "alignment")
+    ]
+    names = {name for factor in offered for name in _names(factor)}
+    if unknown := [name for name in given.only if name not in names]:
+        hint = "; alignment needs the data set itself in place of a prepared one" if given.one_alignment else ""
+        raise UsageError(f"no factor named {', '.join(unknown)}; this table has {', '.join(sorted(names))}{hint}")
+    return [factor for factor in offered if not given.only or _names(factor) & set(given.only)]
+
+
+def _names(factor: Factor) -> set[str]:
+    return {factor.group, factor.key}
+
+
+def factors(base: Run, plan: Plan, given: AblationOptions) -> Study:
+    """Build the study.
+
+    Args:
+        base: the baseline.
+        plan: data set, seeds.
+        given: which rows.
+
+    Raises:
+        UsageError: if there is no such row.
+        ConfigError: if a row that was named, or one of a named run, does not fit the base.
+    """
+    rows = [Row(name=BASE, title=f"baseline: {base.recipe}", run=base)]
+    found, unfit = factors_of(base, given)
+    for factor, run in found.items():
+        note = f"{_shown(factor)}{'; ' + factor.source if factor.source else ''}."
+        title = f"{factor.group}: {factor.title}"
+        rows.append(Row(name=factor.key, title=title, run=run, note=note))
+    notes = ["Each row is the baseline with the named settings changed, and nothing else."]
+    notes += [f"Left out: {factor.group}, {factor.title}: {reason}." for factor, reason in unfit.items()]
+    if any(factor.group == "alignment" for factor in found):
+        notes.append(_ALIGNED)
+    if given.one_alignment:
+        notes.append("No rows of alignment: a prepared set has one alone. They need the data set itself.")
+    return Study(
+        name="ablation-factors",
+        title="Factors, one at a time",
+        rows=tuple(rows),
+        reference=BASE,
+        jobs=repeat(rows, plan, scored="valid"),
+        notes=tuple(notes),
+    )
+
+
+def _phases(base: Run) -> tuple[Factor, ...]:
+    """Changes to the phases, which only the base knows."""
+    twice = {f"phases.{i}.epochs": 2 * phase.epochs for i, phase in enumerate(base.phases)}
+    last, epochs = base.phases[-1], base.epochs
+    plain = {"side_px": last.side_px, "batch_size": last.batch_size, "lr_factor": 1.0}
+    small = max(32, last.side_px // 2 // 16 * 16)
+    growing = [{**plain, "epochs": epochs - epochs // 2, "side_px": small}, {**plain, "epochs": epochs // 2}]
+    whole = [{**plain, "epochs": epochs}]
+    progressive = Factor(
+        "optimization", "progressive", f"half of the epochs at {small} px", {"phases": growing},
+        "Howard's progressive resizing",
+    )  # fmt: skip
+    full = Factor("optimization", "full-size", f"all epochs at {last.side_px} px", {"phases": whole})
+    changes = [Factor("optimization", "twice", "twice the epochs", twice)]
+    if len({phase.side_px for phase in base.phases}) > 1:
+        changes.append(full)
+    elif len(base.phases) == 1 and epochs > 1 and small < last.side_px:
+        changes.append(progressive)
+    return (*changes, _twice_the_batch(base))
+
+
+def _erasing(base: Run) -> tuple[Factor, ...]:
+    """Changes of the color that erases, where the base erases at all."""
+    if not base.augment.erase:
+        return ()
+    return (
+        Factor("regularization", "any-gray", "random erasing in any gray", {"augment.erase_gray": None}),
+        Factor("regularization", "one-gray", "random erasing in one gray", {"augment.erase_gray": 0.5}),
+    )
+
+
+def _twice_the_batch(base: Run) -> Factor:
+    """Twice the batch, with a learning rate and a moving average that go as far in an image as before."""
+    # In proportion for SGD; adaptive rules divide by the gradient's spread, which falls as the root.
+    factor, rule = (2.0, "2") if base.optimizer.name == "sgd" else (2.0**0.5, "the root of 2")
+    settings: dict[str, Any] = {f"phases.{i}.batch_size": 2 * phase.batch_size for i, phase in enumerate(base.phases)}
+    settings["optimizer.lr"] = float(f"{base.optimizer.lr * factor:.3g}")
+    if base.ema is not None:
+        settings["ema"] = float(f"{base.ema**2:.6g}")
+    source = "Goyal et al., 2017; Malladi et al., NeurIPS 2022; Busbridge et al., NeurIPS 2023"
+    title = f"twice the batch, the learning rate times {rule}"
+    return Factor("optimization", "twice-the-batch", title, settings, source)
+
+
+def _born_again(base: Run) -> tuple[Factor, ...]:
+    """A last phase that learns what the run itself has come to; or, where the base has one, the votes alone instead."""
+    if base.distillation is not None and base.distillation.born_again:
+        return (Factor("distillation", "votes", "the votes alone in every phase", {"distillation": None}),)
+    if base.distillation is not None:
+        return ()
+    last = base.phases[-1]
+    again = replace(last, epochs=max(1, base.epochs // 2), lr_factor=last.lr_factor / 2)
+    settings = {
+        "distillation": {"born_again": True, "mirrored": True},
+        "schedule.restarts": True,
+        "phases": [to_dict(phase) for phase in (*base.phases, again)],
+    }
+    title = "half as many epochs more, taught by its own answers"
+    return (Factor("distillation", "born-again", title, settings, "Furlanello et al., ICML 2018"),)
+
+
+def _of_runs(given: AblationOptions) -> tuple[Factor, ...]:
+    """Changes that begin with or learn from runs that were named for this table."""
+    names = [Path(place).name for place in given.pretrained]
+    if len(set(names)) < len(names):
+        raise UsageError(f"rows are named by the runs they begin with, and a name stands twice: {', '.join(names)}")
+    changes = [
+        Factor("pretraining", name, f"begun from {name}", {"initial": place}, of_runs=True)
+        for name, place in zip(names, given.pretrained, strict=True)
+    ]
+    if given.teachers:
+        taught = {"teachers": list(given.teachers)}
+        title = f"distilled from {len(given.teachers)} teacher{'s' * (len(given.teachers) > 1)}"
+        once, source = f"{title}, asked once of images as they are", "Hinton et al., 2015"
+        changes += [
+            Factor("distillation", "teachers", title, {"distillation": taught}, source, of_runs=True),
+            Factor("distillation", "once", once, {"distillation": {**taught, "once": True}}, source, of_runs=True),
+        ]
+    return tuple(changes)
+
+
+def _shown(factor: Factor) -> str:
+    """Settings as the command line takes them; of a run, its name without its place on this machine."""
+
+    def text(value: Any) -> Any:
+        if not factor.of_runs:
+            return value
+        if isinstance(value, dict):
+            return {**value, "teachers": [Path(run).name for run in value["teachers"]]}
+        return Path(str(value)).name
+
+    return shown({name: text(value) for name, value in factor.settings.items()})
