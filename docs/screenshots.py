@@ -2,8 +2,9 @@
 
     python docs/screenshots.py
 
-It starts `ddamfn serve`, shows it the bundled portrait and synthetic faces, and writes page-light.png, page-dark.png and
-page-narrow.png beside itself. Needs the extra "dev", and a font that has Chinese, which page-narrow.png is in.
+It starts `ddamfn serve`, shows it the bundled portrait and synthetic faces, and writes page-light.png,
+page-dark.png and page-narrow.png beside itself.
+Needs the extra "dev", and a font that has Chinese, which page-narrow.png is in.
 """
 
 import io

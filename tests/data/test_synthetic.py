@@ -1,4 +1,4 @@
-"""Synthetic faces: reproducible, varied, with landmarks where a detector finds them, and with expressions that differ."""
+"""Synthetic faces: reproducible, varied, with landmarks where a detector finds them, and expressions that differ."""
 
 from itertools import combinations
 

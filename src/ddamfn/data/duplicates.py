@@ -207,8 +207,8 @@ def near_duplicates(
 ) -> list[Duplicate]:
     """Return the images of `split` whose thumbnail correlates with one of `other_split` above a threshold.
 
-    Exact duplicates are among them, unless they show a single gray, which correlates with nothing. For each image the best
-    match is named. The product is taken in blocks, so memory does not grow with the set.
+    Exact duplicates are among them, unless they are a single gray, which correlates with nothing. The best
+    match of each image is named. The product is taken in blocks, so memory does not grow with the set.
 
     Args:
         prints: the set's fingerprints.
@@ -324,8 +324,8 @@ def known_duplicates(name: str, kinds: Iterable[str] = ("exact",)) -> set[str]:
 def write_duplicates(dataset: Dataset, path: Path, workers: int | None = None) -> int:
     """Write the list that this package ships: one evaluation image a line, its key and `exact` or `near`.
 
-    The FERPlus list is `write_duplicates(open_dataset(root, "ferplus"), Path("src/ddamfn/data/ferplus_duplicates.txt"))`. It
-    holds names only.
+    The FERPlus list is `write_duplicates(open_dataset(root, "ferplus"), Path(...))`, in
+    `src/ddamfn/data/ferplus_duplicates.txt`. It holds names only.
 
     Args:
         dataset: the official data set, all splits.

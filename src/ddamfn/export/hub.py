@@ -57,7 +57,7 @@ class HubNetwork(
         architecture: one of `list_models()`.
         labels: canonical expressions in the order of the outputs.
         options: of `create_model`.
-        preprocessing: what the weights' card says of the input (side, mean, std, preprocessing, alignment, temperature).
+        preprocessing: the card's input settings: side, mean, std, preprocessing, alignment, temperature.
     """
 
     def __init__(

@@ -71,9 +71,9 @@ def export_run(
         folder: where to write; made if need be.
         precision: how weights are stored.
         prepared: the run's prepared data set. The gate is then measured on its validation faces (and on training and
-            synthetic faces if those are fewer than `least_faces`); the temperature is fitted on validation, and so is the
-            curve of precision against coverage. Without it the gate is measured on synthetic faces, the temperature is 1,
-            and the weights cannot abstain. The test split is never opened.
+            synthetic faces if those are fewer than `least_faces`); temperature and the curve of precision against
+            coverage are fitted on validation. Without it the gate is measured on synthetic faces, the temperature
+            is 1, and the weights cannot abstain. The test split is never opened.
         adjustment: tau of logit adjustment, by which rare classes are answered more often; "fit" chooses it on
             validation. Other than 0 it needs `prepared`.
         seeds: runs of the same recipe with other seeds, whose validation figures go onto the card.
