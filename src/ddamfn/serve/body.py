@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
-from starlette.datastructures import Headers, UploadFile
+from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
@@ -109,12 +109,23 @@ class BodyReader:
 
 
 class _Form(MultiPartParser):
-    """Starlette's parser, kept in memory; it also counts parts of all kinds and notices truncated forms."""
+    """Starlette's parser, kept in memory; it also counts parts of all kinds and refuses truncated forms."""
 
     # SpooledTemporaryFile never rolls over to the disk at 0.
     spool_max_size = 0
-    ended = False
+    _ended = False
     _parts = 0
+
+    async def parse(self) -> FormData:
+        self.stream = self._until_the_end(self.stream)
+        return await super().parse()
+
+    async def _until_the_end(self, chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        async for chunk in chunks:
+            yield chunk
+        # Raised in here, so that Starlette closes the file that was cut off.
+        if not self._ended:
+            raise Problem(HTTPStatus.BAD_REQUEST, "the form ends in the middle: send it again")
 
     def on_part_begin(self) -> None:
         super().on_part_begin()
@@ -123,7 +134,7 @@ class _Form(MultiPartParser):
             raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a form has at most {self.max_files} parts")
 
     def on_end(self) -> None:
-        self.ended = True
+        self._ended = True
 
 
 async def parse_form(headers: Headers, chunks: AsyncGenerator[bytes, None], max_files: int) -> list[Upload]:
@@ -140,26 +151,26 @@ async def parse_form(headers: Headers, chunks: AsyncGenerator[bytes, None], max_
     # Parsed on the event loop: chunks are small, and the slowest of 64 KiB takes milliseconds. Fields that are no files
     # need no limit of their own beside the body's.
     parts = max_files + _OTHER_PARTS
-    parser = _Form(headers, chunks, max_files=parts, max_fields=parts, max_part_size=sys.maxsize)
     try:
-        form = await parser.parse()
+        form = await _Form(headers, chunks, max_files=parts, max_fields=parts, max_part_size=sys.maxsize).parse()
     except MultiPartException as error:
         raise _malformed(error.message) from None
     except UnicodeError:  # Starlette decodes names with whatever charset the client declares.
         raise _malformed("undecodable names") from None
-    # A field without a file name is a text that somebody typed, whatever its name.
-    files = [entry for entry in form.getlist(FIELD) if isinstance(entry, UploadFile)]
-    if len(files) > max_files:
-        raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a request holds at most {max_files} files")
-    if not parser.ended:
-        raise Problem(HTTPStatus.BAD_REQUEST, "the form ends in the middle: send it again")
-    if not files:
-        raise Problem(HTTPStatus.BAD_REQUEST, f"the form has no file: send the image as the field {FIELD!r}")
-    uploads = [
-        Upload(clean_name(file.filename or ""), await file.read(), _bare(file.content_type or "")) for file in files
-    ]
-    await form.close()
-    return uploads
+    try:
+        # A field without a file name is a text that somebody typed, whatever its name.
+        files = [entry for entry in form.getlist(FIELD) if isinstance(entry, UploadFile)]
+        if len(files) > max_files:
+            raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a request holds at most {max_files} files")
+        if not files:
+            raise Problem(HTTPStatus.BAD_REQUEST, f"the form has no file: send the image as the field {FIELD!r}")
+        return [await _upload(file) for file in files]
+    finally:
+        await form.close()
+
+
+async def _upload(file: UploadFile) -> Upload:
+    return Upload(clean_name(file.filename or ""), await file.read(), _bare(file.content_type or ""))
 
 
 def clean_name(raw: str) -> str:

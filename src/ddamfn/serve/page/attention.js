@@ -89,10 +89,10 @@ function weights(length, side) {
     return x < 2 ? ((-0.5 * x + 2.5) * x - 4) * x + 2 : 0;
   };
   return Array.from({ length: side }, (_, place) => {
-    const centre = ((place + 0.5) * length) / side - 0.5;
+    const center = ((place + 0.5) * length) / side - 0.5;
     const taps = [];
-    for (let at = Math.floor(centre) - 1; at <= Math.floor(centre) + 2; at += 1) {
-      if (at >= 0 && at < length) taps.push([at, cubic(centre - at)]);
+    for (let at = Math.floor(center) - 1; at <= Math.floor(center) + 2; at += 1) {
+      if (at >= 0 && at < length) taps.push([at, cubic(center - at)]);
     }
     const sum = taps.reduce((total, [, weight]) => total + weight, 0);
     return taps.map(([at, weight]) => [at, weight / sum]);
