@@ -132,8 +132,7 @@ def test_nothing_of_an_image_reaches_a_disk_or_the_log(
     watching = True
 
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
-        # An audit hook stays for the life of the process, so it must cost nothing later. Temporary files without a name
-        # show by their flags alone.
+        # An audit hook stays for the life of the process, so it must cost nothing later.
         if watching and event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
             written.append(str(arguments[0]))
         elif watching and event in ("tempfile.mkstemp", "tempfile.mkdtemp", "os.mkdir"):
