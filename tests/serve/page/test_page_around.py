@@ -152,10 +152,10 @@ def test_the_page_speaks_the_browsers_language_and_the_other(
 def test_maps_and_colors_are_those_of_the_command_line(page: Any, files: Files, rng: np.random.Generator) -> None:
     names = [*EXPRESSIONS, UNCERTAIN, "another"]
     told = page.evaluate("async (names) => names.map((await import('/palette.js')).expressionColor)", names)
-    assert [tuple(bytes.fromhex(color[1:])) for color in told] == [expression_colour(name) for name in names]
+    assert [tuple(bytes.fromhex(color[1:])) for color in told] == [expression_color(name) for name in names]
     values = np.linspace(0, 1, 40)
     heat = page.evaluate("async (values) => values.map((await import('/palette.js')).heatColor)", values.tolist())
-    assert np.abs(np.array(heat) - heat_colours(values)).max() <= 0.5 + 1e-9
+    assert np.abs(np.array(heat) - heat_colors(values)).max() <= 0.5 + 1e-9
     attention = rng.uniform(size=(7, 7)).astype(np.float32)
     for given in (attention, np.full((7, 7), 0.4, dtype=np.float32)):
         enlarged = page.evaluate("async (map) => [...(await import('/attention.js')).enlarge(map, 56)]", given.tolist())
