@@ -2,6 +2,7 @@
 
 import io
 import json
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import Path
@@ -67,18 +68,23 @@ def test_options_are_the_command_lines(running: Any, calibrated_weights: Path, p
     assert len(said) == 2
     refused = running.predict(portrait, params={"abstain": 0.99})
     assert refused.status_code == 400
-    assert "ask for at most 0.9" in refused.json()["detail"]
+    assert "0.9" in refused.json()["detail"]
 
 
 def test_images_at_once_are_classified_together_and_answered_alike(
-    serve: Any, recognizer: Recognizer, images: list[bytes]
+    serve: Any, recognizer: Recognizer, images: list[bytes], gate: threading.Event
 ) -> None:
-    # A long wait, so that a slow machine makes batches too.
-    running = serve(batch_wait_s=2.0, batch=8)
+    gate.set()
     alone = [_expected(recognizer, image, attention=True) for image in images]
+    gate.clear()
+    # Nobody is waited for so long: a batch is complete when it has eight, or no other image is being searched.
+    running = serve(batch_wait_s=90.0, batch=8)
     order = list(range(len(images))) * 4
-    with ThreadPoolExecutor(12) as clients:
-        answers = list(clients.map(lambda row: running.predict(images[row], params={"attention": True}).json(), order))
+    with ThreadPoolExecutor(len(order)) as clients:
+        asked = [clients.submit(running.predict, images[row], params={"attention": True}) for row in order]
+        running.wait_for_metric("ddamfn_queue_images", len(order))
+        gate.set()
+        answers = [answer.result().json() for answer in asked]
     assert all(_near(answer, alone[row]) for answer, row in zip(answers, order, strict=True))
     assert all(len(answer["faces"]) == 1 for answer in answers)
     assert running.metric("ddamfn_batch_faces_sum") == len(order)
@@ -94,9 +100,9 @@ def test_a_batch_is_answered_in_order_and_bad_files_in_their_place(
     results = answer.json()
     assert [result["source"] for result in results] == ["one.jpg", "notes.txt", "b.png", "two.jpg", "one.jpg"]
     assert results[0] == results[4] == _expected(recognizer, portrait) | {"source": "one.jpg"}
-    assert "must be image/*" in results[1]["error"]
+    assert "image/*" in results[1]["error"]
     assert "too large" in results[2]["error"]
-    assert "damaged or truncated" in results[3]["error"]
+    assert "damaged" in results[3]["error"]
     assert all("error" not in results[row] and results[row]["width"] == 512 for row in (0, 4))
     assert all(results[row]["width"] is None and results[row]["faces"] == [] for row in (1, 2, 3))
 

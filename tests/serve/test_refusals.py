@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ddamfn.recognizer import Recognizer
-from ddamfn.serve.batching import Pipeline
+from ddamfn.serve.batching import Batcher
 
 _JPEG = {"Content-Type": "image/jpeg"}
 _FORM = {"Content-Type": "multipart/form-data; boundary=b"}
@@ -17,13 +17,14 @@ _FORM = {"Content-Type": "multipart/form-data; boundary=b"}
     ("body", "headers", "query", "status", "words"),
     [
         (b"", _JPEG, "", 400, "empty"),
-        (b"not an image", _JPEG, "", 400, "not an image"),
+        (b"text", _JPEG, "", 400, "JPEG"),
         (b"text", {"Content-Type": "text/plain"}, "", 415, "multipart/form-data"),
         (b"{}", {"Content-Type": "application/json"}, "", 415, "image/*"),
         (b"x", _JPEG | {"Content-Encoding": "gzip"}, "", 415, "Content-Encoding"),
         (b"x", {"Content-Type": "multipart/form-data"}, "", 400, "boundary"),
-        (b"x", {"Content-Type": "multipart/form-data; boundary=" + "b" * 500}, "", 400, "not the form"),
-        (b"nonsense", _FORM, "", 400, "not the form"),
+        (b"x", {"Content-Type": "multipart/form-data; boundary=" + "b" * 500}, "", 400, "form"),
+        (b"x", {"Content-Type": "multipart/form-data; boundary=b; charset=undefined"}, "", 400, "form"),
+        (b"nonsense", _FORM, "", 400, "form"),
         (b"--b--\r\n", _FORM, "", 400, "no file"),
         (b"", _FORM, "", 400, "middle"),
         (b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\ntyped\r\n--b--\r\n', _FORM, "", 400, "no file"),
@@ -55,7 +56,7 @@ def test_a_form_holds_one_image_and_a_batch_a_bounded_number(serve: Any, portrai
     running.expect(running.client.post("/v1/predict", files=[part, part]), 400, "/v1/predict/batch")
     running.expect(running.client.post("/v1/predict/batch", content=portrait, headers=_JPEG), 415, "multipart")
     assert len(running.client.post("/v1/predict/batch", files=[part] * 3).json()) == 3
-    running.expect(running.client.post("/v1/predict/batch", files=[part] * 4), 413, "at most 3 files")
+    running.expect(running.client.post("/v1/predict/batch", files=[part] * 4), 413, "3 files")
 
 
 def test_too_many_bytes_are_refused_also_without_a_declared_length(serve: Any) -> None:
@@ -71,19 +72,19 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(
 ) -> None:
     running = serve(max_pixels=512 * 512 - 1)
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda *_: pytest.fail("decoded"))
-    running.expect(running.predict(bomb), 413, "too large")
-    running.expect(running.predict(portrait), 413, "512 x 512 is more than 262,143 pixels")
+    running.expect(running.predict(bomb), 413, "pixels")
+    running.expect(running.predict(portrait), 413, "262,143")
 
 
 def test_a_server_that_starts_says_so(serve: Any, portrait: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     go = threading.Event()
-    load = Pipeline.load
+    load = Batcher.load
 
-    def slowly(self: Pipeline) -> None:
-        go.wait(20)
+    def slowly(self: Batcher) -> None:
+        go.wait(90)
         load(self)
 
-    monkeypatch.setattr(Pipeline, "load", slowly)
+    monkeypatch.setattr(Batcher, "load", slowly)
     running = serve(ready=False)
     assert running.client.get("/healthz").status_code == 200
     for answer in (running.client.get("/readyz"), running.predict(portrait)):

@@ -1,13 +1,13 @@
 """The server: images over HTTP, read by one recognizer for many clients. Needs `pip install "ddamfn[serve]"`.
 
-It knows nothing that the command line does not know: an answer is that of `ddamfn predict --format json`.
+An answer is that of `ddamfn predict --format json`.
 """
 
 from ddamfn.errors import MissingExtra
 
 try:
     from ddamfn.serve.app import create_app
-    from ddamfn.serve.running import address, bind, is_loopback, make_server, run
+    from ddamfn.serve.server import address, bind, is_loopback, make_server, run
 except ModuleNotFoundError as error:
     _missing = {"fastapi", "h11", "prometheus_client", "pydantic", "python_multipart", "starlette", "uvicorn"}
     if (error.name or "").partition(".")[0] not in _missing:

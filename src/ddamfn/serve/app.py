@@ -1,22 +1,22 @@
-"""The application: addresses, page and guard put together around one recognizer."""
+"""The application: interface, page and guard put together around one recognizer."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from http import HTTPStatus
+from importlib.resources import files
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 from ddamfn import __version__
-from ddamfn.serve.batching import Pipeline
-from ddamfn.serve.guard import Guard
-from ddamfn.serve.metrics import Metrics
-from ddamfn.serve.problems import Problem, install
+from ddamfn.serve import problems
+from ddamfn.serve.batching import Batcher
+from ddamfn.serve.guard import Guard, Metrics
 from ddamfn.serve.routes import api_router
-from ddamfn.serve.schemas import ProblemBody
 from ddamfn.serve.settings import Settings
-from ddamfn.serve.static import page_routes
 from ddamfn.weights import find_weights
 
 _DESCRIPTION = """\
@@ -25,6 +25,35 @@ Finds the faces in photographs and reads their expressions. Nothing of an image 
 It reads what a face shows, as annotators named it, and not what a person feels. In the EU, Article 5(1)(f) of the AI
 Act forbids systems that infer emotions at work and in education, except for medical or safety reasons.
 """
+_PAGE = files("ddamfn").joinpath("serve", "page")
+_MEDIA_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+}
+
+
+class _Api(FastAPI):
+    """FastAPI whose description also tells the shape of refusals, and the token where one is needed."""
+
+    needs_token = False
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the description, made once."""
+        if self.openapi_schema is not None:
+            return self.openapi_schema
+        schema = super().openapi()
+        parts = schema.setdefault("components", {})
+        body = problems.ProblemBody
+        parts.setdefault("schemas", {})[body.__name__] = body.model_json_schema()
+        if self.needs_token:
+            parts["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+            for path, operations in schema["paths"].items():
+                for operation in operations.values() if path not in ("/healthz", "/readyz") else ():
+                    operation["security"] = [{"token": []}]
+        return schema
 
 
 def create_app(settings: Settings, on_failure: Callable[[Exception], None] | None = None) -> Guard:
@@ -42,11 +71,11 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None] | Non
     """
     _, card = find_weights(settings.weights)
     metrics = Metrics()
-    pipeline = Pipeline(settings, metrics)
+    batcher = Batcher(settings, metrics)
 
     async def load() -> None:
         try:
-            await asyncio.to_thread(pipeline.load)
+            await asyncio.to_thread(batcher.load)
         except Exception as error:
             if on_failure is not None:
                 on_failure(error)
@@ -56,9 +85,9 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None] | Non
         loading = asyncio.create_task(load())
         yield
         await loading
-        pipeline.close()
+        batcher.close()
 
-    app = FastAPI(
+    app = _Api(
         title="ddamfn",
         version=__version__,
         description=_DESCRIPTION,
@@ -70,35 +99,19 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None] | Non
         # A redirect would repeat the Host that the client sent.
         redirect_slashes=False,
     )
-    install(app)
-    app.add_exception_handler(Exception, _unexpected)
-    app.include_router(api_router(settings, card, pipeline, metrics))
-    app.router.routes.extend(page_routes())
-    app.openapi = _openapi(app, app.openapi, with_token=settings.token is not None)  # type: ignore[method-assign]
+    app.needs_token = settings.token is not None
+    problems.install(app)
+    app.include_router(api_router(settings, card, batcher, metrics))
+    app.router.routes.extend(Route(path, _page_file, methods=["GET"]) for path in ("/", "/{name}"))
     return Guard(app, settings, metrics)
 
 
-async def _unexpected(_: Request, __: Exception) -> Response:
-    told = "something in the server went wrong; its log says where"
-    return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, told).response()
-
-
-def _openapi(
-    app: FastAPI, described: Callable[[], dict[str, Any]], *, with_token: bool
-) -> Callable[[], dict[str, Any]]:
-    """Complete what the framework says of the interface: the shape of refusals, and the token."""
-
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            schema = described()
-            parts = schema.setdefault("components", {})
-            parts.setdefault("schemas", {})["ProblemBody"] = ProblemBody.model_json_schema()
-            if with_token:
-                parts["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-                for path, operations in schema["paths"].items():
-                    for operation in operations.values() if path not in ("/healthz", "/readyz") else ():
-                        operation["security"] = [{"token": []}]
-            app.openapi_schema = schema
-        return app.openapi_schema
-
-    return openapi
+def _page_file(request: Request) -> Response:
+    """Answer a file of the folder `page` under its plain name, and nothing else."""
+    name = request.path_params.get("name", "index.html")
+    # The name is compared with those in the folder and never joined to a path, so no name leads out of it.
+    for entry in _PAGE.iterdir():
+        media_type = _MEDIA_TYPES.get("." + entry.name.rpartition(".")[2])
+        if entry.name == name and media_type is not None:
+            return Response(entry.read_bytes(), headers={"Cache-Control": "no-cache"}, media_type=media_type)
+    raise HTTPException(HTTPStatus.NOT_FOUND)

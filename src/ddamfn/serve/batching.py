@@ -1,4 +1,4 @@
-"""Images of many requests through one recognizer: faces found in threads, classified together, in a bounded queue."""
+"""Dynamic batching: one recognizer finds faces of many requests in threads and classifies them together."""
 
 import asyncio
 import contextlib
@@ -10,7 +10,7 @@ from http import HTTPStatus
 
 from ddamfn.recognizer import FoundFaces, Recognizer
 from ddamfn.results import ImageResult
-from ddamfn.serve.metrics import Metrics
+from ddamfn.serve.guard import Metrics
 from ddamfn.serve.problems import RETRY, Problem
 from ddamfn.serve.settings import Settings
 
@@ -24,7 +24,7 @@ class Options:
     Attributes:
         min_score: faces that the detector scores lower are left out, above 0 to 1.
         max_faces: only this many of each image.
-        abstain: the share of answers that shall be right, above 0 to 1; None answers always.
+        abstain: the share of answers that must be right, above 0 to 1; None answers always.
     """
 
     min_score: float
@@ -32,7 +32,7 @@ class Options:
     abstain: float | None = None
 
 
-class Pipeline:
+class Batcher:
     """Reads images for many requests at once.
 
     Threads and not processes: decoding and the networks run outside Python's lock, so threads fill the cores, hold the
@@ -112,7 +112,7 @@ class Pipeline:
             options: how.
 
         Returns:
-            What `Recognizer.predict` returns, without the image.
+            What `Recognizer.predict` returns, without the pixels.
 
         Raises:
             ImageTooLarge: more pixels than the server reads.
@@ -176,7 +176,7 @@ class Pipeline:
                 answer.set_exception(result)
 
     async def _wait_for_company(self) -> None:
-        """Wait until a batch is full, nobody else is looking for faces, or the wait is over."""
+        """Wait until a batch is full, no other image is being searched, or the wait is over."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._settings.batch_wait_s):
                 while self._finding and sum(len(found.crops) for found, _ in self._waiting) < self._settings.batch:
@@ -192,12 +192,12 @@ class Pipeline:
         batch, self._waiting = self._waiting[:taken], self._waiting[taken:]
         return batch
 
-    def _classified(self, images: Sequence[FoundFaces]) -> Sequence[ImageResult | Exception]:
-        """Classify a batch; if that fails, each image alone, so that one spoils nobody else's answer."""
+    def _classified(self, batch: Sequence[FoundFaces]) -> Sequence[ImageResult | Exception]:
+        """Classify a batch; if that fails, each image alone, so that one cannot spoil the others."""
         assert self._recognizer is not None
         try:
-            return self._recognizer.classify(images)
+            return self._recognizer.classify(batch)
         except Exception as error:
-            if len(images) == 1:
+            if len(batch) == 1:
                 return [error]
-            return [result for image in images for result in self._classified([image])]
+            return [result for found in batch for result in self._classified([found])]

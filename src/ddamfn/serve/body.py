@@ -1,24 +1,18 @@
-"""A request's body to uploaded files, in memory alone and within limits of size and time.
-
-The framework's own form parser writes uploads above a megabyte to temporary files. Here nothing ever reaches a disk.
-"""
+"""Receives uploads in memory, within limits of bytes, seconds and files."""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import TYPE_CHECKING
 
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.datastructures import FormData, Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from ddamfn.serve.problems import RETRY, Problem
 from ddamfn.serve.settings import Settings
-
-if TYPE_CHECKING:
-    from python_multipart.multipart import MultipartCallbacks
 
 FIELD = "file"
 """Name of the form field that holds an image."""
@@ -72,24 +66,24 @@ class BodyReader:
             The files in the order of the form; at least one.
 
         Raises:
-            Problem: 400 for a form that is none or holds no file, 408 for a client that is too slow, 413 for too many
+            Problem: 400 for a malformed form or one without a file, 408 for a client that is too slow, 413 for too many
                 bytes or files, 415 for another type of body, 429 if other bodies fill the memory that is set aside.
             ClientDisconnect: the client went away.
         """
-        media_type, boundary = _content_type(request, raw=raw)
-        chunks: list[bytes] = []
+        media_type = _media_type(request, raw=raw)
+        sizes: list[int] = []
         try:
-            await self._receive(request, chunks)
-            body = b"".join(chunks)
-            if media_type != _MULTIPART:
-                yield [Upload("upload", body, media_type)]
-            else:
-                # Not on the event loop: a form made to be slow would hold up everybody.
-                yield await asyncio.to_thread(parse_form, body, boundary, self._settings.queue)
+            async with contextlib.aclosing(self._receive(request, sizes)) as chunks:
+                if media_type == _MULTIPART:
+                    files = await parse_form(request.headers, chunks, self._settings.queue)
+                else:
+                    files = [Upload("upload", b"".join([chunk async for chunk in chunks]), media_type)]
+            yield files
         finally:
-            self.buffered_bytes -= sum(map(len, chunks))
+            self.buffered_bytes -= sum(sizes)
 
-    async def _receive(self, request: Request, chunks: list[bytes]) -> None:
+    async def _receive(self, request: Request, sizes: list[int]) -> AsyncGenerator[bytes, None]:
+        """Yield a body's chunks and note the size of each in `sizes`."""
         limit = self._settings.max_upload_bytes
         too_large = Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body has more than {limit:,} bytes")
         if int(request.headers.get("content-length", "0")) > limit:
@@ -110,122 +104,107 @@ class BodyReader:
             if self.buffered_bytes + len(chunk) > self._settings.buffered_bytes:
                 raise Problem(HTTPStatus.TOO_MANY_REQUESTS, "too many uploads at once: send it again later", RETRY)
             self.buffered_bytes += len(chunk)
-            chunks.append(chunk)
+            sizes.append(len(chunk))
+            yield chunk
 
 
-def parse_form(body: bytes, boundary: bytes, most_files: int) -> list[Upload]:
+class _Form(MultiPartParser):
+    """Starlette's parser, kept in memory; it also counts parts of all kinds and refuses truncated forms."""
+
+    # SpooledTemporaryFile never rolls over to the disk at 0.
+    spool_max_size = 0
+    _ended = False
+    _parts = 0
+
+    async def parse(self) -> FormData:
+        self.stream = self._until_the_end(self.stream)
+        return await super().parse()
+
+    async def _until_the_end(self, chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        async for chunk in chunks:
+            yield chunk
+        # Raised in here, so that Starlette closes the file that was cut off.
+        if not self._ended:
+            raise Problem(HTTPStatus.BAD_REQUEST, "the form ends in the middle: send it again")
+
+    def on_part_begin(self) -> None:
+        super().on_part_begin()
+        self._parts += 1
+        if self._parts > self.max_files:
+            raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a form has at most {self.max_files} parts")
+
+    def on_end(self) -> None:
+        self._ended = True
+
+
+async def parse_form(headers: Headers, chunks: AsyncGenerator[bytes, None], max_files: int) -> list[Upload]:
     """Take the files out of a multipart form.
 
     Args:
-        body: the whole form.
-        boundary: between its parts.
-        most_files: forms with more are refused.
+        headers: of the request; Content-Type names the boundary.
+        chunks: of the form.
+        max_files: forms with more are refused.
 
     Raises:
-        Problem: 400 if it is no form or holds no file, 413 if it holds too many.
+        Problem: 400 if the form is malformed, truncated or without a file, 413 if it has too many files or fields.
     """
-    form = _Form(most_files)
+    # Parsed on the event loop: chunks are small, and the slowest of 64 KiB takes milliseconds. Fields that are no files
+    # need no limit of their own beside the body's.
+    parts = max_files + _OTHER_PARTS
     try:
-        parser = MultipartParser(boundary, form.callbacks())
-        parser.write(body)
-        parser.finalize()
-    except FormParserError:
-        raise Problem(HTTPStatus.BAD_REQUEST, "the body is not the form that its Content-Type promises") from None
-    if not form.ended:
-        raise Problem(HTTPStatus.BAD_REQUEST, "the form ends in the middle: send it again")
-    if not form.uploads:
-        raise Problem(HTTPStatus.BAD_REQUEST, f"the form has no file: send the image as the field {FIELD!r}")
-    return form.uploads
-
-
-class _Form:
-    """Collects the parts named `FIELD` while a parser goes through a form."""
-
-    def __init__(self, most_files: int) -> None:
-        self.uploads: list[Upload] = []
-        self.ended = False
-        self._most_files = most_files
-        self._parts = 0
-        self._headers: dict[bytes, bytes] = {}
-        self._name = self._value = b""
-        self._content: list[bytes] | None = None
-        self._file_name = ""
-
-    def callbacks(self) -> "MultipartCallbacks":
-        return {
-            "on_part_begin": self._begin,
-            "on_header_field": self._on_field,
-            "on_header_value": self._on_value,
-            "on_header_end": self._on_header,
-            "on_headers_finished": self._on_headers,
-            "on_part_data": self._on_data,
-            "on_part_end": self._end,
-            "on_end": self._finish,
-        }
-
-    def _begin(self) -> None:
-        self._parts += 1
-        if len(self.uploads) >= self._most_files or self._parts > self._most_files + _OTHER_PARTS:
-            raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a request holds at most {self._most_files} files")
-        self._headers, self._content = {}, None
-
-    def _on_field(self, data: bytes, start: int, end: int) -> None:
-        self._name += data[start:end]
-
-    def _on_value(self, data: bytes, start: int, end: int) -> None:
-        self._value += data[start:end]
-
-    def _on_header(self) -> None:
-        self._headers[self._name.lower()] = self._value
-        self._name = self._value = b""
-
-    def _on_headers(self) -> None:
-        _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
+        form = await _Form(headers, chunks, max_files=parts, max_fields=parts, max_part_size=sys.maxsize).parse()
+    except MultiPartException as error:
+        raise _malformed(error.message) from None
+    except UnicodeError:  # Starlette decodes names with whatever charset the client declares.
+        raise _malformed("undecodable names") from None
+    try:
         # A field without a file name is a text that somebody typed, whatever its name.
-        if options.get(b"name") == FIELD.encode() and b"filename" in options:
-            self._content = []
-            self._file_name = clean_name(options[b"filename"])
-
-    def _on_data(self, data: bytes, start: int, end: int) -> None:
-        if self._content is not None:
-            self._content.append(data[start:end])
-
-    def _end(self) -> None:
-        if self._content is not None:
-            media_type, _ = parse_options_header(self._headers.get(b"content-type", b""))
-            self.uploads.append(Upload(self._file_name, b"".join(self._content), media_type.decode("latin-1")))
-
-    def _finish(self) -> None:
-        self.ended = True
+        files = [entry for entry in form.getlist(FIELD) if isinstance(entry, UploadFile)]
+        if len(files) > max_files:
+            raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a request holds at most {max_files} files")
+        if not files:
+            raise Problem(HTTPStatus.BAD_REQUEST, f"the form has no file: send the image as the field {FIELD!r}")
+        return [await _upload(file) for file in files]
+    finally:
+        await form.close()
 
 
-def clean_name(raw: bytes) -> str:
+async def _upload(file: UploadFile) -> Upload:
+    return Upload(clean_name(file.filename or ""), await file.read(), _bare(file.content_type or ""))
+
+
+def clean_name(raw: str) -> str:
     """Return an uploaded file's name as it may stand in a result.
 
     Args:
-        raw: as the client sent it, perhaps with folders, control characters or bytes that are no UTF-8.
+        raw: as the client sent it, perhaps with folders or control characters.
 
     Returns:
         The last part of the path, printable, at most 255 characters; "upload" if nothing is left.
     """
-    last = raw.decode("utf-8", "replace").replace("\\", "/").rsplit("/", 1)[-1]
+    last = raw.replace("\\", "/").rsplit("/", 1)[-1]
     return "".join(letter for letter in last if letter.isprintable()).strip()[:_LONGEST_NAME] or "upload"
 
 
-def _content_type(request: Request, *, raw: bool) -> tuple[str, bytes]:
-    """Return the body's media type and, for a form, its boundary."""
+def _malformed(reason: str) -> Problem:
+    return Problem(HTTPStatus.BAD_REQUEST, f"the body is not the form that its Content-Type promises: {reason}")
+
+
+def _media_type(request: Request, *, raw: bool) -> str:
+    """Return the body's media type, or refuse it."""
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send the body without Content-Encoding")
-    name, options = parse_options_header(request.headers.get("content-type", ""))
-    media_type = name.decode("latin-1").lower()
+    media_type = _bare(request.headers.get("content-type", ""))
     if media_type == _MULTIPART:
-        boundary = options.get(b"boundary", b"")
-        if not boundary:
-            raise Problem(HTTPStatus.BAD_REQUEST, "the Content-Type of a form must name its boundary")
-        return media_type, boundary
+        return media_type
     if not raw:
         raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"send the images as {_MULTIPART}, each as field {FIELD!r}")
     if not Upload("", b"", media_type).is_supported:
-        told = f"send an image as {_MULTIPART}, field {FIELD!r}, or as the body itself, of type image/* or {_OCTETS}"
-        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, told)
-    return media_type, b""
+        hint = f"send an image as {_MULTIPART}, field {FIELD!r}, or as the body itself, of type image/* or {_OCTETS}"
+        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, hint)
+    return media_type
+
+
+def _bare(content_type: str) -> str:
+    """Return a Content-Type without its parameters, lower case."""
+    return content_type.partition(";")[0].strip().lower()

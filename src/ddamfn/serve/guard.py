@@ -1,4 +1,4 @@
-"""What stands before every request and behind every answer: host, token, security headers, unread bodies, counting."""
+"""What every request and answer passes: host and token checks, security headers, unread bodies, metrics."""
 
 import asyncio
 import hmac
@@ -10,11 +10,11 @@ from collections.abc import MutableMapping
 from http import HTTPStatus
 from typing import Any
 
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ddamfn.serve.metrics import Metrics
 from ddamfn.serve.problems import Problem
 from ddamfn.serve.settings import Settings
 
@@ -39,6 +39,44 @@ _WITH_TOKEN = ("/v1/", "/metrics")
 _GONE = "gone"
 # A client that is refused in the middle of its body reads the refusal only if the connection is not torn down at once.
 _DRAIN_S, _DRAIN_BYTES = 2.0, 64 * 2**20
+
+_SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+_COUNTS = (1, 2, 4, 8, 16, 32, 64)
+
+
+class Metrics:
+    """What the server counts, for Prometheus: numbers only, never an image, a name or a result.
+
+    In a registry of its own, so that two servers in a program do not mix.
+
+    Attributes:
+        requests: answered requests by path, method and status.
+        latency: seconds from a request's head to its answer by path.
+        images: images read.
+        faces: faces found.
+        waiting: images inside, waiting or being read.
+        batch_faces: faces classified together.
+        body_bytes: bytes of bodies held.
+        ready: 1 once images are read, 0 while starting.
+    """
+
+    def __init__(self) -> None:
+        self._registry = own = CollectorRegistry()
+        self.requests = Counter("ddamfn_requests", "Answered requests", ("path", "method", "status"), registry=own)
+        self.latency = Histogram(
+            "ddamfn_request_seconds", "From a request's head to its answer", ("path",), buckets=_SECONDS, registry=own
+        )
+        self.images = Counter("ddamfn_images", "Images read", registry=own)
+        self.faces = Counter("ddamfn_faces", "Faces found", registry=own)
+        self.waiting = Gauge("ddamfn_queue_images", "Images inside, waiting or being read", registry=own)
+        self.batch_faces = Histogram("ddamfn_batch_faces", "Faces classified together", buckets=_COUNTS, registry=own)
+        self.body_bytes = Gauge("ddamfn_body_bytes", "Bytes of request bodies held", registry=own)
+        self.ready = Gauge("ddamfn_ready", "1 once images are read, 0 while starting", registry=own)
+        ProcessCollector(registry=own)
+
+    def text(self) -> bytes:
+        """Return all of it in Prometheus' text format."""
+        return generate_latest(self._registry)
 
 
 class Guard:
@@ -70,7 +108,7 @@ class Guard:
         except ClientDisconnect:
             exchange.status = _GONE
         except Exception as error:
-            # The client has its answer already. What the error says may quote the image, so only its place is told.
+            # The client has its answer already. Its message may quote the image, so only its place is logged.
             _LOGGER.error("%s in %s", type(error).__name__, _place(error))
         finally:
             path = scope["path"] if scope["path"] in _PATHS else "other"
@@ -79,6 +117,7 @@ class Guard:
             self._metrics.latency.labels(path).observe(time.perf_counter() - began)
 
     def _refusal(self, scope: MutableMapping[str, Any]) -> Problem | None:
+        """Return why a request is refused before it is read, or None."""
         headers = Headers(scope=scope)
         if self._settings.hosts is not None and _host(headers.get("host", "")) not in self._settings.hosts:
             named = " or ".join(self._settings.hosts)
@@ -86,13 +125,13 @@ class Guard:
         if self._token is not None and scope["path"].startswith(_WITH_TOKEN):
             kind, _, given = headers.get("authorization", "").partition(" ")
             if kind.lower() != "bearer" or not hmac.compare_digest(given.strip().encode("latin-1"), self._token):
-                told = "send the server's token: Authorization: Bearer TOKEN"
-                return Problem(HTTPStatus.UNAUTHORIZED, told, {"WWW-Authenticate": "Bearer"})
+                hint = "send the server's token: Authorization: Bearer TOKEN"
+                return Problem(HTTPStatus.UNAUTHORIZED, hint, {"WWW-Authenticate": "Bearer"})
         return None
 
 
 class _Exchange:
-    """One request and its answer, as they pass."""
+    """One request and its answer as they pass; reads what a refusal left of the body."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.status = "none"
@@ -123,7 +162,7 @@ class _Exchange:
         await self._send(message)
 
     async def _drain(self) -> None:
-        """Take what is left of the body, within limits, and forget it."""
+        """Read and discard the rest of the body, within limits."""
         taken = 0
         try:
             async with asyncio.timeout(_DRAIN_S):
@@ -139,6 +178,6 @@ def _host(header: str) -> str:
 
 
 def _place(error: BaseException) -> str:
-    """Return file, line and function where an error came up."""
+    """Return file, line and function of an error's last frames."""
     frames = traceback.extract_tb(error.__traceback__)
     return ", ".join(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-3:])

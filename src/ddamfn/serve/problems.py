@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 MEDIA_TYPE = "application/problem+json"
@@ -14,6 +15,15 @@ MEDIA_TYPE = "application/problem+json"
 
 RETRY = {"Retry-After": "1"}
 """Headers of a refusal that will not be one in a second's time."""
+
+
+class ProblemBody(BaseModel):
+    """A refusal, as of RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
 
 
 class Problem(Exception):
@@ -31,22 +41,34 @@ class Problem(Exception):
         self.detail = detail
         self.headers = dict(headers or {})
 
-    def content(self) -> dict[str, Any]:
-        """Return the problem's members."""
-        # "about:blank": the status says which problem it is; the title is the status's phrase (RFC 9457, 4.2.1).
-        title = HTTPStatus(self.status).phrase
-        return {"type": "about:blank", "title": title, "status": self.status, "detail": self.detail}
-
     def response(self) -> Response:
         """Return the answer."""
-        return Response(json.dumps(self.content()), self.status, self.headers, MEDIA_TYPE)
+        # "about:blank": the status says which problem it is; the title is the status's phrase (RFC 9457, 4.2.1).
+        title = HTTPStatus(self.status).phrase
+        content = {"type": "about:blank", "title": title, "status": self.status, "detail": self.detail}
+        return Response(json.dumps(content), self.status, self.headers, MEDIA_TYPE)
 
 
 def install(app: FastAPI) -> None:
-    """Let an application answer its own and the framework's refusals as problems."""
+    """Make an application answer its own, the framework's and unexpected errors as problems."""
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def describe(meanings: Mapping[Any, str]) -> dict[int | str, dict[str, Any]]:
+    """Describe refusals for OpenAPI.
+
+    Args:
+        meanings: what each status means; "default" for all others.
+    """
+    schema = {"$ref": f"#/components/schemas/{ProblemBody.__name__}"}
+    described: dict[int | str, dict[str, Any]] = {}
+    for status, description in meanings.items():
+        key = int(status) if isinstance(status, HTTPStatus) else str(status)
+        described[key] = {"description": description, "content": {MEDIA_TYPE: {"schema": schema}}}
+    return described
 
 
 async def _problem(_: Request, error: Exception) -> Response:
@@ -72,3 +94,8 @@ async def _invalid(_: Request, error: Exception) -> Response:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"][1:])
     return Problem(HTTPStatus.BAD_REQUEST, f"{where}: {first['msg']}").response()
+
+
+async def _unexpected(_: Request, __: Exception) -> Response:
+    detail = "something in the server went wrong; its log says where"
+    return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, detail).response()

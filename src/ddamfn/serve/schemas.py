@@ -4,6 +4,10 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from ddamfn.classifier import alignment_of
+from ddamfn.serve.settings import Settings
+from ddamfn.weights import Card
+
 _FACE = {
     "bbox": [177.77, 56.78, 273.19, 177.23],
     "score": 0.9995,
@@ -22,7 +26,6 @@ BATCH_EXAMPLE: list[dict[str, Any]] = [
 
 _Pair = tuple[float, float]
 _Row = tuple[float, float, float]
-_Share = Field(ge=0, le=1)
 
 
 class FaceBody(BaseModel):
@@ -98,10 +101,36 @@ class StateBody(BaseModel):
     status: str
 
 
-class ProblemBody(BaseModel):
-    """A refusal, as of RFC 9457."""
+def models_body(card: Card, settings: Settings) -> dict[str, Any]:
+    """Return the answer of `/v1/models`, a `ModelsBody`.
 
-    type: str
-    title: str
-    status: int
-    detail: str
+    Args:
+        card: of the weights that answer.
+        settings: the server's limits.
+    """
+    public = ("dataset", "split", "rule", "n", "correct", "accuracy", "ci95", "macro_f1", "per_class_recall")
+    model = {
+        "name": card.name,
+        "labels": card.labels,
+        "architecture": card.architecture,
+        "input_side_px": card.input_side_px,
+        "alignment": {**card.alignment, "points": alignment_of(card).points().round(3).tolist()},
+        "can_abstain": card.calibration is not None,
+        "highest_precision": highest_precision(card),
+        "scores": [{key: score[key] for key in public if key in score} for score in card.scores],
+        "license": card.license,
+        "rights": card.rights,
+        "sha256": card.sha256,
+    }
+    limits = {
+        "max_upload_bytes": settings.max_upload_bytes,
+        "max_pixels": settings.max_pixels,
+        "max_images": settings.queue,
+        "max_faces": settings.max_faces,
+    }
+    return {"models": [model], "limits": limits}
+
+
+def highest_precision(card: Card) -> float | None:
+    """Return the highest precision that abstaining can keep, None if the card has no curve for it."""
+    return None if card.calibration is None else max(card.calibration["precision_low"])

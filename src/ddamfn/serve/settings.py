@@ -1,4 +1,4 @@
-"""What a server is told when it starts."""
+"""Limits and choices of a server."""
 
 import os
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ class Settings:
     Attributes:
         weights: name of bundled weights, or path of an `.onnx` network or its `.json` card; the default weights when
             None.
-        workers: threads that decode images and find faces; one a core by default.
+        workers: threads that decode images and find faces; one per core by default.
         max_upload_bytes: of a request's body; more is refused.
         max_pixels: of one image; more is refused before its pixels are decoded.
         max_faces: of one image. Asked for faces of any score, noise has thousands of them, which one request must not

@@ -15,6 +15,9 @@ from ddamfn.synthetic import synthetic_face
 CHROMIUM = shutil.which("chromium")
 
 Open = Callable[..., Any]
+Words = Callable[..., str]
+# Only a failing test waits this long: a busy machine may need many seconds for what takes a blink elsewhere.
+_PATIENCE_MS = 90_000
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +26,7 @@ def browser(portrait: bytes, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright, of the extra dev")
     if CHROMIUM is None:
         pytest.skip("needs Chromium: apt-get install chromium")
-    # A busy machine may need seconds for what takes a blink elsewhere.
-    sync_api.expect.set_options(timeout=15_000)
+    sync_api.expect.set_options(timeout=_PATIENCE_MS)
     camera = tmp_path_factory.mktemp("camera") / "portrait.mjpeg"
     frame = io.BytesIO()
     Image.open(io.BytesIO(portrait)).convert("RGB").resize((480, 480)).save(frame, "JPEG")
@@ -49,7 +51,7 @@ def open_page(browser: Any) -> Iterator[Open]:
     def open_at(url: str, **options: Any) -> Any:
         context = browser.new_context(**({"locale": "en-GB", "viewport": {"width": 1280, "height": 900}} | options))
         page = context.new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(_PATIENCE_MS)
         asked: list[str] = []
         faults: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
@@ -76,6 +78,17 @@ def _is_fault(message: Any) -> bool:
 def page(open_page: Open, running: Any) -> Any:
     """Return the page of the server that a file shares, in English, 1280 px wide."""
     return open_page(running.url)
+
+
+@pytest.fixture(scope="session")
+def words() -> Words:
+    """Return a page's text by its key, in the language that the page speaks."""
+    asked = "async ([key, values]) => (await import('/texts.js')).text(key, ...values)"
+
+    def look_up(page: Any, key: str, *values: Any) -> str:
+        return str(page.evaluate(asked, [key, list(values)]))
+
+    return look_up
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,8 @@
 import base64
 import io
 import re
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from ddamfn.results import UNCERTAIN
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright, of the extra dev")
 Files = dict[str, Path]
+Words = Callable[..., str]
 
 
 def expect(found: Any) -> Any:
@@ -28,17 +31,17 @@ def choose(page: Any, *paths: Path) -> None:
 
 
 def expect_all_read(page: Any, number: int) -> None:
-    expect(page.locator("#progress")).to_have_text(f"{number} of {number} done", timeout=20_000)
+    expect(page.locator("#progress")).to_have_text(re.compile(rf"^{number}\b.*\b{number}\b"))
 
 
-def test_a_server_that_is_gone_is_told(serve: Any, open_page: Any, files: Files) -> None:
+def test_a_server_that_is_gone_is_told(serve: Any, open_page: Any, files: Files, words: Words) -> None:
     server = serve()
     page = open_page(server.url)
     expect(page.locator("#weights-text")).not_to_be_empty()
     server.stop()
     choose(page, files["portrait.jpg"])
-    expect(page.get_by_role("alert")).to_contain_text("The server does not answer")
-    expect(page.locator("#message-title")).to_have_text("The server does not answer")
+    expect(page.get_by_role("alert")).to_contain_text(words(page, "goneTitle"))
+    expect(page.locator("#message-title")).to_have_text(words(page, "goneTitle"))
     expect(page.locator("#image")).to_be_visible()
 
 
@@ -56,28 +59,30 @@ def test_images_wait_for_a_server_that_comes_back(page: Any, files: Files) -> No
 
 
 def test_too_large_and_too_many_pixels_are_told(
-    serve: Any, open_page: Any, files: Files, bomb: bytes, tmp_path: Path
+    serve: Any, open_page: Any, files: Files, words: Words, bomb: bytes, tmp_path: Path
 ) -> None:
     page = open_page(serve(max_upload_bytes=100_000).url)
     (tmp_path / "bomb.png").write_bytes(bomb)
     expect(page.locator("#weights-text")).not_to_be_empty()
     for path in (files["portrait.jpg"], tmp_path / "bomb.png"):
         choose(page, path)
-        expect(page.locator("#message-title")).to_have_text("Too large")
-        expect(page.locator("#message-text")).to_contain_text("at most 0.1 MB and 64 megapixels")
+        expect(page.locator("#message-title")).to_have_text(words(page, "tooLargeTitle"))
+        for limit in ("0.1 MB", "64 megapixels"):
+            expect(page.locator("#message-text")).to_contain_text(limit)
 
 
-def test_a_full_queue_is_waited_for(serve: Any, open_page: Any, files: Files) -> None:
+def test_a_full_queue_is_waited_for(serve: Any, open_page: Any, files: Files, gate: threading.Event) -> None:
     page = open_page(serve(queue=1).url)
-    refused: list[int] = []
-    page.on("response", lambda response: refused.append(1) if response.status == 429 else None)
-    choose(page, *6 * [files["portrait.jpg"]])
+    with page.expect_response(lambda response: response.status == 429):
+        choose(page, *6 * [files["portrait.jpg"]])
+    gate.set()
     expect_all_read(page, 6)
     expect(page.locator('.thumb[data-state="done"]')).to_have_count(6)
-    assert refused
 
 
-def test_a_token_is_asked_for_once_and_again_if_it_is_wrong(serve: Any, open_page: Any, files: Files) -> None:
+def test_a_token_is_asked_for_once_and_again_if_it_is_wrong(
+    serve: Any, open_page: Any, files: Files, words: Words
+) -> None:
     page = open_page(serve(token="right", ready=False).url)
     dialog = page.get_by_role("dialog", name="Token")
     for token in ("wrong", "令牌", "right"):
@@ -94,11 +99,11 @@ def test_a_token_is_asked_for_once_and_again_if_it_is_wrong(serve: Any, open_pag
     choose(page, files["none"])
     expect(dialog).to_be_visible()
     page.click("#token-cancel")
-    expect(page.locator("#message-title")).to_have_text("A token is needed")
+    expect(page.locator("#message-title")).to_have_text(words(page, "tokenNeededTitle"))
     page.click("#retry")
     page.get_by_label("Token", exact=True).last.fill("right")
     page.keyboard.press("Enter")
-    expect(page.locator("#message-title")).to_have_text("No face found")
+    expect(page.locator("#message-title")).to_have_text(words(page, "noFaceTitle"))
     expect(page.locator("#save-csv")).to_be_enabled()
 
 
@@ -132,13 +137,15 @@ def test_the_page_fits_and_is_accessible(open_page: Any, running: Any, files: Fi
     check("camera")
 
 
-def test_the_page_speaks_the_browsers_language_and_the_other(open_page: Any, running: Any, files: Files) -> None:
+def test_the_page_speaks_the_browsers_language_and_the_other(
+    open_page: Any, running: Any, files: Files, words: Words
+) -> None:
     page = open_page(running.url, locale="zh-CN")
-    expect(page.locator("#choose")).to_have_text("选择图片")
+    expect(page.locator("#choose")).to_contain_text("选择")
     choose(page, files["none"])
-    expect(page.locator("#message-title")).to_have_text("未找到人脸")
+    expect(page.locator("#message-title")).to_contain_text("人脸")
     page.get_by_role("button", name="English").click()
-    expect(page.locator("#message-title")).to_have_text("No face found")
+    expect(page.locator("#message-title")).to_have_text(words(page, "noFaceTitle"))
     assert "undefined" not in page.locator("body").inner_text()
 
 
@@ -175,25 +182,26 @@ def test_the_map_lies_where_the_face_was_cut_out(page: Any, files: Files, recogn
 
 
 def test_the_page_says_how_good_the_weights_are(page: Any) -> None:
-    expect(page.locator("#weights-text")).to_have_text("stand-in: not measured.")
+    expect(page.locator("#weights-text")).to_contain_text("stand-in")
     recalls = {"happiness": 0.9, "fear": 0.12, "disgust": 0.0}
     score = {"accuracy": 0.7567, "n": 3137, "dataset": "ferplus", "per_class_recall": recalls}
     page.evaluate("async (model) => (await import('/about.js')).describe(model)", {"name": "w", "scores": [score]})
-    expect(page.locator("#weights-text")).to_have_text("w: right on 75.7% of 3,137 test images of FERPlus.")
-    expect(page.locator("#weights-weak")).to_have_text("Rarely recognized there: fear (12%), disgust (0%).")
+    expect(page.locator("#weights-text")).to_have_text(re.compile(r"^w\b.*75\.7%.*3,137.*FERPlus"))
+    expect(page.locator("#weights-weak")).to_have_text(re.compile(r"fear\b.*12%.*disgust\b.*\b0%"))
+    expect(page.locator("#weights-weak")).not_to_contain_text("happiness")
 
 
 @pytest.mark.parametrize(
     ("error", "told"),
-    [("NotAllowedError", "was told not to use the camera"), ("NotFoundError", "No camera was found")],
+    [("NotAllowedError", "cameraDenied"), ("NotFoundError", "cameraMissing")],
 )
-def test_a_camera_that_cannot_be_had_is_told(page: Any, error: str, told: str) -> None:
+def test_a_camera_that_cannot_be_had_is_told(page: Any, words: Words, error: str, told: str) -> None:
     page.evaluate(
         "(name) => { navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('', name); }; }", error
     )
     page.click("#camera-open")
     page.click("#camera-start")
-    expect(page.locator("#camera-problem")).to_contain_text(told)
+    expect(page.locator("#camera-problem")).to_have_text(words(page, told))
     expect(page.locator("#camera-start")).to_be_visible()
 
 

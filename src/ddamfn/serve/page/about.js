@@ -1,4 +1,4 @@
-// What the page says of itself: where pictures go, and how good the weights are.
+// What the page says of itself: where images go, and how good the weights are.
 
 import { byId } from "./dom.js";
 import { count, expressionName, percent, text } from "./texts.js";
@@ -6,10 +6,10 @@ import { count, expressionName, percent, text } from "./texts.js";
 const LOOPBACK = ["localhost", "127.0.0.1", "[::1]"];
 // Data sets as their papers write them.
 const DATASETS = { affectnet: "AffectNet", ckplus: "CK+", fer2013: "FER2013", ferplus: "FERPlus", rafdb: "RAF-DB" };
-// Expressions of which fewer were recognised on the test split are named.
+// Expressions of which fewer were recognized on the test split are named.
 const WEAK = 0.3;
 
-/** Says where pictures go, and what the weights' card says; `model` is null until the server has told. */
+/** Says where images go, and what the weights' card says; `model` is null until the server has told. */
 export function describe(model) {
   const { hostname, host } = window.location;
   byId("privacy").textContent = LOOPBACK.includes(hostname) ? text("privacyLocal") : text("privacyRemote", host);

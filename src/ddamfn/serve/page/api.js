@@ -31,7 +31,7 @@ export class Api {
     return answer;
   }
 
-  /** Reads one picture. `precision` is the wanted share of right answers or null; `onWait` is told of a full queue. */
+  /** Reads one image. `precision` is the wanted share of right answers or null; `onWait` is told of a full queue. */
   async predict(file, { precision = null, signal, onWait } = {}) {
     if (file.size === 0) throw new Refusal("empty");
     if (this.limits && file.size > this.limits.max_upload_bytes) throw new Refusal("tooLarge");
@@ -46,7 +46,7 @@ export class Api {
       } catch (error) {
         if (!["busy", "starting"].includes(error.kind) || tried === TRIES) throw error;
         onWait?.();
-        // Different pauses, so that pictures that were refused together do not come back together.
+        // Different pauses, so that images that were refused together do not come back together.
         await new Promise((resolve) => setTimeout(resolve, error.pauseMs * (0.75 + Math.random() / 2)));
         if (signal?.aborted) throw error;
       }
@@ -87,7 +87,7 @@ export class Api {
   }
 
   async #renewToken(used) {
-    // Several pictures may be refused at once; the user is asked once.
+    // Several images may be refused at once; the user is asked once.
     if (this.#token === used) {
       this.#asking ??= this.#askToken(used !== null).finally(() => {
         this.#asking = null;

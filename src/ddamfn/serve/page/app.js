@@ -7,7 +7,7 @@ import { announce, byId, element } from "./dom.js";
 import { annotated, save, stem, toCsv, toJson } from "./files.js";
 import { takeIn } from "./intake.js";
 import { Panel } from "./panel.js";
-import { Pictures } from "./pictures.js";
+import { Images } from "./images.js";
 import { shownConfidence, Stage } from "./stage.js";
 import { stateOf, Strip } from "./strip.js";
 import { expressionName, percent, switchLanguage, text, translate } from "./texts.js";
@@ -17,19 +17,19 @@ const PRECISIONS = [0.8, 0.85, 0.9, 0.95, 0.98, 0.99];
 const CROP_SIDE_PX = 112;
 
 const api = new Api(askToken);
-const pictures = new Pictures(api);
-const strip = new Strip(pictures);
+const images = new Images(api);
+const strip = new Strip(images);
 const stage = new Stage({
   onShown: () => render(),
-  onChoose: (index) => pictures.chooseFace(index),
+  onChoose: (index) => images.chooseFace(index),
   limits: () => api.limits,
 });
-const panel = new Panel(stage, CROP_SIDE_PX, (index) => pictures.chooseFace(index));
+const panel = new Panel(stage, CROP_SIDE_PX, (index) => images.chooseFace(index));
 const camera = new Camera((file) => addFiles([file]));
 let model = null;
 
 function render() {
-  const { all, current } = pictures;
+  const { all, current } = images;
   byId("workspace").hidden = all.length === 0;
   byId("intake").classList.toggle("compact", all.length > 0);
   byId("remove-all").hidden = all.length < 2;
@@ -40,7 +40,7 @@ function render() {
   const unfinished = all.some(({ state }) => state !== "done" && state !== "failed");
   byId("save-json").disabled = unfinished;
   byId("save-csv").disabled = unfinished || !model?.labels;
-  byId("save-picture").disabled = !current?.result;
+  byId("save-image").disabled = !current?.result;
   const gone = all.some(({ refusal }) => refusal?.kind === "gone") || model === "gone";
   if (byId("banner").hidden === gone) {
     byId("banner-text").textContent = gone ? `${text("goneTitle")}. ${text("goneText")}` : "";
@@ -65,20 +65,20 @@ function renderPrecisions() {
   const reached = PRECISIONS.filter((precision) => precision <= highest);
   const options = reached.map((precision) => element("option", { value: precision, textContent: percent(precision, 0) }));
   byId("precision").replaceChildren(element("option", { value: "", textContent: text("precisionOff") }), ...options);
-  byId("precision").value = pictures.precision ?? "";
+  byId("precision").value = images.precision ?? "";
 }
 
 function addFiles(files) {
-  pictures.add(files);
+  images.add(files);
   announce(text("reading"));
 }
 
-function tellRead({ detail: picture }) {
+function tellRead({ detail: image }) {
   // The token may have been missing when the page asked first.
-  if (picture.result && !model?.labels) learnModel();
-  const unfinished = pictures.all.some(({ state }) => state !== "done" && state !== "failed");
-  if (picture !== pictures.current && unfinished) return;
-  const told = pictures.current;
+  if (image.result && !model?.labels) learnModel();
+  const unfinished = images.all.some(({ state }) => state !== "done" && state !== "failed");
+  if (image !== images.current && unfinished) return;
+  const told = images.current;
   if (told.refusal) {
     announce(text("toldFailed", told.name, text(`${told.refusal.kind}Title`)));
   } else if (told.result) {
@@ -100,30 +100,30 @@ async function learnModel() {
 
 async function retryGone() {
   if (model === null || model === "gone") await learnModel();
-  pictures.again(({ refusal }) => refusal?.kind === "gone");
+  images.again(({ refusal }) => refusal?.kind === "gone");
 }
 
-async function savePicture() {
-  const picture = pictures.current;
+async function saveImage() {
+  const image = images.current;
   await stage.settle();
-  if (picture !== pictures.current) return undefined;
-  if (!stage.isShown) return announce(text("savePictureUnshown"));
-  const blob = await annotated(stage.image, picture, panel.overlaid, panel.cropSide);
+  if (image !== images.current) return undefined;
+  if (!stage.isShown) return announce(text("saveImageUnshown"));
+  const blob = await annotated(stage.img, image, panel.overlaid, panel.cropSide);
   if (!blob) return announce(text("saveFailed"));
-  return save(blob, `${stem(picture.name)}-annotated.${blob.type === "image/jpeg" ? "jpg" : "png"}`);
+  return save(blob, `${stem(image.name)}-annotated.${blob.type === "image/jpeg" ? "jpg" : "png"}`);
 }
 
 function removeCurrent() {
-  const { name } = pictures.current;
-  pictures.remove(pictures.current);
+  const { name } = images.current;
+  images.remove(images.current);
   announce(text("removed", name));
   // The focus must not vanish with what it was on.
-  if (pictures.all.length === 0) byId("choose").focus();
+  if (images.all.length === 0) byId("choose").focus();
   else if (!strip.focus()) byId("remove").focus();
 }
 
-pictures.addEventListener("change", render);
-pictures.addEventListener("read", tellRead);
+images.addEventListener("change", render);
+images.addEventListener("read", tellRead);
 takeIn(addFiles);
 byId("language").addEventListener("click", () => {
   switchLanguage();
@@ -131,22 +131,22 @@ byId("language").addEventListener("click", () => {
 });
 byId("remove").addEventListener("click", removeCurrent);
 byId("remove-all").addEventListener("click", () => {
-  for (const picture of [...pictures.all]) pictures.remove(picture);
+  for (const image of [...images.all]) images.remove(image);
   byId("choose").focus();
 });
-byId("retry").addEventListener("click", () => pictures.again((picture) => picture === pictures.current));
+byId("retry").addEventListener("click", () => images.again((image) => image === images.current));
 byId("banner-retry").addEventListener("click", retryGone);
 byId("precision").addEventListener("change", ({ target }) => {
-  pictures.precision = target.value === "" ? null : Number(target.value);
-  pictures.again(() => true);
+  images.precision = target.value === "" ? null : Number(target.value);
+  images.again(() => true);
 });
 byId("save-json").addEventListener("click", () => {
-  save(new Blob([toJson(pictures.all)], { type: "application/json" }), "expressions.json");
+  save(new Blob([toJson(images.all)], { type: "application/json" }), "expressions.json");
 });
 byId("save-csv").addEventListener("click", () => {
-  save(new Blob([toCsv(pictures.all, model.labels)], { type: "text/csv" }), "expressions.csv");
+  save(new Blob([toCsv(images.all, model.labels)], { type: "text/csv" }), "expressions.csv");
 });
-byId("save-picture").addEventListener("click", savePicture);
+byId("save-image").addEventListener("click", saveImage);
 
 renderTexts();
 learnModel();

@@ -1,6 +1,6 @@
-// Attention maps on the aligned face, and the way back to the picture.
+// Attention maps on the aligned face, and the way back to the image.
 
-import { heatColour } from "./palette.js";
+import { heatColor } from "./palette.js";
 
 // A map flatter than this has no place of interest; stretching it would paint rounding noise as if it were attention.
 const FLAT = 1e-3;
@@ -27,8 +27,8 @@ export function isEven(face) {
   return face.attention.every((map) => rangeOf(map)[1] - rangeOf(map)[0] < EVEN);
 }
 
-/** Draws the aligned face of a picture, with a map over it or none; returns a square canvas. */
-export function drawAligned(picture, face, cropSide, map) {
+/** Draws the aligned face of an image, with a map over it or none; returns a square canvas. */
+export function drawAligned(img, face, cropSide, map) {
   const canvas = document.createElement("canvas");
   canvas.width = canvas.height = SIDE_PX;
   const context = canvas.getContext("2d", { willReadFrequently: true });
@@ -36,33 +36,33 @@ export function drawAligned(picture, face, cropSide, map) {
   const scale = SIDE_PX / cropSide;
   context.imageSmoothingQuality = "high";
   context.setTransform(a * scale, b * scale, c * scale, d * scale, e * scale, f * scale);
-  if (picture) context.drawImage(picture, 0, 0);
-  if (map) colour(context, map);
+  if (img) context.drawImage(img, 0, 0);
+  if (map) color(context, map);
   return canvas;
 }
 
-/** Returns the transform that takes the aligned face, as a square of side 1, back to the picture: a b c d e f. */
-export function backToPicture(face, cropSide) {
+/** Returns the transform that takes the aligned face, as a square of side 1, back to the image: a b c d e f. */
+export function backToImage(face, cropSide) {
   const [[a, c, e], [b, d, f]] = face.matrix;
   const inverse = new DOMMatrix([a, b, c, d, e, f]).inverse().scale(cropSide);
   return [inverse.a, inverse.b, inverse.c, inverse.d, inverse.e, inverse.f];
 }
 
-/** Lays a map over the face in a canvas; the face turns grey, so that every colour that is seen is attention. */
-function colour(context, map) {
-  const image = context.getImageData(0, 0, SIDE_PX, SIDE_PX);
+/** Lays a map over the face in a canvas; the face turns gray, so that every color that is seen is attention. */
+function color(context, map) {
+  const pixels = context.getImageData(0, 0, SIDE_PX, SIDE_PX);
   const values = enlarge(map, SIDE_PX);
   values.forEach((value, index) => {
     const at = 4 * index;
-    const [red, green, blue] = image.data.slice(at, at + 3);
-    const grey = 0.299 * red + 0.587 * green + 0.114 * blue;
+    const [red, green, blue] = pixels.data.slice(at, at + 3);
+    const gray = 0.299 * red + 0.587 * green + 0.114 * blue;
     const strength = WEAKEST + (STRONGEST - WEAKEST) * value;
-    heatColour(value).forEach((level, channel) => {
-      image.data[at + channel] = grey * (1 - strength) + level * strength;
+    heatColor(value).forEach((level, channel) => {
+      pixels.data[at + channel] = gray * (1 - strength) + level * strength;
     });
-    image.data[at + 3] = 255;
+    pixels.data[at + 3] = 255;
   });
-  context.putImageData(image, 0, 0);
+  context.putImageData(pixels, 0, 0);
 }
 
 /** Returns a map smoothly enlarged to a square, row by row, its range stretched to 0 to 1. */
@@ -89,10 +89,10 @@ function weights(length, side) {
     return x < 2 ? ((-0.5 * x + 2.5) * x - 4) * x + 2 : 0;
   };
   return Array.from({ length: side }, (_, place) => {
-    const centre = ((place + 0.5) * length) / side - 0.5;
+    const center = ((place + 0.5) * length) / side - 0.5;
     const taps = [];
-    for (let at = Math.floor(centre) - 1; at <= Math.floor(centre) + 2; at += 1) {
-      if (at >= 0 && at < length) taps.push([at, cubic(centre - at)]);
+    for (let at = Math.floor(center) - 1; at <= Math.floor(center) + 2; at += 1) {
+      if (at >= 0 && at < length) taps.push([at, cubic(center - at)]);
     }
     const sum = taps.reduce((total, [, weight]) => total + weight, 0);
     return taps.map(([at, weight]) => [at, weight / sum]);

@@ -1,11 +1,11 @@
-// The camera: on only after the user has started it, off as soon as a picture is taken or the window is closed.
+// The camera: on only after the user has started it, off as soon as an image is taken or the window is closed.
 
 import { announce, byId, element } from "./dom.js";
 import { text } from "./texts.js";
 
 const PROBLEMS = { NotAllowedError: "cameraDenied", NotFoundError: "cameraMissing", OverconstrainedError: "cameraMissing" };
 
-/** The window of the camera; calls `onTaken` with the picture as a file. */
+/** The window of the camera; calls `onTaken` with the image as a file. */
 export class Camera {
   #stream = null;
   #taken = 0;

@@ -1,4 +1,4 @@
-// The ways by which pictures come in: chosen, dropped (folders too), pasted.
+// The ways by which images come in: chosen, dropped (folders too), pasted.
 
 import { announce, byId } from "./dom.js";
 import { text } from "./texts.js";
@@ -47,7 +47,7 @@ function listenToDrops(onFiles) {
   });
 }
 
-/** Resolves to the dropped files, and to the pictures in dropped folders. */
+/** Resolves to the dropped files, and to the images in dropped folders. */
 async function droppedFiles(transfer) {
   // The list of items is emptied as soon as the event is over, so everything is taken before the first wait.
   const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.());
@@ -75,7 +75,7 @@ async function filesIn(entry, inFolder = false) {
   }
 }
 
-/** Browsers call every picture of the clipboard "image.png". */
+/** Browsers call every image of the clipboard "image.png". */
 function named(file) {
   if (file.name && file.name !== "image.png") return file;
   pasted += 1;

@@ -1,4 +1,4 @@
-// Where labels may stand beside their faces: inside the picture, clear of each other and of other faces.
+// Where labels may stand beside their faces: inside the image, clear of each other and of other faces.
 
 // A label may hide this share of another face at most.
 const MOST_HIDDEN = 0.15;

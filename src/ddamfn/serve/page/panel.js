@@ -2,14 +2,14 @@
 
 import { drawAligned, isEven, mapOf, rangeOf } from "./attention.js";
 import { byId, element, mark, radioButton, radioGroup } from "./dom.js";
-import { expressionColour } from "./palette.js";
+import { expressionColor } from "./palette.js";
 import { shownConfidence } from "./stage.js";
 import { expressionName, percent, text } from "./texts.js";
 
 /** Shows one face; calls `onStep` with the index of another face. */
 export class Panel {
   #stage;
-  #picture = null;
+  #image = null;
   #choice = "none";
   #drawn = new Map();
   #drawnFor = null;
@@ -18,7 +18,7 @@ export class Panel {
     this.#stage = stage;
     this.cropSide = cropSide;
     const step = (by) => {
-      const { face, result } = this.#picture;
+      const { face, result } = this.#image;
       onStep((face + by + result.faces.length) % result.faces.length);
     };
     byId("previous").addEventListener("click", () => step(-1));
@@ -32,20 +32,20 @@ export class Panel {
 
   /** The chosen face, or undefined. */
   get face() {
-    return this.#picture?.result?.faces[this.#picture.face];
+    return this.#image?.result?.faces[this.#image.face];
   }
 
-  /** What lies over the picture: the drawn map and its opacity; null if nothing does. */
+  /** What lies over the image: the drawn map and its opacity; null if nothing does. */
   get overlaid() {
     if (this.#choice === "none" || !this.#drawn.has(this.#choice)) return null;
     return { canvas: this.#drawn.get(this.#choice), face: this.face, opacity: byId("opacity").value / 100 };
   }
 
-  render(picture) {
-    this.#picture = picture;
+  render(image) {
+    this.#image = image;
     const { face } = this;
-    const all = picture?.result?.faces.length ?? 0;
-    byId("face-title").textContent = face ? text("faceTitle", picture.face + 1, all) : text("faceTitleNone");
+    const all = image?.result?.faces.length ?? 0;
+    byId("face-title").textContent = face ? text("faceTitle", image.face + 1, all) : text("faceTitleNone");
     byId("face-hint").textContent = all > 1 ? text("faceHintMany") : face ? "" : text("faceHintNone");
     byId("steps").hidden = all < 2;
     byId("face").hidden = !face;
@@ -76,7 +76,7 @@ export class Panel {
     const rows = Object.entries(face.probabilities).map(([name, probability]) => {
       const fill = element("span", { className: "fill" });
       fill.style.width = `${100 * probability}%`;
-      fill.style.setProperty("--colour", expressionColour(name));
+      fill.style.setProperty("--color", expressionColor(name));
       const bar = element("span", { className: "bar" }, fill);
       bar.setAttribute("aria-hidden", "true");
       const row = element("li", {}, element("span", { className: "name", textContent: expressionName(name) }), bar);
@@ -124,12 +124,12 @@ export class Panel {
 
   /** Draws the aligned face and its maps once for each face. */
   #draw(face, choices) {
-    const picture = this.#stage.isShown ? this.#stage.image : null;
-    if (this.#drawnFor?.face === face && this.#drawnFor.picture === picture) return;
-    this.#drawnFor = { face, picture };
+    const img = this.#stage.isShown ? this.#stage.img : null;
+    if (this.#drawnFor?.face === face && this.#drawnFor.img === img) return;
+    this.#drawnFor = { face, img };
     this.#drawn.clear();
     for (const choice of choices) {
-      this.#drawn.set(choice, drawAligned(picture, face, this.cropSide, mapOf(face, choice)));
+      this.#drawn.set(choice, drawAligned(img, face, this.cropSide, mapOf(face, choice)));
     }
     for (const tile of byId("tiles").children) {
       tile.querySelector(".drawn").replaceChildren(this.#drawn.get(tile.dataset.choice));

@@ -1,9 +1,9 @@
-// The shown picture with its faces boxed, and what there is to say where it has none.
+// The shown image with its faces boxed, and what there is to say where it has none.
 
-import { backToPicture } from "./attention.js";
+import { backToImage } from "./attention.js";
 import { byId, element, mark, radioButton, radioGroup } from "./dom.js";
 import { placeLabels } from "./labels.js";
-import { expressionColour } from "./palette.js";
+import { expressionColor } from "./palette.js";
 import { stateOf } from "./strip.js";
 import { count, expressionName, percent, text } from "./texts.js";
 
@@ -11,9 +11,9 @@ const LARGEST_ZOOM = 4;
 const LABEL_GAP_PX = 5;
 const CROWD = 12;
 
-/** Shows one picture; calls `onShown` when the browser has it, and `onChoose` with a face's index. */
+/** Shows one image; calls `onShown` when the browser has it, and `onChoose` with a face's index. */
 export class Stage {
-  #picture = null;
+  #image = null;
   #url = null;
   #result = null;
   #buttons = [];
@@ -21,12 +21,12 @@ export class Stage {
 
   constructor({ onShown, onChoose, limits }) {
     this.#limits = limits;
-    this.image = byId("picture");
-    this.image.addEventListener("load", () => {
+    this.img = byId("image");
+    this.img.addEventListener("load", () => {
       this.#resize();
       onShown();
     });
-    this.image.addEventListener("error", () => {
+    this.img.addEventListener("error", () => {
       byId("frame").classList.add("unshown");
       onShown();
     });
@@ -38,35 +38,35 @@ export class Stage {
     new ResizeObserver(() => this.#placeLabels()).observe(byId("frame"));
   }
 
-  /** Tells whether the browser shows the picture, so that it can be drawn elsewhere. */
+  /** Tells whether the browser shows the image, so that it can be drawn elsewhere. */
   get isShown() {
-    return this.image.complete && this.image.naturalWidth > 0 && !byId("frame").classList.contains("unshown");
+    return this.img.complete && this.img.naturalWidth > 0 && !byId("frame").classList.contains("unshown");
   }
 
-  /** Waits until the browser shows the picture, or has found that it cannot: `isShown` tells. */
+  /** Waits until the browser shows the image, or has found that it cannot: `isShown` tells. */
   async settle() {
-    // Decoding is also broken off by the picture being turned upright, which loads another; hence the loop.
-    while (!this.image.complete) await this.image.decode().catch(() => {});
+    // Decoding is also broken off by the image being turned upright, which loads another; hence the loop.
+    while (!this.img.complete) await this.img.decode().catch(() => {});
   }
 
-  render(picture) {
-    this.#picture = picture;
-    if (picture?.url !== this.#url) this.#load(picture?.url ?? null);
-    // Also without a picture: the faces of the last one must go.
-    if ((picture?.result ?? null) !== this.#result) this.#makeFaces(picture?.result ?? null);
-    if (!picture) return;
+  render(image) {
+    this.#image = image;
+    if (image?.url !== this.#url) this.#load(image?.url ?? null);
+    // Also without an image: the faces of the last one must go.
+    if ((image?.result ?? null) !== this.#result) this.#makeFaces(image?.result ?? null);
+    if (!image) return;
     // Shown in another way than it was read: boxes would stand beside the faces.
-    if (picture.result && this.isShown && !this.#isAsRead(picture.result)) byId("frame").classList.add("unshown");
+    if (image.result && this.isShown && !this.#isAsRead(image.result)) byId("frame").classList.add("unshown");
     this.#resize();
-    this.#buttons.forEach((button, index) => this.#describe(button, picture.result.faces[index], index));
-    mark(this.#buttons, this.#buttons[picture.face]);
-    byId("faces").setAttribute("aria-label", text("facesIn", picture.name));
+    this.#buttons.forEach((button, index) => this.#describe(button, image.result.faces[index], index));
+    mark(this.#buttons, this.#buttons[image.face]);
+    byId("faces").setAttribute("aria-label", text("facesIn", image.name));
     byId("faces").hidden = this.#buttons.length === 0;
-    byId("frame").dataset.state = picture.state;
-    this.image.alt = text("pictureAlt", picture.name);
+    byId("frame").dataset.state = image.state;
+    this.img.alt = text("imageAlt", image.name);
     const [width, height] = this.#size();
-    byId("caption").textContent = width ? text("caption", picture.name, width, height, stateOf(picture)) : picture.name;
-    this.#explain(picture);
+    byId("caption").textContent = width ? text("caption", image.name, width, height, stateOf(image)) : image.name;
+    this.#explain(image);
     this.#placeLabels();
   }
 
@@ -80,25 +80,25 @@ export class Stage {
     heat.setAttribute("href", canvas.toDataURL());
     heat.setAttribute("width", "1");
     heat.setAttribute("height", "1");
-    heat.setAttribute("transform", `matrix(${backToPicture(face, cropSide).join(" ")})`);
+    heat.setAttribute("transform", `matrix(${backToImage(face, cropSide).join(" ")})`);
     heat.setAttribute("opacity", opacity);
   }
 
   #isAsRead({ width, height }) {
-    return width === this.image.naturalWidth && height === this.image.naturalHeight;
+    return width === this.img.naturalWidth && height === this.img.naturalHeight;
   }
 
   #load(url) {
     this.#url = url;
     byId("frame").classList.remove("unshown");
     byId("layer").classList.add("empty");
-    if (url) this.image.src = url;
-    else this.image.removeAttribute("src");
+    if (url) this.img.src = url;
+    else this.img.removeAttribute("src");
   }
 
   #size() {
     const result = this.#result;
-    return result ? [result.width, result.height] : [this.image.naturalWidth, this.image.naturalHeight];
+    return result ? [result.width, result.height] : [this.img.naturalWidth, this.img.naturalHeight];
   }
 
   #resize() {
@@ -130,13 +130,13 @@ export class Stage {
 
   #describe(button, face, index) {
     const confidence = shownConfidence(face);
-    button.style.setProperty("--colour", expressionColour(face.expression));
+    button.style.setProperty("--color", expressionColor(face.expression));
     button.setAttribute("aria-label", text("faceLabel", index + 1, expressionName(face.expression), confidence));
   }
 
-  /** Says in the picture's place why nothing was read, or below it that there is no face. */
-  #explain(picture) {
-    const { refusal, state, result } = picture;
+  /** Says in the image's place why nothing was read, or below it that there is no face. */
+  #explain(image) {
+    const { refusal, state, result } = image;
     const unshown = byId("frame").classList.contains("unshown") && state === "done";
     const none = state === "done" && result.faces.length === 0;
     byId("message").hidden = !(refusal || none || unshown);
@@ -161,16 +161,16 @@ export class Stage {
     };
     const labels = this.#buttons.map((button) => button.querySelector(".label"));
     // In a crowd, numbers would cover the faces.
-    const texts = faces.map((face, index) => labelTexts(face, faces.length > CROWD && index !== this.#picture.face));
+    const texts = faces.map((face, index) => labelTexts(face, faces.length > CROWD && index !== this.#image.face));
     const marks = faces.map((face, index) => ({
       box: face.bbox.map((value) => value * scale),
       extents: texts[index].map((words) => measure(labels[index], words)),
     }));
-    const found = placeLabels(marks, [frame.clientWidth, frame.clientHeight], LABEL_GAP_PX, this.#picture.face);
+    const found = placeLabels(marks, [frame.clientWidth, frame.clientHeight], LABEL_GAP_PX, this.#image.face);
     labels.forEach((label, index) => {
       const { box } = marks[index];
       // A thick line would hide a small face.
-      const thickest = index === this.#picture.face ? 4 : 2;
+      const thickest = index === this.#image.face ? 4 : 2;
       this.#buttons[index].style.setProperty("--line", `${Math.min(thickest, Math.max(1.5, (box[2] - box[0]) / 14))}px`);
       label.classList.toggle("unplaced", !found[index]);
       if (!found[index]) return;

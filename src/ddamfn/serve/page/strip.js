@@ -1,17 +1,17 @@
-// The strip of thumbnails: which pictures there are, how far each is, and which is shown.
+// The strip of thumbnails: which images there are, how far each is, and which is shown.
 
 import { byId, element, mark, radioButton, radioGroup } from "./dom.js";
 import { text } from "./texts.js";
 
-/** Shows the strip of `pictures`. */
+/** Shows the strip of `images`. */
 export class Strip {
   #buttons = new Map();
-  #pictures;
+  #images;
 
-  constructor(pictures) {
-    this.#pictures = pictures;
+  constructor(images) {
+    this.#images = images;
     radioGroup(byId("strip"), (button) => {
-      pictures.show(pictures.all.find(({ id }) => id === button.dataset.picture));
+      images.show(images.all.find(({ id }) => id === button.dataset.image));
       button.scrollIntoView({ block: "nearest", inline: "nearest" });
     });
     byId("strip").addEventListener("keydown", (event) => {
@@ -20,45 +20,45 @@ export class Strip {
   }
 
   render() {
-    const { all, current } = this.#pictures;
-    for (const [picture, button] of this.#buttons) {
-      if (!all.includes(picture)) {
+    const { all, current } = this.#images;
+    for (const [image, button] of this.#buttons) {
+      if (!all.includes(image)) {
         button.remove();
-        this.#buttons.delete(picture);
+        this.#buttons.delete(image);
       }
     }
-    for (const picture of all) this.#update(picture);
+    for (const image of all) this.#update(image);
     mark([...this.#buttons.values()], this.#buttons.get(current));
     const done = all.filter(({ state }) => state === "done" || state === "failed").length;
     byId("progress").textContent = text("progress", done, all.length);
     byId("strip").hidden = all.length < 2;
   }
 
-  /** Puts the focus on the shown picture's thumbnail, if the strip is shown; tells whether it is. */
+  /** Puts the focus on the shown image's thumbnail, if the strip is shown; tells whether it is. */
   focus() {
     byId("strip").querySelector("[aria-checked=true]")?.focus();
     return !byId("strip").hidden;
   }
 
-  #update(picture) {
-    let button = this.#buttons.get(picture);
+  #update(image) {
+    let button = this.#buttons.get(image);
     if (!button) {
       button = radioButton("thumb", element("span", { className: "badge" }));
-      button.dataset.picture = picture.id;
-      this.#buttons.set(picture, button);
+      button.dataset.image = image.id;
+      this.#buttons.set(image, button);
       byId("strip").append(button);
     }
-    if (picture.thumb && !button.contains(picture.thumb)) button.prepend(picture.thumb);
-    button.dataset.state = picture.state;
+    if (image.thumb && !button.contains(image.thumb)) button.prepend(image.thumb);
+    button.dataset.state = image.state;
     const badge = button.querySelector(".badge");
-    badge.textContent = picture.state === "done" ? String(picture.result.faces.length) : picture.state === "failed" ? "!" : "…";
-    button.setAttribute("aria-label", text("pictureLabel", picture.name, stateOf(picture)));
-    button.title = picture.name;
+    badge.textContent = image.state === "done" ? String(image.result.faces.length) : image.state === "failed" ? "!" : "…";
+    button.setAttribute("aria-label", text("imageLabel", image.name, stateOf(image)));
+    button.title = image.name;
   }
 }
 
-/** Returns how far a picture is, in words. */
-export function stateOf(picture) {
-  if (picture.state === "done") return text("faces", picture.result.faces.length);
-  return text({ waiting: "waiting", reading: "reading", busy: "busyWaiting", failed: "failed" }[picture.state]);
+/** Returns how far an image is, in words. */
+export function stateOf(image) {
+  if (image.state === "done") return text("faces", image.result.faces.length);
+  return text({ waiting: "waiting", reading: "reading", busy: "busyWaiting", failed: "failed" }[image.state]);
 }

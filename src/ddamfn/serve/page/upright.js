@@ -1,19 +1,19 @@
-// WebP pictures turned upright. The server obeys their EXIF orientation; browsers obey that of JPEG, PNG and AVIF alone.
+// WebP images turned upright. The server obeys their EXIF orientation; browsers obey that of JPEG, PNG and AVIF alone.
 
 const ORIENTATION = 0x0112;
-// What the canvas has to do, by the tag's value: a b c d, in units of the upright picture's sides.
+// What the canvas has to do, by the tag's value: a b c d, in units of the upright image's sides.
 const TURNS = {
   2: [-1, 0, 0, 1], 3: [-1, 0, 0, -1], 4: [1, 0, 0, -1], 5: [0, 1, 1, 0], 6: [0, 1, -1, 0], 7: [0, -1, -1, 0], 8: [0, -1, 1, 0],
 };
 
-/** Resolves to a picture that every browser shows upright: the file itself, or a turned copy of it. */
+/** Resolves to an image that every browser shows upright: the file itself, or a turned copy of it. */
 export async function upright(file) {
   if (file.type !== "image/webp") return file;
   const bytes = new DataView(await file.arrayBuffer());
   const tag = findOrientation(bytes);
   const turn = tag && TURNS[bytes.getUint16(tag.at, tag.little)];
   if (!turn) return file;
-  // A browser that does obey the tag must not turn the picture a second time.
+  // A browser that does obey the tag must not turn the image a second time.
   bytes.setUint16(tag.at, 1, tag.little);
   const bitmap = await createImageBitmap(new Blob([bytes], { type: file.type }));
   const [a, b, c, d] = turn;

@@ -1,16 +1,19 @@
-"""A socket and a server on it, until a signal ends them."""
+"""A socket and a server on it, until a signal ends them; connections on which no request comes are closed."""
 
+import asyncio
 import errno
 import ipaddress
 import logging
 import socket
 from collections.abc import Callable
 
+import h11
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ddamfn.errors import DdamfnError, UsageError
 from ddamfn.serve.app import create_app
-from ddamfn.serve.protocol import Http
+from ddamfn.serve.problems import MEDIA_TYPE, Problem
 from ddamfn.serve.settings import Settings
 
 _LOGGER = logging.getLogger(__name__)
@@ -19,6 +22,7 @@ _BACKLOG = 512
 _KEEP_ALIVE_S = 15
 # What is being read when a signal comes takes a second or two; a client that never ends its body must not keep it.
 _LAST_REQUESTS_S = 30
+_HEAD_S = 10.0
 
 
 def is_loopback(host: str) -> bool:
@@ -81,7 +85,7 @@ def make_server(
     config = uvicorn.Config(
         create_app(settings, on_failure),
         loop="asyncio",
-        http=Http,
+        http=_Http,
         ws="none",
         lifespan="on",
         log_config=None,
@@ -122,3 +126,47 @@ def run(settings: Settings, host: str, port: int, announce: Callable[[str], None
         server.run(sockets=[listener])
     if failures:
         raise failures[0]
+
+
+class _Http(H11Protocol):
+    """One HTTP/1.1 connection. uvicorn limits the time between requests, this the time for a request's head."""
+
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the clock: the first head must come."""
+        super().connection_made(transport)
+        self._time_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Stop the clock when a head is complete, start it when one has begun."""
+        super().data_received(data)
+        if self.conn.their_state is not h11.IDLE:
+            self._stop_timer()
+        elif self._timer is None:
+            self._time_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the clock."""
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP request, and hang up."""
+        problem = Problem(400, "this is no HTTP request").response()
+        headers = [("content-type", MEDIA_TYPE), ("content-length", str(len(problem.body))), ("connection", "close")]
+        for event in (
+            h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
+            h11.Data(data=bytes(problem.body)),
+            h11.EndOfMessage(),
+        ):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
+    def _time_head(self) -> None:
+        self._timer = self.loop.call_later(_HEAD_S, self.transport.close)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
