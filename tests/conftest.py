@@ -3,6 +3,7 @@
 import os
 import random
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -32,6 +33,19 @@ def _fixed_seed() -> None:
 def rng() -> np.random.Generator:
     """Return a fresh generator with a fixed seed."""
     return np.random.default_rng(20240229)
+
+
+@pytest.fixture(scope="session")
+def wait_until() -> Callable[[Callable[[], object], str], None]:
+    """Return what waits for a condition, and fails with a text after two minutes: only what hangs takes so long."""
+
+    def wait(condition: Callable[[], object], otherwise: str) -> None:
+        deadline = time.monotonic() + 120
+        while not condition():
+            assert time.monotonic() < deadline, otherwise
+            time.sleep(0.005)
+
+    return wait
 
 
 @pytest.fixture(scope="session")

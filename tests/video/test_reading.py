@@ -1,8 +1,8 @@
 """The whole way from a file to results: the same as images', whatever the batch, and nothing left running."""
 
 import gc
+import queue
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from ddamfn.video import FrameResult, VideoReading, frame_columns, read_video
 from ddamfn.video.source import VideoSource, upright_rgb
 
 Write = Callable[..., Path]
+WaitUntil = Callable[[Callable[[], object], str], None]
 
 
 @pytest.fixture(scope="module")
@@ -120,9 +121,13 @@ def test_a_reading_that_is_closed_in_a_thread_of_its_own_ends(clip: Path, recogn
     # As happens to one that its caller forgot, when the garbage collector comes by in that thread.
     reading = read_video(clip, recognizer, workers=2)
     next(reading)
-    reading._pipeline._pool.submit(reading.close).result(timeout=30)
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith("ddamfn")]
+    reading._pipeline._pool.submit(reading.close).result(timeout=120)
     with pytest.raises(StopIteration):
         next(reading)
+    # A thread cannot wait for its own end, so closing was not the end of these.
+    for thread in threads:
+        thread.join(120)
 
 
 def test_images_and_crops_are_kept_only_if_asked(clip: Path, recognizer: Recognizer) -> None:
@@ -155,15 +160,39 @@ def count_decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return decoded
 
 
+def count_refusals(ready: Any, decoded: list[int], monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that grows, whenever a pipeline's queue has no room, by how many frames are decoded by then."""
+    refused: list[int] = []
+    put = ready.put
+
+    def counted(*arguments: Any, **options: Any) -> None:
+        try:
+            put(*arguments, **options)
+        except queue.Full:
+            refused.append(len(decoded))
+            raise
+
+    monkeypatch.setattr(ready, "put", counted)
+    return refused
+
+
 def test_a_slow_caller_holds_the_decoder_up(
-    write_video: Write, recognizer: Recognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    write_video: Write,
+    recognizer: Recognizer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    wait_until: WaitUntil,
 ) -> None:
     path = write_video(tmp_path / "long.mp4", (np.full((48, 64, 3), 90, np.uint8) for _ in range(300)))
     decoded = count_decoded(monkeypatch)
     with read_video(path, recognizer, workers=2, batch=4) as reading:
+        held_at = count_refusals(reading._pipeline._ready, decoded, monkeypatch)
         for _ in range(10):
             next(reading)
-        time.sleep(0.5)
+        # The first refusal may be one from before the last frame was taken.
+        told = len(held_at)
+        wait_until(lambda: len(held_at) >= told + 6 or len(decoded) == 300, "the decoder neither waits nor ends")
+        assert held_at[-5:] == [len(decoded)] * 5
         assert 10 <= len(decoded) < 40
     assert len(decoded) < 40
 
@@ -205,17 +234,18 @@ def test_a_broken_file_ends_with_an_error_after_its_frames(clip: Path, recognize
 
 
 def test_a_camera_drops_what_comes_too_late(
-    write_video: Write, recognizer: Recognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    write_video: Write,
+    recognizer: Recognizer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    wait_until: WaitUntil,
 ) -> None:
     path = write_video(tmp_path / "a.ts", (np.full((48, 64, 3), 90, np.uint8) for _ in range(100)))
     monkeypatch.setattr("ddamfn.video.source._place", lambda av, number: (str(path), "mpegts", {}))
     decoded = count_decoded(monkeypatch)
     reading = read_video(0, recognizer, workers=1)
     indices = [next(reading).index]
-    deadline = time.monotonic() + 60
-    while len(decoded) < 100:
-        assert time.monotonic() < deadline, "the camera was held up"
-        time.sleep(0.01)
+    wait_until(lambda: len(decoded) == 100, "the camera was held up")
     indices += [frame.index for frame in reading]
     assert indices == sorted(set(indices))
     assert indices[-1] == 99
