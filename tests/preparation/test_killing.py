@@ -3,8 +3,7 @@
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,21 +15,27 @@ from ddamfn.faces import Alignment
 from ddamfn.preparation import prepare
 from ddamfn.synthetic import write_synthetic_ferplus
 
-# Every image takes a while, so that there is time to kill the run even on a busy machine.
+WaitUntil = Callable[[Callable[[], object], str], None]
+
+# Every image takes a while, and those after so many rows of the manifest are held back, so that the run cannot end
+# before it is killed however busy the machine is.
 SCRIPT = """
-import dataclasses, sys, time
+import dataclasses, pathlib, sys, time
 from ddamfn.data import open_dataset
 from ddamfn.faces import Alignment
 from ddamfn.preparation import prepare
 class Slow:
-    def __init__(self, images):
-        self.images = images
+    def __init__(self, images, manifest, most):
+        self.images, self.manifest, self.most = images, manifest, most
     def read(self, location):
         time.sleep(0.02)
+        while self.manifest.exists() and self.manifest.read_bytes().count(b"\\n") > self.most:
+            time.sleep(0.02)
         return self.images.read(location)
 if __name__ == "__main__":
     dataset = open_dataset(sys.argv[1])
-    dataset = dataclasses.replace(dataset, images=Slow(dataset.images))
+    manifest = pathlib.Path(sys.argv[2]) / "manifest.csv"
+    dataset = dataclasses.replace(dataset, images=Slow(dataset.images, manifest, int(sys.argv[4])))
     prepare(dataset, sys.argv[2], Alignment("ddamfn_frontal"), workers=int(sys.argv[3]))
 """
 
@@ -86,10 +91,25 @@ def living(group: int) -> Iterator[int]:
                 yield int(entry.name)
 
 
+def kill_after(least: int, out: Path, command: list[str], wait_until: WaitUntil) -> None:
+    """Start a run and kill it once it has written so many rows; wait until its workers are gone as well."""
+    process = subprocess.Popen([*command, str(least + 20)], start_new_session=True)
+    try:
+        wait_until(lambda: rows(out) >= least or process.poll() is not None, f"it never wrote {least} rows")
+    finally:
+        process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it finished before it could be killed"
+    wait_until(lambda: not list(living(process.pid)), "workers outlive their parent")
+
+
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to see orphaned processes")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_killed_again_and_again_and_still_the_same_bytes(
-    root: Path, whole: dict[str, bytes], tmp_path: Path, workers: int
+    root: Path,
+    whole: dict[str, bytes],
+    tmp_path: Path,
+    workers: int,
+    wait_until: WaitUntil,
 ) -> None:
     script, out = tmp_path / "run.py", tmp_path / "out"
     script.write_text(SCRIPT)
@@ -97,24 +117,13 @@ def test_killed_again_and_again_and_still_the_same_bytes(
     total = len(open_dataset(root).samples)
     seen = -1
     for least in (0, 5, 30):
-        process = subprocess.Popen(command, start_new_session=True)
-        try:
-            deadline = time.monotonic() + 60
-            while rows(out) < max(least, seen) and process.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.001)
-        finally:
-            process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL, "it finished before it could be killed"
-        deadline = time.monotonic() + 20
-        while orphans := list(living(process.pid)):
-            assert time.monotonic() < deadline, f"workers {orphans} outlive their parent"
-            time.sleep(0.02)
+        kill_after(max(least, seen), out, command, wait_until)
         assert seen <= rows(out) < total
         seen = rows(out)
     # What a kill in the middle of a write would leave: half a line, and a crop that nobody wrote down.
     with (out / "manifest.csv").open("a") as manifest:
         manifest.write("FER2013Train/fer00000")
-    assert subprocess.run(command, check=False).returncode == 0
+    assert subprocess.run([*command, str(total)], check=False).returncode == 0
     assert content(out) == whole
 
 
