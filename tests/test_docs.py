@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -177,7 +176,7 @@ def test_the_video_page_runs(
 
 
 @pytest.fixture
-def server() -> Iterator[str]:
+def server(wait_until: Callable[[Callable[[], object], str], None]) -> Iterator[str]:
     """Return the address of a running server."""
     pytest.importorskip("uvicorn", reason="needs the extra serve")
     from ddamfn.serve import Settings, address, bind, make_server
@@ -186,15 +185,18 @@ def server() -> Iterator[str]:
     running, url = make_server(Settings(workers=1)), address(listener)
     thread = threading.Thread(target=running.run, args=([listener],), daemon=True)
     thread.start()
-    for _ in range(600):
+
+    def is_ready() -> bool:
         try:
-            with urlopen(f"{url}/readyz"):
-                break
+            with urlopen(f"{url}/readyz", timeout=60):
+                return True
         except OSError:
-            time.sleep(0.1)
+            return False
+
+    wait_until(is_ready, "the server never got ready")
     yield url
     running.should_exit = True
-    thread.join(30)
+    thread.join(120)
     assert not thread.is_alive()
 
 
@@ -226,7 +228,7 @@ def test_the_server_s_page_and_example_run(
     assert len(lines) == 2
     for line in lines:
         command = line.replace("http://127.0.0.1:8000", server)
-        asked = subprocess.run(["sh", "-c", f"{command} --silent --fail"], capture_output=True, text=True, timeout=60)
+        asked = subprocess.run(["sh", "-c", f"{command} --silent --fail"], capture_output=True, text=True, timeout=120)
         assert asked.returncode == 0, asked.stderr
         assert '"expression"' in asked.stdout
 

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -26,15 +25,22 @@ def _modules_after(arguments: list[str], names: tuple[str, ...], cwd: Path) -> s
     return done.stderr.splitlines()[-1]
 
 
+def _children_s() -> float:
+    """Return the processor time of all processes that were started and have ended."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not tell the processor time of ended processes")
 @pytest.mark.parametrize("argument", ["--help", "--version"])
 def test_help_is_quick_and_needs_no_numeric_library(argument: str, tmp_path: Path) -> None:
     seconds = []
-    # The best of three: a busy machine may be slow once.
+    # The best of three, and what it computes instead of what passes on the clock, which on a busy machine is longer.
     for _ in range(3):
-        start = time.monotonic()
+        start = _children_s()
         assert _modules_after([argument], ("numpy", "PIL", "onnxruntime", "rich", "torch"), tmp_path) == "[]"
-        seconds.append(time.monotonic() - start)
-    assert min(seconds) < 1
+        seconds.append(_children_s() - start)
+    assert 0 < min(seconds) < 1
 
 
 def test_predict_and_demo_and_models_never_import_the_workshop(tmp_path: Path, stand_in_weights: Path) -> None:
@@ -77,7 +83,7 @@ def test_a_reader_that_goes_away_ends_the_run_quietly(tmp_path: Path, stand_in_w
     process = subprocess.Popen(command, stdout=writing, stderr=subprocess.PIPE)
     os.close(writing)
     os.close(reading)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 141
     assert err == b""
 

@@ -253,7 +253,7 @@ def test_an_interrupted_run_leaves_readable_results(photos: Path, stand_in_weigh
     process.send_signal(signal.SIGINT)
     # A signal that comes just before the system call does not end the read: the pipe's end then does.
     os.close(pipe)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert b"Traceback" not in err
     assert len(_read(photos.parent / f"out.{ending}")) == 3
@@ -261,7 +261,7 @@ def test_an_interrupted_run_leaves_readable_results(photos: Path, stand_in_weigh
 
 def _when_read(pipe: Path) -> int:
     """Wait until somebody reads from the pipe, and return its writing end."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while True:
         try:
             return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)

@@ -230,7 +230,7 @@ def wait_after_ten(tally, frame):
     add(tally, frame)
     if tally.frames == 10:
         print("ten", flush=True)
-        time.sleep(120)
+        time.sleep(240)
 predict_video._Tally.add = wait_after_ten
 sys.exit(main())
 """
@@ -249,7 +249,7 @@ def test_an_interrupted_run_leaves_complete_files(
     assert process.stdout is not None
     assert process.stdout.readline() == b"ten\n"
     process.send_signal(number)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == status, err
     assert b"Traceback" not in err
     assert len(_read(clip.parent / f"out.{ending}")) == 10

@@ -36,6 +36,7 @@ def _waves(height: int, width: int, period_px: float) -> NDArray[np.uint8]:
 # ---------------------------------------------------------------- similarity
 
 
+@settings(deadline=None)
 @given(
     scale=st.floats(0.01, 100),
     angle=st.floats(-np.pi, np.pi),

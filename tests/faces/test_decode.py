@@ -288,12 +288,12 @@ def test_threads_leave_the_programs_warnings_as_they_were(monkeypatch: pytest.Mo
     """The first thread enters first and leaves first, while the second is still inside."""
     first, second = Image.new("RGB", (4, 4)), Image.new("RGB", (4, 4))
     first_is_in, second_is_in, first_is_out = threading.Event(), threading.Event(), threading.Event()
-    monkeypatch.setattr(first, "load", lambda: (first_is_in.set(), second_is_in.wait(20)))
-    monkeypatch.setattr(second, "load", lambda: (second_is_in.set(), first_is_out.wait(20)))
+    monkeypatch.setattr(first, "load", lambda: (first_is_in.set(), second_is_in.wait(120)))
+    monkeypatch.setattr(second, "load", lambda: (second_is_in.set(), first_is_out.wait(120)))
     before = list(warnings.filters)
     with ThreadPoolExecutor(2) as pool:
         one = pool.submit(decode, first)
-        assert first_is_in.wait(20)
+        assert first_is_in.wait(120)
         two = pool.submit(decode, second)
         one.result()
         first_is_out.set()
