@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(not SCRIPT.is_file(), reason="benchmarks/ is not
 
 def call(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-W", "error", str(SCRIPT), "--quiet", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=250)
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def test_a_page_a_chart_and_figures_are_written(

@@ -18,7 +18,7 @@ pytestmark = [
 
 def call(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(SCRIPT), "--device", "cpu", "--threads", "1", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=500)
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def test_a_page_with_the_loop_and_the_step_is_written(tmp_path: Path) -> None:
