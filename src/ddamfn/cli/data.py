@@ -27,7 +27,6 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Add the verb to the command line."""
     parser = subparsers.add_parser(
         "data",
-        help="check a data set, or prepare it for training",
         description="Works on data sets: FERPlus, RAF-DB, AffectNet, FER2013, CK+, class folders, and tables.",
     )
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -183,7 +182,7 @@ def _add_draw_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentPa
         help="images a class in train, half as many in val and test (%(default)s)",
     )
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="which images (%(default)s)")
-    parser.set_defaults(_draw=_draw)
+    parser.set_defaults(run=_draw)
 
 
 def _draw(args: argparse.Namespace) -> int:

@@ -17,7 +17,6 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Add the verb to the command line."""
     parser = subparsers.add_parser(
         "demo",
-        help="read a bundled portrait and draw what the network saw",
         description="Reads a bundled portrait (NASA, public domain), prints its expression, and writes the annotated "
         "image with the network's attention maps.",
     )

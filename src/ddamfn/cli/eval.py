@@ -23,7 +23,6 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Add the verb to the command line."""
     parser = subparsers.add_parser(
         "eval",
-        help="score weights on a data set",
         description="Scores weights on a split of a data set: accuracy with n, N and the rule, per class, calibration.",
     )
     parser.add_argument("--weights", metavar="NAME_OR_PATH", help="bundled weights or an .onnx file")

@@ -28,7 +28,6 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Add the verb to the command line."""
     parser = subparsers.add_parser(
         "explain",
-        help="show where the network looked, and measure whether that means anything",
         description="Explains the expression of each face in images by maps, and scores the maps against chance.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

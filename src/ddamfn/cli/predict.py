@@ -55,7 +55,6 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Add the verb to the command line."""
     parser = subparsers.add_parser(
         "predict",
-        help="read the expressions in images, a video or a camera",
         description="Finds the faces in images, a video or a camera and reads their expressions.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -27,7 +27,6 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Add the verb to the command line."""
     parser = subparsers.add_parser(
         "serve",
-        help="read images over HTTP",
         description="Serves the expressions in images over HTTP, with a page to try it.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

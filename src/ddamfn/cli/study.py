@@ -21,7 +21,6 @@ def add_parser(subparsers: "_Verbs[argparse.ArgumentParser]") -> None:
     """Add the verb to the command line."""
     parser = subparsers.add_parser(
         "study",
-        help="make the tables of the slides anew",
         description="Runs whole tables: ablations, cross-validation, comparison. A study that was stopped goes on when "
         "the same command is given again; started once a GPU, with --device, it shares its jobs out. Networks are "
         "chosen by validation images; test images are scored once a job, at its end.",

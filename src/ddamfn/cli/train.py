@@ -24,7 +24,6 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Add the verb to the command line."""
     parser = subparsers.add_parser(
         "train",
-        help="train a network from a recipe",
         description="Trains a network. Everything goes into RUNS/NAME: settings, curves, checkpoints; --resume goes on "
         "after a stop or a kill. Selection is on validation images; the test split is for ddamfn eval alone.",
     )
