@@ -19,10 +19,9 @@ from ddamfn.classifier import Classifier, alignment_of
 from ddamfn.cli.progress import Bar
 from ddamfn.data import open_dataset
 from ddamfn.errors import DdamfnError, MissingExtra
-from ddamfn.evaluate.face_source import FaceSource, faces_of_dataset, faces_of_prepared
 from ddamfn.evaluate.plots import plot_robustness
 from ddamfn.evaluate.predict import check_alignment
-from ddamfn.evaluate.robustness import measure_robustness
+from ddamfn.evaluate.robustness import FaceSource, faces_of_dataset, faces_of_prepared, measure_robustness
 from ddamfn.evaluate.robustness_report import FAILS, Robustness, markdown
 from ddamfn.preparation import load_prepared
 

@@ -10,11 +10,16 @@ import pytest
 from ddamfn.classifier import Classifier
 from ddamfn.data import open_dataset
 from ddamfn.errors import DataError, UnreadableImage
-from ddamfn.evaluate.face_source import FaceSource, FaceView, faces_of_dataset, faces_of_prepared
 from ddamfn.evaluate.metrics import mean_drop, wilson_interval
 from ddamfn.evaluate.perturbations import GRAY, JITTER, PERTURBATIONS, Perturbation, generator_for, jitter, rotate
 from ddamfn.evaluate.predict import predict_split
-from ddamfn.evaluate.robustness import measure_robustness
+from ddamfn.evaluate.robustness import (
+    FaceSource,
+    FaceView,
+    faces_of_dataset,
+    faces_of_prepared,
+    measure_robustness,
+)
 from ddamfn.faces import Alignment, align, plain_resize
 from ddamfn.labels import EXPRESSIONS
 from ddamfn.preparation import prepare

@@ -16,6 +16,13 @@ class Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
+def add_kind(parser: argparse.ArgumentParser) -> None:
+    """Add `--kind`, the layout that `open_dataset` takes."""
+    from ddamfn.data import KINDS
+
+    parser.add_argument("--kind", choices=KINDS, help="layout of the data set (default: recognized)")
+
+
 def positive_integer(text: str) -> int:
     """Read a whole number of at least 1.
 

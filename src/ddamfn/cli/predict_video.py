@@ -4,41 +4,24 @@ import argparse
 import contextlib
 import os
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ddamfn.cli.args import moment, positive_integer, seconds
 from ddamfn.cli.io import (
     check_output,
     ending_on_sigterm,
-    naming_the_file,
     number,
     open_output,
     output_format,
     plain,
     same_file,
+    write_errors,
 )
-from ddamfn.cli.progress import Reporter
+from ddamfn.cli.progress import ItemProgress
 from ddamfn.errors import UnreadableVideo, UsageError
+from ddamfn.files import atomic_writer
 
 if TYPE_CHECKING:
     from ddamfn.video import AnnotatedVideo, FrameResult, Timeline, VideoReading
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that only a video or a camera has."""
-    group = parser.add_argument_group("video and camera", 'one a call; needs PyAV: pip install "ddamfn[video]"')
-    group.add_argument("--every", type=positive_integer, metavar="N", help="read only every Nth frame")
-    group.add_argument("--start", type=moment, metavar="TIME", help="seconds, m:ss or h:mm:ss from the file's start")
-    group.add_argument("--end", type=moment, metavar="TIME", help="stop before this time; of a camera, after it")
-    group.add_argument("--track", action="store_true", help="number the faces, the same from frame to frame")
-    group.add_argument(
-        "--smooth",
-        type=seconds,
-        metavar="S",
-        help="time constant of smoothing a track's probabilities; 0 for none (default: 0.5; implies --track)",
-    )
-    group.add_argument("--timeline", metavar="PNG", help="draw each track's probabilities over time (implies --track)")
 
 
 def run(args: argparse.Namespace, source: str | int) -> int:
@@ -88,19 +71,18 @@ def _read_all(
     classes: tuple[str, ...],
 ) -> int:
     from ddamfn.cli.writers import make_writer
+    from ddamfn.video import frame_columns
 
     tally, broken = _Tally(), None
-    with Reporter(reading.info.frames, quiet=args.quiet, noun="frames") as reporter:
+    with ItemProgress(reading.info.frames, quiet=args.quiet, noun="frames") as progress:
         # What cannot be decoded at all ends here, before any file is begun.
         frames = chain((next(reading),), reading)
         with open_output(args.output) as stream, contextlib.ExitStack() as files:
-            writer = make_writer(kind, stream, classes, attention=args.attention, frames=True)
+            writer = make_writer(kind, stream, frame_columns(classes), attention=args.attention, frames=True)
             # Each is finished whatever happens, the others' failures and Ctrl-C included.
             files.callback(writer.close)
-            annotated, timeline = (
-                _open_annotated(args, reading, reporter, files),
-                _open_timeline(args, reading, classes, files),
-            )
+            annotated = _open_annotated(args, reading, progress, files)
+            timeline = _open_timeline(args, reading, classes, files)
             try:
                 for frame in frames:
                     writer.write(frame)
@@ -109,18 +91,18 @@ def _read_all(
                     if timeline is not None:
                         timeline.add(frame)
                     tally.add(frame)
-                    reporter.advance()
+                    progress.advance()
             except UnreadableVideo as error:
                 broken = str(error)
         if broken is not None:
-            reporter.message(plain(broken))
+            progress.message(plain(broken))
         if not args.quiet:
-            reporter.message(f"{tally} ({reporter.rate:.1f} frames/s)")
+            progress.message(f"{tally} ({progress.rate:.1f} frames/s)")
     return 0 if broken is None else 1
 
 
 def _open_annotated(
-    args: argparse.Namespace, reading: "VideoReading", reporter: Reporter, files: contextlib.ExitStack
+    args: argparse.Namespace, reading: "VideoReading", progress: ItemProgress, files: contextlib.ExitStack
 ) -> "AnnotatedVideo | None":
     from ddamfn.video import AnnotatedVideo
 
@@ -129,7 +111,7 @@ def _open_annotated(
     annotated = AnnotatedVideo(args.annotate, reading.info.rate / (args.every or 1))
     files.callback(annotated.close)
     if not annotated.is_h264:
-        reporter.message(f"{args.annotate}: this build of PyAV cannot write H.264, so it is {annotated.encoder}")
+        progress.message(f"{args.annotate}: this build of PyAV cannot write H.264, so it is {annotated.encoder}")
     return annotated
 
 
@@ -146,12 +128,8 @@ def _open_timeline(
 
 
 def _save(timeline: "Timeline", path: str) -> None:
-    with naming_the_file(path):
-        target = Path(os.path.realpath(path))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.part")
-        timeline.draw().save(partial, format="PNG")
-        partial.replace(target)
+    with write_errors(path), atomic_writer(os.path.realpath(path)) as stream:
+        timeline.draw().save(stream, format="PNG")
 
 
 def _check(args: argparse.Namespace, kind: str, source: str | int) -> None:
@@ -177,7 +155,7 @@ def _check(args: argparse.Namespace, kind: str, source: str | int) -> None:
 
 
 class _Tally:
-    """Counts what the summary tells."""
+    """Counts for the summary."""
 
     def __init__(self) -> None:
         self.frames = self.faces = self.uncertain = self.faceless = self.tracks = 0
@@ -194,8 +172,7 @@ class _Tally:
         self.last_s = frame.time_s
 
     def __str__(self) -> str:
+        optional = {"uncertain": self.uncertain, "without a face": self.faceless}
         parts = [f"{number(self.frames, 'frame')} to {self.last_s:.2f} s", number(self.faces, "face")]
         parts += [number(self.tracks, "track")] if self.tracks else []
-        parts += [f"{self.uncertain:,} uncertain"] if self.uncertain else []
-        parts += [f"{self.faceless:,} without a face"] if self.faceless else []
-        return ", ".join(parts)
+        return ", ".join([*parts, *(f"{count:,} {name}" for name, count in optional.items() if count)])

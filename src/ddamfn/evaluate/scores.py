@@ -77,12 +77,12 @@ def resolve_targets(targets: ArrayLike, predictions: ArrayLike, rule: str = "maj
         predictions: int (N,).
         rule: name of the labeling rule.
     """
-    weights, said = np.asarray(targets, dtype=np.float64), np.asarray(predictions, dtype=np.int64)
+    weights, predicted = np.asarray(targets, dtype=np.float64), np.asarray(predictions, dtype=np.int64)
     heaviest: Ints = weights.argmax(axis=1).astype(np.int64)
     if rule != "multi_target":
         return heaviest
-    accepted = weights[np.arange(len(said)), said] > 0
-    heaviest[accepted] = said[accepted]
+    accepted = weights[np.arange(len(predicted)), predicted] > 0
+    heaviest[accepted] = predicted[accepted]
     return heaviest
 
 
@@ -106,11 +106,11 @@ def score(
         raise DataError(f"logits {table.shape}, targets {weights.shape} and {len(classes)} classes do not fit together")
     if np.isnan(table).any():
         raise DataError(f"{int(np.isnan(table).any(axis=1).sum())} images have logits that are not numbers")
-    said = table.argmax(axis=1).astype(np.int64)
-    true = resolve_targets(weights, said, rule)
-    matrix = metrics.confusion_matrix(true, said, len(classes))
+    predicted = table.argmax(axis=1).astype(np.int64)
+    true = resolve_targets(weights, predicted, rule)
+    matrix = metrics.confusion_matrix(true, predicted, len(classes))
     correct, n = int(np.trace(matrix)), int(matrix.sum())
-    recall = metrics.per_class_recall(true, said, len(classes))
+    recall = metrics.per_class_recall(true, predicted, len(classes))
     probabilities = metrics.softmax(table, temperature)
     return Scores(
         classes=tuple(classes),
@@ -118,8 +118,8 @@ def score(
         correct=correct,
         accuracy=correct / n,
         ci95=metrics.wilson_interval(correct, n),
-        mean_class_accuracy=metrics.mean_class_accuracy(true, said, len(classes)),
-        macro_f1=metrics.macro_f1(true, said, len(classes)),
+        mean_class_accuracy=metrics.mean_class_accuracy(true, predicted, len(classes)),
+        macro_f1=metrics.macro_f1(true, predicted, len(classes)),
         per_class_recall={c: None if np.isnan(r) else float(r) for c, r in zip(classes, recall, strict=True)},
         support={c: int(row.sum()) for c, row in zip(classes, matrix, strict=True)},
         confusion_matrix=tuple(tuple(int(v) for v in row) for row in matrix),
