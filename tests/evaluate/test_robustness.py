@@ -177,7 +177,7 @@ def test_what_chance_has_a_part_in_differs_from_draw_to_draw_and_nothing_else(vi
             else:
                 assert change.landmarks is not None
                 moved.append(change.landmarks(views[0].landmarks, views[0].matrix, change.strengths[0], generator))
-        assert any((other != moved[0]).any() for other in moved) == change.chance, change.name
+        assert any((other != moved[0]).any() for other in moved) == change.is_random, change.name
 
 
 def _colored(crop: np.ndarray) -> np.ndarray:
@@ -214,7 +214,7 @@ def test_flips_are_counted_over_draws_and_faces(recorder: Recorder, views: list[
     # Passes: clean, mild, medium, severe, and three more draws of mild.
     changed = bright[[1, 4, 5, 6]] != bright[0]
     flips = found.flips
-    assert (flips.draws, flips.n, flips.strength) == (4, 6, "2 px a point")
+    assert (flips.draws, flips.n, flips.strength) == (4, 6, "2 px per point")
     assert (flips.flips, flips.ever) == (changed.sum(), changed.any(axis=0).sum())
     assert flips.rate == pytest.approx(changed.mean())
     assert flips.ci95[0] <= flips.rate <= flips.ci95[1]

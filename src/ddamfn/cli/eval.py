@@ -150,7 +150,7 @@ def _record(report: "EvaluationReport", weights: str | None) -> None:
 
     network, card = find_weights(weights)
     score = {"date": datetime.now(UTC).date().isoformat(), **report.to_dict()}
-    # What the card itself says elsewhere, or what is empty, is left out.
+    # What the card has elsewhere, or what is empty, is left out.
     optional = ("unanswerable_classes", "unasked_labels", "unreadable", "selective_prediction", "flip_averaged")
     for name in ("weights", "temperature", *optional):
         if not score[name] or name in ("weights", "temperature"):

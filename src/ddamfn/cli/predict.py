@@ -145,7 +145,7 @@ def _read_all(args: argparse.Namespace, kind: str, sources: Sources, recognizer:
 
     tally, columns = _Tally(), row_columns(recognizer.card.labels)
     quiet = args.quiet or sources.single
-    # Counting walks the folders once more, which only a bar to be looked at is worth.
+    # Counting walks the folders once more, which is done for a visible bar alone.
     total = None if quiet or not sys.stderr.isatty() else sources.count()
     with ItemProgress(total, quiet=quiet) as progress, open_output(args.output) as stream:
         writer = make_writer(kind, stream, columns, single=sources.single, attention=args.attention)

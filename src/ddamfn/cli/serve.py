@@ -16,7 +16,7 @@ _EPILOG = """\
 GET / is a page for people; POST /v1/predict takes one image, as a form's field "file" or as the body itself, and
 answers as "ddamfn predict --format json" does; /openapi.json describes the rest. Images are read in memory and never
 written or logged. Requests that arrive together are classified together, by one process: its threads fill the cores and
-share the networks, where more processes would each load their own. SIGTERM or Ctrl-C lets it finish what it has begun.
+share the networks, where more processes would each load their own. SIGTERM or Ctrl-C lets it finish open requests.
 
 Without --host only this machine reaches it, and only under the names localhost and 127.0.0.1: a proxy on this machine
 must ask for one of these. Elsewhere a token is needed; it travels unencrypted: put a server that speaks TLS in front.
@@ -35,7 +35,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--port", type=_port, default=8000, help="0 for any that is free (default: 8000)")
     parser.add_argument("--token-file", metavar="FILE", help="clients must send the token in FILE as bearer token")
     parser.add_argument(
-        "--workers", type=positive_integer, metavar="N", help="threads that find faces (default: one a core)"
+        "--workers", type=positive_integer, metavar="N", help="threads that find faces (default: one per core)"
     )
     parser.add_argument(
         "--max-upload-mb", type=positive_integer, default=20, metavar="N", help="largest request, in MiB (default: 20)"
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or Ctrl-C.
 
     Returns:
-        0, if the server is told to end in another way than by a signal.
+        0, if the server ends otherwise than by a signal.
 
     Raises:
         UsageError: for a host that others reach, without a token.
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     token = None if args.token_file is None else _token(Path(args.token_file))
     loopback = is_loopback(args.host)
     if not loopback and token is None and not args.insecure:
-        raise UsageError(f"others reach {args.host}: name a --token-file, or let anybody ask with --insecure")
+        raise UsageError(f"others reach {args.host}: name a --token-file, or let anybody connect with --insecure")
     own = {} if args.workers is None else {"workers": args.workers}
     settings = Settings(
         weights=args.weights,
@@ -92,7 +92,7 @@ def _as_in_url(host: str) -> str:
 
 
 def _token(path: Path) -> str:
-    """Read the token, and say so if others can read it too.
+    """Read the token, and warn if other users can read it too.
 
     Raises:
         UsageError: if there is none in the file, or it is no token.

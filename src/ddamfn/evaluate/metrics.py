@@ -1,4 +1,4 @@
-"""Numbers that say how good a table of logits is: plain NumPy functions, no state.
+"""Metrics of a table of logits: plain NumPy functions, no state.
 
 Shapes: N images, K classes. `targets` and `predictions` are class indices, int (N,), in 0..K-1. Every function
 refuses an empty table, because the accuracy of nothing is a bug upstream and not a zero.

@@ -172,7 +172,7 @@ def _table(classifier: Classifier, dataset: Dataset, split: str, rule: str, outp
 
 
 def _judge(dataset: Dataset, split: str, rule: str, errors: Mapping[str, str]) -> tuple[bool, str]:
-    """Decide whether a score on this split may be called official, and say why."""
+    """Decide whether a score on this split may be called official, and the reason."""
     card = dataset.card
     scored_on = next((name for name in ("test", "val") if name in card.sizes), None)
     if scored_on is not None and split != scored_on:
@@ -184,7 +184,7 @@ def _judge(dataset: Dataset, split: str, rule: str, errors: Mapping[str, str]) -
 
 
 def _dataset_of(prepared: Prepared) -> Dataset:
-    """The data set that a prepared set was made from, as far as its manifest tells: samples without their images."""
+    """The data set that a prepared set was made from, as far as its manifest has it: samples without their images."""
     card = CARDS.get(prepared.dataset)
     if card is None or card.classes != prepared.classes:
         card = DatasetCard(

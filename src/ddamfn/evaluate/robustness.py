@@ -94,7 +94,7 @@ def faces_of_dataset(
         split: name of the split.
         rule: one of `ddamfn.data.RULES`; without meaning for sets with one label an image.
         alignment: how faces are cut out.
-        limit: this many images, chosen by chance; None for all.
+        limit: this many images, chosen at random; None for all.
         seed: of that choice.
 
     Raises:
@@ -135,7 +135,7 @@ def faces_of_prepared(
         prepared: the set.
         split: name of the split.
         rule: as in `faces_of_dataset`.
-        limit: this many images, chosen by chance; None for all.
+        limit: this many images, chosen at random; None for all.
         seed: of that choice.
 
     Raises:
@@ -155,7 +155,7 @@ def faces_of_prepared(
 
 
 def _choose(rows: NDArray[np.intp], limit: int | None, seed: int) -> NDArray[np.intp]:
-    """Return `limit` of the rows by chance, in their order; all of them where there are not more."""
+    """Return `limit` random rows, in their order; all of them where there are not more."""
     if len(rows) == 0:
         raise DataError("no image to measure on: check the split and the labeling rule")
     if limit is None or limit >= len(rows):
@@ -194,8 +194,8 @@ def measure_robustness(
         classifier: the weights.
         source: the faces, aligned as the weights' card says.
         perturbations: what to do to them.
-        draws: how often each face meets the mild level of a change that chance has a part in, at least 1.
-        seed: of everything left to chance.
+        draws: how often each face is classified at the mild level of a random perturbation, at least 1.
+        seed: of all random numbers.
         progress: called with the images done and those in all.
 
     Raises:
@@ -245,8 +245,8 @@ def measure_robustness(
 def _conditions(perturbations: Sequence[Perturbation], draws: int) -> list[_Condition]:
     conditions = [_CLEAN]
     conditions += [_Condition(entry, level) for entry in perturbations for level in range(len(entry.strengths))]
-    # Only mild levels have a limit to hold, which the luck of one draw should not decide.
-    conditions += [_Condition(entry, 0, draw) for entry in perturbations if entry.chance for draw in range(1, draws)]
+    # Only mild levels have a limit to hold, which one random draw should not decide.
+    conditions += [_Condition(entry, 0, draw) for entry in perturbations if entry.is_random for draw in range(1, draws)]
     return conditions
 
 

@@ -8,7 +8,7 @@ from ddamfn.evaluate.metrics import wilson_interval
 from ddamfn.evaluate.scores import Scores
 
 LARGEST_MILD_DROP = 0.03
-"""What weights that work on photographs may lose of their accuracy at a mild level."""
+"""Accuracy that weights may lose at a mild level."""
 LARGEST_FLIP_RATE = 0.05
 """How often a face's expression may change under the mild landmark jitter."""
 
@@ -18,7 +18,7 @@ over, the interval reaches within; the whole interval is over."""
 
 
 def judge(figure: float, ci95: Sequence[float], limit: float) -> str:
-    """Return the verdict on a figure that must not exceed a limit, such that chance is not called a failure."""
+    """Return the verdict on a figure that must not exceed a limit, such that random variation is not called a failure."""
     if figure > limit:
         return FAILS if ci95[0] > limit else OPEN
     return HOLDS if ci95[1] <= limit else LIKELY
@@ -36,7 +36,7 @@ class LevelResult:
         drop: accuracy lost against the clean faces, -1..1.
         drop_ci95: its paired interval, over faces.
         agreeing: changed faces, of `scores.n`, that are answered as the clean ones are.
-        draws: how often each face was changed, by another chance each time.
+        draws: how often each face was changed, with other random numbers each time.
     """
 
     perturbation: str
@@ -73,7 +73,7 @@ class LevelResult:
 
     @property
     def verdict(self) -> str | None:
-        """Whether a mild level loses more than is allowed; None for the others, which nothing is asked of."""
+        """Whether a mild level loses more than is allowed; None for the other levels."""
         return judge(self.drop, self.drop_ci95, LARGEST_MILD_DROP) if self.level == "mild" else None
 
     def to_dict(self) -> dict[str, Any]:
@@ -145,7 +145,7 @@ class Robustness:
         chosen: images of these that were looked at.
         faceless: chosen images in which no face was found; they are left out.
         unreadable: chosen images that could not be read; they are left out.
-        seed: of everything left to chance.
+        seed: of all random numbers.
         clean: scores of the unchanged faces.
         levels: every change at every strength.
         flips: under the mild landmark jitter; None without images to cut faces from.
@@ -217,9 +217,9 @@ def markdown(result: Robustness, chart: str | None = None) -> str:
 _HOW = """\
 Changes of pixels are made to the aligned crop of 112 px before anything else is done to it; lengths are pixels of that
 crop. For rotation and landmark jitter the landmarks are moved and the face is aligned anew from its image. A network
-that takes another side is given the crop of 112 px brought to it, changed or not. The same faces meet the same chance
-at every strength. Where chance has a part, every face meets the mild level in several draws, because one draw of a few
-thousand faces decides by luck what it costs; n counts the draws, and every interval each face once. "Drop" is the
+that takes another side is given the crop of 112 px brought to it, changed or not. A face gets the same random
+numbers at every strength. Random perturbations are drawn several times per face at the mild level, because one draw of
+a few thousand faces is noisy; n counts the draws, and every interval counts each face once. "Drop" is the
 accuracy lost against the same faces unchanged, in points; its interval is for paired shares (Agresti & Min 2005), the
 others are Wilson's, all at 95 %. "Same answer" is the share of faces that are answered as unchanged, right or wrong. A
 verdict is "holds" or "fails" where its whole interval lies on that side of what is allowed."""
@@ -230,7 +230,7 @@ def _subject(result: Robustness) -> str:
     rule = f"rule {result.rule}" if result.rule else "one label an image"
     left_out = [f"{result.faceless:,} without a face found"] if result.faceless else []
     left_out += [f"{result.unreadable:,} unreadable"] if result.unreadable else []
-    images = "all" if result.chosen == result.total else f"{result.chosen:,} by chance (seed {result.seed})"
+    images = "all" if result.chosen == result.total else f"{result.chosen:,} at random (seed {result.seed})"
     clean = result.clean
     return (
         f"`{result.weights}` on {result.title}{copy}, split {result.split}, {rule}: {images} of {result.total:,} "

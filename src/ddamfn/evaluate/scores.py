@@ -1,4 +1,4 @@
-"""From a table of logits to everything that is reported about it: `score` computes, `Scores` holds."""
+"""Scores of a table of logits: `score` computes, `Scores` holds."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -67,8 +67,8 @@ class Scores:
 def resolve_targets(targets: ArrayLike, predictions: ArrayLike, rule: str = "majority") -> Ints:
     """One true class for each image, int64 (N,), from targets with weights on several classes.
 
-    Under `multi_target` an answer is correct if it is among the targets: such an image counts for the class that was
-    answered, and otherwise for its heaviest target. Under every other rule the heaviest target is the true class (the
+    Under `multi_target` a prediction is correct if it is among the targets: such an image counts for the predicted
+    class, and otherwise for its heaviest target. Under every other rule the heaviest target is the true class (the
     first one on a tie).
 
     Args:
