@@ -27,14 +27,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def run(args: argparse.Namespace) -> int:
-    """Read the portrait, print the results, write the image.
-
-    Returns:
-        0.
-
-    Raises:
-        DdamfnError: if the weights cannot be used or the image cannot be written.
-    """
+    """Read the portrait, print the results, write the image."""
     from dataclasses import replace
 
     from ddamfn.cli.writers import make_writer

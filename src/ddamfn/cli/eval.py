@@ -72,14 +72,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def run(args: argparse.Namespace) -> int:
-    """Score, print, write.
-
-    Returns:
-        0, or 1 if images could not be read and are therefore missing from the score.
-
-    Raises:
-        DdamfnError: if the weights, the data set or the output cannot be used.
-    """
+    """Score, print, write; return 1 if images could not be read and are therefore missing from the score."""
     from ddamfn.classifier import Classifier
     from ddamfn.evaluate.report import EvaluationReport
 

@@ -46,14 +46,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def run(args: argparse.Namespace) -> int:
-    """Explain all images, write the files, and print each face's table.
-
-    Returns:
-        0, or 1 if an image could not be read.
-
-    Raises:
-        DdamfnError: for arguments that make no sense, weights that cannot be used, and a folder that cannot be written.
-    """
+    """Explain all images, write the files, and print each face's table; return 1 if an image could not be read."""
     from ddamfn.errors import UnreadableImage
     from ddamfn.explain.explaining import Explainer
 

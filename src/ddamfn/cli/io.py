@@ -48,11 +48,7 @@ def output_format(args: argparse.Namespace) -> str:
 
 
 def check_output(args: argparse.Namespace, kind: str) -> None:
-    """Refuse an output that cannot be written before anything is read.
-
-    Raises:
-        UsageError: Parquet on a terminal, or a folder in place of a file.
-    """
+    """Refuse an output that cannot be written before anything is read."""
     if kind == "parquet" and args.output is None and sys.stdout.isatty():
         raise UsageError("Parquet is not for a terminal: name a file with --output, or pipe it on")
     if args.output is not None and os.path.isdir(args.output):
@@ -70,12 +66,6 @@ def open_output(path: str | None) -> Iterator[BinaryIO]:
 
     The file takes its place at the end, also when the run is interrupted: it is then complete as far as it goes. An
     older file is not lost to a run that wrote nothing.
-
-    Args:
-        path: the file, its folder made if need be; standard output when None.
-
-    Raises:
-        DdamfnError: if the file cannot be written.
     """
     if path is None:
         yield sys.stdout.buffer
@@ -102,11 +92,7 @@ def open_output(path: str | None) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def write_errors(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn the system's complaints about writing a file into one line that names it.
-
-    Raises:
-        DdamfnError: instead of an OSError.
-    """
+    """Turn an OSError of writing a file into a DdamfnError of one line that names the file."""
     try:
         yield
     except BrokenPipeError:
@@ -156,9 +142,6 @@ class Sources:
     Args:
         arguments: files, folders (walked to the bottom, sorted), globs, or `-`.
         skip: a folder that is left out of every walk, such as the one that results are written to.
-
-    Raises:
-        UsageError: a glob or a folder without any image, `-` twice, or `-` without anything on standard input.
     """
 
     def __init__(self, arguments: Sequence[str], skip: str | None = None) -> None:
@@ -243,11 +226,7 @@ def _folder(argument: str) -> str:
 
 
 def find_video(args: argparse.Namespace) -> str | int | None:
-    """Return the video's path or the camera's number that the arguments name; None if they name images.
-
-    Raises:
-        UsageError: several videos, a video beside images, or an option for videos without a video.
-    """
+    """Return the video's path or the camera's number that the arguments name; None if they name images."""
     sources = [match for source in args.sources for match in _expand_videos(source)]
     videos = [source for source in sources if _is_video(source)]
     if videos and len(sources) > 1:

@@ -19,7 +19,6 @@ from ddamfn.cli.io import (
     check_output,
     ending_on_sigterm,
     find_video,
-    number,
     open_output,
     output_format,
     plain,
@@ -109,14 +108,7 @@ def _add_video_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Read all images, or the video, and write their results as they come.
-
-    Returns:
-        0, or 1 if an image could not be read.
-
-    Raises:
-        DdamfnError: for arguments that make no sense, and for what ends the whole run.
-    """
+    """Read all images, or the video, and write their results as they come; return 1 if one could not be read."""
     video = find_video(args)
     if video is not None:
         from ddamfn.cli import predict_video
@@ -140,10 +132,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _read_all(args: argparse.Namespace, kind: str, sources: Sources, recognizer: "Recognizer") -> int:
-    from ddamfn.cli.writers import make_writer
+    from ddamfn.cli.writers import Tally, make_writer
     from ddamfn.results import row_columns
 
-    tally, columns = _Tally(), row_columns(recognizer.card.labels)
+    tally, columns = Tally("image"), row_columns(recognizer.card.labels)
     quiet = args.quiet or sources.single
     # Counting walks the folders once more, which is done for a visible bar alone.
     total = None if quiet or not sys.stderr.isatty() else sources.count()
@@ -152,7 +144,7 @@ def _read_all(args: argparse.Namespace, kind: str, sources: Sources, recognizer:
         try:
             for result in _results(sources, recognizer, keep_images=args.annotate is not None):
                 writer.write(result)
-                tally.add(result)
+                tally.add(result.faces, is_readable=result.error is None)
                 if result.error is not None:
                     progress.message(f"{plain(result.source)}: {plain(result.error)}")
                 elif args.annotate is not None:
@@ -172,27 +164,6 @@ def _results(sources: Sources, recognizer: "Recognizer", *, keep_images: bool) -
     images = (sys.stdin.buffer.read() if source == STANDARD_INPUT else source for source in sources)
     for result in recognizer.predict_many(images, keep_images=keep_images):
         yield replace(result, source=STANDARD_INPUT) if result.source == "<bytes>" else result
-
-
-class _Tally:
-    """Counts for the summary."""
-
-    def __init__(self) -> None:
-        self.images = self.faces = self.uncertain = self.faceless = self.unreadable = 0
-
-    def add(self, result: "ImageResult") -> None:
-        from ddamfn.results import UNCERTAIN
-
-        self.images += 1
-        self.faces += len(result.faces)
-        self.uncertain += sum(face.expression == UNCERTAIN for face in result.faces)
-        self.unreadable += result.error is not None
-        self.faceless += result.error is None and not result.faces
-
-    def __str__(self) -> str:
-        optional = {"uncertain": self.uncertain, "without a face": self.faceless, "unreadable": self.unreadable}
-        parts = [number(self.images, "image"), number(self.faces, "face")]
-        return ", ".join([*parts, *(f"{count:,} {name}" for name, count in optional.items() if count)])
 
 
 def _check(args: argparse.Namespace, kind: str) -> None:

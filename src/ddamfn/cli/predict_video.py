@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from ddamfn.cli.io import (
     check_output,
     ending_on_sigterm,
-    number,
     open_output,
     output_format,
     plain,
@@ -21,22 +20,11 @@ from ddamfn.errors import UnreadableVideo, UsageError
 from ddamfn.files import atomic_writer
 
 if TYPE_CHECKING:
-    from ddamfn.video import AnnotatedVideo, FrameResult, Timeline, VideoReading
+    from ddamfn.video import AnnotatedVideo, Timeline, VideoReading
 
 
 def run(args: argparse.Namespace, source: str | int) -> int:
-    """Read the video and write its results as they come.
-
-    Args:
-        args: the command's arguments.
-        source: the video's path, or the camera's number.
-
-    Returns:
-        0, or 1 if the file is broken somewhere.
-
-    Raises:
-        DdamfnError: for arguments that make no sense, and for a video that cannot be opened.
-    """
+    """Read a video's path or a camera's number and write the results as they come; return 1 if the file is broken."""
     kind = output_format(args)
     _check(args, kind, source)
 
@@ -70,10 +58,10 @@ def _read_all(
     reading: "VideoReading",
     classes: tuple[str, ...],
 ) -> int:
-    from ddamfn.cli.writers import make_writer
+    from ddamfn.cli.writers import Tally, make_writer
     from ddamfn.video import frame_columns
 
-    tally, broken = _Tally(), None
+    tally, broken = Tally("frame"), None
     with ItemProgress(reading.info.frames, quiet=args.quiet, noun="frames") as progress:
         # What cannot be decoded at all ends here, before any file is begun.
         frames = chain((next(reading),), reading)
@@ -90,7 +78,9 @@ def _read_all(
                         annotated.write(frame)
                     if timeline is not None:
                         timeline.add(frame)
-                    tally.add(frame)
+                    tally.add(frame.faces)
+                    tally.tracks = max(tally.tracks, *(track or 0 for track in frame.tracks), 0)
+                    tally.end_s = frame.time_s
                     progress.advance()
             except UnreadableVideo as error:
                 broken = str(error)
@@ -152,27 +142,3 @@ def _check(args: argparse.Namespace, kind: str, source: str | int) -> None:
             raise UsageError(f"{option} {path!r} is the video to read: choose another file")
     if len({os.path.realpath(path) for path in named.values()}) < len(named):
         raise UsageError(f"{' and '.join(named)} name one file: give each its own")
-
-
-class _Tally:
-    """Counts for the summary."""
-
-    def __init__(self) -> None:
-        self.frames = self.faces = self.uncertain = self.faceless = self.tracks = 0
-        self.last_s = 0.0
-
-    def add(self, frame: "FrameResult") -> None:
-        from ddamfn.results import UNCERTAIN
-
-        self.frames += 1
-        self.faces += len(frame.faces)
-        self.uncertain += sum(face.expression == UNCERTAIN for face in frame.faces)
-        self.faceless += not frame.faces
-        self.tracks = max(self.tracks, *(track or 0 for track in frame.tracks), 0)
-        self.last_s = frame.time_s
-
-    def __str__(self) -> str:
-        optional = {"uncertain": self.uncertain, "without a face": self.faceless}
-        parts = [f"{number(self.frames, 'frame')} to {self.last_s:.2f} s", number(self.faces, "face")]
-        parts += [number(self.tracks, "track")] if self.tracks else []
-        return ", ".join([*parts, *(f"{count:,} {name}" for name, count in optional.items() if count)])

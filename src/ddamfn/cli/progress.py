@@ -3,7 +3,6 @@
 import sys
 import time
 from collections.abc import Callable, Mapping
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ class _LiveBar:
         fields: initial text of each field, in the order in which they are shown.
     """
 
-    def __init__(self, title: str, total: int | None, *, done: int = 0, fields: Mapping[str, str]) -> None:
+    def __init__(self, title: str, total: int | None, *, done: int = 0, fields: Mapping[str, Any]) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -35,7 +34,7 @@ class _LiveBar:
         self._items, self._start = 0, time.monotonic()
         self._progress.start()
 
-    def advance(self, count: int, **fields: str) -> None:
+    def advance(self, count: int, **fields: Any) -> None:
         """Move the bar and show new texts."""
         self._items += count
         # Over the whole time: results come in batches, and rich's own figure is that of the last burst.
@@ -51,7 +50,21 @@ class _LiveBar:
         self._progress.stop()
 
 
-class ItemProgress:
+class _Closing:
+    """A context that is closed at its end."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take the bar away."""
+        raise NotImplementedError
+
+
+class ItemProgress(_Closing):
     """Counts items in a bar, or in a line now and then, and prints messages without breaking the bar.
 
     Args:
@@ -61,20 +74,13 @@ class ItemProgress:
     """
 
     def __init__(self, total: int | None, *, quiet: bool, noun: str = "images") -> None:
-        self._total, self._noun, self._quiet = total, noun, quiet
+        self._noun, self._quiet = noun, quiet
         self._done = 0
         self._start = self._last_line = time.monotonic()
-        self._bar: _LiveBar | None = None
+        is_live = not quiet and sys.stderr.isatty()
+        self._bar = _LiveBar("", total, fields={"rate": ""}) if is_live else None
 
-    def __enter__(self) -> Self:
-        """Show the bar, if standard error is a terminal."""
-        if not self._quiet and sys.stderr.isatty():
-            self._bar = _LiveBar("", self._total, fields={"rate": ""})
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         """Take the bar away."""
         if self._bar is not None:
             self._bar.close()
@@ -101,7 +107,7 @@ class ItemProgress:
             self._bar.message(f"ddamfn: {text}")
 
 
-class Bar:
+class Bar(_Closing):
     """A progress callback `(done, total)` that shows an `ItemProgress` from its first call on.
 
     Args:
@@ -119,26 +125,20 @@ class Bar:
         """Show that `done` of `total` images are done."""
         if self._items is None:
             self._done = done if self._resumes else 0
-            self._items = ItemProgress(total - self._done, quiet=self._quiet).__enter__()
+            self._items = ItemProgress(total - self._done, quiet=self._quiet)
             if self._done and not self._quiet:
                 self._items.message(f"going on after {done:,} of {total:,} images")
         for _ in range(done - self._done):
             self._items.advance()
         self._done = done
 
-    def __enter__(self) -> Self:
-        """Nothing is shown before the first call."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         """Take the bar away."""
         if self._items is not None:
-            self._items.__exit__(kind, error, trace)
+            self._items.close()
 
 
-class EpochBars:
+class EpochBars(_Closing):
     """What `ddamfn.train.fit` reports to.
 
     Args:
@@ -151,19 +151,9 @@ class EpochBars:
         self._draw, self._drawn = draw, time.monotonic()
         self._bar: _LiveBar | None = None
 
-    def __enter__(self) -> Self:
-        """Nothing is shown before the first epoch."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Take the bar away."""
-        self._close()
-
     def epoch_started(self, epoch: int, epochs: int, images: int, done: int, side_px: int) -> None:
         """Open an epoch's bar."""
-        self._close()
+        self.close()
         if self._live:
             title = f"epoch {epoch}/{epochs}, {side_px} px"
             self._bar = _LiveBar(title, images, done=done, fields={"rate": "", "loss": "", "accuracy": ""})
@@ -177,7 +167,7 @@ class EpochBars:
 
     def epoch_done(self, row: dict[str, Any]) -> None:
         """Print the epoch's line."""
-        self._close()
+        self.close()
         print(
             f"epoch {row['epoch']:3d}  {row['side_px']} px  lr {row['lr']:.2e}  loss {row['train']['loss']:.3f}  "
             f"{_scores(row)}{row['images_per_second']:.0f}/s",
@@ -188,7 +178,8 @@ class EpochBars:
             self._draw()
             self._drawn = time.monotonic()
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Take the bar away."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None

@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 from typing import NoReturn
 
-from ddamfn.cli.args import positive_integer
+from ddamfn.cli.args import port, positive_integer
 from ddamfn.errors import UsageError
 
 _EPILOG = """\
@@ -32,7 +32,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
-    parser.add_argument("--port", type=_port, default=8000, help="0 for any that is free (default: 8000)")
+    parser.add_argument("--port", type=port, default=8000, help="0 for any that is free (default: 8000)")
     parser.add_argument("--token-file", metavar="FILE", help="clients must send the token in FILE as bearer token")
     parser.add_argument(
         "--workers", type=positive_integer, metavar="N", help="threads that find faces (default: one per core)"
@@ -46,15 +46,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until SIGTERM or Ctrl-C.
-
-    Returns:
-        0, if the server ends otherwise than by a signal.
-
-    Raises:
-        UsageError: for a host that others reach, without a token.
-        DdamfnError: if the port or the weights cannot be used.
-    """
+    """Serve until SIGTERM or Ctrl-C; return 0."""
     # A service manager's way to end a server is no failure. While it runs, the server takes the signal by itself, and
     # raises it once more when it has answered what had begun.
     if threading.current_thread() is threading.main_thread():
@@ -92,11 +84,7 @@ def _as_in_url(host: str) -> str:
 
 
 def _token(path: Path) -> str:
-    """Read the token, and warn if other users can read it too.
-
-    Raises:
-        UsageError: if there is none in the file, or it is no token.
-    """
+    """Read the token, and warn if other users can read it too."""
     try:
         token = path.read_text(encoding="ascii").strip()
         mode = path.stat().st_mode
@@ -108,13 +96,3 @@ def _token(path: Path) -> str:
     if os.name == "posix" and mode & 0o077:
         print(f"ddamfn: warning: others can read {path}: chmod 600 it", file=sys.stderr)
     return token
-
-
-def _port(text: str) -> int:
-    try:
-        port = int(text)
-    except ValueError:
-        port = -1
-    if not 0 <= port <= 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port: 0 to 65535")
-    return port

@@ -5,9 +5,9 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from ddamfn.cli.io import plain
+from ddamfn.cli.io import number, plain
 from ddamfn.errors import MissingExtra
-from ddamfn.results import Face, ImageResult
+from ddamfn.results import UNCERTAIN, Face, ImageResult
 
 if TYPE_CHECKING:
     from ddamfn.video import FrameResult
@@ -19,11 +19,7 @@ _TEXT_COLUMNS = ("source", "expression", "error")
 
 
 class Writer:
-    """Takes the results of images or of a video's frames one by one.
-
-    Args:
-        stream: where bytes go; text is UTF-8.
-    """
+    """Takes the results of images or of a video's frames one by one, and writes them into a stream as UTF-8."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -58,9 +54,6 @@ def make_writer(
         single: the user named exactly one image: JSON is then an object instead of a list.
         attention: JSON holds the attention maps.
         frames: results will be those of a video's frames.
-
-    Raises:
-        MissingExtra: Parquet without pyarrow.
     """
     makers: Mapping[str, Callable[[], Writer]] = {
         "table": lambda: FrameTableWriter(stream) if frames else TableWriter(stream),
@@ -170,11 +163,7 @@ class _Utf8:
 
 
 class ParquetWriter(Writer):
-    """The rows of CSV with types, in groups of some thousands.
-
-    Raises:
-        MissingExtra: pyarrow is not installed.
-    """
+    """The rows of CSV with types, in groups of some thousands."""
 
     def __init__(self, stream: BinaryIO, columns: Sequence[str]) -> None:
         super().__init__(stream)
@@ -206,6 +195,30 @@ class ParquetWriter(Writer):
         if self._rows:
             self._file.write_table(self._table_from(self._rows, schema=self._schema))
             self._rows = []
+
+
+class Tally:
+    """Counts results for the summary of a run."""
+
+    def __init__(self, noun: str) -> None:
+        self._noun = noun
+        self.items = self.faces = self.uncertain = self.faceless = self.unreadable = self.tracks = 0
+        self.end_s: float | None = None
+
+    def add(self, faces: Sequence[Face], *, is_readable: bool = True) -> None:
+        """Count one image or frame."""
+        self.items += 1
+        self.faces += len(faces)
+        self.uncertain += sum(face.expression == UNCERTAIN for face in faces)
+        self.faceless += is_readable and not faces
+        self.unreadable += not is_readable
+
+    def __str__(self) -> str:
+        reached = "" if self.end_s is None else f" to {self.end_s:.2f} s"
+        parts = [number(self.items, self._noun) + reached, number(self.faces, "face")]
+        parts += [number(self.tracks, "track")] if self.tracks else []
+        optional = {"uncertain": self.uncertain, "without a face": self.faceless, "unreadable": self.unreadable}
+        return ", ".join([*parts, *(f"{count:,} {name}" for name, count in optional.items() if count)])
 
 
 def _place(face: Face) -> str:
