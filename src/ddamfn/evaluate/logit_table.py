@@ -31,7 +31,7 @@ class LogitTable:
         unasked: labels of the network that the set does not have; they are left out before the prediction is made.
         official: whether this is the whole official evaluation split.
         official_message: why it is or is not.
-        mirrored: (N, K) like `logits`, of the same crops with left and right exchanged; None if they were not classified.
+        mirrored: (N, K) like `logits`, of the same crops with left and right exchanged; None if not classified.
     """
 
     dataset: str

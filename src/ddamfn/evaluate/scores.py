@@ -1,6 +1,6 @@
 """Scores of a table of logits: `score` computes, `Scores` holds."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -16,52 +16,40 @@ class Scores:
     """What one table of logits scores; K classes in the order of `classes`.
 
     Attributes:
-        classes: canonical names, the order of every list and matrix here.
-        n: images scored.
-        correct: images answered correctly.
         accuracy: correct / n, 0..1.
+        correct: images predicted correctly.
+        n: images scored.
         ci95: Wilson interval of the accuracy, (low, high), 0..1.
         mean_class_accuracy: mean recall over the classes that occur.
         macro_f1: mean F1 over the classes that occur.
         per_class_recall: recall of each class, 0..1; None for a class that no image has.
         support: images of each class.
         confusion_matrix: counts; a row is the true class, a column the prediction.
+        classes: canonical names, the order of every list and matrix here.
         ece: expected calibration error over 15 slices, 0..1.
         ece_before: the same without the temperature.
         nll: mean negative log-likelihood in nats, probabilities floored at 1e-12.
     """
 
-    classes: tuple[str, ...]
-    n: int
-    correct: int
     accuracy: float
+    correct: int
+    n: int
     ci95: tuple[float, float]
     mean_class_accuracy: float
     macro_f1: float
     per_class_recall: dict[str, float | None]
     support: dict[str, int]
     confusion_matrix: tuple[tuple[int, ...], ...]
+    classes: tuple[str, ...]
     ece: float
     ece_before: float
     nll: float
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain lists, numbers and dictionaries, ready for `json.dumps`."""
-        return {
-            "accuracy": self.accuracy,
-            "correct": self.correct,
-            "n": self.n,
-            "ci95": list(self.ci95),
-            "mean_class_accuracy": self.mean_class_accuracy,
-            "macro_f1": self.macro_f1,
-            "per_class_recall": dict(self.per_class_recall),
-            "support": dict(self.support),
-            "confusion_matrix": [list(row) for row in self.confusion_matrix],
-            "classes": list(self.classes),
-            "ece": self.ece,
-            "ece_before": self.ece_before,
-            "nll": self.nll,
-        }
+        matrix = [list(row) for row in self.confusion_matrix]
+        lists = {"ci95": list(self.ci95), "confusion_matrix": matrix, "classes": list(self.classes)}
+        return asdict(self) | lists
 
 
 def resolve_targets(targets: ArrayLike, predictions: ArrayLike, rule: str = "majority") -> Ints:

@@ -1,6 +1,7 @@
 """The written page and the chart: every figure with n, N and interval, and a verdict that can be failed."""
 
 import json
+import runpy
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +10,13 @@ import pytest
 from PIL import Image
 
 from ddamfn.evaluate.perturbations import LEVELS
-from ddamfn.evaluate.plots import plot_robustness
-from ddamfn.evaluate.robustness_report import FlipRate, LevelResult, Robustness, judge, markdown
+from ddamfn.evaluate.robustness_report import FlipRate, LevelResult, Robustness, judge
 from ddamfn.evaluate.scores import Scores, score
 
+PAGE = Path(__file__).resolve().parents[2] / "benchmarks" / "robustness_page.py"
+pytestmark = pytest.mark.skipif(not PAGE.is_file(), reason="benchmarks/ is not part of this copy")
+SCRIPT = runpy.run_path(str(PAGE)) if PAGE.is_file() else {}
+markdown, plot_robustness = SCRIPT.get("markdown"), SCRIPT.get("plot_robustness")
 CLASSES = ("neutral", "happiness")
 
 
@@ -56,7 +60,7 @@ def tables(text: str) -> list[list[list[str]]]:
     return [[[cell.strip() for cell in row.split("|")[1:-1]] for row in rows[2:]] for rows in found]
 
 
-def test_table_has_a_row_a_level_with_n_and_intervals() -> None:
+def test_table_has_a_row_per_level_with_n_and_intervals() -> None:
     _, cells = tables(markdown(result(178)))
     assert len(cells) == 6
     assert cells[0] == [
@@ -111,7 +115,7 @@ def test_page_without_jitter_says_nothing_of_flips() -> None:
 
 def test_whole_set_and_single_labels_are_named() -> None:
     text = markdown(replace(result(174), rule=None, chosen=3137, faceless=0, unreadable=0, note=""))
-    assert "`w` on FERPlus, split test, one label an image: all of 3,137 images. Unchanged" in text
+    assert "`w` on FERPlus, split test, one label per image: all of 3,137 images. Unchanged" in text
 
 
 def test_dictionary_is_plain_json() -> None:
