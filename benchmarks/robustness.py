@@ -1,4 +1,4 @@
-"""How well answers hold when the same faces come blurred, dark, turned, half covered or badly aligned.
+"""Robustness to corruptions: faces that are blurred, dark, turned, half covered or badly aligned.
 
     python benchmarks/robustness.py --data ROOT [--weights NAME_OR_PATH] [--split test] [--limit 600] [--seed 0]
 
@@ -14,16 +14,15 @@ import sys
 from pathlib import Path
 
 from machine import ROOT, heading, load, result_path, write_result
+from robustness_page import markdown, plot_robustness
 
 from ddamfn.classifier import Classifier, alignment_of
 from ddamfn.cli.progress import Bar
 from ddamfn.data import open_dataset
 from ddamfn.errors import DdamfnError, MissingExtra
-from ddamfn.evaluate.face_source import FaceSource, faces_of_dataset, faces_of_prepared
-from ddamfn.evaluate.plots import plot_robustness
 from ddamfn.evaluate.predict import check_alignment
-from ddamfn.evaluate.robustness import measure_robustness
-from ddamfn.evaluate.robustness_report import FAILS, Robustness, markdown
+from ddamfn.evaluate.robustness import FaceSource, faces_of_dataset, faces_of_prepared, measure_robustness
+from ddamfn.evaluate.robustness_report import FAILS, Robustness
 from ddamfn.preparation import load_prepared
 
 PACKAGES = ("ddamfn", "numpy", "onnxruntime", "pillow")
@@ -56,9 +55,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--weights", help="bundled weights or an .onnx file")
     parser.add_argument("--split", default="test", help="split to measure on (default: test)")
     parser.add_argument("--rule", default="majority", help="how votes become a label (default: majority)")
-    parser.add_argument("--limit", type=int, metavar="N", help="only N images, chosen by chance (default: all)")
-    parser.add_argument("--draws", type=int, default=5, help="mild changes a face where chance has a part (default: 5)")
-    parser.add_argument("--seed", type=int, default=0, help="of everything left to chance (default: 0)")
+    parser.add_argument("--limit", type=int, metavar="N", help="only N images, chosen at random (default: all)")
+    parser.add_argument("--draws", type=int, default=5, help="draws per face of mild random changes (default: 5)")
+    parser.add_argument("--seed", type=int, default=0, help="of all random numbers (default: 0)")
     parser.add_argument("--threads", type=int, help="of the network (default: all cores)")
     parser.add_argument(
         "--output", type=Path, default=ROOT / "docs" / "benchmarks", help="folder of page, chart and figures"

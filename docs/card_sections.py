@@ -224,7 +224,7 @@ def abstention(card: Card) -> list[str]:
     if known is None:
         return []
     score = card.score("test") or {}
-    scored = {entry["asked"]: entry for entry in score.get("abstention", ())}
+    scored = {entry["min_precision"]: entry for entry in score.get("selective_prediction", ())}
     rows = []
     for precision in (0.8, 0.85, 0.9, 0.95, 0.98, 0.99):
         try:

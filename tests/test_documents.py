@@ -109,7 +109,7 @@ def test_the_readme_says_the_essential_on_its_first_screen() -> None:
 def test_every_command_is_one_that_exists(path: Path) -> None:
     for program, *words in commands(path):
         if program == "ddamfn":
-            build_parser().parse_args(words)
+            build_parser(words[0]).parse_args(words)
         elif program == "python":
             assert (ROOT / words[0]).is_file(), words
         elif program == "pip":
@@ -126,8 +126,9 @@ def test_every_verb_and_option_named_in_a_sentence_exists(path: Path) -> None:
     for span in SPAN.findall(FENCE.sub("", path.read_text(encoding="utf-8"))):
         if not span.startswith("ddamfn "):
             continue
-        parser: argparse.ArgumentParser = build_parser()
-        for word in span.split()[1:]:
+        words = span.split()[1:]
+        parser: argparse.ArgumentParser = build_parser(words[0])
+        for word in words:
             verbs = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
             if word.startswith("-"):
                 assert word in parser._option_string_actions, span

@@ -90,9 +90,10 @@ def test_the_model_card_says_what_abstaining_costs(refresh: ModuleType, card: Ca
     assert re.search(r"ECE.*8\.00 %.*2\.00 %", text)
     assert "| 0.9 | 0.700 | 60 % | - | - |" in text
     assert "| 0.95 | not reached on validation | - | - | - |" in text
-    kept = {"asked": 0.9, "answered": 90, "correct": 81, "coverage": 0.45, "precision": 0.9, "ci95": [0.82, 0.95]}
+    kept = {"min_precision": 0.9, "answered": 90, "correct": 81, "coverage": 0.45, "precision": 0.9}
+    kept |= {"ci95": [0.82, 0.95]}
     scored = Card.from_dict(
-        card.to_dict() | {"calibration": known | curve, "scores": [{**card.scores[0], "abstention": [kept]}]}
+        card.to_dict() | {"calibration": known | curve, "scores": [{**card.scores[0], "selective_prediction": [kept]}]}
     )
     assert "| 0.9 | 0.700 | 60 % | 45 % | 81 of 90 = 90.00 % (82.00 % to 95.00 %) |" in refresh.model_card_results(
         [scored]

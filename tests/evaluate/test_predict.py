@@ -10,9 +10,9 @@ import pytest
 from ddamfn.classifier import Classifier, alignment_of
 from ddamfn.data import RULES, Dataset, open_dataset
 from ddamfn.errors import DataError, UsageError
-from ddamfn.evaluate.face_source import faces_of_dataset
 from ddamfn.evaluate.logit_table import LogitTable, to_classes
-from ddamfn.evaluate.predict import predict_prepared, predict_rules, predict_split
+from ddamfn.evaluate.predict import predict_rules, predict_split
+from ddamfn.evaluate.robustness import faces_of_dataset
 from ddamfn.faces import Alignment, RetinaFace
 from ddamfn.labels import EXPRESSIONS
 from ddamfn.preparation import prepare
@@ -51,7 +51,7 @@ def test_prepared_set_gives_the_same_bits(
 ) -> None:
     prepared = prepare(open_dataset(drawn_ferplus), tmp_path / "prepared", ARCFACE, workers=1)
     steps: list[tuple[int, int]] = []
-    again = predict_prepared(classifier, prepared, "test", progress=lambda done, total: steps.append((done, total)))
+    again = predict_split(classifier, prepared, "test", progress=lambda done, total: steps.append((done, total)))
     assert again.keys == table.keys
     np.testing.assert_array_equal(again.logits, table.logits)
     np.testing.assert_array_equal(again.targets, table.targets)
@@ -65,7 +65,7 @@ def test_crops_of_another_alignment_are_refused(classifier: Classifier, drawn_fe
         open_dataset(drawn_ferplus).select("val"), tmp_path / "p", Alignment("ddamfn_frontal"), workers=1
     )
     with pytest.raises(UsageError, match=r"ddamfn_frontal.*needs the template arcface"):
-        predict_prepared(classifier, prepared, "val")
+        predict_split(classifier, prepared, "val")
 
 
 def test_unreadable_image_is_named_and_ends_nothing(
@@ -83,7 +83,7 @@ def test_unreadable_image_is_named_and_ends_nothing(
     assert not table.official
     assert "1 unreadable" in table.official_message
     prepared = prepare(dataset, tmp_path / "prepared", ARCFACE, workers=1)
-    assert list(predict_prepared(classifier, prepared, "test").unreadable) == [f"FER2013Test/{broken.name}"]
+    assert list(predict_split(classifier, prepared, "test").unreadable) == [f"FER2013Test/{broken.name}"]
 
 
 def as_official(dataset: Dataset, split: str = "test") -> Dataset:

@@ -11,7 +11,7 @@ import pytest
 
 from ddamfn.evaluate.logit_table import LogitTable
 from ddamfn.evaluate.metrics import ece
-from ddamfn.evaluate.report import Report, confidence_and_correct, predictions_csv
+from ddamfn.evaluate.report import EvaluationReport, confidence_and_correct, predictions_csv
 from ddamfn.weights import read_card
 
 CLASSES = ("neutral", "happiness", "contempt")
@@ -42,7 +42,7 @@ def table() -> LogitTable:
 
 
 def test_text_shows_rule_and_counts(table: LogitTable) -> None:
-    text = Report("w", table, table.without(["t/5.png"])).text()
+    text = EvaluationReport("w", table, table.without(["t/5.png"])).text()
     assert "split test, rule majority, N = 6" in text
     assert "official: test has the official 6 images" in text
     assert "faces found in 5 images; 1 resized as a whole" in text
@@ -55,22 +55,22 @@ def test_text_shows_rule_and_counts(table: LogitTable) -> None:
 
 def test_subset_is_never_called_official(table: LogitTable) -> None:
     subset = replace(table, official=False, official_message="test has 6 images instead of 3,573")
-    lines = Report("w", subset).text().splitlines()
+    lines = EvaluationReport("w", subset).text().splitlines()
     assert "NOT official: test has 6 images instead of 3,573" in lines
     assert not any("official" in line and not line.startswith("NOT") for line in lines)
-    assert Report("w", subset).to_dict()["official"] is False
+    assert EvaluationReport("w", subset).to_dict()["official"] is False
 
 
 def test_what_is_missing_is_said(table: LogitTable) -> None:
     poorer = replace(table, unreadable={"t/9.png": "truncated"}, unanswerable=("contempt",), unasked=("fear",))
-    text = Report("w", poorer).text()
+    text = EvaluationReport("w", poorer).text()
     assert "NOT SCORED: 1 unreadable, first t/9.png" in text
     assert "cannot answer contempt" in text
     assert "also knows fear" in text
 
 
 def test_dictionary_has_the_same_keys_with_and_without_duplicates(table: LogitTable) -> None:
-    plain = json.loads(json.dumps(Report("w", table, table.without(["t/5.png"])).to_dict(), allow_nan=False))
+    plain = json.loads(json.dumps(EvaluationReport("w", table, table.without(["t/5.png"])).to_dict(), allow_nan=False))
     cleaned = plain["duplicate_free"]
     shared = set(cleaned) - {"removed"}
     assert shared < set(plain)
@@ -78,11 +78,11 @@ def test_dictionary_has_the_same_keys_with_and_without_duplicates(table: LogitTa
     assert (plain["n"], plain["correct"], plain["faces_found"], plain["fallbacks"]) == (6, 4, 5, 1)
     assert (cleaned["n"], cleaned["correct"], cleaned["removed"]) == (5, 4, 1)
     assert plain["ece"] != cleaned["ece"]
-    assert Report("w", table).to_dict()["duplicate_free"] is None
+    assert EvaluationReport("w", table).to_dict()["duplicate_free"] is None
 
 
 def test_sets_with_one_label_a_image_name_no_vote_rule(table: LogitTable) -> None:
-    report = Report("w", replace(table, rule=None))
+    report = EvaluationReport("w", replace(table, rule=None))
     assert report.to_dict()["rule"] == "single label"
     assert "rule single label" in report.text()
 
@@ -110,10 +110,10 @@ def test_confidence_is_calibrated_and_gives_the_same_error(table: LogitTable) ->
 
 
 def test_what_the_thresholds_of_the_card_keep_is_reported(table: LogitTable, calibrated_weights: Path) -> None:
-    report = Report("w", table, card=read_card(calibrated_weights.with_suffix(".json")))
+    report = EvaluationReport("w", table, card=read_card(calibrated_weights.with_suffix(".json")))
     # The card's curve reaches .9 at the confidence .999, which none of these images has, .85 and .8 as well.
-    kept = report.to_dict()["abstention"]
-    assert [(entry["asked"], entry["threshold"], entry["answered"]) for entry in kept] == [
+    kept = report.to_dict()["selective_prediction"]
+    assert [(entry["min_precision"], entry["threshold"], entry["answered"]) for entry in kept] == [
         (0.8, 0.999, 0), (0.85, 0.999, 0), (0.9, 0.999, 0),
     ]  # fmt: skip
     text = report.text()
@@ -125,12 +125,12 @@ def test_what_the_thresholds_of_the_card_keep_is_reported(table: LogitTable, cal
         "0/6",
     ]
     assert all(len(line) <= 100 for line in text.splitlines())
-    assert Report("w", table).to_dict()["abstention"] == []
-    assert "thresholds" not in Report("w", table).text()
+    assert EvaluationReport("w", table).to_dict()["selective_prediction"] == []
+    assert "thresholds" not in EvaluationReport("w", table).text()
 
 
 def test_calibration_error_is_reported_with_and_without_temperature(table: LogitTable) -> None:
-    lines = Report("w", table).text().splitlines()
+    lines = EvaluationReport("w", table).text().splitlines()
     scores = table.scores()
     shown = [line.split()[-2] for line in lines if line.startswith("  without temperature")]
     assert shown == [f"{100 * scores.ece_before:.2f}"]

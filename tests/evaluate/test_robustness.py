@@ -10,11 +10,16 @@ import pytest
 from ddamfn.classifier import Classifier
 from ddamfn.data import open_dataset
 from ddamfn.errors import DataError, UnreadableImage
-from ddamfn.evaluate.face_source import FaceSource, FaceView, faces_of_dataset, faces_of_prepared
 from ddamfn.evaluate.metrics import mean_drop, wilson_interval
 from ddamfn.evaluate.perturbations import GRAY, JITTER, PERTURBATIONS, Perturbation, generator_for, jitter, rotate
 from ddamfn.evaluate.predict import predict_split
-from ddamfn.evaluate.robustness import measure_robustness
+from ddamfn.evaluate.robustness import (
+    FaceSource,
+    FaceView,
+    faces_of_dataset,
+    faces_of_prepared,
+    measure_robustness,
+)
 from ddamfn.faces import Alignment, align, plain_resize
 from ddamfn.labels import EXPRESSIONS
 from ddamfn.preparation import prepare
@@ -172,7 +177,7 @@ def test_what_chance_has_a_part_in_differs_from_draw_to_draw_and_nothing_else(vi
             else:
                 assert change.landmarks is not None
                 moved.append(change.landmarks(views[0].landmarks, views[0].matrix, change.strengths[0], generator))
-        assert any((other != moved[0]).any() for other in moved) == change.chance, change.name
+        assert any((other != moved[0]).any() for other in moved) == change.is_random, change.name
 
 
 def _colored(crop: np.ndarray) -> np.ndarray:
@@ -209,7 +214,7 @@ def test_flips_are_counted_over_draws_and_faces(recorder: Recorder, views: list[
     # Passes: clean, mild, medium, severe, and three more draws of mild.
     changed = bright[[1, 4, 5, 6]] != bright[0]
     flips = found.flips
-    assert (flips.draws, flips.n, flips.strength) == (4, 6, "2 px a point")
+    assert (flips.draws, flips.n, flips.strength) == (4, 6, "2 px per point")
     assert (flips.flips, flips.ever) == (changed.sum(), changed.any(axis=0).sum())
     assert flips.rate == pytest.approx(changed.mean())
     assert flips.ci95[0] <= flips.rate <= flips.ci95[1]

@@ -111,7 +111,7 @@ def test_export_is_asked_for_as_it_was(
     has_data: bool, checkpoint: Checkpoint, precision: Precision, adjustment: Tau
 ) -> None:
     command = export_command("my weights", checkpoint, precision, adjustment, has_data=has_data)
-    args = build_parser().parse_args(shlex.split(command)[1:])
+    args = build_parser("export").parse_args(shlex.split(command)[1:])
     assert command.startswith("ddamfn export ")
     assert (args.weights, args.name, args.data) == ("RUN", "my weights", "ROOT" if has_data else None)
     assert (args.checkpoint, args.precision, args.logit_adjustment) == (checkpoint, precision, adjustment)
@@ -126,7 +126,7 @@ def test_export_says_no_more_than_it_must() -> None:
 @pytest.mark.parametrize(("kind", "precision"), [("onnx", "float16"), ("onnx-int8", "float32")])
 def test_conversion_is_asked_for_as_it_was(has_data: bool, forced: bool, kind: Format, precision: Precision) -> None:
     command = conversion_command("my.onnx", kind, "my weights", precision, has_data=has_data, forced=forced)
-    args = build_parser().parse_args(shlex.split(command)[1:])
+    args = build_parser("export").parse_args(shlex.split(command)[1:])
     assert command.startswith("ddamfn export ")
     assert (args.weights, args.name, args.data) == ("my.onnx", "my weights", "ROOT" if has_data else None)
     assert (args.format, args.precision, args.force) == (kind, precision, forced)

@@ -1,20 +1,32 @@
 """The command line: one file a verb, and each verb only parses, calls and prints.
 
-Importing this package costs next to nothing; NumPy, ONNX Runtime and PyTorch are imported when a verb runs that needs
-them.
+Only the verb that was asked for is imported; NumPy, ONNX Runtime and PyTorch are imported when it needs them.
 """
 
 import argparse
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from ddamfn import __version__
-from ddamfn.cli import data, demo, eval, explain, export, models, predict, serve, study, train
 from ddamfn.cli.args import Parser
 from ddamfn.errors import DdamfnError, UsageError
 
-_VERBS = (predict, demo, models, eval, data, train, study, export, explain, serve)
+# Each verb is the module of that name here, with `add_parser(subparsers)`.
+VERBS = {
+    "predict": "read the expressions in images, a video or a camera",
+    "demo": "read a bundled portrait and draw what the network saw",
+    "models": "list weights and networks",
+    "eval": "score weights on a data set",
+    "data": "check, prepare or draw a data set",
+    "train": "train a network from a recipe",
+    "study": "reproduce the published tables",
+    "export": "turn a training run into weights, or weights into another format",
+    "explain": "show where the network looked, and measure whether that means anything",
+    "serve": "read images over HTTP",
+}
+"""The verbs and a line of help for each, in the order of `ddamfn --help`."""
 
 # One line, so no wrapping: some who read help never open the model card.
 _LAW = (
@@ -22,8 +34,12 @@ _LAW = (
 )
 
 
-def build_parser() -> Parser:
-    """Return the whole command line's parser; each verb sets `run`, the function that carries it out."""
+def build_parser(verb: str | None = None) -> Parser:
+    """Return the command line's parser.
+
+    Args:
+        verb: the one whose arguments are known; of the others, and of all when None, only the names are.
+    """
     parser = Parser(
         prog="ddamfn",
         description="Reads facial expressions from photographs, offline.",
@@ -32,8 +48,11 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"ddamfn {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for verb in _VERBS:
-        verb.add_parser(subparsers)
+    for name, help_line in VERBS.items():
+        if name == verb:
+            import_module(f"{__name__}.{name}").add_parser(subparsers)
+        else:
+            subparsers.add_parser(name, help=help_line)
     return parser
 
 
@@ -51,7 +70,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    parser = build_parser()
+    argv = sys.argv[1:] if argv is None else argv
+    # The whole command line's options leave no verb to run, so a verb can only stand first.
+    parser = build_parser(argv[0] if argv else None)
     args = parser.parse_args(argv)
     if not hasattr(args, "run"):
         parser.print_help()

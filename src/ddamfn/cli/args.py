@@ -4,7 +4,10 @@ import argparse
 import math
 import re
 import sys
-from typing import NoReturn
+from collections.abc import Callable
+from typing import NoReturn, TypeVar
+
+_Number = TypeVar("_Number", int, float)
 
 
 class Parser(argparse.ArgumentParser):
@@ -16,65 +19,51 @@ class Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
-def positive_integer(text: str) -> int:
-    """Read a whole number of at least 1.
+def add_kind(parser: argparse.ArgumentParser) -> None:
+    """Add `--kind`, the layout that `open_dataset` takes."""
+    from ddamfn.data import KINDS
 
-    Raises:
-        argparse.ArgumentTypeError: if the text is none.
-    """
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return number
+    parser.add_argument("--kind", choices=KINDS, help="layout of the data set (default: recognized)")
+
+
+def positive_integer(text: str) -> int:
+    """Read a whole number of at least 1."""
+    return _number(text, int, lambda number: number >= 1, "a whole number of at least 1")
 
 
 def seconds(text: str) -> float:
-    """Read a number of seconds, at least 0.
+    """Read a number of seconds, at least 0."""
+    return _number(text, float, lambda number: 0 <= number < math.inf, "a number of seconds of at least 0")
 
-    Raises:
-        argparse.ArgumentTypeError: if the text is none.
-    """
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds of at least 0")
-    return number
+
+def share(text: str) -> float:
+    """Read a number above 0 and at most 1."""
+    return _number(text, float, lambda number: 0 < number <= 1, "a number above 0 and at most 1")
+
+
+def port(text: str) -> int:
+    """Read the number of a TCP port, 0 for any that is free."""
+    return _number(text, int, lambda number: 0 <= number <= 65535, "a port: 0 to 65535")
 
 
 def moment(text: str) -> float:
-    """Read a time in a video, as seconds, m:ss or h:mm:ss, each with or without a fraction.
-
-    Returns:
-        Seconds, at least 0.
-
-    Raises:
-        argparse.ArgumentTypeError: if the text is none.
-    """
+    """Read a time in a video, as seconds, m:ss or h:mm:ss, each with or without a fraction; return seconds."""
     match = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)", text, re.ASCII)
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not a time: write seconds, m:ss or h:mm:ss")
     hours, minutes, rest = match.groups()
-    limits = (minutes is not None and float(rest) >= 60) or (hours is not None and int(minutes) >= 60)
-    if limits:
+    if (minutes is not None and float(rest) >= 60) or (hours is not None and int(minutes) >= 60):
         raise argparse.ArgumentTypeError(f"{text!r} is not a time: minutes and seconds after a colon go to 59")
     return 3600 * int(hours or 0) + 60 * int(minutes or 0) + float(rest)
 
 
-def share(text: str) -> float:
-    """Read a number above 0 and at most 1.
-
-    Raises:
-        argparse.ArgumentTypeError: if the text is none.
-    """
+def _number(text: str, kind: Callable[[str], _Number], accepts: Callable[[_Number], bool], wanted: str) -> _Number:
+    """Read a number, or refuse the text in one line."""
     try:
-        number = float(text)
+        number = kind(text)
     except ValueError:
-        number = 0.0
-    if not 0 < number <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0 and at most 1")
-    return number
+        pass
+    else:
+        if accepts(number):
+            return number
+    raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")

@@ -2,38 +2,30 @@
 
 import argparse
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ddamfn.cli.args import positive_integer
+from ddamfn.cli.args import add_kind, positive_integer
 from ddamfn.cli.io import plain
 from ddamfn.cli.progress import Bar
-from ddamfn.errors import UsageError
+from ddamfn.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from ddamfn.preparation import Prepared
 
-
-# Written down here because asking the packages for them imports NumPy and ONNX Runtime before `--help` can answer; a
-# test holds the two together.
-TEMPLATES = ("ddamfn_frontal", "ddamfn_five_pose", "arcface")
-KINDS = (
-    *("ferplus", "ferplus-fer2013new", "rafdb", "rafdb-aligned", "affectnet", "affectnet7", "fer2013", "ckplus"),
-    *("folder", "table"),
-)
-RULES = ("majority", "probability", "multi_target", "argmax", "argmax_all")
+_TEMPLATE = "ddamfn_frontal"
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verb to the command line."""
     parser = subparsers.add_parser(
         "data",
-        help="check a data set, or prepare it for training",
         description="Works on data sets: FERPlus, RAF-DB, AffectNet, FER2013, CK+, class folders, and tables.",
     )
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_prepare(verbs)
     _add_check(verbs)
-    _add_draw_parser(verbs)
+    _add_draw(verbs)
 
 
 def _add_prepare(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -45,20 +37,23 @@ def _add_prepare(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     )
     parser.add_argument("source", metavar="SRC", help="folder or file of the data set")
     parser.add_argument("destination", metavar="DST", help="folder to make")
-    _add_kind(parser)
+    add_kind(parser)
+    # No choices: the table of templates is imported with ONNX Runtime, and refuses other names by itself.
     parser.add_argument(
-        "--template", choices=TEMPLATES, default=TEMPLATES[0], help=f"where the landmarks go (default: {TEMPLATES[0]})"
+        "--template", default=_TEMPLATE, metavar="NAME", help="where the landmarks go, such as arcface (%(default)s)"
     )
     parser.add_argument("--margin", type=float, default=0.0, metavar="M", help="0.1 shows 10%% more around the face")
-    parser.add_argument("--workers", type=positive_integer, metavar="N", help="processes (default: one a core)")
+    parser.add_argument("--workers", type=positive_integer, metavar="N", help="processes (default: one per core)")
     parser.add_argument(
         "--landmarks-from", metavar="PREPARED", help="use the landmarks of another prepared set of the same images"
     )
     parser.add_argument("--quiet", action="store_true", help="no progress")
-    parser.set_defaults(run=run_prepare)
+    parser.set_defaults(run=_prepare)
 
 
 def _add_check(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    from ddamfn.data import RULES
+
     parser = verbs.add_parser(
         "check",
         help="compare counts, find unreadable images and duplicates",
@@ -66,37 +61,47 @@ def _add_check(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "duplicates across splits, and people in two splits. Exit status 1 if something makes scores wrong.",
     )
     parser.add_argument("root", metavar="ROOT", help="folder or file of the data set")
-    _add_kind(parser)
-    parser.add_argument("--rule", choices=RULES, default=RULES[0], help=f"vote rule of counts (default: {RULES[0]})")
+    add_kind(parser)
+    parser.add_argument("--rule", choices=RULES, default=RULES[0], help="vote rule of counts (default: %(default)s)")
     parser.add_argument("--counts-only", action="store_true", help="do not read the images")
     parser.add_argument("--format", choices=("text", "json"), default="text", help="of the report (default: text)")
-    parser.add_argument("--workers", type=positive_integer, metavar="N", help="threads (default: one a core)")
+    parser.add_argument("--workers", type=positive_integer, metavar="N", help="threads (default: one per core)")
     parser.add_argument("--quiet", action="store_true", help="no progress")
-    parser.set_defaults(run=run_check)
+    parser.set_defaults(run=_check)
 
 
-def _add_kind(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--kind", choices=KINDS, help="layout of the data set (default: recognized)")
+def _add_draw(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    from ddamfn.synthetic import LAYOUTS
+
+    parser = verbs.add_parser(
+        "draw",
+        help="draw a small data set of synthetic faces",
+        description="Draws faces with known expressions in the layout of a data set: for trying training and "
+        "evaluation without photographs, and for tests. The same seed draws the same images.",
+    )
+    parser.add_argument("destination", metavar="DST", help="folder to make; it must be empty or not exist")
+    parser.add_argument("--layout", choices=LAYOUTS, default="folder", help="whose files to imitate (%(default)s)")
+    parser.add_argument(
+        "--per-class",
+        type=positive_integer,
+        default=32,
+        metavar="N",
+        help="images per class in train, half as many in val and test (%(default)s)",
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="which images (%(default)s)")
+    parser.set_defaults(run=_draw)
 
 
-def run_prepare(args: argparse.Namespace) -> int:
-    """Prepare a data set and print what was found.
-
-    Returns:
-        0; unreadable images are counted, not an error.
-
-    Raises:
-        DdamfnError: if the data set or the destination is not usable.
-    """
+def _prepare(args: argparse.Namespace) -> int:
+    """Prepare a data set and print what was found; unreadable images are counted, not an error."""
     from ddamfn.data import open_dataset
-    from ddamfn.errors import ConfigError
     from ddamfn.faces import Alignment
     from ddamfn.preparation import prepare
 
     try:
         alignment = Alignment(args.template, args.margin)
     except ConfigError as error:
-        raise UsageError(f"--margin: {error}") from error
+        raise UsageError(f"--template, --margin: {error}") from error
     with Bar(quiet=args.quiet, resumes=True) as bar:
         prepared = prepare(
             open_dataset(args.source, args.kind),
@@ -110,15 +115,22 @@ def run_prepare(args: argparse.Namespace) -> int:
     return 0
 
 
-def run_check(args: argparse.Namespace) -> int:
-    """Check a data set and print the report.
+def _print_prepared(prepared: "Prepared") -> None:
+    alignment = prepared.alignment
+    print(f"{prepared.folder}: {prepared.dataset}, {plain(prepared.note)}")
+    print(f"aligned to {alignment.template}, margin {alignment.margin:g}, {alignment.side_px} px")
+    for split, row in prepared.counts.items():
+        given = f" ({row['given']:,} by the set's own landmarks)" if row["given"] else ""
+        print(
+            f"  {split:<5} {row['images']:>9,} images: {row['found']:,} aligned{given}, "
+            f"{row['resized']:,} without a face and resized, {row['unreadable']:,} unreadable"
+        )
+    if any(row["unreadable"] for row in prepared.counts.values()):
+        print("unreadable images are named in manifest.csv, in the column error")
 
-    Returns:
-        0, or 1 if something was found that makes scores wrong.
 
-    Raises:
-        DdamfnError: if the data set cannot be opened.
-    """
+def _check(args: argparse.Namespace) -> int:
+    """Print the report; return 1 if something was found that makes scores wrong."""
     from ddamfn.data import open_dataset
     from ddamfn.data.doctor import check
 
@@ -137,71 +149,16 @@ def run_check(args: argparse.Namespace) -> int:
     return 0 if report.ok else 1
 
 
-def _print_prepared(prepared: "Prepared") -> None:
-    alignment = prepared.alignment
-    print(f"{prepared.folder}: {prepared.dataset}, {plain(prepared.note)}")
-    print(f"aligned to {alignment.template}, margin {alignment.margin:g}, {alignment.side_px} px")
-    for split, row in prepared.counts.items():
-        given = f" ({row['given']:,} by the set's own landmarks)" if row["given"] else ""
-        print(
-            f"  {split:<5} {row['images']:>9,} images: {row['found']:,} aligned{given}, "
-            f"{row['resized']:,} without a face and resized, {row['unreadable']:,} unreadable"
-        )
-    if any(row["unreadable"] for row in prepared.counts.values()):
-        print("unreadable images are named in manifest.csv, in the column error")
-
-
-# Spelt out, since the writers' own table would import NumPy and Pillow for every --help; a test compares the two.
-LAYOUTS = (
-    "affectnet",
-    "affectnet-manual",
-    "ckplus",
-    "fer2013",
-    "ferplus",
-    "ferplus-zip",
-    "folder",
-    "rafdb",
-    "table",
-)
-
-
-def _add_draw_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command `draw` to those of `ddamfn data`."""
-    parser = subparsers.add_parser(
-        "draw",
-        help="draw a small data set of cartoon faces",
-        description="Draws faces with known expressions in the layout of a data set: for trying training and "
-        "evaluation without photographs, and for tests. The same seed draws the same images.",
-    )
-    parser.add_argument("destination", metavar="DST", help="folder to make; it must be empty or not exist")
-    parser.add_argument("--layout", choices=LAYOUTS, default="folder", help="whose files to imitate (%(default)s)")
-    parser.add_argument(
-        "--per-class",
-        type=positive_integer,
-        default=32,
-        metavar="N",
-        help="images a class in train, half as many in val and test (%(default)s)",
-    )
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="which images (%(default)s)")
-    parser.set_defaults(_draw=_draw)
-
-
 def _draw(args: argparse.Namespace) -> int:
-    """Draw the data set and print its folder.
-
-    Raises:
-        UsageError: if the destination holds files already, or the seed is negative.
-    """
-    from pathlib import Path
-
+    """Draw the data set and print its folder."""
     import numpy as np
 
-    from ddamfn.synthetic import LAYOUTS as WRITERS
+    from ddamfn.synthetic import LAYOUTS
 
     destination = Path(args.destination)
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise UsageError(f"{destination} is not an empty folder; name a new one, so that nothing is mixed up")
     if args.seed < 0:
         raise UsageError(f"the seed must not be negative, and {args.seed} is")
-    print(WRITERS[args.layout](destination, args.per_class, np.random.default_rng(args.seed)))
+    print(LAYOUTS[args.layout](destination, args.per_class, np.random.default_rng(args.seed)))
     return 0

@@ -5,8 +5,9 @@ import sys
 from importlib.resources import files
 from pathlib import Path
 
-from ddamfn.cli.io import naming_the_file
+from ddamfn.cli.io import write_errors
 from ddamfn.cli.models import accuracy
+from ddamfn.files import atomic_writer
 
 _IMAGE = "ddamfn-demo.png"
 _CREDIT = "portrait: NASA astronaut Eileen Collins, NASA Great Images database, public domain"
@@ -17,7 +18,6 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Add the verb to the command line."""
     parser = subparsers.add_parser(
         "demo",
-        help="read a bundled portrait and draw what the network saw",
         description="Reads a bundled portrait (NASA, public domain), prints its expression, and writes the annotated "
         "image with the network's attention maps.",
     )
@@ -27,30 +27,22 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def run(args: argparse.Namespace) -> int:
-    """Read the portrait, print the results, write the image.
-
-    Returns:
-        0.
-
-    Raises:
-        DdamfnError: if the weights cannot be used or the image cannot be written.
-    """
+    """Read the portrait, print the results, write the image."""
     from dataclasses import replace
 
     from ddamfn.cli.writers import make_writer
     from ddamfn.recognizer import Recognizer
+    from ddamfn.results import row_columns
 
     recognizer = Recognizer(args.weights)
     result = recognizer.predict(files("ddamfn").joinpath("demo", "astronaut.jpg").read_bytes())
-    make_writer("table", sys.stdout.buffer, recognizer.card.labels).write(replace(result, source="astronaut.jpg"))
+    writer = make_writer("table", sys.stdout.buffer, row_columns(recognizer.card.labels))
+    writer.write(replace(result, source="astronaut.jpg"))
     target = Path(args.output)
-    with naming_the_file(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        image = result.plot(attention=True)
-        if target.suffix.lower() in (".jpg", ".jpeg"):
-            image.save(target, format="JPEG", quality=95, subsampling=0)
-        else:
-            image.save(target, format="PNG")
+    is_jpeg = target.suffix.lower() in (".jpg", ".jpeg")
+    with write_errors(target), atomic_writer(target, durable=False) as stream:
+        options = {"format": "JPEG", "quality": 95, "subsampling": 0} if is_jpeg else {"format": "PNG"}
+        result.plot(attention=True).save(stream, **options)
     print()
     for name, value in result.faces[0].probabilities.items() if result.faces else ():
         print(f"{name:<12}{value:>10.1%}  {'#' * round(value * _BAR_LETTERS)}".rstrip())

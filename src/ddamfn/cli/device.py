@@ -21,11 +21,7 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
 
 
 def choose_device(name: str | None) -> "torch.device":
-    """Device of that name; the first CUDA device, else the CPU, without one.
-
-    Raises:
-        UsageError: if there is no such device here.
-    """
+    """Device of that name; the first CUDA device, else the CPU, without one."""
     import torch
 
     if name is None:

@@ -6,24 +6,28 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ddamfn.cli.args import positive_integer
-from ddamfn.cli.data import KINDS, RULES
+from ddamfn.cli.args import add_kind, positive_integer
+from ddamfn.cli.io import write_errors
+from ddamfn.cli.progress import Bar
+from ddamfn.errors import MissingExtra, UsageError
+from ddamfn.files import write_bytes, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ddamfn.classifier import Classifier
-    from ddamfn.cli.progress import Bar
     from ddamfn.data import Dataset
     from ddamfn.evaluate.logit_table import LogitTable
-    from ddamfn.evaluate.report import Report
+    from ddamfn.evaluate.report import EvaluationReport
+    from ddamfn.preparation import Prepared
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verb to the command line."""
+    from ddamfn.data import RULES
+
     parser = subparsers.add_parser(
         "eval",
-        help="score weights on a data set",
         description="Scores weights on a split of a data set: accuracy with n, N and the rule, per class, calibration.",
     )
     parser.add_argument("--weights", metavar="NAME_OR_PATH", help="bundled weights or an .onnx file")
@@ -37,7 +41,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar="RULE",
         help=f"how votes become a label, one report each: {', '.join(RULES)} (default: majority)",
     )
-    parser.add_argument("--kind", choices=KINDS, help="the data set's layout, where it is not recognized")
+    add_kind(parser)
     parser.add_argument(
         "--duplicate-free",
         action="store_true",
@@ -68,56 +72,49 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def run(args: argparse.Namespace) -> int:
-    """Score, print, write.
-
-    Returns:
-        0, or 1 if images could not be read and are therefore missing from the score.
-
-    Raises:
-        DdamfnError: if the weights, the data set or the output cannot be used.
-    """
+    """Score, print, write; return 1 if images could not be read and are therefore missing from the score."""
     from ddamfn.classifier import Classifier
-    from ddamfn.cli.progress import Bar
-    from ddamfn.evaluate.report import Report
+    from ddamfn.evaluate.report import EvaluationReport
 
     classifier = Classifier(args.weights)
     with Bar(quiet=args.quiet) as bar:
         tables, dataset = _predict(classifier, args, bar)
-    name, card = classifier.card.name, classifier.card
+    card = classifier.card
     duplicates = _duplicates_in_train(tables, dataset, args)
-    reports = [Report(name, table, None if duplicates is None else table.without(duplicates), card) for table in tables]
+    cleaned = [None if duplicates is None else table.without(duplicates) for table in tables]
+    reports = [EvaluationReport(card.name, *pair, card) for pair in zip(tables, cleaned, strict=True)]
     if args.format == "json":
         scores = [report.to_dict() for report in reports]
         print(json.dumps(scores[0] if len(scores) == 1 else scores, indent=2))
     else:
         print("\n".join(report.text() for report in reports), end="")
-    if args.output is not None:
-        for report in reports:
+    for report in reports:
+        if args.output is not None:
             _write(report, Path(args.output) / (report.rule if len(reports) > 1 else ""))
-    if args.record:
-        for report in reports:
+        if args.record:
             _record(report, args.weights)
     return 1 if any(table.unreadable for table in tables) else 0
 
 
 def _predict(
-    classifier: "Classifier", args: argparse.Namespace, bar: "Bar"
+    classifier: "Classifier", args: argparse.Namespace, bar: Bar
 ) -> "tuple[Sequence[LogitTable], Dataset | None]":
-    """Fill a table a rule; also return the data set if its images are at hand, for a search of duplicates."""
-    from ddamfn.data.opening import open_dataset
-    from ddamfn.evaluate.predict import predict_prepared_rules, predict_rules
+    """Fill a table per rule; also return the data set if its images are at hand, for a search of duplicates."""
+    from ddamfn.data import open_dataset
+    from ddamfn.evaluate.predict import predict_rules
     from ddamfn.preparation import load_prepared
     from ddamfn.preparation.prepared import CARD_NAME
 
-    # A rule that is named twice is meant once; without votes every rule is the same.
-    rules, flip = list(dict.fromkeys(args.rule)), args.flip
+    data: Dataset | Prepared
     if (Path(args.data) / CARD_NAME).is_file():
-        prepared = load_prepared(args.data)
-        rules = rules if prepared.votes else rules[:1]
-        return predict_prepared_rules(classifier, prepared, args.split, rules, mirrored=flip, progress=bar), None
-    dataset = open_dataset(args.data, args.kind)
-    rules, workers = rules if dataset.card.votes else rules[:1], args.workers
-    tables = predict_rules(classifier, dataset, args.split, rules, mirrored=flip, workers=workers, progress=bar)
+        data = load_prepared(args.data)
+        dataset, votes = None, data.votes
+    else:
+        data = dataset = open_dataset(args.data, args.kind)
+        votes = data.card.votes
+    # A rule that is named twice is meant once; without votes every rule is the same.
+    rules = list(dict.fromkeys(args.rule)) if votes else args.rule[:1]
+    tables = predict_rules(classifier, data, args.split, rules, mirrored=args.flip, workers=args.workers, progress=bar)
     return tables, dataset
 
 
@@ -126,7 +123,6 @@ def _duplicates_in_train(
 ) -> set[str] | None:
     """Names of images that also stand in train: by the shipped list, or by a search if asked for; else None."""
     from ddamfn.data.duplicates import KINDS, duplicates, known_duplicates
-    from ddamfn.errors import UsageError
 
     # The list names images of the official split; another copy may use the same names for other images.
     listed = known_duplicates(tables[0].dataset, KINDS) if any(table.official for table in tables) else set()
@@ -139,7 +135,7 @@ def _duplicates_in_train(
     return set(duplicates(dataset, near=True, workers=args.workers))
 
 
-def _record(report: "Report", weights: str | None) -> None:
+def _record(report: "EvaluationReport", weights: str | None) -> None:
     """Put the scores on the weights' card, in place of older ones of the same data set, split and rule."""
     from datetime import UTC, datetime
 
@@ -147,27 +143,23 @@ def _record(report: "Report", weights: str | None) -> None:
 
     network, card = find_weights(weights)
     score = {"date": datetime.now(UTC).date().isoformat(), **report.to_dict()}
-    # What the card itself says elsewhere, or what is empty, is left out.
-    optional = ("unanswerable_classes", "unasked_labels", "unreadable", "abstention", "flip_averaged")
+    # What the card has elsewhere, or what is empty, is left out.
+    optional = ("unanswerable_classes", "unasked_labels", "unreadable", "selective_prediction", "flip_averaged")
     for name in ("weights", "temperature", *optional):
         if not score[name] or name in ("weights", "temperature"):
             del score[name]
     write_card(card.with_score(score), network.with_name(f"{network.stem}.json"))
 
 
-def _write(report: "Report", folder: Path) -> None:
-    """Write scores, answers and, where matplotlib is installed, plots."""
-    from ddamfn.cli.io import naming_the_file
-    from ddamfn.errors import MissingExtra
+def _write(report: "EvaluationReport", folder: Path) -> None:
+    """Write scores, predictions and, where matplotlib is installed, plots."""
     from ddamfn.evaluate.plots import plot_confusion, plot_reliability
     from ddamfn.evaluate.report import confidence_and_correct, predictions_csv
 
-    with naming_the_file(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "scores.json").write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
-        answers = predictions_csv(report.table, report.duplicate_free)
-        (folder / "predictions.csv").write_text(answers, encoding="utf-8")
     table = report.table
+    with write_errors(folder):
+        write_json(folder / "scores.json", report.to_dict())
+        write_bytes(folder / "predictions.csv", predictions_csv(table, report.duplicate_free).encode())
     title = f"{report.weights}, {table.title} {table.split}, {report.rule}, N = {len(table):,}"
     try:
         plot_confusion(table.scores(), folder / "confusion.png", title=title)

@@ -1,14 +1,14 @@
-"""`ddamfn explain`: maps of where the network looked, drawn on the face and on the image, and what they are worth."""
+"""`ddamfn explain`: maps of where the network looked, drawn on the face and on the image, with their faithfulness."""
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddamfn.cli.args import positive_integer
-from ddamfn.cli.io import STANDARD_INPUT, Sources, naming_the_file, plain
-from ddamfn.cli.progress import Reporter
+from ddamfn.cli.io import STANDARD_INPUT, Sources, plain, write_errors
+from ddamfn.cli.progress import ItemProgress
+from ddamfn.files import atomic_writer, write_json
 
 if TYPE_CHECKING:
     from ddamfn.explain import Explanation, FaceExplanation
@@ -20,7 +20,7 @@ there; Grad-CAM of the answered and the second expression needs pip install "dda
 
 deletion   mean probability while pixels are taken away, the map's most important first: small is good
 insertion  mean probability while they are put back into a blurred face: large is good
-A map means something where insertion minus deletion beats that of the random maps and of a hill in the center.
+A map is informative where insertion minus deletion exceeds that of the random maps and of a center blob.
 """
 
 
@@ -28,8 +28,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Add the verb to the command line."""
     parser = subparsers.add_parser(
         "explain",
-        help="show where the network looked, and measure whether that means anything",
-        description="Explains the expression of each face in images by maps, and scores the maps against chance.",
+        description="Explains the expression of each face in images by maps, and compares the maps with random ones.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -47,14 +46,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def run(args: argparse.Namespace) -> int:
-    """Explain all images, write the files, and print each face's table.
-
-    Returns:
-        0, or 1 if an image could not be read.
-
-    Raises:
-        DdamfnError: for arguments that make no sense, weights that cannot be used, and a folder that cannot be written.
-    """
+    """Explain all images, write the files, and print each face's table; return 1 if an image could not be read."""
     from ddamfn.errors import UnreadableImage
     from ddamfn.explain.explaining import Explainer
 
@@ -63,33 +55,33 @@ def run(args: argparse.Namespace) -> int:
     explainer = Explainer(
         args.weights, max_faces=args.max_faces, grad_cam=not args.no_grad_cam, random=args.random, seed=args.seed
     )
-    with naming_the_file(folder):
+    with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     if explainer.missing is not None:
         print(f"ddamfn: {explainer.missing}", file=sys.stderr)
-    card = explainer.classifier.card
-    report: dict[str, Any] = {"weights": card.name, "random": args.random, "seed": args.seed, "images": []}
-    places, status = _Places(folder), 0
-    with Reporter(sources.count(), quiet=args.quiet or sources.single) as reporter:
+    name = explainer.classifier.card.name
+    report: dict[str, Any] = {"weights": name, "random": args.random, "seed": args.seed, "images": []}
+    folders, status = _ImageFolders(folder), 0
+    with ItemProgress(sources.count(), quiet=args.quiet or sources.single) as progress:
         for source in sources:
             try:
                 explained = explainer(sys.stdin.buffer.read() if source == STANDARD_INPUT else source)
             except UnreadableImage as error:
-                reporter.message(f"{plain(source)}: {plain(str(error).removeprefix(f'{source}: '))}")
+                progress.message(f"{plain(source)}: {plain(str(error).removeprefix(f'{source}: '))}")
                 report["images"].append({"source": source, "error": str(error)})
                 status = 1
             else:
-                files = _write(explained, places.of(source))
+                files = _write(explained, folders.of(source))
                 report["images"].append(explained.to_dict() | {"source": source, "files": files})
                 print("\n".join(_table(explained, source)))
-            reporter.advance()
-    with naming_the_file(folder / "explain.json"):
-        (folder / "explain.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+            progress.advance()
+    with write_errors(folder / "explain.json"):
+        write_json(folder / "explain.json", report, indent=1)
     print(f"written: {folder / 'explain.json'} and the images beside it")
     return status
 
 
-class _Places:
+class _ImageFolders:
     """A folder for each image, named as it is; equal names are numbered."""
 
     def __init__(self, folder: Path) -> None:
@@ -112,19 +104,17 @@ def _write(explained: "Explanation", place: Path) -> list[str]:
     image, written = explained.result.image, []
     assert image is not None  # an explanation keeps its image
     for number, face in enumerate(explained.faces, start=1):
-        drawings = [(f"face-{number}.png", panel(face))]
-        for scored in face.maps:
-            drawings.append((f"face-{number}-{scored.map.name}.png", on_image(image, face, scored.map)))
-        for name, drawing in drawings:
-            with naming_the_file(place / name):
-                place.mkdir(parents=True, exist_ok=True)
-                drawing.save(place / name, format="PNG")
+        drawings = {f"face-{number}.png": panel(face)}
+        drawings |= {f"face-{number}-{scored.map.name}.png": on_image(image, face, scored.map) for scored in face.maps}
+        for name, drawing in drawings.items():
+            with write_errors(place / name), atomic_writer(place / name, durable=False) as stream:
+                drawing.save(stream, format="PNG")
             written.append(f"{place.name}/{name}")
     return written
 
 
 def _table(explained: "Explanation", source: str) -> list[str]:
-    """Tell one image's faces, a line a map."""
+    """Describe the faces of one image, a line per map."""
     if not explained.faces:
         return [f"{plain(source)}: no face"]
     lines = []

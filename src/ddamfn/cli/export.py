@@ -35,7 +35,6 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Add the verb to the command line."""
     parser = subparsers.add_parser(
         "export",
-        help="turn a training run into weights for ddamfn predict, or weights into another format",
         description="Writes weights and their card from a training run, or from other weights, once they have been "
         "checked to say what the original says. With --data a run's confidence is calibrated on validation faces.",
         epilog=_EPILOG,

@@ -43,7 +43,6 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Add the verb to the command line."""
     parser = subparsers.add_parser(
         "models",
-        help="list weights and networks",
         description="Lists the weights that are ready to use, and the networks that can be trained.",
     )
     parser.add_argument("--format", choices=("table", "json"), default="table", help="of the list (default: table)")

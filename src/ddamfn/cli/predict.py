@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ddamfn.cli import predict_video
-from ddamfn.cli.args import positive_integer, share
+from ddamfn.cli.args import moment, positive_integer, seconds, share
 from ddamfn.cli.io import (
     FORMATS,
     STANDARD_INPUT,
@@ -20,15 +19,15 @@ from ddamfn.cli.io import (
     check_output,
     ending_on_sigterm,
     find_video,
-    naming_the_file,
-    number,
     open_output,
     output_format,
     plain,
     same_file,
+    write_errors,
 )
-from ddamfn.cli.progress import Reporter
+from ddamfn.cli.progress import ItemProgress
 from ddamfn.errors import UsageError
+from ddamfn.files import atomic_writer
 
 if TYPE_CHECKING:
     from ddamfn.recognizer import Recognizer
@@ -55,7 +54,6 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Add the verb to the command line."""
     parser = subparsers.add_parser(
         "predict",
-        help="read the expressions in images, a video or a camera",
         description="Finds the faces in images, a video or a camera and reads their expressions.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -89,21 +87,32 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--batch", type=positive_integer, default=16, metavar="N", help="faces classified together")
     parser.add_argument("--weights", metavar="NAME_OR_PATH", help="bundled weights or an .onnx file")
     parser.add_argument("--quiet", action="store_true", help="no progress and no summary")
-    predict_video.add_arguments(parser)
+    _add_video_arguments(parser)
     parser.set_defaults(run=run)
 
 
+def _add_video_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that only a video or a camera has."""
+    group = parser.add_argument_group("video and camera", 'one per call; needs PyAV: pip install "ddamfn[video]"')
+    group.add_argument("--every", type=positive_integer, metavar="N", help="read only every Nth frame")
+    group.add_argument("--start", type=moment, metavar="TIME", help="seconds, m:ss or h:mm:ss from the file's start")
+    group.add_argument("--end", type=moment, metavar="TIME", help="stop before this time; of a camera, after it")
+    group.add_argument("--track", action="store_true", help="number the faces, the same from frame to frame")
+    group.add_argument(
+        "--smooth",
+        type=seconds,
+        metavar="S",
+        help="time constant of smoothing a track's probabilities; 0 for none (default: 0.5; implies --track)",
+    )
+    group.add_argument("--timeline", metavar="PNG", help="draw each track's probabilities over time (implies --track)")
+
+
 def run(args: argparse.Namespace) -> int:
-    """Read all images, or the video, and write their results as they come.
-
-    Returns:
-        0, or 1 if an image could not be read.
-
-    Raises:
-        DdamfnError: for arguments that make no sense, and for what ends the whole run.
-    """
+    """Read all images, or the video, and write their results as they come; return 1 if one could not be read."""
     video = find_video(args)
     if video is not None:
+        from ddamfn.cli import predict_video
+
         return predict_video.run(args, video)
     kind = output_format(args)
     _check(args, kind)
@@ -123,27 +132,28 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _read_all(args: argparse.Namespace, kind: str, sources: Sources, recognizer: "Recognizer") -> int:
-    from ddamfn.cli.writers import make_writer
+    from ddamfn.cli.writers import Tally, make_writer
+    from ddamfn.results import row_columns
 
-    tally = _Tally()
+    tally, columns = Tally("image"), row_columns(recognizer.card.labels)
     quiet = args.quiet or sources.single
-    # Counting walks the folders once more, which only a bar to be looked at is worth.
+    # Counting walks the folders once more, which is done for a visible bar alone.
     total = None if quiet or not sys.stderr.isatty() else sources.count()
-    with Reporter(total, quiet=quiet) as reporter, open_output(args.output) as stream:
-        writer = make_writer(kind, stream, recognizer.card.labels, single=sources.single, attention=args.attention)
+    with ItemProgress(total, quiet=quiet) as progress, open_output(args.output) as stream:
+        writer = make_writer(kind, stream, columns, single=sources.single, attention=args.attention)
         try:
             for result in _results(sources, recognizer, keep_images=args.annotate is not None):
                 writer.write(result)
-                tally.add(result)
+                tally.add(result.faces, is_readable=result.error is None)
                 if result.error is not None:
-                    reporter.message(f"{plain(result.source)}: {plain(result.error)}")
+                    progress.message(f"{plain(result.source)}: {plain(result.error)}")
                 elif args.annotate is not None:
                     _annotate(result, Path(args.annotate), base_folder(args.sources), attention=args.attention)
-                reporter.advance()
+                progress.advance()
         finally:
             writer.close()
         if not quiet:
-            reporter.message(f"{tally} ({reporter.rate:.1f} images/s)")
+            progress.message(f"{tally} ({progress.rate:.1f} images/s)")
     return 1 if tally.unreadable else 0
 
 
@@ -154,29 +164,6 @@ def _results(sources: Sources, recognizer: "Recognizer", *, keep_images: bool) -
     images = (sys.stdin.buffer.read() if source == STANDARD_INPUT else source for source in sources)
     for result in recognizer.predict_many(images, keep_images=keep_images):
         yield replace(result, source=STANDARD_INPUT) if result.source == "<bytes>" else result
-
-
-class _Tally:
-    """Counts what the summary tells."""
-
-    def __init__(self) -> None:
-        self.images = self.faces = self.uncertain = self.faceless = self.unreadable = 0
-
-    def add(self, result: "ImageResult") -> None:
-        from ddamfn.results import UNCERTAIN
-
-        self.images += 1
-        self.faces += len(result.faces)
-        self.uncertain += sum(face.expression == UNCERTAIN for face in result.faces)
-        self.unreadable += result.error is not None
-        self.faceless += result.error is None and not result.faces
-
-    def __str__(self) -> str:
-        parts = [number(self.images, "image"), number(self.faces, "face")]
-        parts += [f"{self.uncertain:,} uncertain"] if self.uncertain else []
-        parts += [f"{self.faceless:,} without a face"] if self.faceless else []
-        parts += [f"{self.unreadable:,} unreadable"] if self.unreadable else []
-        return ", ".join(parts)
 
 
 def _check(args: argparse.Namespace, kind: str) -> None:
@@ -203,9 +190,5 @@ def _annotate(result: "ImageResult", folder: Path, base: str, *, attention: bool
         target = folder / os.path.relpath(os.path.abspath(result.source), base)
     if target.suffix.lower() not in _SAVE_OPTIONS:
         target = target.with_name(f"{target.name}.png")
-    options = _SAVE_OPTIONS[target.suffix.lower()]
-    partial = target.with_name(f".{target.name}.part")
-    with naming_the_file(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        result.plot(attention=attention).save(partial, **options)
-        partial.replace(target)
+    with write_errors(target), atomic_writer(target, durable=False) as stream:
+        result.plot(attention=attention).save(stream, **_SAVE_OPTIONS[target.suffix.lower()])

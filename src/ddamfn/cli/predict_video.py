@@ -4,56 +4,27 @@ import argparse
 import contextlib
 import os
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ddamfn.cli.args import moment, positive_integer, seconds
 from ddamfn.cli.io import (
     check_output,
     ending_on_sigterm,
-    naming_the_file,
-    number,
     open_output,
     output_format,
     plain,
     same_file,
+    write_errors,
 )
-from ddamfn.cli.progress import Reporter
+from ddamfn.cli.progress import ItemProgress
 from ddamfn.errors import UnreadableVideo, UsageError
+from ddamfn.files import atomic_writer
 
 if TYPE_CHECKING:
-    from ddamfn.video import AnnotatedVideo, FrameResult, Timeline, VideoReading
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that only a video or a camera has."""
-    group = parser.add_argument_group("video and camera", 'one a call; needs PyAV: pip install "ddamfn[video]"')
-    group.add_argument("--every", type=positive_integer, metavar="N", help="read only every Nth frame")
-    group.add_argument("--start", type=moment, metavar="TIME", help="seconds, m:ss or h:mm:ss from the file's start")
-    group.add_argument("--end", type=moment, metavar="TIME", help="stop before this time; of a camera, after it")
-    group.add_argument("--track", action="store_true", help="number the faces, the same from frame to frame")
-    group.add_argument(
-        "--smooth",
-        type=seconds,
-        metavar="S",
-        help="time constant of smoothing a track's probabilities; 0 for none (default: 0.5; implies --track)",
-    )
-    group.add_argument("--timeline", metavar="PNG", help="draw each track's probabilities over time (implies --track)")
+    from ddamfn.video import AnnotatedVideo, Timeline, VideoReading
 
 
 def run(args: argparse.Namespace, source: str | int) -> int:
-    """Read the video and write its results as they come.
-
-    Args:
-        args: the command's arguments.
-        source: the video's path, or the camera's number.
-
-    Returns:
-        0, or 1 if the file is broken somewhere.
-
-    Raises:
-        DdamfnError: for arguments that make no sense, and for a video that cannot be opened.
-    """
+    """Read a video's path or a camera's number and write the results as they come; return 1 if the file is broken."""
     kind = output_format(args)
     _check(args, kind, source)
 
@@ -87,20 +58,19 @@ def _read_all(
     reading: "VideoReading",
     classes: tuple[str, ...],
 ) -> int:
-    from ddamfn.cli.writers import make_writer
+    from ddamfn.cli.writers import Tally, make_writer
+    from ddamfn.video import frame_columns
 
-    tally, broken = _Tally(), None
-    with Reporter(reading.info.frames, quiet=args.quiet, noun="frames") as reporter:
+    tally, broken = Tally("frame"), None
+    with ItemProgress(reading.info.frames, quiet=args.quiet, noun="frames") as progress:
         # What cannot be decoded at all ends here, before any file is begun.
         frames = chain((next(reading),), reading)
         with open_output(args.output) as stream, contextlib.ExitStack() as files:
-            writer = make_writer(kind, stream, classes, attention=args.attention, frames=True)
+            writer = make_writer(kind, stream, frame_columns(classes), attention=args.attention, frames=True)
             # Each is finished whatever happens, the others' failures and Ctrl-C included.
             files.callback(writer.close)
-            annotated, timeline = (
-                _open_annotated(args, reading, reporter, files),
-                _open_timeline(args, reading, classes, files),
-            )
+            annotated = _open_annotated(args, reading, progress, files)
+            timeline = _open_timeline(args, reading, classes, files)
             try:
                 for frame in frames:
                     writer.write(frame)
@@ -108,19 +78,21 @@ def _read_all(
                         annotated.write(frame)
                     if timeline is not None:
                         timeline.add(frame)
-                    tally.add(frame)
-                    reporter.advance()
+                    tally.add(frame.faces)
+                    tally.tracks = max(tally.tracks, *(track or 0 for track in frame.tracks), 0)
+                    tally.end_s = frame.time_s
+                    progress.advance()
             except UnreadableVideo as error:
                 broken = str(error)
         if broken is not None:
-            reporter.message(plain(broken))
+            progress.message(plain(broken))
         if not args.quiet:
-            reporter.message(f"{tally} ({reporter.rate:.1f} frames/s)")
+            progress.message(f"{tally} ({progress.rate:.1f} frames/s)")
     return 0 if broken is None else 1
 
 
 def _open_annotated(
-    args: argparse.Namespace, reading: "VideoReading", reporter: Reporter, files: contextlib.ExitStack
+    args: argparse.Namespace, reading: "VideoReading", progress: ItemProgress, files: contextlib.ExitStack
 ) -> "AnnotatedVideo | None":
     from ddamfn.video import AnnotatedVideo
 
@@ -129,7 +101,7 @@ def _open_annotated(
     annotated = AnnotatedVideo(args.annotate, reading.info.rate / (args.every or 1))
     files.callback(annotated.close)
     if not annotated.is_h264:
-        reporter.message(f"{args.annotate}: this build of PyAV cannot write H.264, so it is {annotated.encoder}")
+        progress.message(f"{args.annotate}: this build of PyAV cannot write H.264, so it is {annotated.encoder}")
     return annotated
 
 
@@ -146,12 +118,8 @@ def _open_timeline(
 
 
 def _save(timeline: "Timeline", path: str) -> None:
-    with naming_the_file(path):
-        target = Path(os.path.realpath(path))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.part")
-        timeline.draw().save(partial, format="PNG")
-        partial.replace(target)
+    with write_errors(path), atomic_writer(os.path.realpath(path)) as stream:
+        timeline.draw().save(stream, format="PNG")
 
 
 def _check(args: argparse.Namespace, kind: str, source: str | int) -> None:
@@ -174,28 +142,3 @@ def _check(args: argparse.Namespace, kind: str, source: str | int) -> None:
             raise UsageError(f"{option} {path!r} is the video to read: choose another file")
     if len({os.path.realpath(path) for path in named.values()}) < len(named):
         raise UsageError(f"{' and '.join(named)} name one file: give each its own")
-
-
-class _Tally:
-    """Counts what the summary tells."""
-
-    def __init__(self) -> None:
-        self.frames = self.faces = self.uncertain = self.faceless = self.tracks = 0
-        self.last_s = 0.0
-
-    def add(self, frame: "FrameResult") -> None:
-        from ddamfn.results import UNCERTAIN
-
-        self.frames += 1
-        self.faces += len(frame.faces)
-        self.uncertain += sum(face.expression == UNCERTAIN for face in frame.faces)
-        self.faceless += not frame.faces
-        self.tracks = max(self.tracks, *(track or 0 for track in frame.tracks), 0)
-        self.last_s = frame.time_s
-
-    def __str__(self) -> str:
-        parts = [f"{number(self.frames, 'frame')} to {self.last_s:.2f} s", number(self.faces, "face")]
-        parts += [number(self.tracks, "track")] if self.tracks else []
-        parts += [f"{self.uncertain:,} uncertain"] if self.uncertain else []
-        parts += [f"{self.faceless:,} without a face"] if self.faceless else []
-        return ", ".join(parts)

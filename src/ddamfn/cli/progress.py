@@ -1,76 +1,114 @@
-"""Progress bars of the verbs."""
+"""Progress of the verbs: bars on a terminal, lines elsewhere, all on standard error."""
 
 import sys
 import time
 from collections.abc import Callable, Mapping
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.progress import TaskID
 
     from ddamfn.study import Result, StudyProgress
 
-
 _SECONDS_BETWEEN_LINES = 30.0
+_SECONDS_BETWEEN_DRAWINGS = 60.0
 
 
-class Reporter:
-    """Shows progress and prints messages without breaking the bar.
+class _LiveBar:
+    """A bar of rich that is shown while it is open; its fields are texts to its right.
 
     Args:
-        total: how many images there will be; None if that is not known.
+        title: left of the bar.
+        total: how many items there will be; None if that is not known.
+        fields: initial text of each field, in the order in which they are shown.
+    """
+
+    def __init__(self, title: str, total: int | None, *, done: int = 0, fields: Mapping[str, Any]) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        texts = [TextColumn(f"{{task.fields[{name}]}}", markup=False) for name in fields]
+        columns = [TextColumn(title, markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), *texts]
+        self._progress: Progress = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._task: TaskID = self._progress.add_task("", total=total, completed=done, **fields)
+        self._items, self._start = 0, time.monotonic()
+        self._progress.start()
+
+    def advance(self, count: int, **fields: Any) -> None:
+        """Move the bar and show new texts."""
+        self._items += count
+        # Over the whole time: results come in batches, and rich's own figure is that of the last burst.
+        rate = self._items / max(time.monotonic() - self._start, 1e-9)
+        self._progress.update(self._task, advance=count, rate=f"{rate:.1f}/s", **fields)
+
+    def message(self, text: str) -> None:
+        """Print a line above the bar."""
+        self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._progress.stop()
+
+
+class _Closing:
+    """A context that is closed at its end."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take the bar away."""
+        raise NotImplementedError
+
+
+class ItemProgress(_Closing):
+    """Counts items in a bar, or in a line now and then, and prints messages without breaking the bar.
+
+    Args:
+        total: how many items there will be; None if that is not known.
         quiet: show no progress; messages are printed all the same.
         noun: what is counted.
     """
 
     def __init__(self, total: int | None, *, quiet: bool, noun: str = "images") -> None:
-        self._total, self._noun = total, noun
-        self._quiet = quiet
+        self._noun, self._quiet = noun, quiet
         self._done = 0
         self._start = self._last_line = time.monotonic()
-        self._bar: tuple[Progress, TaskID] | None = None
+        is_live = not quiet and sys.stderr.isatty()
+        self._bar = _LiveBar("", total, fields={"rate": ""}) if is_live else None
 
-    def __enter__(self) -> Self:
-        """Show the bar, if standard error is a terminal."""
-        if not self._quiet and sys.stderr.isatty():
-            bar = _make_bar()
-            self._bar = bar, bar.add_task("", total=self._total)
-            bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         """Take the bar away."""
         if self._bar is not None:
-            self._bar[0].stop()
+            self._bar.close()
 
     def advance(self) -> None:
-        """Count one image."""
+        """Count one item."""
         self._done += 1
-        now = time.monotonic()
         if self._bar is not None:
-            self._bar[0].advance(self._bar[1])
-        elif not self._quiet and now - self._last_line >= _SECONDS_BETWEEN_LINES:
-            self._last_line = now
+            self._bar.advance(1)
+        elif not self._quiet and time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES:
+            self._last_line = time.monotonic()
             self.message(f"{self._done:,} {self._noun}, {self.rate:.1f}/s")
 
     @property
     def rate(self) -> float:
-        """Images a second so far."""
+        """Items per second so far."""
         return self._done / max(time.monotonic() - self._start, 1e-9)
 
     def message(self, text: str) -> None:
         """Print one line on standard error, above the bar."""
         if self._bar is None:
-            print(f"ddamfn: {text}", file=sys.stderr, flush=True)
+            _say(text)
         else:
-            self._bar[0].console.print(f"ddamfn: {text}", markup=False, highlight=False, soft_wrap=True)
+            self._bar.message(f"ddamfn: {text}")
 
 
-class Bar:
-    """A progress callback `(done, total)` that shows a `Reporter` from its first call on.
+class Bar(_Closing):
+    """A progress callback `(done, total)` that shows an `ItemProgress` from its first call on.
 
     Args:
         quiet: show no progress.
@@ -80,53 +118,27 @@ class Bar:
 
     def __init__(self, *, quiet: bool, resumes: bool = False) -> None:
         self._quiet, self._resumes = quiet, resumes
-        self._reporter: Reporter | None = None
+        self._items: ItemProgress | None = None
         self._done = 0
 
     def __call__(self, done: int, total: int) -> None:
         """Show that `done` of `total` images are done."""
-        if self._reporter is None:
+        if self._items is None:
             self._done = done if self._resumes else 0
-            self._reporter = Reporter(total - self._done, quiet=self._quiet).__enter__()
+            self._items = ItemProgress(total - self._done, quiet=self._quiet)
             if self._done and not self._quiet:
-                self._reporter.message(f"going on after {done:,} of {total:,} images")
+                self._items.message(f"going on after {done:,} of {total:,} images")
         for _ in range(done - self._done):
-            self._reporter.advance()
+            self._items.advance()
         self._done = done
 
-    def __enter__(self) -> Self:
-        """Nothing is shown before the first call."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         """Take the bar away."""
-        if self._reporter is not None:
-            self._reporter.__exit__(kind, error, trace)
+        if self._items is not None:
+            self._items.close()
 
 
-def _make_bar() -> "Progress":
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
-    from rich.text import Text
-
-    class Rate(ProgressColumn):
-        """Images a second."""
-
-        def render(self, task: Task) -> Text:
-            # Over the whole run: results come in batches, and rich's own figure is that of the last burst.
-            shown = f"{task.completed / task.elapsed:.1f}/s" if task.elapsed and task.completed else ""
-            return Text(shown, style="progress.data.speed")
-
-    columns = (BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True), transient=True)
-
-
-_SECONDS_BETWEEN_DRAWINGS = 60.0
-
-
-class EpochBars:
+class EpochBars(_Closing):
     """What `ddamfn.train.fit` reports to.
 
     Args:
@@ -137,39 +149,25 @@ class EpochBars:
     def __init__(self, *, quiet: bool, draw: Callable[[], None]) -> None:
         self._live = not quiet and sys.stderr.isatty()
         self._draw, self._drawn = draw, time.monotonic()
-        self._bar: tuple[Progress, TaskID] | None = None
-
-    def __enter__(self) -> Self:
-        """Nothing is shown before the first epoch."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Take the bar away."""
-        self._close()
+        self._bar: _LiveBar | None = None
 
     def epoch_started(self, epoch: int, epochs: int, images: int, done: int, side_px: int) -> None:
         """Open an epoch's bar."""
-        self._close()
+        self.close()
         if self._live:
-            bar = _make_epoch_bar()
-            self._bar = bar, bar.add_task(f"epoch {epoch}/{epochs}, {side_px} px", total=images, completed=done)
-            bar.start()
+            title = f"epoch {epoch}/{epochs}, {side_px} px"
+            self._bar = _LiveBar(title, images, done=done, fields={"rate": "", "loss": "", "accuracy": ""})
 
     def step_done(self, images: int, loss: float | None, accuracy: float | None) -> None:
         """Move the bar; loss and accuracy stay as they are where they are not told."""
         if self._bar is not None:
-            bar, task = self._bar
-            bar.advance(task, images)
-            if loss is not None:
-                bar.update(task, loss=f"loss {loss:.3f}")
-            if accuracy is not None:
-                bar.update(task, accuracy=f"accuracy {accuracy:.3f}")
+            fields = {} if loss is None else {"loss": f"loss {loss:.3f}"}
+            fields |= {} if accuracy is None else {"accuracy": f"accuracy {accuracy:.3f}"}
+            self._bar.advance(images, **fields)
 
     def epoch_done(self, row: dict[str, Any]) -> None:
         """Print the epoch's line."""
-        self._close()
+        self.close()
         print(
             f"epoch {row['epoch']:3d}  {row['side_px']} px  lr {row['lr']:.2e}  loss {row['train']['loss']:.3f}  "
             f"{_scores(row)}{row['images_per_second']:.0f}/s",
@@ -180,9 +178,10 @@ class EpochBars:
             self._draw()
             self._drawn = time.monotonic()
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Take the bar away."""
         if self._bar is not None:
-            self._bar[0].stop()
+            self._bar.close()
             self._bar = None
 
 
@@ -194,42 +193,6 @@ def _scores(row: dict[str, Any]) -> str:
         heads += f" (maximum {row['max_attention_mean']:.2f})" if row["head_means"] else ""
         text += f"valid {row['valid']['accuracy']:.4f}  heads {heads}  "
     return text
-
-
-def _make_epoch_bar() -> "Progress":
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        ProgressColumn,
-        Task,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-    from rich.text import Text
-
-    class Rate(ProgressColumn):
-        """Images a second."""
-
-        def render(self, task: Task) -> Text:
-            return Text(f"{task.speed:.0f}/s" if task.speed else "", style="progress.data.speed")
-
-    class Running(ProgressColumn):
-        """Loss and accuracy of the epoch so far."""
-
-        def render(self, task: Task) -> Text:
-            return Text(f"{task.fields.get('loss', '')}  {task.fields.get('accuracy', '')}")
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        Rate(),
-        TimeRemainingColumn(),
-        Running(),
-    )
-    return Progress(*columns, console=Console(stderr=True), transient=True, expand=True)
 
 
 class StudyLines:

@@ -9,14 +9,14 @@ import threading
 from pathlib import Path
 from typing import NoReturn
 
-from ddamfn.cli.args import positive_integer
+from ddamfn.cli.args import port, positive_integer
 from ddamfn.errors import UsageError
 
 _EPILOG = """\
 GET / is a page for people; POST /v1/predict takes one image, as a form's field "file" or as the body itself, and
 answers as "ddamfn predict --format json" does; /openapi.json describes the rest. Images are read in memory and never
 written or logged. Requests that arrive together are classified together, by one process: its threads fill the cores and
-share the networks, where more processes would each load their own. SIGTERM or Ctrl-C lets it finish what it has begun.
+share the networks, where more processes would each load their own. SIGTERM or Ctrl-C lets it finish open requests.
 
 Without --host only this machine reaches it, and only under the names localhost and 127.0.0.1: a proxy on this machine
 must ask for one of these. Elsewhere a token is needed; it travels unencrypted: put a server that speaks TLS in front.
@@ -27,16 +27,15 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Add the verb to the command line."""
     parser = subparsers.add_parser(
         "serve",
-        help="read images over HTTP",
         description="Serves the expressions in images over HTTP, with a page to try it.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
-    parser.add_argument("--port", type=_port, default=8000, help="0 for any that is free (default: 8000)")
+    parser.add_argument("--port", type=port, default=8000, help="0 for any that is free (default: 8000)")
     parser.add_argument("--token-file", metavar="FILE", help="clients must send the token in FILE as bearer token")
     parser.add_argument(
-        "--workers", type=positive_integer, metavar="N", help="threads that find faces (default: one a core)"
+        "--workers", type=positive_integer, metavar="N", help="threads that find faces (default: one per core)"
     )
     parser.add_argument(
         "--max-upload-mb", type=positive_integer, default=20, metavar="N", help="largest request, in MiB (default: 20)"
@@ -47,15 +46,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until SIGTERM or Ctrl-C.
-
-    Returns:
-        0, if the server is told to end in another way than by a signal.
-
-    Raises:
-        UsageError: for a host that others reach, without a token.
-        DdamfnError: if the port or the weights cannot be used.
-    """
+    """Serve until SIGTERM or Ctrl-C; return 0."""
     # A service manager's way to end a server is no failure. While it runs, the server takes the signal by itself, and
     # raises it once more when it has answered what had begun.
     if threading.current_thread() is threading.main_thread():
@@ -66,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     token = None if args.token_file is None else _token(Path(args.token_file))
     loopback = is_loopback(args.host)
     if not loopback and token is None and not args.insecure:
-        raise UsageError(f"others reach {args.host}: name a --token-file, or let anybody ask with --insecure")
+        raise UsageError(f"others reach {args.host}: name a --token-file, or let anybody connect with --insecure")
     own = {} if args.workers is None else {"workers": args.workers}
     settings = Settings(
         weights=args.weights,
@@ -93,11 +84,7 @@ def _as_in_url(host: str) -> str:
 
 
 def _token(path: Path) -> str:
-    """Read the token, and say so if others can read it too.
-
-    Raises:
-        UsageError: if there is none in the file, or it is no token.
-    """
+    """Read the token, and warn if other users can read it too."""
     try:
         token = path.read_text(encoding="ascii").strip()
         mode = path.stat().st_mode
@@ -109,13 +96,3 @@ def _token(path: Path) -> str:
     if os.name == "posix" and mode & 0o077:
         print(f"ddamfn: warning: others can read {path}: chmod 600 it", file=sys.stderr)
     return token
-
-
-def _port(text: str) -> int:
-    try:
-        port = int(text)
-    except ValueError:
-        port = -1
-    if not 0 <= port <= 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port: 0 to 65535")
-    return port

@@ -3,8 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ddamfn.cli.args import positive_integer
-from ddamfn.cli.data import KINDS
+from ddamfn.cli.args import add_kind, positive_integer
 from ddamfn.cli.device import add_device, add_threads
 from ddamfn.cli.study_queue import QUEUE, run_queue
 from ddamfn.cli.study_run import ablation, comparison, crossval, factors, require_torch, run_one, seeds
@@ -21,7 +20,6 @@ def add_parser(subparsers: "_Verbs[argparse.ArgumentParser]") -> None:
     """Add the verb to the command line."""
     parser = subparsers.add_parser(
         "study",
-        help="make the tables of the slides anew",
         description="Runs whole tables: ablations, cross-validation, comparison. A study that was stopped goes on when "
         "the same command is given again; started once a GPU, with --device, it shares its jobs out. Networks are "
         "chosen by validation images; test images are scored once a job, at its end.",
@@ -153,7 +151,7 @@ def _add_common(parser: argparse.ArgumentParser, *, seeds: int) -> None:
     parser.add_argument(
         "--data", type=Path, required=True, metavar="ROOT", help="a data set in its official layout, or a prepared set"
     )
-    parser.add_argument("--kind", choices=KINDS, help="the data set's layout, where it is not recognized")
+    add_kind(parser)
     parser.add_argument("--seeds", type=positive_integer, default=seeds, metavar="N", help="runs a row (%(default)s)")
     parser.add_argument(
         "--recipe", metavar="NAME", help="what all rows share (default: the authors' for this data set)"

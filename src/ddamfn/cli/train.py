@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ddamfn.cli.data import KINDS
+from ddamfn.cli.args import add_kind
 from ddamfn.cli.device import add_device, add_threads, choose_device, use_threads
 from ddamfn.cli.io import plain
 from ddamfn.errors import ConfigError, DdamfnError, MissingExtra, UsageError
@@ -24,7 +24,6 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Add the verb to the command line."""
     parser = subparsers.add_parser(
         "train",
-        help="train a network from a recipe",
         description="Trains a network. Everything goes into RUNS/NAME: settings, curves, checkpoints; --resume goes on "
         "after a stop or a kill. Selection is on validation images; the test split is for ddamfn eval alone.",
     )
@@ -32,7 +31,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--data", type=Path, metavar="ROOT", help="a data set in its official layout, or a prepared set"
     )
-    parser.add_argument("--kind", choices=KINDS, help="the data set's layout, where it is not recognized")
+    add_kind(parser)
     parser.add_argument(
         "--set",
         action="append",

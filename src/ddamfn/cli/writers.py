@@ -3,34 +3,43 @@
 import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from ddamfn.cli.io import plain
+from ddamfn.cli.io import number, plain
 from ddamfn.errors import MissingExtra
-from ddamfn.results import Face, ImageResult, row_columns
-from ddamfn.video.frames import FrameResult, frame_columns
+from ddamfn.results import UNCERTAIN, Face, ImageResult
 
-_ROWS_A_GROUP = 4096
+if TYPE_CHECKING:
+    from ddamfn.video import FrameResult
+
+    _Result = ImageResult | FrameResult
+
+_PARQUET_GROUP_ROWS = 4096
 _TEXT_COLUMNS = ("source", "expression", "error")
 
 
-_Result = ImageResult | FrameResult
+class Writer:
+    """Takes the results of images or of a video's frames one by one, and writes them into a stream as UTF-8."""
 
-
-class Writer(Protocol):
-    """Takes results one by one: of images, or of a video's frames."""
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
 
     def write(self, result: Any) -> None:
         """Write the result of one image or frame."""
+        raise NotImplementedError
 
     def close(self) -> None:
         """Write what belongs at the end; the stream stays open."""
+
+    def _text(self, text: str) -> None:
+        self._stream.write(_encode(text))
+        self._stream.flush()
 
 
 def make_writer(
     kind: str,
     stream: BinaryIO,
-    classes: tuple[str, ...],
+    columns: Sequence[str],
     *,
     single: bool = False,
     attention: bool = False,
@@ -41,15 +50,11 @@ def make_writer(
     Args:
         kind: one of `ddamfn.cli.io.FORMATS`.
         stream: where bytes go; text is UTF-8.
-        classes: the weights' expressions, which name columns.
+        columns: names of the columns of CSV and Parquet.
         single: the user named exactly one image: JSON is then an object instead of a list.
         attention: JSON holds the attention maps.
         frames: results will be those of a video's frames.
-
-    Raises:
-        MissingExtra: Parquet without pyarrow.
     """
-    columns = frame_columns(classes) if frames else row_columns(classes)
     makers: Mapping[str, Callable[[], Writer]] = {
         "table": lambda: FrameTableWriter(stream) if frames else TableWriter(stream),
         "json": lambda: JsonWriter(stream, single=single, attention=attention),
@@ -60,14 +65,10 @@ def make_writer(
     return makers[kind]()
 
 
-class TableWriter:
-    """A line a face, in columns of fixed width, so that the first line need not wait for the last."""
+class TableWriter(Writer):
+    """A line per face, in columns of fixed width, so that the first line need not wait for the last."""
 
-    _HEAD = f"{'expression':<12}{'confidence':>10}{'face':>8}{'score':>8}   {'left, top, size':<24}image\n"
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self._head: str = self._HEAD
+    _head = f"{'expression':<12}{'confidence':>10}{'face':>8}{'score':>8}   {'left, top, size':<24}image\n"
 
     def write(self, result: ImageResult) -> None:
         """Write a line for each face, or one that says that there is none."""
@@ -77,128 +78,112 @@ class TableWriter:
         elif not result.faces:
             lines = [f"{'no face':<65}{source}"]
         else:
-            lines = [self._line(result, index, source) for index in range(len(result.faces))]
-        self._stream.write(_encode(self._head + "".join(f"{line}\n" for line in lines)))
-        self._stream.flush()
+            lines = [
+                f"{face.expression:<12}{face.confidence:>10.1%}{f'{index}/{len(result.faces)}':>8}{face.score:>8.3f}   "
+                f"{_place(face):<24}{source}"
+                for index, face in enumerate(result.faces, start=1)
+            ]
+        self._text(self._head + "".join(f"{line}\n" for line in lines))
         self._head = ""
 
-    def close(self) -> None:
-        """Write nothing: the table has no end of its own."""
 
-    @staticmethod
-    def _line(result: ImageResult, index: int, source: str) -> str:
-        face = result.faces[index]
-        number = f"{index + 1}/{len(result.faces)}"
-        return (
-            f"{face.expression:<12}{face.confidence:>10.1%}{number:>8}{face.score:>8.3f}   {_place(face):<24}{source}"
-        )
-
-
-class FrameTableWriter:
-    """A line a face of a video, with the time of its frame; frames without a face have none."""
-
-    _HEAD = f"{'time':>10}{'track':>7}   {'expression':<12}{'confidence':>10}{'score':>8}   left, top, size\n"
+class FrameTableWriter(Writer):
+    """A line per face of a video, with the time of its frame; frames without a face have none."""
 
     def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self._stream.write(_encode(self._HEAD))
+        super().__init__(stream)
+        head = f"{'time':>10}{'track':>7}   {'expression':<12}{'confidence':>10}{'score':>8}   left, top, size\n"
+        stream.write(_encode(head))
 
-    def write(self, frame: FrameResult) -> None:
+    def write(self, result: "FrameResult") -> None:
         """Write a line for each face."""
-        for track, face in zip(frame.tracks, frame.faces, strict=True):
-            head = f"{frame.time_s:>9.3f}s{'-' if track is None else track:>7}   {face.expression:<12}"
-            self._stream.write(_encode(f"{head}{face.confidence:>10.1%}{face.score:>8.3f}   {_place(face)}\n"))
-        self._stream.flush()
-
-    def close(self) -> None:
-        """Write nothing: the table has no end of its own."""
+        lines = []
+        for track, face in zip(result.tracks, result.faces, strict=True):
+            head = f"{result.time_s:>9.3f}s{'-' if track is None else track:>7}   {face.expression:<12}"
+            lines.append(f"{head}{face.confidence:>10.1%}{face.score:>8.3f}   {_place(face)}\n")
+        self._text("".join(lines))
 
 
-class JsonLinesWriter:
-    """One JSON object a line."""
+class JsonLinesWriter(Writer):
+    """One JSON object per line."""
 
     def __init__(self, stream: BinaryIO, *, attention: bool) -> None:
-        self._stream = stream
+        super().__init__(stream)
         self._attention = attention
 
-    def write(self, result: _Result) -> None:
+    def write(self, result: "_Result") -> None:
         """Write one line."""
-        self._stream.write(_encode(_json(result.to_dict(attention=self._attention)) + "\n"))
-        self._stream.flush()
+        self._text(self._json(result) + "\n")
 
-    def close(self) -> None:
-        """Write nothing: every line is complete."""
+    def _json(self, result: "_Result") -> str:
+        return json.dumps(result.to_dict(attention=self._attention), ensure_ascii=False, allow_nan=False)
 
 
-class JsonWriter:
-    """One JSON document: an object for a single image, else a list with one line an image."""
+class JsonWriter(JsonLinesWriter):
+    """One JSON document: an object for a single image, else a list with one line per image."""
 
     def __init__(self, stream: BinaryIO, *, single: bool, attention: bool) -> None:
-        self._stream = stream
-        self._single = single
-        self._attention = attention
-        self._count = 0
+        super().__init__(stream, attention=attention)
+        self._single, self._count = single, 0
 
-    def write(self, result: _Result) -> None:
+    def write(self, result: "_Result") -> None:
         """Write one element."""
         opening = "" if self._single else ",\n" if self._count else "[\n"
-        ending = "\n" if self._single else ""
-        self._stream.write(_encode(f"{opening}{_json(result.to_dict(attention=self._attention))}{ending}"))
+        self._stream.write(_encode(opening + self._json(result) + ("\n" if self._single else "")))
         self._count += 1
 
     def close(self) -> None:
-        """Close the list, so that also an interrupted run leaves a readable document."""
+        """Close the list, so that an interrupted run leaves a readable document too."""
         if not self._single:
             self._stream.write(b"\n]\n" if self._count else b"[]\n")
 
 
-class CsvWriter:
-    """One row a face, and one for each image or frame without a face or that could not be read."""
+class CsvWriter(Writer):
+    """One row per face, and one for each image or frame without a face or that could not be read."""
 
     def __init__(self, stream: BinaryIO, columns: Sequence[str]) -> None:
-        self._stream = stream
+        super().__init__(stream)
         self._rows = csv.DictWriter(_Utf8(stream), columns, lineterminator="\n")
         self._rows.writeheader()
 
-    def write(self, result: _Result) -> None:
+    def write(self, result: "_Result") -> None:
         """Write the rows of an image or frame."""
         self._rows.writerows(result.to_rows())
         self._stream.flush()
 
-    def close(self) -> None:
-        """Write nothing: every row is complete."""
+
+class _Utf8:
+    """Lets `csv` write into a stream of bytes."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._stream.write(_encode(text))
 
 
-class ParquetWriter:
+class ParquetWriter(Writer):
     """The rows of CSV with types, in groups of some thousands."""
 
     def __init__(self, stream: BinaryIO, columns: Sequence[str]) -> None:
-        """Open the file.
-
-        Raises:
-            MissingExtra: pyarrow is not installed.
-        """
+        super().__init__(stream)
         try:
             import pyarrow
             import pyarrow.parquet
         except ModuleNotFoundError:
             raise MissingExtra("parquet", "pyarrow") from None
-        kinds = {name: pyarrow.string() for name in _TEXT_COLUMNS} | {
-            "face": pyarrow.int32(),
-            "frame": pyarrow.int64(),
-            "track": pyarrow.int32(),
-        }
-        fields = [(name, kinds.get(name, pyarrow.float64())) for name in columns]
-        self._schema = pyarrow.schema(fields)
+        types = dict.fromkeys(_TEXT_COLUMNS, pyarrow.string())
+        types |= {"face": pyarrow.int32(), "frame": pyarrow.int64(), "track": pyarrow.int32()}
+        self._schema = pyarrow.schema([(name, types.get(name, pyarrow.float64())) for name in columns])
         self._table_from = pyarrow.Table.from_pylist
         self._file = pyarrow.parquet.ParquetWriter(stream, self._schema)
         self._rows: list[dict[str, Any]] = []
 
-    def write(self, result: _Result) -> None:
+    def write(self, result: "_Result") -> None:
         """Take the rows of an image or frame."""
         for row in result.to_rows():
             self._rows.append(row | {"source": _encode(row["source"]).decode()})
-        if len(self._rows) >= _ROWS_A_GROUP:
+        if len(self._rows) >= _PARQUET_GROUP_ROWS:
             self._flush()
 
     def close(self) -> None:
@@ -212,22 +197,32 @@ class ParquetWriter:
             self._rows = []
 
 
+class Tally:
+    """Counts results for the summary of a run."""
+
+    def __init__(self, noun: str) -> None:
+        self._noun = noun
+        self.items = self.faces = self.uncertain = self.faceless = self.unreadable = self.tracks = 0
+        self.end_s: float | None = None
+
+    def add(self, faces: Sequence[Face], *, is_readable: bool = True) -> None:
+        """Count one image or frame."""
+        self.items += 1
+        self.faces += len(faces)
+        self.uncertain += sum(face.expression == UNCERTAIN for face in faces)
+        self.faceless += is_readable and not faces
+        self.unreadable += not is_readable
+
+    def __str__(self) -> str:
+        reached = "" if self.end_s is None else f" to {self.end_s:.2f} s"
+        parts = [number(self.items, self._noun) + reached, number(self.faces, "face")]
+        parts += [number(self.tracks, "track")] if self.tracks else []
+        optional = {"uncertain": self.uncertain, "without a face": self.faceless, "unreadable": self.unreadable}
+        return ", ".join([*parts, *(f"{count:,} {name}" for name, count in optional.items() if count)])
+
+
 def _place(face: Face) -> str:
     return f"{face.bbox.x1:.0f}, {face.bbox.y1:.0f}, {face.bbox.width:.0f} x {face.bbox.height:.0f}"
-
-
-class _Utf8:
-    """Lets `csv` write into a stream of bytes."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        return self._stream.write(_encode(text))
-
-
-def _json(plain_result: Mapping[str, Any]) -> str:
-    return json.dumps(plain_result, ensure_ascii=False, allow_nan=False)
 
 
 def _encode(text: str) -> bytes:

@@ -15,8 +15,18 @@ from ddamfn.evaluate.scores import resolve_targets
 from ddamfn.weights import Card
 from ddamfn.weights.card import CalibrationCard, threshold_for
 
-_GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.05, 20.0
+CALIBRATION_BINS = 15
+REPORTED_PRECISIONS = (0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
+"""Minimum precisions that a report shows."""
+
+_GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
+_TAU_STEPS = 20
+"""Steps of tau from 0 to 1."""
+_CURVE_POINTS = 100
+# Thresholds are written with six digits. Counts are taken at the written number, so that it keeps what it promises.
+_THRESHOLD_SCALE = 1e6
+_SHARE_SCALE = 1e4
 
 
 def golden_section(function: Callable[[float], float], low: float, high: float, tolerance: float = 1e-6) -> float:
@@ -54,8 +64,7 @@ def fit_temperature(logits: ArrayLike, targets: ArrayLike) -> float:
     table, weights = np.asarray(logits, dtype=np.float64), np.asarray(targets, dtype=np.float64)
     if weights.ndim == 1:
         weights = np.eye(table.shape[1])[np.asarray(targets, dtype=np.int64)]
-    # Weight on a class that cannot be answered would make the loss infinite at every T; such images say nothing about
-    # T.
+    # Weight on a class that cannot be answered would make the loss infinite at every T.
     answerable = ~np.any(np.isneginf(table) & (weights > 0), axis=1)
     table, weights = table[answerable], weights[answerable]
     if len(table) == 0:
@@ -75,10 +84,6 @@ def fit_temperature(logits: ArrayLike, targets: ArrayLike) -> float:
         return float((normalizer - expected / temperature).mean())
 
     return math.exp(golden_section(loss, math.log(LOWEST_TEMPERATURE), math.log(HIGHEST_TEMPERATURE)))
-
-
-_STEPS = 20
-"""Steps of tau from 0 to 1."""
 
 
 def class_shift(shares: ArrayLike, tau: float) -> NDArray[np.float64]:
@@ -119,38 +124,29 @@ def fit_adjustment(logits: ArrayLike, targets: ArrayLike, shares: ArrayLike, *, 
         raise DataError("no image to fit a logit adjustment on: check the split and the labeling rule")
 
     def reached(tau: float) -> tuple[int, float]:
-        said = (table + class_shift(shares, tau)).argmax(axis=1).astype(np.int64)
-        true = resolve_targets(targets, said, rule)
-        return int((said == true).sum()), metrics.mean_class_accuracy(true, said, table.shape[1])
+        predictions = (table + class_shift(shares, tau)).argmax(axis=1).astype(np.int64)
+        true = resolve_targets(targets, predictions, rule)
+        mean = metrics.mean_class_accuracy(true, predictions, table.shape[1])
+        return int((predictions == true).sum()), mean
 
-    found = {step / _STEPS: reached(step / _STEPS) for step in range(_STEPS + 1)}
+    found = {step / _TAU_STEPS: reached(step / _TAU_STEPS) for step in range(_TAU_STEPS + 1)}
     least = found[0.0][0]
-    return max((tau for tau, (right, _) in found.items() if right >= least), key=lambda tau: found[tau][1])
-
-
-BINS = 15
-PRECISIONS = (0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
-"""What a report asks of a curve."""
-
-_POINTS = 100
-# Thresholds are written with six digits. Counts are taken at the written number, so that it keeps what it says.
-_THRESHOLD_SCALE = 1e6
-_SHARE_SCALE = 1e4
+    return max((tau for tau, (correct, _) in found.items() if correct >= least), key=lambda tau: found[tau][1])
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """What answering from a threshold on gives on some images.
+class SelectivePrediction:
+    """What answering only from a confidence threshold on gives on some images.
 
     Attributes:
-        asked: the precision that the threshold keeps on validation, 0 to 1.
+        min_precision: the precision that the threshold keeps on validation images, 0 to 1.
         threshold: the confidence from which on an answer is given, 0 to 1.
         n: images in all.
         answered: images answered.
-        correct: answers that are right.
+        correct: answers that are correct.
     """
 
-    asked: float
+    min_precision: float
     threshold: float
     n: int
     answered: int
@@ -163,7 +159,7 @@ class Kept:
 
     @property
     def precision(self) -> float | None:
-        """Share of the answers that are right, 0 to 1; None if nothing is answered."""
+        """Share of the answers that are correct, 0 to 1; None if nothing is answered."""
         return self.correct / self.answered if self.answered else None
 
     @property
@@ -181,7 +177,7 @@ class Kept:
 def measure_calibration(
     logits: ArrayLike, targets: ArrayLike, temperature: float, *, rule: str, split: str = "validation"
 ) -> CalibrationCard:
-    """Measure on validation what a card says of the weights' confidence.
+    """Measure on validation images the calibration that a card records.
 
     Args:
         logits: (N, K), before the temperature.
@@ -194,21 +190,21 @@ def measure_calibration(
         DataError: if there is no image.
     """
     probabilities = softmax(logits, temperature)
-    said = probabilities.argmax(axis=1)
-    true = resolve_targets(targets, said, rule)
-    sure, right = probabilities.max(axis=1), said == true
-    thresholds = _thresholds(sure)
+    predictions, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    true = resolve_targets(targets, predictions, rule)
+    is_correct = predictions == true
+    thresholds = _thresholds(confidence)
     # Precision at about a hundred coverages, from answering everything to answering a hundredth.
-    answered = [int((sure >= threshold).sum()) for threshold in thresholds]
-    hits = [int(right[sure >= threshold].sum()) for threshold in thresholds]
+    answered = [int((confidence >= threshold).sum()) for threshold in thresholds]
+    hits = [int(is_correct[confidence >= threshold].sum()) for threshold in thresholds]
     low = [wilson_interval(correct, n)[0] for correct, n in zip(hits, answered, strict=True)]
     return {
         "split": split,
         "rule": rule,
         "n": len(true),
-        "bins": BINS,
-        "ece_before": round(ece(softmax(logits), true, BINS), 6),
-        "ece_after": round(ece(probabilities, true, BINS), 6),
+        "bins": CALIBRATION_BINS,
+        "ece_before": round(ece(softmax(logits), true, CALIBRATION_BINS), 6),
+        "ece_after": round(ece(probabilities, true, CALIBRATION_BINS), 6),
         "thresholds": thresholds,
         "coverage": [round(n / len(true), 4) for n in answered],
         "precision": [round(correct / n, 4) for correct, n in zip(hits, answered, strict=True)],
@@ -221,33 +217,34 @@ def _thresholds(confidence: Floats) -> list[float]:
     if confidence.size == 0:
         raise DataError("no image to measure a precision on: check the split and the labeling rule")
     ranked = np.sort(confidence)[::-1]
-    ranks = {max(1, round(len(ranked) * step / _POINTS)) for step in range(1, _POINTS)}
+    ranks = {max(1, round(len(ranked) * step / _CURVE_POINTS)) for step in range(1, _CURVE_POINTS)}
     # The first threshold is 0 and not the lowest confidence of these images: others may have a lower one.
     return sorted({0.0, *(math.floor(ranked[rank - 1] * _THRESHOLD_SCALE) / _THRESHOLD_SCALE for rank in ranks)})
 
 
-def kept_precisions(
-    card: Card, confidence: Floats, correct: NDArray[np.bool_], asked: Iterable[float] = PRECISIONS
-) -> tuple[Kept, ...]:
-    """Tell what the thresholds of a card keep on other images than those that they were chosen on.
+def selective_predictions(
+    card: Card, confidence: Floats, correct: NDArray[np.bool_], precisions: Iterable[float] = REPORTED_PRECISIONS
+) -> tuple[SelectivePrediction, ...]:
+    """What the thresholds of a card give on other images than those that they were chosen on.
 
     Args:
         card: the weights' card.
         confidence: (N,) of each answer, 0 to 1.
         correct: (N,) bool.
-        asked: precisions; those that the card's curve does not reach are left out.
+        precisions: minimum precisions; those that the card's curve does not reach are left out.
 
     Returns:
-        One entry a precision; none if the card has no curve.
+        One entry per precision; none if the card has no curve.
     """
     if card.calibration is None:
         return ()
-    kept = []
-    for precision in asked:
+    found = []
+    for precision in precisions:
         try:
             threshold = threshold_for(card.calibration, precision)
         except UsageError:
             continue
         answered = confidence >= threshold
-        kept.append(Kept(precision, threshold, len(confidence), int(answered.sum()), int(correct[answered].sum())))
-    return tuple(kept)
+        counts = len(confidence), int(answered.sum()), int(correct[answered].sum())
+        found.append(SelectivePrediction(precision, threshold, *counts))
+    return tuple(found)

@@ -1,4 +1,4 @@
-"""The one table that every score is made from: what a network says of each image of a split, and what is true."""
+"""The table that every score is computed from: logits and targets of each image of a split."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from ddamfn.evaluate.scores import Scores, score
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LogitTable:
-    """What a network says of every image of a split that the rule keeps and that could be read.
+    """A network's logits of every image of a split that the rule keeps and that could be read.
 
     Attributes:
         dataset: short name of the data set, as on its card.
@@ -28,10 +28,10 @@ class LogitTable:
         temperature: from the weights' card; logits are divided by it before they become probabilities.
         unreadable: key -> reason, for images that the rule keeps and that are missing here.
         unanswerable: classes of the set that the network does not know; their images count as wrong.
-        unasked: labels of the network that the set does not have; they are left out before an answer is chosen.
+        unasked: labels of the network that the set does not have; they are left out before the prediction is made.
         official: whether this is the whole official evaluation split.
         official_message: why it is or is not.
-        mirrored: (N, K) like `logits`, of the same crops with left and right exchanged; None if they were not seen.
+        mirrored: (N, K) like `logits`, of the same crops with left and right exchanged; None if not classified.
     """
 
     dataset: str
@@ -98,8 +98,8 @@ class LogitTable:
 def to_classes(logits: NDArray[np.float32], labels: Sequence[str], classes: Sequence[str]) -> NDArray[np.float32]:
     """Reorder a network's outputs into a data set's columns, by name.
 
-    A class that the network lacks gets minus infinity: it is never answered. A label that the set lacks is left out:
-    the network answers with the best of the set's own classes.
+    A class that the network lacks gets minus infinity: it is never predicted. A label that the set lacks is left out:
+    the prediction is the best of the set's own classes.
 
     Args:
         logits: (N, L) in the order of `labels`.

@@ -1,4 +1,4 @@
-"""Numbers that say how good a table of logits is: plain NumPy functions, no state.
+"""Metrics of a table of logits: plain NumPy functions, no state.
 
 Shapes: N images, K classes. `targets` and `predictions` are class indices, int (N,), in 0..K-1. Every function
 refuses an empty table, because the accuracy of nothing is a bug upstream and not a zero.
@@ -21,18 +21,18 @@ SMALLEST_PROBABILITY = 1e-12
 
 def _checked(targets: ArrayLike, predictions: ArrayLike) -> tuple[Ints, Ints]:
     """Both as int64 (N,); raises DataError if they are empty or of different length."""
-    true, said = np.asarray(targets, dtype=np.int64), np.asarray(predictions, dtype=np.int64)
-    if true.shape != said.shape or true.ndim != 1:
-        raise DataError(f"targets {true.shape} and predictions {said.shape} must be two lists of one length")
+    true, predicted = np.asarray(targets, dtype=np.int64), np.asarray(predictions, dtype=np.int64)
+    if true.shape != predicted.shape or true.ndim != 1:
+        raise DataError(f"targets {true.shape} and predictions {predicted.shape} must be two lists of one length")
     if true.size == 0:
         raise DataError("no image to score: check the split and the labeling rule")
-    return true, said
+    return true, predicted
 
 
 def accuracy(targets: ArrayLike, predictions: ArrayLike) -> float:
     """Share of the images whose prediction equals the target, 0..1 (also called WAR)."""
-    true, said = _checked(targets, predictions)
-    return float(np.mean(true == said))
+    true, predicted = _checked(targets, predictions)
+    return float(np.mean(true == predicted))
 
 
 def confusion_matrix(targets: ArrayLike, predictions: ArrayLike, num_classes: int) -> Ints:
@@ -41,10 +41,10 @@ def confusion_matrix(targets: ArrayLike, predictions: ArrayLike, num_classes: in
     Raises:
         DataError: if an index lies outside 0..K-1 or the lists do not match.
     """
-    true, said = _checked(targets, predictions)
-    if min(true.min(), said.min()) < 0 or max(true.max(), said.max()) >= num_classes:
+    true, predicted = _checked(targets, predictions)
+    if min(true.min(), predicted.min()) < 0 or max(true.max(), predicted.max()) >= num_classes:
         raise DataError(f"class indices must lie in 0..{num_classes - 1}")
-    counts = np.bincount(true * num_classes + said, minlength=num_classes * num_classes)
+    counts = np.bincount(true * num_classes + predicted, minlength=num_classes * num_classes)
     return counts.reshape(num_classes, num_classes).astype(np.int64)
 
 
@@ -74,7 +74,7 @@ def macro_f1(targets: ArrayLike, predictions: ArrayLike, num_classes: int) -> fl
 def wilson_interval(correct: int, n: int, z: float = 1.959963984540054) -> tuple[float, float]:
     """Confidence interval of a share, both ends in 0..1; the default `z` gives 95 %.
 
-    Wilson's and not Wald's: it keeps inside 0..1 and stays right for small classes and for shares near 1.
+    Wilson's and not Wald's: it keeps inside 0..1 and stays accurate for small classes and for shares near 1.
 
     Raises:
         DataError: if `n` is not positive or `correct` lies outside 0..n.
@@ -94,13 +94,13 @@ def wilson_interval(correct: int, n: int, z: float = 1.959963984540054) -> tuple
 
 
 def paired_drop(lost: int, gained: int, n: int, z: float = 1.959963984540054) -> tuple[float, tuple[float, float]]:
-    """How much a share of right answers falls between two conditions on the same images, and its interval.
+    """How much an accuracy falls between two conditions on the same images, and its interval.
 
-    Only images whose answer changes between right and wrong tell anything, so the interval is far narrower than that
-    of two independent shares.
+    Only images that are correct under one condition alone count, so the interval is far narrower than that of two
+    independent shares.
 
     Args:
-        lost: images right under the first condition and wrong under the second.
+        lost: images correct under the first condition and wrong under the second.
         gained: the reverse.
         n: images in all.
         z: the default gives 95 %.
@@ -125,8 +125,8 @@ def mean_drop(drops: ArrayLike, z: float = 1.959963984540054) -> tuple[float, tu
     The draws of one image are alike and do not count as independent: only the images are many.
 
     Args:
-        drops: (N,) float, -1..1: for each image, 1 or 0 for a right answer under the first condition, less the
-            share of its draws that were answered right under the second.
+        drops: (N,) float, -1..1: for each image, whether it is correct under the first condition (1 or 0), less the
+            share of its draws that are correct under the second.
         z: the default gives 95 %.
 
     Returns:
@@ -171,13 +171,13 @@ def reliability_bins(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) 
 
     Source: Guo et al. 2017, "On calibration of modern neural networks", section 2.
     """
-    sure, right = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
+    sure, hits = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
     edges = np.linspace(0.0, 1.0, bins + 1)
     place = np.clip(np.searchsorted(edges, sure, side="left") - 1, 0, bins - 1)
     count = np.bincount(place, minlength=bins)
     empty = np.full(bins, np.nan)
     mean_confidence = np.divide(np.bincount(place, sure, bins), count, out=empty.copy(), where=count > 0)
-    mean_accuracy = np.divide(np.bincount(place, right, bins), count, out=empty.copy(), where=count > 0)
+    mean_accuracy = np.divide(np.bincount(place, hits, bins), count, out=empty.copy(), where=count > 0)
     return count.astype(np.int64), mean_confidence, mean_accuracy
 
 
@@ -192,7 +192,7 @@ def ece(probabilities: ArrayLike, targets: ArrayLike, bins: int = 15) -> float:
     Source: Guo et al. 2017, Eq. 3.
     """
     table = np.asarray(probabilities, dtype=np.float64)
-    true, said = _checked(targets, table.argmax(axis=1))
-    count, confidence, right = reliability_bins(table.max(axis=1), true == said, bins)
-    gaps = np.abs(confidence - right)[count > 0]
+    true, predicted = _checked(targets, table.argmax(axis=1))
+    count, confidence, accuracies = reliability_bins(table.max(axis=1), true == predicted, bins)
+    gaps = np.abs(confidence - accuracies)[count > 0]
     return float((gaps * count[count > 0]).sum() / count.sum())

@@ -1,8 +1,8 @@
-"""What a photograph may do to a face: changes of the crop's pixels, and of the landmarks that the crop is cut by.
+"""Corruptions of a face: of the crop's pixels, and of the landmarks that the crop is aligned by.
 
-Every change has a strength. Lengths are pixels of a crop of `CROP_SIDE_PX`, gray levels are of 255. What is left to
-chance comes from a generator that is seeded by the face and the change, so the same face meets the same chance at every
-strength, and whichever other faces are measured.
+Every change has a strength. Lengths are pixels of a crop of `CROP_SIDE_PX`, gray levels are of 255. Random
+numbers come from a generator that is seeded by the face and the perturbation, so a face gets the same numbers at every
+strength, whichever other faces are measured.
 """
 
 import io
@@ -29,7 +29,7 @@ _LUMA = np.array([0.299, 0.587, 0.114])
 
 @dataclass(frozen=True, slots=True)
 class Perturbation:
-    """A way in which a face may come worse than it was, at three strengths.
+    """One corruption at up to three strengths.
 
     Attributes:
         name: short, unique.
@@ -37,7 +37,7 @@ class Perturbation:
         strengths: mild, medium, severe; fewer where there is no more.
         pixels: the change of the crop, or None.
         landmarks: the change of the landmarks, or None. The face is then aligned anew from the image.
-        chance: whether two draws of it differ, so that one draw alone says less than several.
+        is_random: whether two draws of it differ, so that several are measured.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Perturbation:
     strengths: tuple[float, ...]
     pixels: PixelChange | None = None
     landmarks: LandmarkChange | None = None
-    chance: bool = False
+    is_random: bool = False
 
     def describe(self, strength: float) -> str:
         """Return the strength in words."""
@@ -118,7 +118,7 @@ def color_cast(crop: Pixels, strength: float, generator: np.random.Generator) ->
 
 
 def occlude(crop: Pixels, share: float, generator: np.random.Generator) -> Pixels:
-    """Cover this share of the area by one even rectangle: place, gray level, and a shape of 1:2 to 2:1 by chance."""
+    """Cover this share of the area by one even rectangle of random place, gray level, and shape (1:2 to 2:1)."""
     side = crop.shape[0]
     aspect = 2.0 ** generator.uniform(-1, 1)
     across, down, level = generator.random(3)
@@ -144,27 +144,27 @@ def rotate(landmarks: Points, matrix: Points, degrees: float, generator: np.rand
 
 
 def jitter(landmarks: Points, matrix: Points, distance_px: float, generator: np.random.Generator) -> Points:
-    """Move every landmark by this many pixels of the crop, each in a direction of its own by chance."""
+    """Move every landmark by this many pixels of the crop, each in a random direction."""
     angles = generator.uniform(0, 2 * np.pi, len(landmarks))
     step = distance_px * np.stack([np.cos(angles), np.sin(angles)], axis=1)
     return landmarks + step @ np.linalg.inv(matrix[:, :2]).T
 
 
-JITTER = Perturbation("landmark jitter", "{:g} px a point", (2.0, 4.0, 6.0), landmarks=jitter, chance=True)
+JITTER = Perturbation("landmark jitter", "{:g} px per point", (2.0, 4.0, 6.0), landmarks=jitter, is_random=True)
 GRAY = Perturbation("gray", "no color", (1.0,), pixels=gray)
 
 PERTURBATIONS: tuple[Perturbation, ...] = (
     Perturbation("blur", "σ {:g} px", (1.0, 2.0, 3.0), pixels=blur),
     Perturbation("low resolution", "side × {:g} and back", (0.5, 0.25, 0.125), pixels=rescale),
     Perturbation("JPEG", "quality {:g}", (50.0, 25.0, 10.0), pixels=jpeg),
-    Perturbation("noise", "σ {:g} of 255", (5.0, 15.0, 30.0), pixels=noise, chance=True),
+    Perturbation("noise", "σ {:g} of 255", (5.0, 15.0, 30.0), pixels=noise, is_random=True),
     Perturbation("darkness", "brightness × {:g}", (0.6, 0.4, 0.2), pixels=brightness),
     Perturbation("overexposure", "brightness × {:g}", (1.4, 1.8, 2.5), pixels=brightness),
     GRAY,
-    Perturbation("color cast", "red, blue ± {:.0%}", (0.1, 0.25, 0.5), pixels=color_cast, chance=True),
-    Perturbation("rotation", "{:g}°", (5.0, 15.0, 30.0), landmarks=rotate, chance=True),
+    Perturbation("color cast", "red, blue ± {:.0%}", (0.1, 0.25, 0.5), pixels=color_cast, is_random=True),
+    Perturbation("rotation", "{:g}°", (5.0, 15.0, 30.0), landmarks=rotate, is_random=True),
     JITTER,
-    Perturbation("occlusion", "{:.0%} covered", (0.1, 0.25, 0.4), pixels=occlude, chance=True),
+    Perturbation("occlusion", "{:.0%} covered", (0.1, 0.25, 0.4), pixels=occlude, is_random=True),
 )
 
 

@@ -1,9 +1,7 @@
-"""Figures of an evaluation: confusion matrix, reliability, robustness."""
+"""Plots of an evaluation and of a training run: confusion matrix, reliability, curves."""
 
-import json
 import math
 import os
-import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -14,8 +12,8 @@ from numpy.typing import ArrayLike
 
 from ddamfn.errors import DataError, MissingExtra
 from ddamfn.evaluate.metrics import Floats, Ints, reliability_bins
-from ddamfn.evaluate.robustness_report import LARGEST_MILD_DROP, LevelResult, Robustness
 from ddamfn.evaluate.scores import Scores
+from ddamfn.files import atomic_writer, read_json_lines
 
 BLUE, ORANGE, GRAY = "#2f6db3", "#d9822b", "#8a8a8a"
 COLORS = (BLUE, ORANGE, "#3c8d5a", "#a04a7f", "#6b5fb5", GRAY)
@@ -75,7 +73,8 @@ def write_figure(figure: Any, path: str | os.PathLike[str]) -> Path:
     """
     target = Path(path)
     try:
-        figure.savefig(target, format="png", dpi=150, metadata={"Software": None})
+        with atomic_writer(target, durable=False) as stream:
+            figure.savefig(stream, format="png", dpi=150, metadata={"Software": None})
     except OSError as error:
         raise DataError(f"cannot write {target}: {error.strerror or error}") from error
     return target
@@ -107,7 +106,7 @@ def plot_confusion(scores: Scores, path: str | os.PathLike[str], *, title: str =
             text = f"{100 * shares[row, column]:.1f} %\n{int(counts[row, column]):,}"
             color = "white" if shares[row, column] > 0.55 else "#1a1a1a"
             axes.text(column, row, text, ha="center", va="center", color=color, fontsize=7.5)
-    axes.set_xlabel("answered")
+    axes.set_xlabel("predicted")
     axes.set_ylabel("true (images)")
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
@@ -127,43 +126,43 @@ def plot_reliability(
     bins: int = 15,
     title: str = "",
 ) -> Path:
-    """Draw how often answers of each confidence are right, and how many there are.
+    """Draw the accuracy of the predictions at each confidence, and how many there are.
 
     Args:
         confidence: (N,) in 0..1.
         correct: bool (N,).
         path: the PNG file to write.
-        before: (N,) the same answers' confidence without the temperature, to draw beside; None leaves it out.
+        before: (N,) the same predictions' confidence without the temperature, to draw beside; None leaves it out.
         bins: slices of 0..1.
         title: one line above.
 
     Raises:
         MissingExtra: if matplotlib is not installed.
     """
-    count, sure, right = reliability_bins(confidence, correct, bins)
-    error = f"calibration error {_calibration_error(count, sure, right):.2%}"
+    count, sure, accuracy = reliability_bins(confidence, correct, bins)
+    error = f"calibration error {_calibration_error(count, sure, accuracy):.2%}"
     figure, (axes, below) = new_figure(6.0, 6.4, rows=(3, 1))
     edges, width = np.arange(bins) / bins, 1.0 / bins
     filled = count > 0
     axes.plot([0, 1], [0, 1], color=GRAY, linewidth=1, linestyle=(0, (4, 3)), label="perfectly calibrated")
-    axes.bar(edges[filled], right[filled], width, align="edge", color=BLUE, edgecolor="white", label="accuracy")
-    axes.plot(sure[filled], right[filled], "o", color=ORANGE, markersize=4, label="mean confidence of the slice")
+    axes.bar(edges[filled], accuracy[filled], width, align="edge", color=BLUE, edgecolor="white", label="accuracy")
+    axes.plot(sure[filled], accuracy[filled], "o", color=ORANGE, markersize=4, label="mean confidence of the slice")
     if before is not None:
-        raw_count, raw_sure, raw_right = reliability_bins(before, correct, bins)
-        error += f", {_calibration_error(raw_count, raw_sure, raw_right):.2%} without temperature"
+        raw_count, raw_sure, raw_accuracy = reliability_bins(before, correct, bins)
+        error += f", {_calibration_error(raw_count, raw_sure, raw_accuracy):.2%} without temperature"
         there = raw_count > 0
         line = {"color": "#a04a7f", "linewidth": 1, "marker": "o", "markersize": 4, "markerfacecolor": "none"}
-        axes.plot(raw_sure[there], raw_right[there], label="without temperature", **line)
+        axes.plot(raw_sure[there], raw_accuracy[there], label="without temperature", **line)
     axes.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy", xticklabels=[])
     axes.legend(frameon=False, loc="upper left", fontsize=9, title=error, title_fontsize=9, alignment="left")
     below.bar(edges, count / max(1, count.sum()), width, align="edge", color=GRAY, edgecolor="white")
-    below.set(xlim=(0, 1), xlabel="confidence", ylabel="share of answers")
+    below.set(xlim=(0, 1), xlabel="confidence", ylabel="share of predictions")
     set_title(axes, title)
     return write_figure(figure, path)
 
 
-def _calibration_error(count: Ints, sure: Floats, right: Floats) -> float:
-    return float(np.nansum(np.abs(sure - right) * count) / max(1, count.sum()))
+def _calibration_error(count: Ints, sure: Floats, accuracy: Floats) -> float:
+    return float(np.nansum(np.abs(sure - accuracy) * count) / max(1, count.sum()))
 
 
 def plot_training_curves(metrics: str | os.PathLike[str], path: str | os.PathLike[str], *, title: str = "") -> Path:
@@ -178,7 +177,10 @@ def plot_training_curves(metrics: str | os.PathLike[str], path: str | os.PathLik
         DataError: if the record cannot be read or holds no number yet.
         MissingExtra: if matplotlib is not installed.
     """
-    rows = [_flat(row) for row in _read_records(metrics)]
+    try:
+        rows = [_flat(row) for row in read_json_lines(metrics) if "epoch" in row]
+    except OSError as error:
+        raise DataError(f"{os.fspath(metrics)}: cannot be read: {error.strerror or error}") from error
     chosen = {name: drawn for name, lines in _panels(rows).items() if (drawn := _with_points(rows, lines))}
     if not chosen:
         raise DataError(f"{os.fspath(metrics)}: holds no number to draw yet")
@@ -195,66 +197,13 @@ def plot_training_curves(metrics: str | os.PathLike[str], path: str | os.PathLik
     return write_figure(figure, path)
 
 
-def plot_robustness(result: Robustness, path: str | os.PathLike[str], *, title: str = "") -> Path:
-    """Draw accuracy, mean class accuracy and agreement with the clean answers against the strength of each change.
-
-    Args:
-        result: what was measured.
-        path: the PNG file to write.
-        title: one line above; weights, rule and N belong into it.
-
-    Raises:
-        MissingExtra: if matplotlib is not installed.
-    """
-    changes: dict[str, list[LevelResult]] = {}
-    for entry in result.levels:
-        changes.setdefault(entry.perturbation, []).append(entry)
-    rows = math.ceil(len(changes) / _PANELS_A_ROW)
-    figure, panels = new_figure(12.0, 0.9 + 2.5 * rows, rows=(1,) * rows, columns=_PANELS_A_ROW)
-    panels = np.atleast_1d(panels).ravel()
-    lowest = min(min(e.ci95[0], e.scores.mean_class_accuracy) for e in result.levels)
-    for axes, (name, entries) in zip(panels, changes.items(), strict=False):
-        _draw_change(axes, result, entries)
-        axes.set_ylim(max(0.0, lowest - 0.05), 1.0)
-        verdict = next((entry.verdict for entry in entries if entry.verdict), None)
-        set_title(axes, f"{name}, mild: {verdict}" if verdict else name)
-    for axes in panels[len(changes) :]:
-        axes.remove()
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
-    figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
-    return write_figure(figure, path)
-
-
-_PANELS_A_ROW = 4
-
-
-def _draw_change(axes: Any, result: Robustness, entries: Sequence[LevelResult]) -> None:
-    """Draw one change: from the unchanged faces at the left to its severest level."""
-    scored = [result.clean, *(entry.scores for entry in entries)]
-    places, accuracy = range(len(scored)), np.array([scores.accuracy for scores in scored])
-    intervals = [result.clean.ci95, *(entry.ci95 for entry in entries)]
-    reach = np.abs(np.array(intervals).T - accuracy)
-    allowed = result.clean.accuracy - LARGEST_MILD_DROP
-    axes.axhline(allowed, color=GRAY, linewidth=1, linestyle=(0, (4, 3)), label="3 points below unchanged")
-    axes.plot(places, [1.0, *(e.agreement for e in entries)], ":", color=COLORS[2], label="same answer as unchanged")
-    means = [scores.mean_class_accuracy for scores in scored]
-    axes.plot(places, means, "o-", color=ORANGE, markersize=3, linewidth=1.2, label="mean class accuracy")
-    axes.errorbar(places, accuracy, yerr=reach, fmt="o-", color=BLUE, markersize=4, capsize=2, label="accuracy, 95 %")
-    words = ["\n".join(textwrap.wrap(entry.strength, 10)) for entry in entries]
-    axes.set_xticks(places, ["clean", *words], fontsize=7.5)
-    axes.set_xlim(-0.3, 3.3)
-    axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
-    axes.set_axisbelow(True)
-
-
 Points = list[tuple[float, float]]
 
 
 def _panels(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
     """Heading of each panel -> name of each line -> key of a flattened row."""
-    told_apart = {"train.loss", "train.cross_entropy", "train.accuracy", "train.n"}
-    parts = sorted({key for row in rows for key in row if key.startswith("train.")} - told_apart)
+    known = {"train.loss", "train.cross_entropy", "train.accuracy", "train.n"}
+    parts = sorted({key for row in rows for key in row if key.startswith("train.")} - known)
     heads = sorted({key for row in rows for key in row if key.startswith("head_means.")})
     # Where the loss is the cross-entropy, one panel shows it.
     apart = any(row.get("train.loss") != row.get("train.cross_entropy") for row in rows)
@@ -291,7 +240,7 @@ def _draw_panel(axes: Any, name: str, lines: Mapping[str, Points]) -> None:
     axes.set_axisbelow(True)
     values = [value for points in lines.values() for _, value in points]
     if name == "accuracy":
-        # Three lines start near chance; the end is what is looked at.
+        # The curves start near chance level; their end matters.
         axes.set_ylim(max(0.0, min(values) - 0.03), min(1.0, max(values) + 0.03))
     elif min(values) > 0 and max(values) > 30 * min(values):
         axes.set_yscale("log")
@@ -299,7 +248,7 @@ def _draw_panel(axes: Any, name: str, lines: Mapping[str, Points]) -> None:
 
 
 def _mark_sizes(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
-    """A thin line where the images' size changes: the curves jump there, and not because of learning."""
+    """A thin line where the images' size changes, since the curves jump there."""
     for before, after in pairwise(rows):
         if before.get("side_px") != after.get("side_px"):
             place = (before["epoch"] + after["epoch"]) / 2
@@ -328,22 +277,6 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
         else:
             flat[key] = value
     return flat
-
-
-def _read_records(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """Read one JSON object a line; a torn last line, as a killed run leaves it, is passed over."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    rows = []
-    for number, line in enumerate(lines):
-        try:
-            rows.append(json.loads(line))
-        except ValueError as error:
-            if number < len(lines) - 1:
-                raise DataError(f"{path}: line {number + 1} is no JSON object: {error}") from error
-    return [row for row in rows if isinstance(row, dict) and "epoch" in row]
 
 
 def _is_number(value: object) -> bool:

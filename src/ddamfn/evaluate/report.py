@@ -1,4 +1,4 @@
-"""What is printed and written about a score: always with the rule, n and N, and never "official" for a subset."""
+"""The report of an evaluation: always with the rule, n and N, and never "official" for a subset."""
 
 import csv
 import io
@@ -9,28 +9,33 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
-from ddamfn.evaluate.calibration import Kept, kept_precisions
+from ddamfn.evaluate.calibration import SelectivePrediction, selective_predictions
 from ddamfn.evaluate.logit_table import LogitTable
 from ddamfn.evaluate.metrics import Floats, paired_drop, softmax
 from ddamfn.evaluate.scores import Scores, resolve_targets
 from ddamfn.weights import Card
 
 SINGLE_LABEL = "single label"
-"""What stands in place of the vote rule for sets with one label an image."""
+"""What stands in place of the vote rule for sets with one label per image."""
 
 _WIDTH = 100
+# Tables are not wrapped: a matrix of many classes may be wider than the text.
+_TABLE_WIDTH = 300
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Report:
+class EvaluationReport:
     """The scores of one network on one split, as it is and without the images that also stand in train.
 
     Attributes:
         weights: name of the weights.
         table: the logits of all images that were scored.
-        duplicate_free: the table without duplicates of train images; None if nobody looked for them.
-        card: the weights' card, for what its thresholds keep here; None leaves that out.
+        duplicate_free: the table without duplicates of train images; None if they were not searched for.
+        card: the weights' card, for selective prediction by its thresholds; None leaves that out.
     """
 
     weights: str
@@ -61,7 +66,7 @@ class Report:
             "unanswerable_classes": list(self.table.unanswerable),
             "unasked_labels": list(self.table.unasked),
             "temperature": self.table.temperature,
-            "abstention": [kept.to_dict() for kept in self.kept()],
+            "selective_prediction": [entry.to_dict() for entry in self.selective()],
             "duplicate_free": None
             if cleaned is None
             else {"removed": len(self.table) - len(cleaned), **self._scores_dict(cleaned)},
@@ -92,9 +97,9 @@ class Report:
             "fallbacks": len(table) - found,
         }
 
-    def kept(self) -> tuple[Kept, ...]:
+    def selective(self) -> tuple[SelectivePrediction, ...]:
         """What answering only above the card's thresholds gives on these images."""
-        return () if self.card is None else kept_precisions(self.card, *confidence_and_correct(self.table))
+        return () if self.card is None else selective_predictions(self.card, *confidence_and_correct(self.table))
 
     def text(self) -> str:
         """The report as a text of several lines, at most 100 columns wide.
@@ -104,15 +109,15 @@ class Report:
         """
         tables = [self.table] if self.duplicate_free is None else [self.table, self.duplicate_free]
         scored = [table.scores() for table in tables]
-        lines = [*self._head(), "", *_columns(_score_rows(scored, self._titles())), "", *_matrix(scored[0])]
+        lines = [*self._head(), "", *_render(_score_rows(scored, self._titles())), "", *_matrix(scored[0])]
         averaged = self.flip_averaged()
         if averaged is not None:
             lines += ["", "averaged with the mirrored face, reported apart (predict does not do this):"]
-            lines += _columns(_flip_rows([part for part in (averaged, averaged["duplicate_free"]) if part]))
-        kept = self.kept()
-        if self.card is not None and self.card.calibration is not None and kept:
+            lines += _render(_flip_rows([part for part in (averaged, averaged["duplicate_free"]) if part]))
+        selective = self.selective()
+        if self.card is not None and self.card.calibration is not None and selective:
             chosen_on = f"thresholds from {self.card.calibration['n']:,} validation images"
-            lines += ["", f"answering only from a confidence on ({chosen_on}):", *_columns(_kept_rows(kept))]
+            lines += ["", f"selective prediction ({chosen_on}):", *_render(_selective_rows(selective))]
         return "\n".join(lines) + "\n"
 
     def _titles(self) -> list[str]:
@@ -146,36 +151,55 @@ def _flip_scores(table: LogitTable) -> dict[str, Any]:
     return {**averaged.scores().to_dict(), "gain": gain, "gain_ci95": list(interval)}
 
 
-def predictions_csv(table: LogitTable, duplicates: LogitTable | None = None) -> str:
-    """One csv line an image: key, face found, true and answered class, correct, confidence, probability of each class.
+def predictions_csv(table: LogitTable, duplicate_free: LogitTable | None = None) -> str:
+    """One CSV line per image: key, face found, true and predicted class, correct, confidence, class probabilities.
 
     Args:
         table: the logits.
-        duplicates: the table without duplicates of train images; if given, a column says which images it lacks.
+        duplicate_free: the table without duplicates of train images; if given, a column marks the images it lacks.
     """
     probabilities = softmax(table.logits, table.temperature)
-    said = table.logits.argmax(axis=1)
-    true = resolve_targets(table.targets, said, table.rule or "majority")
-    kept = None if duplicates is None else set(duplicates.keys)
+    predictions = table.logits.argmax(axis=1)
+    true = resolve_targets(table.targets, predictions, table.rule or "majority")
+    kept = None if duplicate_free is None else set(duplicate_free.keys)
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     extra = [] if kept is None else ["train_duplicate"]
     writer.writerow(["key", "found", "true", "predicted", "correct", "confidence", *extra, *table.classes])
-    for row, key in enumerate(table.keys):
+    for row, (key, label, prediction) in enumerate(zip(table.keys, true, predictions, strict=True)):
         flags = [] if kept is None else [int(key not in kept)]
         shares = [f"{p:.6f}" for p in probabilities[row]]
-        names = [table.classes[true[row]], table.classes[said[row]]]
-        answer = [int(true[row] == said[row]), shares[int(said[row])]]
-        writer.writerow([key, int(table.found[row]), *names, *answer, *flags, *shares])
+        cells = [table.classes[label], table.classes[prediction], int(label == prediction), shares[prediction]]
+        writer.writerow([key, int(table.found[row]), *cells, *flags, *shares])
     return buffer.getvalue()
+
+
+def confidence_and_correct(table: LogitTable, temperature: float | None = None) -> tuple[Floats, NDArray[np.bool_]]:
+    """Confidence of each prediction and whether it is correct: what a reliability diagram draws.
+
+    Args:
+        table: the logits.
+        temperature: in place of the table's own; 1 gives the confidence before calibration.
+
+    Returns:
+        float64 (N,) in 0..1, and bool (N,).
+    """
+    probabilities = softmax(table.logits, temperature or table.temperature)
+    predictions = probabilities.argmax(axis=1)
+    true = resolve_targets(table.targets, predictions, table.rule or "majority")
+    return probabilities.max(axis=1), predictions == true
 
 
 def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.2f} %"
 
 
+def _interval(ends: Sequence[float] | None) -> str:
+    return "-" if ends is None else " - ".join(f"{100 * end:.2f}" for end in ends)
+
+
 def _score_rows(scored: Sequence[Scores], titles: Sequence[str]) -> list[list[str]]:
-    """Rows of cells: a name, then two cells a table (the figure, and the counts behind it)."""
+    """Rows of cells: a name, then two cells per table (the figure, and the counts behind it)."""
 
     def row(name: str, cells: Sequence[tuple[str, str]]) -> list[str]:
         return [name, *(part for cell in cells for part in cell)]
@@ -183,7 +207,7 @@ def _score_rows(scored: Sequence[Scores], titles: Sequence[str]) -> list[list[st
     rows = [
         row("", [("", title) for title in titles]),
         row("accuracy", [(_percent(s.accuracy), f"{s.correct:,}/{s.n:,}") for s in scored]),
-        row("  95 % interval", [("", " - ".join(f"{100 * end:.2f}" for end in s.ci95)) for s in scored]),
+        row("  95 % interval", [("", _interval(s.ci95)) for s in scored]),
         row("mean class accuracy", [(_percent(s.mean_class_accuracy), "") for s in scored]),
         row("macro-F1", [(_percent(s.macro_f1), "") for s in scored]),
         row("calibration error", [(_percent(s.ece), "15 bins") for s in scored]),
@@ -197,27 +221,23 @@ def _score_rows(scored: Sequence[Scores], titles: Sequence[str]) -> list[list[st
     return rows
 
 
-def _kept_rows(kept: Sequence[Kept]) -> list[list[str]]:
-    """What `ddamfn predict --abstain P` would have answered on these images, a row for each P."""
-    rows = [["--abstain", "threshold", "answered", "", "right", "", "95 % interval"]]
-    for entry in kept:
-        ends = "-" if entry.ci95 is None else " - ".join(f"{100 * end:.2f}" for end in entry.ci95)
+def _selective_rows(entries: Sequence[SelectivePrediction]) -> list[list[str]]:
+    """What `ddamfn predict` with a minimum precision would have answered on these images, a row for each precision."""
+    rows = [["precision", "threshold", "answered", "", "correct", "", "95 % interval"]]
+    for entry in entries:
         answered = [_percent(entry.coverage), f"{entry.answered:,}/{entry.n:,}"]
-        right = [_percent(entry.precision), f"{entry.correct:,}/{entry.answered:,}"]
-        rows.append([f"{entry.asked:g}", f"{entry.threshold:.3f}", *answered, *right, ends])
+        correct = [_percent(entry.precision), f"{entry.correct:,}/{entry.answered:,}"]
+        threshold = f"{entry.threshold:.3f}"
+        rows.append([f"{entry.min_precision:g}", threshold, *answered, *correct, _interval(entry.ci95)])
     return rows
 
 
 def _flip_rows(parts: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """Rows of cells like `_score_rows`: a column for the whole split, and one without duplicates where there is one."""
-
-    def span(ends: Sequence[float]) -> str:
-        return " - ".join(f"{100 * end:.2f}" for end in ends)
-
+    """Rows like `_score_rows`: a column for the whole split, and one without duplicates where there is one."""
     return [
         ["accuracy", *(c for p in parts for c in (_percent(p["accuracy"]), f"{p['correct']:,}/{p['n']:,}"))],
-        ["  95 % interval", *(c for p in parts for c in ("", span(p["ci95"])))],
-        ["  gain in points", *(c for p in parts for c in (f"{100 * p['gain']:+.2f}", span(p["gain_ci95"])))],
+        ["  95 % interval", *(c for p in parts for c in ("", _interval(p["ci95"])))],
+        ["  gain in points", *(c for p in parts for c in (f"{100 * p['gain']:+.2f}", _interval(p["gain_ci95"])))],
         ["mean class accuracy", *(c for p in parts for c in (_percent(p["mean_class_accuracy"]), ""))],
         ["macro-F1", *(c for p in parts for c in (_percent(p["macro_f1"]), ""))],
         ["calibration error", *(c for p in parts for c in (_percent(p["ece"]), "15 bins"))],
@@ -226,32 +246,22 @@ def _flip_rows(parts: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 
 def _matrix(scores: Scores) -> list[str]:
     """The confusion matrix in counts; a dot is a zero."""
-    rows = [["true \\ answered", *scores.classes]]
+    rows = [["true \\ predicted", *scores.classes]]
     rows += [
         [name, *(f"{count:,}" if count else "." for count in counts)]
         for name, counts in zip(scores.classes, scores.confusion_matrix, strict=True)
     ]
-    return _columns(rows)
+    return _render(rows)
 
 
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return [
-        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]).rstrip()
-        for row in rows
-    ]
-
-
-def confidence_and_correct(table: LogitTable, temperature: float | None = None) -> tuple[Floats, NDArray[np.bool_]]:
-    """Confidence of each answer and whether it is correct: what a reliability diagram draws.
-
-    Args:
-        table: the logits.
-        temperature: in place of the table's own; 1 gives the confidence before calibration.
-
-    Returns:
-        float64 (N,) in 0..1, and bool (N,).
-    """
-    probabilities = softmax(table.logits, temperature or table.temperature)
-    said = probabilities.argmax(axis=1)
-    return probabilities.max(axis=1), said == resolve_targets(table.targets, said, table.rule or "majority")
+def _render(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lay rows of cells out in columns, the first to the left, the others to the right."""
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in range(len(rows[0])):
+        table.add_column(justify="right" if column else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console = Console(width=_TABLE_WIDTH, color_system=None, file=io.StringIO())
+    with console.capture() as capture:
+        console.print(table)
+    return [line.rstrip() for line in capture.get().splitlines()]

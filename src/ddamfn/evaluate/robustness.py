@@ -1,15 +1,15 @@
-"""How well answers hold when the same faces come worse: blurred, dark, turned, half covered."""
+"""Robustness to corruptions: the same faces blurred, dark, turned or half covered, against the clean ones."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ddamfn.classifier import Classifier, alignment_of
+from ddamfn.data.dataset import Dataset
 from ddamfn.errors import DataError, DegenerateFace, UnreadableImage
-from ddamfn.evaluate.face_source import FaceSource, FaceView
 from ddamfn.evaluate.logit_table import to_classes
 from ddamfn.evaluate.metrics import Ints, mean_drop, wilson_interval
 from ddamfn.evaluate.perturbations import (
@@ -23,12 +23,144 @@ from ddamfn.evaluate.perturbations import (
 )
 from ddamfn.evaluate.robustness_report import FlipRate, LevelResult, Robustness
 from ddamfn.evaluate.scores import Scores, resolve_targets, score
-from ddamfn.faces import Alignment, align, plain_resize
+from ddamfn.faces import Alignment, RetinaFace, align, decode, plain_resize
+from ddamfn.preparation import Prepared
+from ddamfn.preparation.image import Hints, find_landmarks
 
 log = logging.getLogger(__name__)
 
 _CHUNK = 32
 _Z95 = 1.959963984540054
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FaceView:
+    """One face.
+
+    Attributes:
+        key: the image's name inside its data set.
+        crop: (S, S, 3) uint8 RGB, aligned.
+        image: (H, W, 3) uint8 RGB, the image; None if only the crop is at hand.
+        landmarks: (5, 2) float64 pixels of the image; None if only the crop is at hand.
+        matrix: (2, 3) float64, image to crop; None if only the crop is at hand.
+    """
+
+    key: str
+    crop: NDArray[np.uint8]
+    image: NDArray[np.uint8] | None = None
+    landmarks: NDArray[np.float64] | None = None
+    matrix: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FaceSource:
+    """The chosen images of a split; a face is read when it is asked for.
+
+    Attributes:
+        title: the data set's name for people.
+        note: which copy of it.
+        split: the split.
+        rule: the vote rule, None for sets with one label an image.
+        classes: canonical names of the K columns.
+        targets: (N, K) float32; rows sum to 1.
+        total: images that the rule keeps, of which N were chosen.
+        images: whether faces come with their image, so that they can be cut out anew.
+        read: from 0..N-1 to the face; None where no face was found.
+
+    `read` raises UnreadableImage for an image that cannot be read.
+    """
+
+    title: str
+    note: str
+    split: str
+    rule: str | None
+    classes: tuple[str, ...]
+    targets: NDArray[np.float32]
+    total: int
+    images: bool
+    read: Callable[[int], FaceView | None]
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+def faces_of_dataset(
+    dataset: Dataset, split: str, rule: str, alignment: Alignment, *, limit: int | None = None, seed: int = 0
+) -> FaceSource:
+    """Take faces from images: decode, detect, align, as a photograph is read.
+
+    Args:
+        dataset: the set.
+        split: name of the split.
+        rule: one of `ddamfn.data.RULES`; without meaning for sets with one label an image.
+        alignment: how faces are cut out.
+        limit: this many images, chosen at random; None for all.
+        seed: of that choice.
+
+    Raises:
+        DataError: if there is no such split or the rule keeps nothing of it.
+        UsageError: if the rule is unknown.
+    """
+    part = dataset.select(split)
+    keep, targets = part.targets(rule)
+    kept = np.flatnonzero(keep)
+    rows = _choose(kept, limit, seed)
+    detector = RetinaFace()
+
+    def read(index: int) -> FaceView | None:
+        sample = part.samples[int(rows[index])]
+        image = decode(part.read(sample))
+        found = find_landmarks(image, Hints(sample.landmarks, sample.bbox), detector)
+        if found is None:
+            return None
+        landmarks = found[0].astype(np.float64)
+        try:
+            crop = align(image, landmarks, alignment)
+        except DegenerateFace:
+            return None
+        return FaceView(sample.key, crop.pixels, image, landmarks, crop.matrix)
+
+    rule_name = rule if dataset.card.votes else None
+    return FaceSource(
+        dataset.card.title, dataset.note, split, rule_name, dataset.classes, targets[rows], len(kept), True, read
+    )
+
+
+def faces_of_prepared(
+    prepared: Prepared, split: str, rule: str, *, limit: int | None = None, seed: int = 0
+) -> FaceSource:
+    """Take faces from a prepared set: crops alone, which cannot be cut out anew.
+
+    Args:
+        prepared: the set.
+        split: name of the split.
+        rule: as in `faces_of_dataset`.
+        limit: this many images, chosen at random; None for all.
+        seed: of that choice.
+
+    Raises:
+        DataError: if there is no such split, its files are damaged, or the rule keeps nothing of it.
+        UsageError: if the rule is unknown.
+    """
+    part = prepared.split(split, rule)
+    rows = _choose(np.arange(len(part)), limit, seed)
+
+    def read(index: int) -> FaceView | None:
+        row = int(rows[index])
+        return FaceView(part.keys[row], part.crops[row]) if part.found[row] else None
+
+    rule_name = rule if prepared.votes else None
+    title, targets = prepared.dataset, part.targets[rows]
+    return FaceSource(title, prepared.note, split, rule_name, part.classes, targets, len(part), False, read)
+
+
+def _choose(rows: NDArray[np.intp], limit: int | None, seed: int) -> NDArray[np.intp]:
+    """Return `limit` random rows, in their order; all of them where there are not more."""
+    if len(rows) == 0:
+        raise DataError("no image to measure on: check the split and the labeling rule")
+    if limit is None or limit >= len(rows):
+        return rows
+    return np.sort(np.random.default_rng(seed).choice(rows, limit, replace=False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +170,9 @@ class _Condition:
     perturbation: Perturbation | None = None
     level: int = 0
     draw: int = 0
+
+
+_CLEAN = _Condition()
 
 
 def measure_robustness(
@@ -59,8 +194,8 @@ def measure_robustness(
         classifier: the weights.
         source: the faces, aligned as the weights' card says.
         perturbations: what to do to them.
-        draws: how often each face meets the mild level of a change that chance has a part in, at least 1.
-        seed: of everything left to chance.
+        draws: how often each face is classified at the mild level of a random perturbation, at least 1.
+        seed: of all random numbers.
         progress: called with the images done and those in all.
 
     Raises:
@@ -73,29 +208,17 @@ def measure_robustness(
         if entry.landmarks is not None and not source.images
     }
     conditions = _conditions([entry for entry in perturbations if entry.name not in skipped], draws)
-    alignment = alignment_of(classifier.card)
-    changing = replace(alignment, side_px=CROP_SIDE_PX)
-    logits: dict[_Condition, list[NDArray[np.float32]]] = {condition: [] for condition in conditions}
-    rows: list[int] = []
-    missing = {"faceless": 0, "unreadable": 0}
-    colorful = False
-    for chunk in _chunks(source, missing, progress):
-        faces = [_at_changing_side(face, changing) for _, face in chunk]
-        rows += [row for row, _ in chunk]
-        colorful = colorful or any(np.ptp(face.crop, axis=2).any() for face in faces)
-        for condition in conditions:
-            crops = [_changed(face, condition, changing, seed) for face in faces]
-            logits[condition].append(classifier.classify(np.stack([_fitted(crop, alignment) for crop in crops]))[0])
-    if not rows:
+    faces = _classify(classifier, source, conditions, seed, progress)
+    if not faces.rows:
         raise DataError(f"no face was found in {len(source):,} images of {source.title} {source.split}")
     tables = {
         condition: to_classes(np.concatenate(parts), classifier.card.labels, source.classes)
-        for condition, parts in logits.items()
+        for condition, parts in faces.logits.items()
     }
-    if not colorful and any(condition.perturbation is GRAY for condition in conditions):
+    if not faces.has_color and any(condition.perturbation is GRAY for condition in conditions):
         skipped[GRAY.name] = "all images are gray already"
         tables = {condition: table for condition, table in tables.items() if condition.perturbation is not GRAY}
-    outcome = _Outcome(tables, source.targets[rows], source)
+    comparison = _Comparison(tables, source.targets[faces.rows], source)
     return Robustness(
         weights=classifier.card.name,
         sha256=classifier.card.sha256,
@@ -106,47 +229,75 @@ def measure_robustness(
         total=source.total,
         chosen=len(source),
         seed=seed,
-        clean=outcome.scores(_Condition()),
+        clean=comparison.scores(_CLEAN),
         levels=tuple(
-            outcome.level(entry.perturbation, entry.level)
+            comparison.level(entry.perturbation, entry.level)
             for entry in tables
             if entry.perturbation is not None and not entry.draw
         ),
-        flips=outcome.flips(draws),
+        flips=comparison.flips(draws),
         skipped=skipped,
-        **missing,
+        faceless=faces.faceless,
+        unreadable=faces.unreadable,
     )
 
 
 def _conditions(perturbations: Sequence[Perturbation], draws: int) -> list[_Condition]:
-    conditions = [_Condition()]
+    conditions = [_CLEAN]
     conditions += [_Condition(entry, level) for entry in perturbations for level in range(len(entry.strengths))]
-    # Only mild levels have a limit to hold, which the luck of one draw should not decide.
-    conditions += [_Condition(entry, 0, draw) for entry in perturbations if entry.chance for draw in range(1, draws)]
+    # Only mild levels have a limit to hold, which one random draw should not decide.
+    conditions += [_Condition(entry, 0, draw) for entry in perturbations if entry.is_random for draw in range(1, draws)]
     return conditions
 
 
-def _chunks(
-    source: FaceSource, missing: dict[str, int], progress: Callable[[int, int], None] | None
-) -> Iterator[list[tuple[int, FaceView]]]:
-    """Yield rows and faces by the chunk, and count images without a face."""
+@dataclass(slots=True)
+class _Faces:
+    """The faces of a source that were found: their rows, and their logits under each condition."""
+
+    logits: dict[_Condition, list[NDArray[np.float32]]]
+    rows: list[int] = field(default_factory=list)
+    faceless: int = 0
+    unreadable: int = 0
+    has_color: bool = False
+
+
+def _classify(
+    classifier: Classifier,
+    source: FaceSource,
+    conditions: Sequence[_Condition],
+    seed: int,
+    progress: Callable[[int, int], None] | None,
+) -> _Faces:
+    """Classify every face under every condition, chunk by chunk."""
+    found = _Faces({condition: [] for condition in conditions})
+    alignment = alignment_of(classifier.card)
+    changing = replace(alignment, side_px=CROP_SIDE_PX)
     for start in range(0, len(source), _CHUNK):
-        chunk = []
-        for row in range(start, min(start + _CHUNK, len(source))):
-            try:
-                face = source.read(row)
-            except UnreadableImage as error:
-                log.warning("an image cannot be read and is left out: %s", error)
-                missing["unreadable"] += 1
-                continue
-            if face is None:
-                missing["faceless"] += 1
-            else:
-                chunk.append((row, face))
-        if chunk:
-            yield chunk
+        rows = range(start, min(start + _CHUNK, len(source)))
+        faces = [_at_changing_side(face, changing) for face in _read(source, rows, found)]
+        found.has_color = found.has_color or any(np.ptp(face.crop, axis=2).any() for face in faces)
+        for condition in conditions if faces else ():
+            crops = [_fitted(_changed(face, condition, changing, seed), alignment) for face in faces]
+            found.logits[condition].append(classifier.classify(np.stack(crops))[0])
         if progress is not None:
-            progress(min(start + _CHUNK, len(source)), len(source))
+            progress(rows.stop, len(source))
+    return found
+
+
+def _read(source: FaceSource, rows: range, found: _Faces) -> Iterator[FaceView]:
+    """Yield the faces of some rows, and count images without one."""
+    for row in rows:
+        try:
+            face = source.read(row)
+        except UnreadableImage as error:
+            log.warning("an image cannot be read and is left out: %s", error)
+            found.unreadable += 1
+            continue
+        if face is None:
+            found.faceless += 1
+        else:
+            found.rows.append(row)
+            yield face
 
 
 def _at_changing_side(face: FaceView, changing: Alignment) -> FaceView:
@@ -183,8 +334,8 @@ def _changed(face: FaceView, condition: _Condition, alignment: Alignment, seed: 
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Outcome:
-    """The logits of all conditions for the same faces; `_Condition()` is the clean one."""
+class _Comparison:
+    """The logits of all conditions for the same faces; `_CLEAN` is the unchanged one."""
 
     tables: Mapping[_Condition, NDArray[np.float32]]
     targets: NDArray[np.float32]
@@ -194,13 +345,13 @@ class _Outcome:
     def rule(self) -> str:
         return self.source.rule or "majority"
 
-    def said(self, condition: _Condition) -> Ints:
-        said: Ints = self.tables[condition].argmax(axis=1).astype(np.int64)
-        return said
+    def predictions(self, condition: _Condition = _CLEAN) -> Ints:
+        predictions: Ints = self.tables[condition].argmax(axis=1).astype(np.int64)
+        return predictions
 
-    def right(self, condition: _Condition) -> NDArray[np.bool_]:
-        said = self.said(condition)
-        return np.asarray(said == resolve_targets(self.targets, said, self.rule))
+    def correct(self, condition: _Condition = _CLEAN) -> NDArray[np.bool_]:
+        predictions = self.predictions(condition)
+        return np.asarray(predictions == resolve_targets(self.targets, predictions, self.rule))
 
     def scores(self, *conditions: _Condition) -> Scores:
         tables = np.concatenate([self.tables[condition] for condition in conditions])
@@ -209,8 +360,7 @@ class _Outcome:
     def level(self, change: Perturbation, level: int) -> LevelResult:
         """Compare one change at one strength, all its draws together, with the clean faces."""
         draws = [condition for condition in self.tables if (condition.perturbation, condition.level) == (change, level)]
-        right = np.mean([self.right(condition) for condition in draws], axis=0)
-        drop, interval = mean_drop(self.right(_Condition()) - right)
+        drop, interval = mean_drop(self.correct() - np.mean([self.correct(draw) for draw in draws], axis=0))
         return LevelResult(
             perturbation=change.name,
             level=LEVELS[level],
@@ -218,7 +368,7 @@ class _Outcome:
             scores=self.scores(*draws),
             drop=drop,
             drop_ci95=interval,
-            agreeing=sum(int((self.said(condition) == self.said(_Condition())).sum()) for condition in draws),
+            agreeing=sum(int((self.predictions(draw) == self.predictions()).sum()) for draw in draws),
             draws=len(draws),
         )
 
@@ -226,12 +376,12 @@ class _Outcome:
         """Count changed answers under the mild jitter; None if it was not measured."""
         if _Condition(JITTER) not in self.tables:
             return None
-        clean = self.said(_Condition())
-        changed = np.stack([self.said(_Condition(JITTER, 0, draw)) != clean for draw in range(draws)])
+        clean = self.predictions()
+        changed = np.stack([self.predictions(_Condition(JITTER, 0, draw)) != clean for draw in range(draws)])
         per_face = changed.mean(axis=0)
         rate, n = float(per_face.mean()), len(clean)
         half = _Z95 * float(per_face.std()) / np.sqrt(n)
-        # Without any difference between faces the spread says nothing; each face then counts as one answer.
+        # Where all faces are alike, the spread is 0; each face then counts as one answer.
         interval = (max(0.0, rate - half), min(1.0, rate + half)) if half else wilson_interval(round(rate * n), n)
         ever = int(changed.any(axis=0).sum())
         return FlipRate(JITTER.describe(JITTER.strengths[0]), draws, n, int(changed.sum()), rate, interval, ever)

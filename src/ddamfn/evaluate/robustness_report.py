@@ -1,4 +1,4 @@
-"""What a measurement of robustness found, and how it is written down: tables with n, N and intervals, and a verdict."""
+"""The result of a measurement of robustness: figures with n, N and intervals, and a verdict on each."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -8,7 +8,7 @@ from ddamfn.evaluate.metrics import wilson_interval
 from ddamfn.evaluate.scores import Scores
 
 LARGEST_MILD_DROP = 0.03
-"""What weights that work on photographs may lose of their accuracy at a mild level."""
+"""Accuracy that weights may lose at a mild level."""
 LARGEST_FLIP_RATE = 0.05
 """How often a face's expression may change under the mild landmark jitter."""
 
@@ -18,7 +18,7 @@ over, the interval reaches within; the whole interval is over."""
 
 
 def judge(figure: float, ci95: Sequence[float], limit: float) -> str:
-    """Return the verdict on a figure that must not exceed a limit, such that chance is not called a failure."""
+    """Return the verdict on a figure that must not exceed a limit; random variation is not called a failure."""
     if figure > limit:
         return FAILS if ci95[0] > limit else OPEN
     return HOLDS if ci95[1] <= limit else LIKELY
@@ -36,7 +36,7 @@ class LevelResult:
         drop: accuracy lost against the clean faces, -1..1.
         drop_ci95: its paired interval, over faces.
         agreeing: changed faces, of `scores.n`, that are answered as the clean ones are.
-        draws: how often each face was changed, by another chance each time.
+        draws: how often each face was changed, with other random numbers each time.
     """
 
     perturbation: str
@@ -73,19 +73,15 @@ class LevelResult:
 
     @property
     def verdict(self) -> str | None:
-        """Whether a mild level loses more than is allowed; None for the others, which nothing is asked of."""
+        """Whether a mild level loses more than is allowed; None for the other levels."""
         return judge(self.drop, self.drop_ci95, LARGEST_MILD_DROP) if self.level == "mild" else None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         scores = self.scores
         return {
-            "perturbation": self.perturbation,
-            "level": self.level,
-            "strength": self.strength,
-            "n": scores.n,
-            "correct": scores.correct,
-            "accuracy": scores.accuracy,
+            **{name: getattr(self, name) for name in ("perturbation", "level", "strength")},
+            **{name: getattr(scores, name) for name in ("n", "correct", "accuracy")},
             "draws": self.draws,
             "ci95": list(self.ci95),
             "mean_class_accuracy": scores.mean_class_accuracy,
@@ -145,7 +141,7 @@ class Robustness:
         chosen: images of these that were looked at.
         faceless: chosen images in which no face was found; they are left out.
         unreadable: chosen images that could not be read; they are left out.
-        seed: of everything left to chance.
+        seed: of all random numbers.
         clean: scores of the unchanged faces.
         levels: every change at every strength.
         flips: under the mild landmark jitter; None without images to cut faces from.
@@ -195,102 +191,3 @@ class Robustness:
             "flips": None if self.flips is None else self.flips.to_dict(),
             "skipped": dict(self.skipped),
         }
-
-
-def markdown(result: Robustness, chart: str | None = None) -> str:
-    """Write the measurement as a page's body in Markdown.
-
-    Args:
-        result: what was measured.
-        chart: the chart's file name beside the page; None if there is none.
-    """
-    blocks = [_subject(result), _verdict(result)]
-    if chart is not None:
-        blocks.append(f"![accuracy under each change, mild to severe]({chart})")
-    blocks.append("\n".join(_levels_table(result)))
-    if result.flips is not None:
-        blocks.append(_flips(result.flips))
-    blocks.append(_HOW)
-    return "\n\n".join(blocks) + "\n"
-
-
-_HOW = """\
-Changes of pixels are made to the aligned crop of 112 px before anything else is done to it; lengths are pixels of that
-crop. For rotation and landmark jitter the landmarks are moved and the face is aligned anew from its image. A network
-that takes another side is given the crop of 112 px brought to it, changed or not. The same faces meet the same chance
-at every strength. Where chance has a part, every face meets the mild level in several draws, because one draw of a few
-thousand faces decides by luck what it costs; n counts the draws, and every interval each face once. "Drop" is the
-accuracy lost against the same faces unchanged, in points; its interval is for paired shares (Agresti & Min 2005), the
-others are Wilson's, all at 95 %. "Same answer" is the share of faces that are answered as unchanged, right or wrong. A
-verdict is "holds" or "fails" where its whole interval lies on that side of what is allowed."""
-
-
-def _subject(result: Robustness) -> str:
-    copy = f" ({result.note.split(';')[0]})" if result.note else ""
-    rule = f"rule {result.rule}" if result.rule else "one label an image"
-    left_out = [f"{result.faceless:,} without a face found"] if result.faceless else []
-    left_out += [f"{result.unreadable:,} unreadable"] if result.unreadable else []
-    images = "all" if result.chosen == result.total else f"{result.chosen:,} by chance (seed {result.seed})"
-    clean = result.clean
-    return (
-        f"`{result.weights}` on {result.title}{copy}, split {result.split}, {rule}: {images} of {result.total:,} "
-        f"images{'; left out: ' + ', '.join(left_out) if left_out else ''}. Unchanged: accuracy "
-        f"{_points(clean.accuracy)} % ({clean.correct:,}/{clean.n:,}, {_interval(clean.ci95)}), mean class accuracy "
-        f"{_points(clean.mean_class_accuracy)} %."
-    )
-
-
-def _verdict(result: Robustness) -> str:
-    verdicts = result.verdicts()
-    counts = [f"{verdicts.count(word)} {word}" for word in (HOLDS, LIKELY, OPEN, FAILS) if word in verdicts]
-    asked = (
-        f"Asked: no mild level loses more than {100 * LARGEST_MILD_DROP:g} points of accuracy, and no more than "
-        f"{100 * LARGEST_FLIP_RATE:g} % of answers change under the mild landmark jitter. Of {len(verdicts)} figures: "
-        f"**{'; '.join(counts)}**."
-    )
-    rows = [("mild level", "strength", "figure", "95 %", "allowed", "verdict"), ("---", "---", *["---:"] * 3, "---")]
-    for entry in result.levels:
-        if entry.verdict is not None:
-            figures = (f"drop {_points(entry.drop)}", _interval(entry.drop_ci95), f"{100 * LARGEST_MILD_DROP:g}")
-            rows.append((entry.perturbation, entry.wording, *figures, _marked(entry.verdict)))
-    if result.flips is not None:
-        flips = result.flips
-        figures = (f"flips {_points(flips.rate)}", _interval(flips.ci95), f"{100 * LARGEST_FLIP_RATE:g}")
-        rows.append(("landmark jitter", f"{flips.strength}, {flips.draws} draws", *figures, _marked(flips.verdict)))
-    rows += [(name, "", "", "", "", f"not measured: {reason}") for name, reason in result.skipped.items()]
-    return asked + "\n\n" + "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def _marked(verdict: str) -> str:
-    return f"**{verdict}**" if verdict == FAILS else verdict
-
-
-def _levels_table(result: Robustness) -> list[str]:
-    head = ("change", "level", "strength", "accuracy %", "n/N", "95 %", "class mean %", "drop", "95 %", "same answer %")
-    rows = [head, tuple("---" if place < 3 else "---:" for place in range(len(head)))]
-    before = ""
-    for entry in result.levels:
-        scores = entry.scores
-        numbers = (_points(scores.accuracy), f"{scores.correct:,}/{scores.n:,}", _interval(entry.ci95))
-        change = (_points(scores.mean_class_accuracy), _points(entry.drop), _interval(entry.drop_ci95))
-        name = entry.perturbation if entry.perturbation != before else ""
-        rows.append((name, entry.level, entry.wording, *numbers, *change, _points(entry.agreement, 1)))
-        before = entry.perturbation
-    return [f"| {' | '.join(row)} |" for row in rows]
-
-
-def _flips(flips: FlipRate) -> str:
-    return (
-        f"Landmark jitter of {flips.strength}, {flips.draws} draws a face: {flips.flips:,} of "
-        f"{flips.draws * flips.n:,} answers differ from the unchanged face's, {_points(flips.rate)} % "
-        f"({_interval(flips.ci95)}); {flips.ever:,} of {flips.n:,} faces differ in at least one draw."
-    )
-
-
-def _points(share: float, digits: int = 2) -> str:
-    # Adding 0 turns -0.0 into 0.0.
-    return f"{round(100 * share, digits) + 0.0:.{digits}f}"
-
-
-def _interval(ends: Sequence[float]) -> str:
-    return f"{_points(ends[0], 1)} to {_points(ends[1], 1)}"

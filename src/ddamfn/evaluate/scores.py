@@ -1,6 +1,6 @@
-"""From a table of logits to everything that is reported about it: `score` computes, `Scores` holds."""
+"""Scores of a table of logits: `score` computes, `Scores` holds."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -16,59 +16,47 @@ class Scores:
     """What one table of logits scores; K classes in the order of `classes`.
 
     Attributes:
-        classes: canonical names, the order of every list and matrix here.
-        n: images scored.
-        correct: images answered correctly.
         accuracy: correct / n, 0..1.
+        correct: images predicted correctly.
+        n: images scored.
         ci95: Wilson interval of the accuracy, (low, high), 0..1.
         mean_class_accuracy: mean recall over the classes that occur.
         macro_f1: mean F1 over the classes that occur.
         per_class_recall: recall of each class, 0..1; None for a class that no image has.
         support: images of each class.
         confusion_matrix: counts; a row is the true class, a column the prediction.
+        classes: canonical names, the order of every list and matrix here.
         ece: expected calibration error over 15 slices, 0..1.
         ece_before: the same without the temperature.
         nll: mean negative log-likelihood in nats, probabilities floored at 1e-12.
     """
 
-    classes: tuple[str, ...]
-    n: int
-    correct: int
     accuracy: float
+    correct: int
+    n: int
     ci95: tuple[float, float]
     mean_class_accuracy: float
     macro_f1: float
     per_class_recall: dict[str, float | None]
     support: dict[str, int]
     confusion_matrix: tuple[tuple[int, ...], ...]
+    classes: tuple[str, ...]
     ece: float
     ece_before: float
     nll: float
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain lists, numbers and dictionaries, ready for `json.dumps`."""
-        return {
-            "accuracy": self.accuracy,
-            "correct": self.correct,
-            "n": self.n,
-            "ci95": list(self.ci95),
-            "mean_class_accuracy": self.mean_class_accuracy,
-            "macro_f1": self.macro_f1,
-            "per_class_recall": dict(self.per_class_recall),
-            "support": dict(self.support),
-            "confusion_matrix": [list(row) for row in self.confusion_matrix],
-            "classes": list(self.classes),
-            "ece": self.ece,
-            "ece_before": self.ece_before,
-            "nll": self.nll,
-        }
+        matrix = [list(row) for row in self.confusion_matrix]
+        lists = {"ci95": list(self.ci95), "confusion_matrix": matrix, "classes": list(self.classes)}
+        return asdict(self) | lists
 
 
 def resolve_targets(targets: ArrayLike, predictions: ArrayLike, rule: str = "majority") -> Ints:
     """One true class for each image, int64 (N,), from targets with weights on several classes.
 
-    Under `multi_target` an answer is correct if it is among the targets: such an image counts for the class that was
-    answered, and otherwise for its heaviest target. Under every other rule the heaviest target is the true class (the
+    Under `multi_target` a prediction is correct if it is among the targets: such an image counts for the predicted
+    class, and otherwise for its heaviest target. Under every other rule the heaviest target is the true class (the
     first one on a tie).
 
     Args:
@@ -77,12 +65,12 @@ def resolve_targets(targets: ArrayLike, predictions: ArrayLike, rule: str = "maj
         predictions: int (N,).
         rule: name of the labeling rule.
     """
-    weights, said = np.asarray(targets, dtype=np.float64), np.asarray(predictions, dtype=np.int64)
+    weights, predicted = np.asarray(targets, dtype=np.float64), np.asarray(predictions, dtype=np.int64)
     heaviest: Ints = weights.argmax(axis=1).astype(np.int64)
     if rule != "multi_target":
         return heaviest
-    accepted = weights[np.arange(len(said)), said] > 0
-    heaviest[accepted] = said[accepted]
+    accepted = weights[np.arange(len(predicted)), predicted] > 0
+    heaviest[accepted] = predicted[accepted]
     return heaviest
 
 
@@ -106,11 +94,11 @@ def score(
         raise DataError(f"logits {table.shape}, targets {weights.shape} and {len(classes)} classes do not fit together")
     if np.isnan(table).any():
         raise DataError(f"{int(np.isnan(table).any(axis=1).sum())} images have logits that are not numbers")
-    said = table.argmax(axis=1).astype(np.int64)
-    true = resolve_targets(weights, said, rule)
-    matrix = metrics.confusion_matrix(true, said, len(classes))
+    predicted = table.argmax(axis=1).astype(np.int64)
+    true = resolve_targets(weights, predicted, rule)
+    matrix = metrics.confusion_matrix(true, predicted, len(classes))
     correct, n = int(np.trace(matrix)), int(matrix.sum())
-    recall = metrics.per_class_recall(true, said, len(classes))
+    recall = metrics.per_class_recall(true, predicted, len(classes))
     probabilities = metrics.softmax(table, temperature)
     return Scores(
         classes=tuple(classes),
@@ -118,8 +106,8 @@ def score(
         correct=correct,
         accuracy=correct / n,
         ci95=metrics.wilson_interval(correct, n),
-        mean_class_accuracy=metrics.mean_class_accuracy(true, said, len(classes)),
-        macro_f1=metrics.macro_f1(true, said, len(classes)),
+        mean_class_accuracy=metrics.mean_class_accuracy(true, predicted, len(classes)),
+        macro_f1=metrics.macro_f1(true, predicted, len(classes)),
         per_class_recall={c: None if np.isnan(r) else float(r) for c, r in zip(classes, recall, strict=True)},
         support={c: int(row.sum()) for c, row in zip(classes, matrix, strict=True)},
         confusion_matrix=tuple(tuple(int(v) for v in row) for row in matrix),

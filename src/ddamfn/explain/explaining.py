@@ -1,4 +1,4 @@
-"""One image to explained faces: the maps of each, measured against chance and against the center."""
+"""One image to explained faces: the maps of each, compared with random maps and a center map."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +21,7 @@ _DIGITS = 4
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoredMap:
-    """A map and what it is worth.
+    """A map and its faithfulness.
 
     Attributes:
         map: the map.
@@ -38,11 +38,11 @@ class ScoredMap:
 
 @dataclass(frozen=True, slots=True)
 class Baselines:
-    """What maps score that know nothing of the network, for one expression.
+    """Scores of maps that are independent of the network, for one expression.
 
     Attributes:
-        random: one score a random map.
-        center: of a hill in the middle.
+        random: one score per random map.
+        center: score of the center map.
     """
 
     random: tuple[Score, ...]
@@ -100,7 +100,7 @@ class Explanation:
     """All faces of one image, explained.
 
     Attributes:
-        result: what was read from the image, with the image itself.
+        result: the prediction for the image, with the image itself.
         faces: in the order of the result.
         missing: why there is no Grad-CAM, one line; None if there is or it was not asked for.
     """
@@ -212,7 +212,7 @@ def mean_score(scores: Sequence[Score]) -> Score:
 
 
 def _judge(entry: FaceMap, score: Score, baselines: Baselines) -> ScoredMap:
-    # A flat map has no order of its own, so whatever it scores is no merit.
+    # A flat map has no order of its own, so its score means nothing.
     beaten = 0 if entry.flat else sum(score.difference > other.difference for other in baselines.random)
     return ScoredMap(entry, score, beaten, not entry.flat and score.difference > baselines.center.difference)
 
@@ -229,7 +229,7 @@ def _plain(score: Score) -> dict[str, float]:
 def _grad_cam_of(
     weights: str | os.PathLike[str] | None, classifier: Classifier
 ) -> tuple[Callable[[Face], list[FaceMap]] | None, str | None]:
-    """What makes the Grad-CAM maps of a face, or why nothing does."""
+    """A function that makes the Grad-CAM maps of a face, or the reason why there is none."""
     try:
         from ddamfn.explain.gradcam import grad_cam
         from ddamfn.export.loading import load_network

@@ -1,4 +1,4 @@
-"""Deletion and insertion: does the answer hang on what a map points at?
+"""Deletion and insertion: does the prediction depend on what a map points at?
 
 The face's pixels are taken away in the order of the map, the most important first, and the probability of the
 expression is watched: the faster it falls, the more the map was right (deletion, small is good). Then they are put back

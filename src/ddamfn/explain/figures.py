@@ -19,7 +19,7 @@ _LARGEST_SIDE = 1600
 
 
 def panel(explained: FaceExplanation) -> Image.Image:
-    """Draw every map on the aligned face, with what it scored, and below what chance and the center scored.
+    """Draw every map on the aligned face with its scores, and below them those of the random and center maps.
 
     Args:
         explained: with the aligned face.
@@ -85,7 +85,7 @@ def carry_back(
         Heat (H, W) float32, 0 to 1, stretched to the map's own range; and how far each pixel lies in the crop, 0 or 1
         but for its smooth edge.
     """
-    # The synthetic image may be smaller than the one that the matrix speaks of.
+    # The drawn image may be smaller than the one that the matrix belongs to.
     scale = np.diag([image_size[1] / drawn_size[0], image_size[0] / drawn_size[1], 1.0])
     coefficients = (np.asarray(matrix, dtype=np.float64) @ scale).ravel()
     fine = stretch(values, side_px)
@@ -154,7 +154,7 @@ def _baseline_lines(canvas: Image.Image, explained: FaceExplanation) -> None:
 
 
 def _with_title(drawn: Image.Image, explained: FaceExplanation, entry: FaceMap) -> Image.Image:
-    """Put a line above the image that says what is seen, and the scale below it."""
+    """Put a title above the image and the color scale below it."""
     width, bar = max(drawn.width, 520), 44
     canvas = Image.new("RGB", (width, drawn.height + 2 * bar), PAPER)
     canvas.paste(FAINT, (0, bar, width, bar + drawn.height))

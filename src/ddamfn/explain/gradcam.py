@@ -18,7 +18,7 @@ from ddamfn.models.layers import fit_map
 
 
 def grad_cam(network: nn.Module, inputs: NDArray[np.float32], targets: Sequence[int]) -> list[NDArray[np.float32]]:
-    """Compute one map a class, at the network's last spatial features.
+    """Compute one map per class, at the network's last spatial features.
 
     Args:
         network: in evaluation mode, on the CPU.
@@ -26,7 +26,7 @@ def grad_cam(network: nn.Module, inputs: NDArray[np.float32], targets: Sequence[
         targets: columns of the logits.
 
     Returns:
-        A map (h, w) for each target, 0 where nothing speaks for the class.
+        A map (h, w) for each target, 0 where nothing supports the class.
 
     Raises:
         WeightsError: if no module of the network gives its spatial features.

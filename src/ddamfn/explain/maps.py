@@ -1,4 +1,4 @@
-"""Maps over an aligned face: the network's own, and those that know nothing of it, to compare with."""
+"""Maps over an aligned face: the network's own, and network-independent ones to compare with."""
 
 from dataclasses import dataclass
 
@@ -22,8 +22,8 @@ class FaceMap:
         name: short, for files and JSON, such as `head-1`.
         title: for people.
         expression: whose probability the map is measured by. The heads' maps belong to no class; they are measured by
-            the answered one.
-        values: float32 (h, w), larger where the map says that more depends on; h and w are 7 for DDAMFN.
+            the predicted one.
+        values: float32 (h, w), larger where the prediction depends more on the place; h and w are 7 for DDAMFN.
     """
 
     name: str
@@ -59,7 +59,7 @@ def attention_maps(face: Face) -> list[FaceMap]:
 
 
 def center_map(side: int = 7) -> NDArray[np.float32]:
-    """A round hill in the middle of the crop, (side, side): what anybody would guess of an aligned face."""
+    """A Gaussian in the middle of the crop, (side, side): the best guess without a network."""
     offset = (np.arange(side) + 0.5) / side - 0.5
     squared = offset[:, None] ** 2 + offset[None, :] ** 2
     return np.exp(-squared / (2 * _CENTER_WIDTH**2)).astype(np.float32)

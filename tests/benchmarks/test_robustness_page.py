@@ -1,6 +1,7 @@
 """The written page and the chart: every figure with n, N and interval, and a verdict that can be failed."""
 
 import json
+import runpy
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +10,13 @@ import pytest
 from PIL import Image
 
 from ddamfn.evaluate.perturbations import LEVELS
-from ddamfn.evaluate.plots import plot_robustness
-from ddamfn.evaluate.robustness_report import FlipRate, LevelResult, Robustness, judge, markdown
+from ddamfn.evaluate.robustness_report import FlipRate, LevelResult, Robustness, judge
 from ddamfn.evaluate.scores import Scores, score
 
+PAGE = Path(__file__).resolve().parents[2] / "benchmarks" / "robustness_page.py"
+pytestmark = pytest.mark.skipif(not PAGE.is_file(), reason="benchmarks/ is not part of this copy")
+SCRIPT = runpy.run_path(str(PAGE)) if PAGE.is_file() else {}
+markdown, plot_robustness = SCRIPT.get("markdown"), SCRIPT.get("plot_robustness")
 CLASSES = ("neutral", "happiness")
 
 
@@ -28,7 +32,7 @@ def result(mild: int) -> Robustness:
         for name, right in {"blur": (mild, 150, 120), "noise": (179, 160, 100)}.items()
         for level, correct in zip(LEVELS, right, strict=True)
     ]
-    flips = FlipRate("2 px a point", 5, 200, 31, 0.031, (0.02, 0.042), 17)
+    flips = FlipRate("2 px per point", 5, 200, 31, 0.031, (0.02, 0.042), 17)
     return Robustness(
         weights="w", sha256="f" * 64, title="FERPlus", note="votes from somewhere; more", split="test",
         rule="majority", total=3137,
@@ -39,7 +43,7 @@ def result(mild: int) -> Robustness:
 
 def test_page_says_on_what_and_how_many() -> None:
     text = markdown(result(178), "chart.png")
-    assert "`w` on FERPlus (votes from somewhere), split test, rule majority: 210 by chance (seed 3) of 3,137" in text
+    assert "`w` on FERPlus (votes from somewhere), split test, rule majority: 210 at random (seed 3) of 3,137" in text
     assert "left out: 9 without a face found, 1 unreadable" in text
     assert "accuracy 90.00 % (180/200, 85.1 to 93.4)" in text
     assert "![accuracy under each change, mild to severe](chart.png)" in text
@@ -56,7 +60,7 @@ def tables(text: str) -> list[list[list[str]]]:
     return [[[cell.strip() for cell in row.split("|")[1:-1]] for row in rows[2:]] for rows in found]
 
 
-def test_table_has_a_row_a_level_with_n_and_intervals() -> None:
+def test_table_has_a_row_per_level_with_n_and_intervals() -> None:
     _, cells = tables(markdown(result(178)))
     assert len(cells) == 6
     assert cells[0] == [
@@ -85,7 +89,7 @@ def test_every_mild_level_and_the_flips_get_a_verdict() -> None:
     verdicts, _ = tables(markdown(measured))
     assert verdicts[0] == ["blur", "blur mild", "drop 3.50", "-1.0 to 20.0", "3", "over, may be chance"]
     assert verdicts[1] == ["noise", "noise mild", "drop 0.50", "-1.0 to 20.0", "3", "holds, not proven"]
-    assert verdicts[2] == ["landmark jitter", "2 px a point, 5 draws", "flips 3.10", "2.0 to 4.2", "5", "holds"]
+    assert verdicts[2] == ["landmark jitter", "2 px per point, 5 draws", "flips 3.10", "2.0 to 4.2", "5", "holds"]
     assert measured.verdicts() == tuple(row[5] for row in verdicts[:3])
     assert "Of 3 figures: **1 holds; 1 holds, not proven; 1 over, may be chance**." in markdown(measured)
     assert [entry.verdict for entry in measured.levels[1:3]] == [None, None]
@@ -111,7 +115,7 @@ def test_page_without_jitter_says_nothing_of_flips() -> None:
 
 def test_whole_set_and_single_labels_are_named() -> None:
     text = markdown(replace(result(174), rule=None, chosen=3137, faceless=0, unreadable=0, note=""))
-    assert "`w` on FERPlus, split test, one label an image: all of 3,137 images. Unchanged" in text
+    assert "`w` on FERPlus, split test, one label per image: all of 3,137 images. Unchanged" in text
 
 
 def test_dictionary_is_plain_json() -> None:

@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 
 from ddamfn.errors import DataError
-from ddamfn.evaluate.calibration import PRECISIONS, Kept, kept_precisions, measure_calibration
+from ddamfn.evaluate.calibration import (
+    REPORTED_PRECISIONS,
+    SelectivePrediction,
+    measure_calibration,
+    selective_predictions,
+)
 from ddamfn.evaluate.metrics import ece, softmax, wilson_interval
 from ddamfn.weights import Card, read_card, threshold_for
 
@@ -62,7 +67,7 @@ def test_a_promise_holds_on_other_images(card: Card, rng: np.random.Generator) -
         logits, targets = drawn(4000, rng)
         probabilities = softmax(logits)
         right = probabilities.argmax(axis=1) == targets.argmax(axis=1)
-        (entry,) = kept_precisions(measured, probabilities.max(axis=1), right, [0.85])
+        (entry,) = selective_predictions(measured, probabilities.max(axis=1), right, [0.85])
         assert entry.precision is not None
         kept += entry.precision >= 0.85
     assert kept >= 37
@@ -98,16 +103,16 @@ def test_what_is_out_of_reach_is_left_out(card: Card, rng: np.random.Generator) 
     logits, targets = drawn(300, rng)
     probabilities = softmax(logits)
     right = probabilities.argmax(axis=1) == targets.argmax(axis=1)
-    assert kept_precisions(card, probabilities.max(axis=1), right) == ()
+    assert selective_predictions(card, probabilities.max(axis=1), right) == ()
     curve = measure_calibration(logits, targets, 1.0, rule="majority")
-    kept = kept_precisions(replace(card, calibration=curve), probabilities.max(axis=1), right)
-    reached = [share for share in PRECISIONS if share <= max(curve["precision_low"])]
-    assert [entry.asked for entry in kept] == reached
-    assert 0 < len(reached) < len(PRECISIONS)
+    kept = selective_predictions(replace(card, calibration=curve), probabilities.max(axis=1), right)
+    reached = [share for share in REPORTED_PRECISIONS if share <= max(curve["precision_low"])]
+    assert [entry.min_precision for entry in kept] == reached
+    assert 0 < len(reached) < len(REPORTED_PRECISIONS)
     assert [entry.threshold for entry in kept] == [threshold_for(curve, share) for share in reached]
 
 
 def test_nothing_answered_has_no_precision() -> None:
-    plain = Kept(0.9, 0.7, 10, 0, 0).to_dict()
+    plain = SelectivePrediction(0.9, 0.7, 10, 0, 0).to_dict()
     assert (plain["coverage"], plain["precision"], plain["ci95"]) == (0.0, None, None)
-    assert Kept(0.9, 0.7, 10, 4, 3).to_dict()["ci95"] == list(wilson_interval(3, 4))
+    assert SelectivePrediction(0.9, 0.7, 10, 4, 3).to_dict()["ci95"] == list(wilson_interval(3, 4))
