@@ -1,7 +1,7 @@
 """Writes the generated sections of the documents, so that no figure is typed by hand.
 
-    python docs/refresh.py            checks that the documents are up to date
-    python docs/refresh.py --write    updates them
+    python tools/docs/refresh.py            checks that the documents are up to date
+    python tools/docs/refresh.py --write    updates them
 
 | section | source |
 |---|---|
@@ -30,7 +30,7 @@ from site_sections import attention_of, cost, rights, where_they_fail
 from ddamfn.errors import DdamfnError
 from ddamfn.weights import Card, list_weights
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "ddamfn"
 NOTHING = (
     "No weights have been trained yet, so there is no figure to show. Until then `ddamfn predict` and `ddamfn demo` "
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             path.write_text(text, encoding="utf-8")
         sys.stdout.write(f"written: {names or 'nothing, all up to date'}\n")
         return 0
-    sys.stdout.write(f"outdated: {names}; run python docs/refresh.py --write\n" if documents else "up to date\n")
+    sys.stdout.write(f"outdated: {names}; run python tools/docs/refresh.py --write\n" if documents else "up to date\n")
     return 1 if documents else 0
 
 
