@@ -1,4 +1,4 @@
-"""Draws the figures of the documents with the project's own code: sizes, kernels, losses and maps are what it computes.
+"""Draw the documents' figures with the project's own code, which computes all sizes, kernels, losses and maps.
 
     python tools/docs/figures.py            checks that the drawings match the code
     python tools/docs/figures.py --write    redraws all figures

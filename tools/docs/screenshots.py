@@ -1,10 +1,9 @@
-"""Takes the images of the page that stand in the documents, with Debian's Chromium.
+"""Take the documents' screenshots of the server's page, with Debian's Chromium.
 
     python tools/docs/screenshots.py
 
-It starts `ddamfn serve`, shows it the bundled portrait and synthetic faces, and writes page-light.png,
-page-dark.png and page-narrow.png into docs/.
-Needs the extra "dev", and a font that has Chinese, which page-narrow.png is in.
+Starts `ddamfn serve`, opens the bundled portrait and synthetic faces, and writes page-light.png, page-dark.png and
+page-narrow.png into docs/. Needs the extra "dev" and a font with Chinese characters, for page-narrow.png.
 """
 
 import io
