@@ -1,11 +1,11 @@
-"""Robustness to corruptions: faces that are blurred, dark, turned, half covered or badly aligned.
+"""How robust predictions are when the same faces are blurred, dark, rotated, half covered or badly aligned.
 
     python benchmarks/robustness.py --data ROOT [--weights NAME_OR_PATH] [--split test] [--limit 600] [--seed 0]
 
-ROOT is a data set in its own layout, or a prepared one, whose crops cannot be turned or aligned anew: rotation and
-landmark jitter are left out then. Writes docs/benchmarks/<date>-<commit>-robustness.md, beside it a chart and every
-figure as JSON; docs/refresh.py puts the newest figures of the bundled weights into MODEL_CARD.md. The exit status is 1
-if a mild level loses more than is allowed by more than chance explains.
+ROOT is a data set in its own layout, or a prepared one. Prepared crops cannot be rotated or realigned, so rotation and
+landmark jitter are skipped for them. Writes docs/benchmarks/<date>-<commit>-robustness.md, with a chart and all figures
+as JSON beside it; tools/docs/refresh.py copies the newest figures of the bundled weights into MODEL_CARD.md. The exit
+status is 1 if a mild level loses significantly more accuracy than is allowed.
 """
 
 import argparse

@@ -19,6 +19,7 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
+TOOLS = ROOT / "tools" / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 FIGURES = sorted([*DOCS.glob("*.svg"), *DOCS.glob("*.png")])
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -71,19 +72,19 @@ def test_no_figure_of_the_weights_is_typed_by_hand() -> None:
 
 
 def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:
         # As when it is run: what lies beside it can be imported.
-        patch.syspath_prepend(DOCS)
+        patch.syspath_prepend(TOOLS)
         spec.loader.exec_module(module)
     return module
 
 
 def test_the_drawings_are_those_of_the_code() -> None:
-    """If this fails, run: python docs/figures.py --write."""
+    """If this fails, run: python tools/docs/figures.py --write."""
     pytest.importorskip("torch", reason="the drawings run the networks")
     drawn = load("figures").drawings()
     assert [name for name, content in drawn.items() if text(DOCS / name) != content] == []
@@ -101,14 +102,14 @@ def test_the_images_of_the_portrait_are_drawn_anew_alike() -> None:
         with Image.open(DOCS / name) as kept:
             assert kept.size == image.size
             difference = np.abs(np.asarray(kept.convert("RGB"), int) - np.asarray(image.convert("RGB"), int))
-            assert difference.mean() < 6, f"{name}: run python docs/figures.py --write"
+            assert difference.mean() < 6, f"{name}: run python tools/docs/figures.py --write"
 
 
 @pytest.mark.parametrize("path", FIGURES, ids=lambda path: path.name)
 def test_figures_are_small_and_used(path: Path) -> None:
     assert path.stat().st_size < LARGEST_FIGURE
     documents = "".join(text(page) for page in [*PAGES, *ROOT.glob("*.md")])
-    assert path.name in documents or path.name in text(DOCS / "screenshots.py")
+    assert path.name in documents or path.name in text(TOOLS / "screenshots.py")
 
 
 # ---------------------------------------------------------------- code of the pages

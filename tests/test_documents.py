@@ -24,7 +24,7 @@ PACKAGE = ROOT / "src" / "ddamfn"
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 LOG = sorted((ROOT / "docs" / "studies").glob("log-*/*.md"))
 """The long tables of EXPERIMENTS.md."""
-SCRIPTS = [*sorted((ROOT / "examples").glob("*.py")), *sorted((ROOT / "docs").glob("*.py"))]
+SCRIPTS = [*sorted((ROOT / "examples").glob("*.py")), *sorted((ROOT / "tools" / "docs").glob("*.py"))]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 EXTRAS = PYPROJECT["project"]["optional-dependencies"]
 

@@ -38,11 +38,11 @@ def test_both_kinds_at_once_and_none() -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(UnknownLabel, match="'contempt' is none of the set's classes"):
+    with pytest.raises(UnknownLabel, match="contempt"):
         sample_targets(["contempt"], [None], RAFDB.classes, "majority")
-    with pytest.raises(DataError, match="sample 1 has neither"):
+    with pytest.raises(DataError, match="sample 1"):
         sample_targets(["fear", None], [None, None], EXPRESSIONS, "majority")
-    with pytest.raises(UsageError, match="no vote rule"):
+    with pytest.raises(UsageError, match="plurality"):
         sample_targets(["fear"], [None], EXPRESSIONS, "plurality")
-    with pytest.raises(UsageError, match="contempt are not among the classes"):
+    with pytest.raises(UsageError, match="contempt"):
         sample_targets([None], [BALLOT], RAFDB.classes, "majority")

@@ -67,7 +67,7 @@ def test_near_duplicates_in_blocks_are_those_of_the_whole_matrix(monkeypatch: py
     thumbs[[70, 77]] = thumbs[[12, 31]] // 2 + 40
     thumbs[80] = 128  # one gray: it correlates with nothing, and must not divide by zero
     samples = tuple(_sample(i, "train" if i < 60 else "test") for i in range(90))
-    prints = Fingerprints(samples, (b"",) * 90, tuple(str(i).encode() for i in range(90)), thumbs, {})
+    prints = Fingerprints(samples, tuple(str(i).encode() for i in range(90)), thumbs, {})
     whole = near_duplicates(prints, "test", "train")
     monkeypatch.setattr("ddamfn.data.duplicates._ROWS", 7)
     monkeypatch.setattr("ddamfn.data.duplicates._COLUMNS", 11)

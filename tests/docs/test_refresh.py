@@ -20,13 +20,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def refresh() -> ModuleType:
-    spec = spec_from_file_location("refresh", ROOT / "docs" / "refresh.py")
+    spec = spec_from_file_location("refresh", ROOT / "tools" / "docs" / "refresh.py")
     assert spec is not None
     assert spec.loader is not None
     module = module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:
         # As when it is run: what lies beside it can be imported.
-        patch.syspath_prepend(ROOT / "docs")
+        patch.syspath_prepend(ROOT / "tools" / "docs")
         spec.loader.exec_module(module)
     return module
 
@@ -45,7 +45,7 @@ def card(stand_in_weights: Path, rng: np.random.Generator) -> Card:
 
 
 def test_the_documents_are_up_to_date(refresh: ModuleType) -> None:
-    """If this fails, run: python docs/refresh.py --write."""
+    """If this fails, run: python tools/docs/refresh.py --write."""
     assert sorted(path.name for path in refresh.stale()) == []
 
 
@@ -219,7 +219,7 @@ def test_the_tree_names_every_module_and_what_it_is_for(refresh: ModuleType) -> 
     for path in (ROOT / "src" / "ddamfn").rglob("*.py"):
         if path.stem != "__init__":
             assert any(path.name in line.split() for line in lines), path.name
-    assert any(line.startswith("  recognizer/     Image to faces") for line in lines)
+    assert any(line.startswith("  recognizer.py   Image to faces") for line in lines)
 
 
 def test_without_weights_the_table_says_so(refresh: ModuleType) -> None:

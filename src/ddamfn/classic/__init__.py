@@ -1,4 +1,4 @@
-"""The methods before deep learning, as scikit-learn estimators of face crops. Needs `pip install "ddamfn[classic]"`."""
+"""Methods from before deep learning: scikit-learn estimators of face crops. Needs `pip install "ddamfn[classic]"`."""
 
 from importlib.util import find_spec
 
@@ -8,10 +8,13 @@ for _package, _module in (("scikit-image", "skimage"), ("scikit-learn", "sklearn
     if find_spec(_module) is None:
         raise MissingExtra("classic", _package, "ddamfn.classic")
 
-from ddamfn.classic.lbp import LBPHistograms, create_lbp_svm  # noqa: E402
-from ddamfn.classic.nmf import create_nmf_svm  # noqa: E402
-from ddamfn.classic.pixels import GrayPixels  # noqa: E402
-from ddamfn.classic.sparse import SparseRepresentationClassifier, create_sparse_classifier  # noqa: E402
+from ddamfn.classic.features import GrayPixels, LBPHistograms  # noqa: E402
+from ddamfn.classic.methods import (  # noqa: E402
+    SparseRepresentationClassifier,
+    create_lbp_svm,
+    create_nmf_svm,
+    create_sparse_classifier,
+)
 
 __all__ = [
     "GrayPixels",

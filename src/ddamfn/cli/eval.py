@@ -122,10 +122,10 @@ def _duplicates_in_train(
     tables: "Sequence[LogitTable]", dataset: "Dataset | None", args: argparse.Namespace
 ) -> set[str] | None:
     """Names of images that also stand in train: by the shipped list, or by a search if asked for; else None."""
-    from ddamfn.data.duplicates import KINDS, duplicates, known_duplicates
+    from ddamfn.data.duplicates import DUPLICATE_KINDS, duplicates, known_duplicates
 
     # The list names images of the official split; another copy may use the same names for other images.
-    listed = known_duplicates(tables[0].dataset, KINDS) if any(table.official for table in tables) else set()
+    listed = known_duplicates(tables[0].dataset, DUPLICATE_KINDS) if any(table.official for table in tables) else set()
     if listed:
         return set(listed)
     if not args.duplicate_free:

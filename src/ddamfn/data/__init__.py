@@ -1,4 +1,4 @@
-"""Data sets on disk: readers of the official layouts, vote rules, and what is known about each set. No PyTorch."""
+"""Data sets on disk: readers of the official layouts, vote rules, and facts about each set. No PyTorch."""
 
 from ddamfn.data.catalog import CARDS, DatasetCard
 from ddamfn.data.dataset import Dataset, Sample

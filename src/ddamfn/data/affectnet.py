@@ -7,6 +7,7 @@ import csv
 import logging
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,7 @@ log = logging.getLogger(__name__)
 _COLUMNS = ("subDirectory_filePath", "face_x", "face_y", "face_width", "face_height", "facial_landmarks", "expression")
 _TABLES = {"train": "training.csv", "val": "validation.csv"}
 _TABLE_FOLDERS = ("", "Manually_Annotated_file_lists", "Manually_Annotated")
-_IMAGE_FOLDERS = (
-    "Manually_Annotated_Images",
-    "Manually_Annotated/Manually_Annotated_Images",
-    "Manually_Annotated",
-    "",
-)
+_IMAGE_FOLDERS = ("Manually_Annotated_Images", "Manually_Annotated/Manually_Annotated_Images", "Manually_Annotated", "")
 _NO_EXPRESSION = range(8, 11)
 
 
@@ -65,19 +61,17 @@ def open_affectnet(root: Path, classes: int = 8) -> Dataset:
 
 
 def _finish(card: DatasetCard, rows: Iterator[tuple[int, Sample]], images: FileImages, layout: str) -> Dataset:
-    """Give every sample the label of its number; an image that is listed twice keeps its later row."""
+    """Set the label of every sample; an image that is listed twice keeps its later row."""
     labels = card.classes
     kept: dict[str, Sample] = {}
     left_out = 0
     for number, sample in rows:
         if number < len(labels):
-            kept[sample.key] = Sample(
-                key=sample.key, split=sample.split, label=labels[number], bbox=sample.bbox, location=sample.location
-            )
+            kept[sample.key] = replace(sample, label=labels[number])
         elif number == len(AFFECTNET.own_classes) - 1 or number in _NO_EXPRESSION:
             left_out += 1
         else:
-            raise DataError(f"{sample.key}: {number} is no class of AffectNet (0 to 10)")
+            raise DataError(f"{sample.key}: {number} is not a class of AffectNet (0 to 10)")
     note = f"{layout}; {left_out} images without one of the {len(labels)} expressions left out"
     return Dataset(card, tuple(kept.values()), images, note)
 
@@ -95,7 +89,7 @@ def _from_arrays(root: Path, splits: dict[str, str]) -> Iterator[tuple[int, Samp
         for stem in sorted(stems, key=lambda s: (len(s), s)):
             path = root / folder / "annotations" / f"{stem}_exp.npy"
             try:
-                # The numbers are kept as text in the release, as integers in some copies.
+                # The numbers are text in the release, and integers in some copies.
                 number = int(np.load(path, allow_pickle=False).item())
             except (OSError, ValueError, EOFError) as error:
                 raise DataError(f"{path}: cannot be read ({error}); restore the file") from error
@@ -133,10 +127,8 @@ def _from_table(split: str, path: Path) -> Iterator[tuple[int, Sample]]:
                 name = cells[columns[_COLUMNS[0]]]
             except (ValueError, IndexError):
                 raise DataError(f"{path}:{line}: malformed row; download the table again") from None
-            yield (
-                number,
-                Sample(key=name, split=split, bbox=_box([cells[columns[c]] for c in _COLUMNS[1:5]]), location=name),
-            )
+            bbox = _box([cells[columns[c]] for c in _COLUMNS[1:5]])
+            yield number, Sample(key=name, split=split, bbox=bbox, location=name)
 
 
 def _box(cells: list[str]) -> tuple[float, float, float, float] | None:

@@ -1,7 +1,7 @@
-"""What is known about each data set: its own class order, official splits and counts, license, paper.
+"""Facts about each data set: its own class order, official splits and counts, license, paper.
 
-A card is what a folder on disk is compared with, so that a subset never passes for the official test split, and where
-a class name of the set is turned into a canonical expression: by name, never by index.
+A copy on disk is compared with its card, so that a subset never passes for the official test split. The card also maps
+the set's class names to canonical expressions: by name, never by index.
 """
 
 from collections.abc import Mapping
@@ -11,25 +11,26 @@ from ddamfn.errors import UnknownLabel
 from ddamfn.labels import EXPRESSIONS, canonical
 
 Counts = Mapping[str, Mapping[str, int]]
+"""Split (or vote rule) -> class (or split) -> number of images."""
 
 
 @dataclass(frozen=True, slots=True)
 class DatasetCard:
-    """One data set in words and numbers.
+    """Facts about one data set.
 
     Attributes:
         name: short name, as `open_dataset(kind=...)` takes it.
-        title: name for people.
+        title: display name.
         own_classes: class names as the set spells them, in the set's own order.
         first_index: the number of the first class in the set's files.
-        sizes: official number of images a split, before any vote rule; empty where nothing official exists.
-        counts: official number of images a split and class (canonical names); by the majority rule for sets of votes.
-        variants: other official releases' numbers of an evaluation split, each by class.
+        sizes: official number of images per split, before any vote rule; empty where there are no official splits.
+        counts: official number of images per split and class (canonical names); by the majority rule for sets of votes.
+        variants: class counts of an evaluation split in other official releases.
         rule_sizes: for sets of votes: rule -> split -> official number of images that the rule keeps.
         votes: whether images carry annotators' votes instead of one label.
         license: the terms, in one sentence.
         paper: what to cite.
-        note: what a reader of a score must know.
+        note: what is needed to interpret a score.
     """
 
     name: str
@@ -56,7 +57,7 @@ class DatasetCard:
         return tuple(self.sizes)
 
     def label(self, index: int) -> str:
-        """Return the canonical name of the class that the set's files call by number.
+        """Return the canonical name of a class by its number in the set's files.
 
         Raises:
             UnknownLabel: if the set has no such class.
@@ -92,7 +93,7 @@ FERPLUS = DatasetCard(
         "argmax_all": {"train": 28_556, "val": 3_579, "test": 3_573},
     },
     votes=True,
-    license="labels MIT; the images (FER2013) were gathered by web search and their rights were never cleared",
+    license="labels MIT; the images (FER2013) were collected by web search and their rights were never cleared",
     paper="Barsoum et al., Training deep networks for facial expression recognition with crowd-sourced label "
     "distribution, ICMI 2016",
     note="votes from the label.csv files; every score must name its vote rule and N",
@@ -106,7 +107,7 @@ FERPLUS_NEW = replace(
         "val": _by_class(_FERPLUS_ORDER, "1182 865 415 351 287 24 62 13"),
         "test": _by_class(_FERPLUS_ORDER, "1089 893 396 384 273 18 83 16"),
     },
-    # Measured on the official archives; a few images fewer than rows, since four names stand on two rows.
+    # Measured on the official archives; slightly fewer images than rows, since four names occur in two rows.
     rule_sizes={
         "majority": {"train": 25_057, "val": 3_199, "test": 3_152},
         "probability": {"train": 27_772, "val": 3_476, "test": 3_480},
@@ -175,10 +176,10 @@ FER2013 = DatasetCard(
         "val": _by_class(_FER2013_ORDER, "467 56 496 895 653 415 607"),
         "test": _by_class(_FER2013_ORDER, "491 55 528 879 594 416 626"),
     },
-    license="gathered by web search for a contest; the rights to the images were never cleared",
+    license="collected by web search for a contest; the rights to the images were never cleared",
     paper="Goodfellow et al., Challenges in representation learning: a report on three machine learning contests, "
     "ICONIP 2013",
-    note="exact and near duplicates stand across the splits; PublicTest is val and PrivateTest is test",
+    note="the splits share exact and near duplicates; PublicTest is val and PrivateTest is test",
 )
 
 CKPLUS = DatasetCard(
@@ -190,7 +191,7 @@ CKPLUS = DatasetCard(
     counts={"all": _by_class("anger contempt disgust fear happiness sadness surprise", "135 54 177 75 207 84 249")},
     license="research only, on request",
     paper="Lucey et al., The extended Cohn-Kanade dataset (CK+), CVPR workshops 2010",
-    note="no official split: use folds that keep a subject on one side (data.folds.subject_folds)",
+    note="no official split: use folds that keep each subject on one side (data.folds.subject_folds)",
 )
 
 CARDS: dict[str, DatasetCard] = {

@@ -1,7 +1,7 @@
 """CK+: the last three frames of every labeled sequence, with the subject of each.
 
-There is no official split. Use `data.folds.subject_folds`: with the same face on both sides a network learns who, not
-what.
+There is no official split. Use `data.folds.subject_folds`: with the same subject on both sides a network learns
+identities instead of expressions.
 
 Source: Lucey et al. 2010; the choice of three frames is the custom of papers on single images (981 of them).
 """
@@ -44,17 +44,11 @@ def open_ckplus(root: Path) -> Dataset:
     folders = _class_folders(root)
     if not folders:
         raise DataError(f"{root} holds neither cohn-kanade-images with Emotion nor class folders of CK+ frames")
-    samples = [
-        Sample(
-            key=f"{folder.name}/{path.name}",
-            split="all",
-            label=canonical(folder.name),
-            subject=path.name[:4].upper(),
-            location=f"{folder.name}/{path.name}",
-        )
-        for folder in folders
-        for path in _frames(folder)
-    ]
+    samples = []
+    for folder in folders:
+        for path in _frames(folder):
+            key, subject = f"{folder.name}/{path.name}", path.name[:4].upper()
+            samples.append(Sample(key, "all", label=canonical(folder.name), subject=subject, location=key))
     return Dataset(CKPLUS, tuple(samples), FileImages(root), "class folders")
 
 
@@ -63,7 +57,7 @@ def _first(root: Path, names: tuple[str, ...]) -> Path | None:
 
 
 def _frames(folder: Path) -> list[Path]:
-    """List the frames of a folder in order; stray files, such as .DS_Store, are passed over."""
+    """List the frames of a folder in order; other files, such as .DS_Store, are ignored."""
     files = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and _FRAME_NAME.match(p.stem)]
     return sorted(files, key=lambda path: path.name)
 
@@ -83,21 +77,13 @@ def _from_sequences(images: Path, emotions: Path) -> list[Sample]:
         except (OSError, ValueError, IndexError) as error:
             raise DataError(f"{note}: holds no class number ({error}); restore the file") from error
         if number == 0:
-            continue  # A neutral take has no apex to take frames of.
+            continue  # A neutral take has no apex.
         folder = images / take
         frames = _frames(folder) if folder.is_dir() else []
         if len(frames) < _FRAMES:
-            raise DataError(
-                f"{folder} has {len(frames)} frames, and the last {_FRAMES} are needed; unpack the images again"
-            )
-        samples += [
-            Sample(
-                key=path.name,
-                split="all",
-                label=CKPLUS.label(number),
-                subject=take.partition("/")[0],
-                location=f"{take}/{path.name}",
-            )
-            for path in frames[-_FRAMES:]
-        ]
+            raise DataError(f"{folder} has {len(frames)} frames instead of at least {_FRAMES}; unpack the images again")
+        label, subject = CKPLUS.label(number), take.partition("/")[0]
+        for path in frames[-_FRAMES:]:
+            location = f"{take}/{path.name}"
+            samples.append(Sample(path.name, "all", label=label, subject=subject, location=location))
     return samples

@@ -1,7 +1,7 @@
 """A data set: its samples, classes, splits and image sources."""
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,12 +14,15 @@ from ddamfn.data.rules import targets as vote_targets
 from ddamfn.errors import DataError, UnknownLabel, UnreadableImage, UsageError
 from ddamfn.labels import EXPRESSIONS
 
+Progress = Callable[[int, int], None]
+"""Called with the number of images done and the total."""
+
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"})
 """File endings that count as images when a folder is listed (lower case)."""
 
 
 class ImageSource(Protocol):
-    """Anything that can hand out an image by its location."""
+    """Anything that reads an image by its location."""
 
     def read(self, location: Any) -> bytes | npt.NDArray[np.uint8]:
         """Return the file's bytes, or pixels (H, W, 3) uint8 RGB.
@@ -47,7 +50,7 @@ class FileImages:
             return path.read_bytes()
         except OSError as error:
             raise UnreadableImage(
-                f"{path}: {error.strerror or error}; restore the file or take it off the list"
+                f"{path}: {error.strerror or error}; restore the file or remove it from the list"
             ) from error
 
 
@@ -55,12 +58,12 @@ class ZipImages:
     """Images inside zip archives; a location is `archive.zip/member`, the archive relative to the root."""
 
     def __init__(self, root: Path) -> None:
-        """Remember the folder of the archives; each is opened on first use."""
+        """Remember the folder of the archives; each archive is opened on first use."""
         self.root = Path(root)
         self._open: dict[str, zipfile.ZipFile] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the open files behind: a worker process must not share their read position."""
+        """Drop the open files: a worker process must not share their read position."""
         return {"root": self.root, "_open": {}}
 
     def read(self, location: str) -> bytes:
@@ -75,17 +78,7 @@ class ZipImages:
             if archive not in self._open:
                 self._open[archive] = zipfile.ZipFile(self.root / archive)
             return self._open[archive].read(member)
-        except (
-            OSError,
-            KeyError,
-            zipfile.BadZipFile,
-            EOFError,
-            ValueError,
-            RuntimeError,
-            NotImplementedError,
-        ) as error:
-            raise UnreadableImage(f"{self.root / archive}: {member}: {error}; download the archive again") from error
-        except Exception as error:  # zlib.error has no public base but Exception
+        except Exception as error:  # damaged archives raise anything, and zlib.error has no base but Exception
             raise UnreadableImage(f"{self.root / archive}: {member}: {error}; download the archive again") from error
 
 
@@ -98,7 +91,7 @@ class Sample:
         split: `train`, `val`, `test`, or `all` where the set has no split.
         label: canonical expression, or None for sets of votes.
         votes: the ten vote counts in the order of `rules.VOTE_COLUMNS`, or None.
-        subject: who is in the image, where the set says so; nobody may stand in two folds.
+        subject: the person in the image, where known; a subject must not occur in two folds.
         group: a subgroup to report scores for, such as an age band.
         landmarks: the set's own five points ((x, y) pixels of this image, viewer's left eye first), or None.
         bbox: the labeled face as (x1, y1, x2, y2) pixels where the set marks one among several, or None.
@@ -122,9 +115,9 @@ class Dataset:
 
     Attributes:
         card: what is known about it.
-        samples: every image, in the set's own order, whatever a vote rule would say of it.
+        samples: every image in the set's own order, also those that a vote rule would drop.
         images: where the images are.
-        note: what this copy is, such as the file that the votes come from.
+        note: describes this copy, such as the file that the votes come from.
     """
 
     card: DatasetCard
@@ -165,10 +158,10 @@ class Dataset:
         return Dataset(self.card, chosen, self.images, self.note)
 
     def targets(self, rule: str = "majority") -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
-        """Return which samples count under a vote rule, and what the network should answer for each.
+        """Return which samples a vote rule keeps, and the target of each.
 
         Args:
-            rule: one of `rules.RULES`; without meaning for sets with one label an image.
+            rule: one of `rules.RULES`; ignored for sets with one label per image.
 
         Returns:
             keep: (N,) bool, in the order of `samples`.
@@ -183,8 +176,8 @@ def sample_targets(
     """Turn labels or votes into targets; see `Dataset.targets`.
 
     Args:
-        labels: canonical names, one a sample; None where there are votes instead.
-        votes: ten counts a sample in the order of `rules.VOTE_COLUMNS`; None where there is a label.
+        labels: canonical names, one per sample; None where there are votes instead.
+        votes: ten counts per sample in the order of `rules.VOTE_COLUMNS`; None where there is a label.
         classes: canonical names of the target's columns.
         rule: the vote rule.
 
@@ -198,7 +191,7 @@ def sample_targets(
     keep = np.ones(count, dtype=np.bool_)
     voted = np.array([v is not None for v in votes], dtype=np.bool_)
     ballots = np.array([v for v in votes if v is not None], dtype=np.float64).reshape(-1, len(EXPRESSIONS) + 2)
-    # Called even for an empty ballot box, so that a misspelt rule is refused for every set alike.
+    # Called even without votes, so that a misspelled rule is refused for every set.
     kept, shares = vote_targets(ballots, rule)
     if voted.any():
         missing = [name for name in EXPRESSIONS if name not in classes]

@@ -1,12 +1,16 @@
 """Checks a data set: counts, label order, duplicates, leakage between splits."""
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+import io
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from ddamfn.data.catalog import DatasetCard
-from ddamfn.data.dataset import Dataset
+from rich.console import Console
+from rich.table import Table
+
+from ddamfn.data.catalog import Counts, DatasetCard
+from ddamfn.data.dataset import Dataset, Progress
 from ddamfn.data.duplicates import (
     NEAR_CORRELATION,
     Duplicate,
@@ -18,34 +22,33 @@ from ddamfn.data.duplicates import (
 )
 from ddamfn.data.label_order import explain_order, permuted_by_counts, permuted_by_folders
 
-Severity = Literal["error", "warning"]
-
 _SHOWN = 10
 """Keys named in the text of a finding; `to_dict` has all of them."""
+_EVALUATION_SPLITS = ("test", "val")
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong with a data set.
+    """One problem of a data set.
 
     Attributes:
         kind: `counts`, `empty_class`, `label_order`, `subjects`, `unreadable`, `label_conflict`, `repeated`,
             `exact_duplicates` or `near_duplicates`.
-        severity: an `error` makes scores wrong; a `warning` must be known to read them.
+        severity: an `error` makes scores wrong; a `warning` must be known to interpret them.
         message: one sentence.
-        keys: the images, subjects or classes it is about.
-        details: one line for each key, where there is more to say than its name.
+        keys: the affected images, subjects or classes.
+        details: one line per key, where there is more to say than its name.
     """
 
     kind: str
-    severity: Severity
+    severity: Literal["error", "warning"]
     message: str
     keys: tuple[str, ...] = ()
     details: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class Diagnosis:
     """The state of a copy of a data set.
 
     Attributes:
@@ -61,9 +64,9 @@ class Report:
         official_test: whether the evaluation split is the official one, whole and readable.
         official_message: why it is or is not, naming every count that differs.
         unreadable: key -> why; None where the images were not read.
-        exact_groups: groups of equal images, within and across splits; None where the images were not read.
-        duplicates: images that stand in two splits, exactly or nearly.
-        findings: all that is wrong.
+        exact_groups: groups of identical images, within and across splits; None where the images were not read.
+        duplicates: exact and near duplicates across splits.
+        findings: every problem found.
     """
 
     dataset: str
@@ -72,15 +75,15 @@ class Report:
     rule: str | None
     classes: tuple[str, ...]
     sizes: Mapping[str, int]
-    counts: Mapping[str, Mapping[str, int]]
+    counts: Counts
     official_sizes: Mapping[str, int]
-    official_counts: Mapping[str, Mapping[str, int]]
+    official_counts: Counts
     official_test: bool
     official_message: str
     unreadable: Mapping[str, str] | None = None
     exact_groups: int | None = None
     duplicates: tuple[Duplicate, ...] = ()
-    findings: tuple[Finding, ...] = field(default=())
+    findings: tuple[Finding, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -89,20 +92,8 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain dicts, lists, strings and numbers, ready for JSON."""
-        return {
-            "dataset": self.dataset,
-            "title": self.title,
-            "note": self.note,
-            "rule": self.rule,
+        return asdict(self) | {
             "classes": list(self.classes),
-            "sizes": dict(self.sizes),
-            "counts": {split: dict(row) for split, row in self.counts.items()},
-            "official_sizes": dict(self.official_sizes),
-            "official_counts": {split: dict(row) for split, row in self.official_counts.items()},
-            "official_test": self.official_test,
-            "official_message": self.official_message,
-            "unreadable": None if self.unreadable is None else dict(self.unreadable),
-            "exact_groups": self.exact_groups,
             "duplicates": [asdict(duplicate) for duplicate in self.duplicates],
             "ok": self.ok,
             "findings": [
@@ -112,7 +103,7 @@ class Report:
         }
 
     def lines(self) -> list[str]:
-        """Return the report as text: a table of counts, the findings, and what the test split may be called."""
+        """Return the report as text: a table of counts, the findings, and whether the test split is official."""
         about = [self.title, *([f"rule {self.rule}"] if self.rule else []), *([self.note] if self.note else [])]
         lines = ["; ".join(about), *self._table(), ""]
         for finding in self.findings:
@@ -128,20 +119,20 @@ class Report:
     def _table(self) -> list[str]:
         """Return rows of classes and columns of splits, each cell `here/official` where the official count is known."""
         splits = list(self.sizes)
-        cells = [["", *splits]]
+        table = Table.grid("", *splits, padding=(0, 2))
+        for column in table.columns[1:]:
+            column.justify = "right"
+        table.add_row("", *splits)
         for name in self.classes:
-            cells.append([name, *(_cell(self.counts[s].get(name, 0), self._official(s, name)) for s in splits)])
+            table.add_row(name, *(_cell(self.counts[s].get(name, 0), self._official(s, name)) for s in splits))
         if self.rule:
             kept = [(sum(self.counts[s].values()), sum(self.official_counts.get(s, {}).values())) for s in splits]
-            cells.append([f"kept by {self.rule}", *(_cell(here, there or None) for here, there in kept)])
-        cells.append(["images", *(_cell(self.sizes[s], self.official_sizes.get(s)) for s in splits)])
-        widths = [max(len(row[column]) for row in cells) for column in range(len(splits) + 1)]
-        return [
-            "  ".join(
-                [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]
-            ).rstrip()
-            for row in cells
-        ]
+            table.add_row(f"kept by {self.rule}", *(_cell(here, there or None) for here, there in kept))
+        table.add_row("images", *(_cell(self.sizes[s], self.official_sizes.get(s)) for s in splits))
+        text = io.StringIO()
+        # Wide enough for any table: lines must not depend on the terminal.
+        Console(file=text, width=1000, color_system=None, markup=False, emoji=False, highlight=False).print(table)
+        return [line.rstrip() for line in text.getvalue().splitlines()]
 
     def _official(self, split: str, name: str) -> int | None:
         """Return the official count of a class, or None where it is not known."""
@@ -153,12 +144,6 @@ def _cell(here: int, official: int | None) -> str:
     return f"{here:,}" if official in (None, here) else f"{here:,}/{official:,}"
 
 
-Counts = Mapping[str, Mapping[str, int]]
-Progress = Callable[[int, int], None]
-
-_EVALUATION_SPLITS = ("test", "val")
-
-
 def check(
     dataset: Dataset,
     *,
@@ -168,21 +153,21 @@ def check(
     threshold: float = NEAR_CORRELATION,
     workers: int | None = None,
     progress: Progress | None = None,
-) -> Report:
+) -> Diagnosis:
     """Check a data set.
 
     Args:
-        dataset: the set, all splits that are there.
-        rule: vote rule that class counts are taken by; without meaning for sets with one label an image. Official
-            class counts of sets of votes are known for `majority` alone.
-        images: read every image; without it unreadable files and duplicates are not looked for.
-        near: look for near-duplicates across splits as well.
-        threshold: correlation of 24x24 gray thumbnails above which two images are near-duplicates.
-        workers: threads for reading; one a core when None.
-        progress: called with the images read and the images in all.
+        dataset: the set with all splits that exist.
+        rule: vote rule for the class counts; ignored for sets with one label per image. Official class counts of
+            sets of votes are known for `majority` only.
+        images: read every image; without it unreadable files and duplicates are not searched.
+        near: search near-duplicates across splits as well.
+        threshold: correlation of 24x24 grayscale thumbnails above which two images are near-duplicates.
+        workers: threads for reading; one per core when None.
+        progress: called with the number of images read and the total.
 
     Returns:
-        The report; its `ok` says whether nothing was found that makes scores wrong.
+        The diagnosis; its `ok` is False if a finding makes scores wrong.
 
     Raises:
         UsageError: if the rule is unknown.
@@ -201,9 +186,9 @@ def check(
     duplicates = _find_duplicates(prints, dataset.splits, near, threshold) if prints is not None else ()
     if prints is not None:
         findings += [*_check_unreadable(prints), *_check_repeats(prints), *_check_duplicates(duplicates)]
-    broken = prints.unreadable if prints is not None else {}
-    is_official, message = judge_official_test(dataset, sizes, counts, official, broken)
-    return Report(
+    unreadable = prints.unreadable if prints is not None else None
+    is_official, message = judge_official_test(dataset, sizes, counts, official, unreadable or {})
+    return Diagnosis(
         dataset=card.name,
         title=card.title,
         note=dataset.note,
@@ -215,7 +200,7 @@ def check(
         official_counts=official,
         official_test=is_official,
         official_message=message,
-        unreadable=prints.unreadable if prints is not None else None,
+        unreadable=unreadable,
         exact_groups=len(exact_groups(prints)) if prints is not None else None,
         duplicates=duplicates,
         findings=tuple(findings),
@@ -231,7 +216,7 @@ def count_images(dataset: Dataset, rule: str = "majority") -> tuple[dict[str, in
 
     Returns:
         sizes: split -> images listed.
-        counts: split -> class -> images that the rule keeps, an image under its strongest class.
+        counts: split -> class -> images that the rule keeps, each under its strongest class.
     """
     keep, target = dataset.targets(rule)
     winners = target.argmax(axis=1)
@@ -245,7 +230,7 @@ def count_images(dataset: Dataset, rule: str = "majority") -> tuple[dict[str, in
 
 
 def judge_official_test(
-    dataset: Dataset, sizes: Mapping[str, int], counts: Counts, official: Counts, broken: Mapping[str, str]
+    dataset: Dataset, sizes: Mapping[str, int], counts: Counts, official: Counts, unreadable: Mapping[str, str]
 ) -> tuple[bool, str]:
     """Decide whether the evaluation split may be called the official one.
 
@@ -254,30 +239,30 @@ def judge_official_test(
         sizes: split -> images here.
         counts: split -> class -> images here.
         official: split -> class -> official images, where known.
-        broken: key -> why, for images that cannot be read.
+        unreadable: key -> why, for images that cannot be read.
 
     Returns:
-        The answer, and the sentence that gives the reason.
+        The decision, and a sentence with the reason.
     """
     card = dataset.card
     split = next((name for name in _EVALUATION_SPLITS if name in card.sizes), None)
     if split is None:
-        return False, f"{card.title} has no official test split; say with every score which images it is over"
+        return False, f"{card.title} has no official test split; name the images with every score"
     if split not in sizes:
         return False, f"this copy of {card.title} has no {split} split"
     differences = _differences(card, split, sizes[split], counts[split], official)
-    lost = sum(sample.key in broken for sample in dataset.samples if sample.split == split)
+    lost = sum(sample.key in unreadable for sample in dataset.samples if sample.split == split)
     if lost:
         differences.append(f"{lost:,} unreadable")
     if differences:
         found = "; ".join(differences)
-        return False, f"{split} has {found}: a score on it is none on the official {split} split of {card.title}"
+        return False, f"{split} has {found}: this is not the official {split} split of {card.title}"
     known = ", and every class has its official number" if split in official else ""
     return True, f"{split} has the official {sizes[split]:,} images{known}"
 
 
 def _differences(card: DatasetCard, split: str, size: int, row: Mapping[str, int], official: Counts) -> list[str]:
-    """Name the numbers of a split that are not those of the official release that it is nearest to."""
+    """List how a split's counts differ from those of the nearest official release."""
     releases = [(card.sizes[split], official.get(split, {}))]
     releases += [(sum(variant.values()), variant) for variant in card.variants.get(split, ())]
     found = []
@@ -299,15 +284,15 @@ def _check_counts(card: DatasetCard, sizes: Mapping[str, int], counts: Counts, o
 
 
 def _check_empty(counts: Counts) -> Iterable[Finding]:
-    """Name the classes without an image."""
+    """Report classes without images."""
     for split, row in counts.items():
         empty = tuple(name for name, n in row.items() if n == 0)
         if empty:
-            yield Finding("empty_class", "warning", f"{split} has no image of {', '.join(empty)}", empty)
+            yield Finding("empty_class", "warning", f"{split} has no images of {', '.join(empty)}", empty)
 
 
 def _check_label_order(dataset: Dataset, counts: Counts, official: Counts) -> Iterable[Finding]:
-    """Look for labels that were read in another set's order."""
+    """Detect labels that were read in another set's order."""
     for split, row in counts.items():
         moved = permuted_by_counts(row, official[split]) if split in official else None
         if moved:
@@ -322,45 +307,44 @@ def _check_label_order(dataset: Dataset, counts: Counts, official: Counts) -> It
 
 
 def _check_subjects(dataset: Dataset) -> Iterable[Finding]:
-    """Look for people who stand in two splits."""
+    """Detect subjects that occur in several splits."""
     splits: dict[str, set[str]] = defaultdict(set)
     for sample in dataset.samples:
         if sample.subject is not None:
             splits[sample.subject].add(sample.split)
     shared = tuple(sorted(subject for subject, found in splits.items() if len(found) > 1))
     if shared:
-        message = f"{len(shared):,} of {len(splits):,} subjects stand in more than one split; split the set by subject"
+        message = f"{len(shared):,} of {len(splits):,} subjects occur in more than one split; split the set by subject"
         yield Finding("subjects", "error", message, shared)
 
 
 def _check_unreadable(prints: Fingerprints) -> Iterable[Finding]:
-    """Name the images that cannot be decoded."""
-    broken = tuple(prints.unreadable)
-    if broken:
-        message = f"{len(broken):,} images cannot be read; restore them or take them off the list"
+    """Report images that cannot be decoded."""
+    if prints.unreadable:
+        message = f"{len(prints.unreadable):,} images cannot be read; restore them or remove them from the list"
         reasons = tuple(why if key in why else f"{key}: {why}" for key, why in prints.unreadable.items())
-        yield Finding("unreadable", "error", message, broken, reasons)
+        yield Finding("unreadable", "error", message, tuple(prints.unreadable), reasons)
 
 
 def _check_repeats(prints: Fingerprints) -> Iterable[Finding]:
-    """Look for equal images within a split, and for equal images with different labels."""
+    """Report identical images within a split, and identical images with different labels."""
     groups = [[prints.samples[i] for i in group] for group in exact_groups(prints)]
     conflicts = [group for group in groups if len({sample.label for sample in group}) > 1]
     if conflicts:
         keys = tuple(sample.key for group in conflicts for sample in group)
-        message = f"{len(conflicts):,} groups of equal images have different labels"
+        message = f"{len(conflicts):,} groups of identical images have different labels"
         yield Finding("label_conflict", "warning", message, keys)
     repeats = [group for group in groups if len({sample.split for sample in group}) < len(group)]
     if repeats:
         keys = tuple(sample.key for group in repeats for sample in group)
-        message = f"{len(repeats):,} groups of equal images have several members in one split"
+        message = f"{len(repeats):,} groups of identical images have several members in one split"
         yield Finding("repeated", "warning", message, keys)
 
 
 def _find_duplicates(
     prints: Fingerprints, splits: tuple[str, ...], near: bool, threshold: float
 ) -> tuple[Duplicate, ...]:
-    """Find the images that stand in two splits; each pair is searched from the later split, as test in train."""
+    """Find duplicates across splits; each pair of splits is searched from the later one, as test in train."""
     found: dict[tuple[str, str], Duplicate] = {}
     for place, split in enumerate(splits):
         for other in splits[:place]:
@@ -372,11 +356,12 @@ def _find_duplicates(
 
 
 def _check_duplicates(duplicates: tuple[Duplicate, ...]) -> Iterable[Finding]:
-    """Count the duplicates of every pair of splits, exact and near."""
-    kinds = Counter((t.split, t.other_split, t.exact) for t in duplicates)
-    for (split, other, exact), count in kinds.items():
-        here = [t for t in duplicates if (t.split, t.other_split, t.exact) == (split, other, exact)]
-        pairs = tuple(f"{t.key} = {t.other_key}" for t in here)
-        how, kind = ("exactly", "exact_duplicates") if exact else ("nearly", "near_duplicates")
-        message = f"{count:,} images of {split} also stand {how} in {other}; give scores without them too"
-        yield Finding(kind, "warning", message, tuple(t.key for t in here), pairs)
+    """Count the exact and near duplicates of every pair of splits."""
+    groups: dict[tuple[str, str, bool], list[Duplicate]] = defaultdict(list)
+    for duplicate in duplicates:
+        groups[duplicate.split, duplicate.other_split, duplicate.exact].append(duplicate)
+    for (split, other, exact), found in groups.items():
+        kind = "exact" if exact else "near"
+        pairs = tuple(f"{d.key} = {d.other_key}" for d in found)
+        message = f"{len(found):,} images of {split} have {kind} duplicates in {other}; report scores without them too"
+        yield Finding(f"{kind}_duplicates", "warning", message, tuple(d.key for d in found), pairs)

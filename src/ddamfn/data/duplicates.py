@@ -5,9 +5,9 @@ import io
 import os
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
@@ -15,13 +15,23 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ddamfn.data.dataset import Dataset, Sample
+from ddamfn.data.dataset import Dataset, Progress, Sample
 from ddamfn.errors import UnreadableImage, UsageError
 
 THUMB_PX = 24
-"""Side of a thumbnail: enough for a face's arrangement, too little for its noise."""
+"""Side of a thumbnail: enough for the layout of a face, too little for its noise."""
 
-_BATCH = 512
+NEAR_CORRELATION = 0.985
+"""Two thumbnails with a higher correlation are near-duplicates: one photograph, saved or cropped differently."""
+
+DUPLICATE_KINDS = ("exact", "near")
+
+_KNOWN = {"ferplus": "ferplus_duplicates.txt", "ferplus-fer2013new": "ferplus_duplicates.txt"}
+"""Lists of duplicates that this package ships, by the name of a data set's card."""
+
+_READ_BATCH = 512
+# Blocks of the correlation matrix: 1,024 x 8,192 float32 are 32 MB, whatever the size of the set.
+_ROWS, _COLUMNS = 1024, 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,138 +40,28 @@ class Fingerprints:
 
     Attributes:
         samples: the samples, in the set's order.
-        file_digests: SHA-256 of each file's bytes; of the pixels where a set has no files.
         pixel_digests: SHA-256 of each image's size and RGB pixels.
-        thumbs: (N, 24, 24) uint8 gray.
+        thumbs: (N, 24, 24) uint8 grayscale.
         unreadable: key -> why, for every image that cannot be decoded.
     """
 
     samples: tuple[Sample, ...]
-    file_digests: tuple[bytes, ...]
     pixel_digests: tuple[bytes, ...]
     thumbs: npt.NDArray[np.uint8]
     unreadable: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class _Print:
-    """One image's fingerprint, or why it has none."""
-
-    file_digest: bytes = b""
-    pixel_digest: bytes = b""
-    thumb: npt.NDArray[np.uint8] | None = None
-    error: str = ""
-
-
-def take_fingerprints(
-    dataset: Dataset, workers: int | None = None, progress: Callable[[int, int], None] | None = None
-) -> Fingerprints:
-    """Read every image of a data set once.
-
-    Args:
-        dataset: the set; 100,000 images need about 80 MB.
-        workers: threads (Pillow decodes outside Python's lock); one a core when None.
-        progress: called with the images done and the images in all.
-    """
-    kept: list[Sample] = []
-    prints: list[_Print] = []
-    unreadable: dict[str, str] = {}
-    thumbs = np.zeros((len(dataset.samples), THUMB_PX, THUMB_PX), dtype=np.uint8)
-    for sample, found in _read_all(dataset, workers or os.cpu_count() or 1, progress):
-        if found.thumb is None:
-            unreadable[sample.key] = found.error
-            continue
-        thumbs[len(kept)] = found.thumb
-        kept.append(sample)
-        prints.append(found)
-    return Fingerprints(
-        samples=tuple(kept),
-        file_digests=tuple(p.file_digest for p in prints),
-        pixel_digests=tuple(p.pixel_digest for p in prints),
-        thumbs=thumbs[: len(kept)],
-        unreadable=unreadable,
-    )
-
-
-def _read_all(
-    dataset: Dataset, workers: int, progress: Callable[[int, int], None] | None
-) -> Iterator[tuple[Sample, _Print]]:
-    """Yield every sample with its fingerprint, in order, a batch of images in memory at a time."""
-    total = len(dataset.samples)
-    # Set once around all threads, since the filters are global: odd metadata is no finding, a decompression bomb is.
-    with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        for start in range(0, total, _BATCH):
-            batch = dataset.samples[start : start + _BATCH]
-            yield from zip(batch, pool.map(lambda s: _fingerprint(dataset, s), batch), strict=True)
-            if progress is not None:
-                progress(min(start + _BATCH, total), total)
-
-
-def _fingerprint(dataset: Dataset, sample: Sample) -> _Print:
-    """Read one image; never raises on account of the image."""
-    try:
-        content = dataset.read(sample)
-        image = _decode(content)
-    except UnreadableImage as error:
-        return _Print(error=str(error))
-    except Image.DecompressionBombWarning as error:
-        return _Print(error=f"{sample.key}: {error}")
-    except (
-        Exception
-    ) as error:  # Pillow's plugins raise nearly anything on a damaged file, struct.error and SyntaxError too
-        return _Print(error=f"{sample.key}: not a readable image ({error})")
-    if sample.bbox is not None:
-        # One file may hold several labeled faces: what must not repeat is the face.
-        left, top, right, bottom = (round(v) for v in sample.bbox)
-        image = image.crop((left, top, right, bottom))
-        place = repr(sample.bbox).encode()
-    else:
-        place = b""
-    raw = content if isinstance(content, bytes) else content.tobytes()
-    size = f"{image.width}x{image.height}:".encode()
-    thumb = image.convert("L").resize((THUMB_PX, THUMB_PX), Image.Resampling.BOX)
-    return _Print(
-        file_digest=hashlib.sha256(place + raw).digest(),
-        pixel_digest=hashlib.sha256(size + image.tobytes()).digest(),
-        thumb=np.asarray(thumb),
-    )
-
-
-def _decode(content: bytes | npt.NDArray[np.uint8]) -> Image.Image:
-    """Decode a file's bytes, or take pixels as they are, to RGB."""
-    if not isinstance(content, bytes):
-        return Image.fromarray(content).convert("RGB")
-    if not content:
-        raise ValueError("the file is empty")
-    with Image.open(io.BytesIO(content)) as image:
-        return image.convert("RGB")
-
-
-NEAR_CORRELATION = 0.985
-"""Two thumbnails that correlate more are taken for one photograph, saved or cropped a little differently."""
-
-KINDS = ("exact", "near")
-
-_KNOWN = {"ferplus": "ferplus_duplicates.txt", "ferplus-fer2013new": "ferplus_duplicates.txt"}
-"""Lists of duplicates that this package ships, by the name of a data set's card."""
-
-# Blocks of the correlation matrix: 1,024 x 8,192 float32 are 32 MB, whatever the size of the set.
-_ROWS, _COLUMNS = 1024, 8192
-
-
-@dataclass(frozen=True, slots=True)
 class Duplicate:
-    """An image of one split that stands in another one too.
+    """An image that also occurs in another split.
 
     Attributes:
         key: the image.
-        other_key: the image of the other split that is most like it.
-        split: where `key` stands.
-        other_split: where `other_key` stands.
+        other_key: the most similar image of the other split.
+        split: the split of `key`.
+        other_split: the split of `other_key`.
         correlation: of their thumbnails, 1 for exact duplicates.
-        exact: whether the files or all the pixels are equal.
+        exact: whether all pixels are equal.
     """
 
     key: str
@@ -172,21 +72,89 @@ class Duplicate:
     exact: bool
 
 
+def take_fingerprints(dataset: Dataset, workers: int | None = None, progress: Progress | None = None) -> Fingerprints:
+    """Read every image of a data set once.
+
+    Args:
+        dataset: the set; 100,000 images need about 80 MB.
+        workers: threads (Pillow decodes outside Python's lock); one per core when None.
+        progress: called with the number of images done and the total.
+    """
+    kept: list[Sample] = []
+    digests: list[bytes] = []
+    unreadable: dict[str, str] = {}
+    thumbs = np.zeros((len(dataset.samples), THUMB_PX, THUMB_PX), dtype=np.uint8)
+    for sample, found in _read_all(dataset, workers or os.cpu_count() or 1, progress):
+        if isinstance(found, str):
+            unreadable[sample.key] = found
+            continue
+        digest, thumbs[len(kept)] = found
+        kept.append(sample)
+        digests.append(digest)
+    return Fingerprints(tuple(kept), tuple(digests), thumbs[: len(kept)], unreadable)
+
+
+def _read_all(
+    dataset: Dataset, workers: int, progress: Progress | None
+) -> Iterator[tuple[Sample, tuple[bytes, npt.NDArray[np.uint8]] | str]]:
+    """Yield every sample with its fingerprint, in order, with one batch of images in memory at a time."""
+    total = len(dataset.samples)
+    # Set once around all threads, since the filters are global: odd metadata is no finding, a decompression bomb is.
+    with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        for start in range(0, total, _READ_BATCH):
+            batch = dataset.samples[start : start + _READ_BATCH]
+            yield from zip(batch, pool.map(lambda s: _fingerprint(dataset, s), batch), strict=True)
+            if progress is not None:
+                progress(min(start + _READ_BATCH, total), total)
+
+
+def _fingerprint(dataset: Dataset, sample: Sample) -> tuple[bytes, npt.NDArray[np.uint8]] | str:
+    """Return the digest of an image's pixels and its thumbnail, or why the image is unreadable."""
+    try:
+        image = _decode(dataset.read(sample))
+    except UnreadableImage as error:
+        return str(error)
+    except Image.DecompressionBombWarning as error:
+        return f"{sample.key}: {error}"
+    # Pillow's plugins raise nearly anything on a damaged file, struct.error and SyntaxError too.
+    except Exception as error:
+        return f"{sample.key}: not a readable image ({error})"
+    if sample.bbox is not None:
+        # One file may hold several labeled faces: what must not repeat is the face.
+        left, top, right, bottom = (round(v) for v in sample.bbox)
+        image = image.crop((left, top, right, bottom))
+    size = f"{image.width}x{image.height}:".encode()
+    thumb = image.convert("L").resize((THUMB_PX, THUMB_PX), Image.Resampling.BOX)
+    return hashlib.sha256(size + image.tobytes()).digest(), np.asarray(thumb)
+
+
+def _decode(content: bytes | npt.NDArray[np.uint8]) -> Image.Image:
+    """Turn a file's bytes, or pixels, into an RGB image."""
+    if not isinstance(content, bytes):
+        return Image.fromarray(content).convert("RGB")
+    if not content:
+        raise ValueError("the file is empty")
+    with Image.open(io.BytesIO(content)) as image:
+        return image.convert("RGB")
+
+
 def exact_groups(prints: Fingerprints) -> list[list[int]]:
-    """Return the groups of images with equal bytes or equal pixels.
+    """Return the groups of images with equal pixels.
 
     Returns:
         Groups of at least two positions in `prints.samples`, each in ascending order, the groups by their first member.
     """
     by_pixels: dict[bytes, list[int]] = defaultdict(list)
-    # Equal bytes decode to equal pixels, so the pixels' digest alone joins both kinds, and a re-saved copy as well.
+    # Equal bytes decode to equal pixels, so this finds identical files and losslessly re-saved copies alike.
     for position, digest in enumerate(prints.pixel_digests):
         by_pixels[digest].append(position)
     return [group for group in by_pixels.values() if len(group) > 1]
 
 
 def exact_duplicates(prints: Fingerprints, split: str, other_split: str) -> list[Duplicate]:
-    """Return the images of `split` that stand in `other_split` with equal bytes or pixels."""
+    """Return the images of `split` that occur in `other_split` with equal pixels."""
     others: dict[bytes, str] = {}
     for sample, digest in zip(prints.samples, prints.pixel_digests, strict=True):
         if sample.split == other_split:
@@ -203,19 +171,19 @@ def near_duplicates(
     split: str,
     other_split: str,
     threshold: float = NEAR_CORRELATION,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[Duplicate]:
     """Return the images of `split` whose thumbnail correlates with one of `other_split` above a threshold.
 
-    Exact duplicates are among them, unless they are a single gray, which correlates with nothing. The best
-    match of each image is named. The product is taken in blocks, so memory does not grow with the set.
+    Exact duplicates are included, except uniform images, which correlate with nothing. Each image is paired with its
+    best match. The product is computed in blocks, so memory does not grow with the set.
 
     Args:
         prints: the set's fingerprints.
-        split: whose images are looked for.
-        other_split: where they are looked for.
-        threshold: Pearson correlation of 24x24 gray thumbnails, 0 to 1.
-        progress: called with the images of `split` done and those in all.
+        split: the split whose images are searched for.
+        other_split: the split that is searched.
+        threshold: Pearson correlation of 24x24 grayscale thumbnails, 0 to 1.
+        progress: called with the number of images of `split` done and their total.
     """
     rows = np.array([i for i, s in enumerate(prints.samples) if s.split == split], dtype=np.intp)
     columns = np.array([i for i, s in enumerate(prints.samples) if s.split == other_split], dtype=np.intp)
@@ -236,7 +204,7 @@ def near_duplicates(
 def _best_matches(
     block: npt.NDArray[np.float32], thumbs: npt.NDArray[np.uint8], columns: npt.NDArray[np.intp]
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.intp]]:
-    """Return for each row of a block the highest correlation among the columns' images, and whose it is."""
+    """Return the highest correlation of each row with the columns' images, and the position of that image."""
     best = np.full(len(block), -1.0, dtype=np.float32)
     where = np.zeros(len(block), dtype=np.intp)
     for start in range(0, len(columns), _COLUMNS):
@@ -251,7 +219,7 @@ def _best_matches(
 
 
 def _standardized(thumbs: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Return (N, 24, 24) uint8 as (N, 576) float32 of mean 0 and length 1; zeros where an image is a single gray."""
+    """Return (N, 24, 24) uint8 as (N, 576) float32 with mean 0 and norm 1; zeros for uniform images."""
     flat = thumbs.reshape(len(thumbs), -1).astype(np.float32)
     flat -= flat.mean(axis=1, keepdims=True)
     length = np.sqrt((flat**2).sum(axis=1, keepdims=True))
@@ -262,26 +230,27 @@ def _standardized(thumbs: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
 
 
 def duplicates(dataset: Dataset, *, near: bool = False, workers: int | None = None) -> set[str]:
-    """Return the keys of evaluation images that also stand in train.
+    """Return the keys of evaluation images that also occur in train.
 
-    For the official FERPlus splits the answer is shipped with this package and needs neither a scan nor the train
-    split; any other set is read once.
+    For the official FERPlus splits the list is shipped with this package and needs neither a scan nor the train split;
+    any other set is read once.
 
     Args:
-        dataset: all splits of it.
-        near: count near-duplicates as well.
-        workers: threads for reading; one a core when None.
+        dataset: the set with all its splits.
+        near: include near-duplicates.
+        workers: threads for reading; one per core when None.
 
     Returns:
         Keys of samples outside `train`; empty where the set has no `train` split.
     """
-    kinds = KINDS if near else KINDS[:1]
+    kinds = DUPLICATE_KINDS if near else DUPLICATE_KINDS[:1]
     evaluated = [split for split in dataset.splits if split != "train"]
     unknown = [split for split in evaluated if not _is_listed(dataset, split)]
     present = {sample.key for sample in dataset.samples if sample.split not in ("train", *unknown)}
     found = present & known_duplicates(dataset.card.name, kinds)
     if unknown and "train" in dataset.splits:
-        prints = take_fingerprints(_only(dataset, ("train", *unknown)), workers)
+        samples = tuple(sample for sample in dataset.samples if sample.split in ("train", *unknown))
+        prints = take_fingerprints(replace(dataset, samples=samples), workers)
         for split in unknown:
             pairs = exact_duplicates(prints, split, "train") + (near_duplicates(prints, split, "train") if near else [])
             found |= {pair.key for pair in pairs}
@@ -289,31 +258,24 @@ def duplicates(dataset: Dataset, *, near: bool = False, workers: int | None = No
 
 
 def _is_listed(dataset: Dataset, split: str) -> bool:
-    """Tell whether the shipped list covers a split: it has the official number of images, so it is the listed one."""
+    """Tell whether the shipped list covers a split, which must have the official number of images."""
     count = sum(sample.split == split for sample in dataset.samples)
     return dataset.card.name in _KNOWN and count == dataset.card.sizes.get(split)
 
 
-def _only(dataset: Dataset, splits: Iterable[str]) -> Dataset:
-    """Return the data set with some of its splits."""
-    wanted = set(splits)
-    samples = tuple(s for s in dataset.samples if s.split in wanted)
-    return Dataset(dataset.card, samples, dataset.images, dataset.note)
-
-
 def known_duplicates(name: str, kinds: Iterable[str] = ("exact",)) -> set[str]:
-    """Return the shipped keys of evaluation images that also stand in train.
+    """Return the shipped keys of evaluation images that also occur in train.
 
     Args:
-        name: name of a data set's card; a set without a list has none.
+        name: name of a data set's card; the result is empty for a set without a list.
         kinds: `exact`, `near` (near but not exact), or both.
 
     Raises:
         UsageError: if a kind is neither.
     """
     wanted = set(kinds)
-    if not wanted <= set(KINDS):
-        raise UsageError(f"duplicates are {' or '.join(KINDS)}, not {', '.join(sorted(wanted - set(KINDS)))}")
+    if unknown := wanted - set(DUPLICATE_KINDS):
+        raise UsageError(f"duplicates are {' or '.join(DUPLICATE_KINDS)}, not {', '.join(sorted(unknown))}")
     if name not in _KNOWN:
         return set()
     text = resources.files("ddamfn.data").joinpath(_KNOWN[name]).read_text(encoding="utf-8")
@@ -322,15 +284,15 @@ def known_duplicates(name: str, kinds: Iterable[str] = ("exact",)) -> set[str]:
 
 
 def write_duplicates(dataset: Dataset, path: Path, workers: int | None = None) -> int:
-    """Write the list that this package ships: one evaluation image a line, its key and `exact` or `near`.
+    """Write the list that this package ships: one evaluation image per line, its key and `exact` or `near`.
 
-    The FERPlus list is `write_duplicates(open_dataset(root, "ferplus"), Path(...))`, in
-    `src/ddamfn/data/ferplus_duplicates.txt`. It holds names only.
+    `src/ddamfn/data/ferplus_duplicates.txt` is `write_duplicates(open_dataset(root, "ferplus"), path)`; it holds names
+    only.
 
     Args:
         dataset: the official data set, all splits.
         path: file to write.
-        workers: threads for reading; one a core when None.
+        workers: threads for reading; one per core when None.
 
     Returns:
         The number of lines.

@@ -14,7 +14,7 @@ from ddamfn.data.dataset import Dataset, Sample
 from ddamfn.errors import DataError, UnknownLabel, UnreadableImage
 
 NAMES: tuple[str, ...] = ("fer2013.csv", "icml_face_data.csv")
-"""Names under which the file is given out."""
+"""Names under which the file is distributed."""
 
 _USAGES = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
 _SIDE_PX = 48
@@ -24,7 +24,7 @@ class PixelRows:
     """Images that are rows of a csv file; a location is the row's offset in bytes."""
 
     def __init__(self, path: Path, column: int) -> None:
-        """Remember the file and the column of the pixels; rows are read one at a time, since the file has 300 MB."""
+        """Remember the file and the column of the pixels; rows are read one by one, since the file has 300 MB."""
         self.path, self.column = path, column
 
     def read(self, location: int) -> npt.NDArray[np.uint8]:

@@ -35,7 +35,7 @@ def is_ferplus(root: Path) -> bool:
 
 
 def open_ferplus(root: Path, source: str | None = None) -> Dataset:
-    """Open FERPlus in its official layout, as folders or as one zip archive a split.
+    """Open FERPlus in its official layout, as folders or as one zip archive per split.
 
     Args:
         root: the folder of `FER2013Train`, `FER2013Valid`, `FER2013Test`, each a folder or a `.zip` of it.
@@ -50,7 +50,7 @@ def open_ferplus(root: Path, source: str | None = None) -> Dataset:
         UsageError: if the source is unknown.
     """
     if source is not None and source not in SOURCES:
-        raise UsageError(f"{source!r} is no source of FERPlus votes; use one of {', '.join(SOURCES)}")
+        raise UsageError(f"{source!r} is not a source of FERPlus votes; use one of {', '.join(SOURCES)}")
     containers = _present(root)
     if not containers:
         raise DataError(f"{root} holds none of {', '.join(_FOLDERS.values())}, neither as folders nor as .zip")
@@ -59,24 +59,16 @@ def open_ferplus(root: Path, source: str | None = None) -> Dataset:
     if source == _NEW_CSV or (source is None and without and (root / _NEW_CSV).is_file()):
         ballots, card = _read_new_csv(root / _NEW_CSV), FERPLUS_NEW
     elif without:
-        raise DataError(
-            f"{root}: no label.csv in {', '.join(without)}, and no {_NEW_CSV} used instead; add one of them"
-        )
+        raise DataError(f"{root}: neither label.csv in {', '.join(without)} nor {_NEW_CSV}; add one of them")
     else:
         ballots = {split: _read_label_csv(text or "", containers[split]) for split, text in texts.items()}
         card = FERPLUS
-    samples = [
-        Sample(key=f"{_FOLDERS[split]}/{name}", split=split, votes=votes, location=f"{path.name}/{name}")
-        if path.suffix != ".zip"
-        else Sample(
-            key=f"{_FOLDERS[split]}/{name}",
-            split=split,
-            votes=votes,
-            location=f"{path.name}/{_FOLDERS[split]}/{name}",
-        )
-        for split, path in containers.items()
-        for name, votes in ballots.get(split, {}).items()
-    ]
+    samples = []
+    for split, path in containers.items():
+        for name, votes in ballots.get(split, {}).items():
+            key = f"{_FOLDERS[split]}/{name}"
+            location = f"{path.name}/{key}" if path.suffix == ".zip" else key
+            samples.append(Sample(key=key, split=split, votes=votes, location=location))
     return Dataset(card, tuple(samples), _Containers(root), card.note)
 
 
@@ -122,7 +114,7 @@ def _read_label_csv(text: str, where: Path) -> _Ballots:
 
 
 def _read_new_csv(path: Path) -> dict[str, _Ballots]:
-    """Read `fer2013new.csv` into one table a split; rows without an image name have no image and are left out."""
+    """Read `fer2013new.csv` into one table per split; rows without an image name have no image and are skipped."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -148,8 +140,7 @@ def _ballots(rows: Iterable[tuple[str, list[str]]], where: str) -> _Ballots:
         except ValueError:
             votes = ()
         if len(votes) != len(VOTE_COLUMNS):
-            raise DataError(
-                f"{where}: the row of {name} needs {len(VOTE_COLUMNS)} numbers; correct it or download the file again"
-            )
+            need = f"needs {len(VOTE_COLUMNS)} numbers; correct it or download the file again"
+            raise DataError(f"{where}: the row of {name} {need}")
         ballots[name] = votes
     return ballots

@@ -1,7 +1,6 @@
 """Class folders: `train/happiness/x.jpg` and so on, or `happiness/x.jpg` without splits."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from ddamfn.data.catalog import DatasetCard
@@ -21,7 +20,7 @@ _ORDER = ("train", "val", "test", "all")
 
 
 def is_folder(root: Path) -> bool:
-    """Tell whether a folder holds split folders or class folders with a name that is known."""
+    """Tell whether a folder holds split folders or class folders with a known name."""
     if not root.is_dir():
         return False
     names = [p.name for p in root.iterdir() if p.is_dir()]
@@ -33,8 +32,8 @@ def open_folder(root: Path, card: DatasetCard | None = None) -> Dataset:
 
     Args:
         root: the folder of the splits (`train`, `val` or `valid`, `test`), or directly of the classes (split `all`).
-        card: a known set whose classes the folders are; its class numbers then count as folder names too, as in the
-            copies of RAF-DB and AffectNet with folders 1 to 7 or 0 to 7. None takes names only.
+        card: the known set that the folders belong to; its class numbers are then accepted as folder names too, as in
+            copies of RAF-DB and AffectNet with folders 1 to 7 or 0 to 7. None accepts names only.
 
     Returns:
         Every image below the class folders, sorted by name.
@@ -42,9 +41,8 @@ def open_folder(root: Path, card: DatasetCard | None = None) -> Dataset:
     Raises:
         DataError: if there are no images, or a folder's name is no class.
     """
-    splits = {p: SPLIT_NAMES[p.name.casefold()] for p in _folders(root) if p.name.casefold() in SPLIT_NAMES} or {
-        root: "all"
-    }
+    named = {p: SPLIT_NAMES[p.name.casefold()] for p in _folders(root) if p.name.casefold() in SPLIT_NAMES}
+    splits = named or {root: "all"}
     samples = tuple(
         Sample(key=key, split=split, label=label, location=key)
         for place, split in sorted(splits.items(), key=lambda item: (_ORDER.index(item[1]), item[0]))
@@ -55,13 +53,9 @@ def open_folder(root: Path, card: DatasetCard | None = None) -> Dataset:
         raise DataError(f"{root} holds no images in class folders such as train/happiness/1.jpg")
     if card is None:
         present = {s.label for s in samples}
-        card = DatasetCard(
-            name="folder",
-            title=root.resolve().name,
-            own_classes=tuple(name for name in EXPRESSIONS if name in present),
-        )
-        return Dataset(card, samples, FileImages(root), "class folders")
-    return Dataset(replace(card), samples, FileImages(root), "class folders by the set's own numbers or names")
+        classes = tuple(name for name in EXPRESSIONS if name in present)
+        return Dataset(DatasetCard("folder", root.resolve().name, classes), samples, FileImages(root), "class folders")
+    return Dataset(card, samples, FileImages(root), "class folders by the set's own numbers or names")
 
 
 def _folders(root: Path) -> list[Path]:
@@ -84,16 +78,11 @@ def _classes(place: Path, card: DatasetCard | None) -> Iterator[tuple[str, Path]
     for folder in _folders(place):
         label = _label(folder.name, card)
         if label is None:
-            numbered = (
-                "; numbered folders need --kind with the set whose numbers they are" if folder.name.isdecimal() else ""
-            )
-            raise DataError(
-                f"{folder}: {folder.name!r} is no expression; rename it to one of {', '.join(EXPRESSIONS)}{numbered}"
-            )
+            hint = "; numbered folders need --kind with the set that numbers them" if folder.name.isdecimal() else ""
+            names = ", ".join(EXPRESSIONS)
+            raise DataError(f"{folder}: {folder.name!r} is not an expression; rename it to one of {names}{hint}")
         if card is not None and label not in card.classes:
-            raise DataError(
-                f"{folder}: {label} is no class of {card.title}; take the folder away or choose another --kind"
-            )
+            raise DataError(f"{folder}: {label} is not a class of {card.title}; remove it or choose another --kind")
         yield label, folder
 
 

@@ -1,4 +1,4 @@
-"""Folds for cross-validation: every subject on one side, or every class with its share in each."""
+"""Folds for cross-validation: by subject, or stratified by class."""
 
 from collections.abc import Sequence
 
@@ -7,20 +7,20 @@ import numpy.typing as npt
 
 from ddamfn.errors import DataError, UsageError
 
+Fold = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 
-def subject_folds(
-    subjects: Sequence[str | None], folds: int = 10
-) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-    """Split images into folds so that nobody stands in both halves of one.
 
-    Subjects are sorted by name and dealt out in turn, as papers on CK+ do it, so that the folds need no seed.
+def subject_folds(subjects: Sequence[str | None], folds: int = 10) -> list[Fold]:
+    """Split images into folds so that no subject is in both train and test.
+
+    Subjects are sorted by name and dealt out in turn, as in papers on CK+, so the folds need no seed.
 
     Args:
-        subjects: who is in each of N images.
-        folds: how many.
+        subjects: the subject of each of N images.
+        folds: number of folds.
 
     Returns:
-        A pair of row numbers (train, test) a fold; every image is in exactly one test half.
+        Row numbers (train, test) of each fold; every image is in exactly one test part.
 
     Raises:
         DataError: if an image has no subject, or there are fewer subjects than folds.
@@ -35,22 +35,20 @@ def subject_folds(
         raise DataError(f"{len(people)} subjects do not make {folds} folds; ask for fewer")
     place = {person: i % folds for i, person in enumerate(people)}
     fold_of = np.array([place[s] for s in subjects if s is not None], dtype=np.int64)
-    return [(np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)) for fold in range(folds)]
+    return _folds(fold_of, folds)
 
 
-def stratified_folds(
-    labels: Sequence[int], folds: int, generator: np.random.Generator
-) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-    """Split images into folds in each of which every class has its share, to within one image.
+def stratified_folds(labels: Sequence[int], folds: int, generator: np.random.Generator) -> list[Fold]:
+    """Split images into folds that keep the share of every class, to within one image.
 
     Args:
         labels: class of each of N images.
-        folds: how many.
-        generator: where chance comes from; the same one gives the same folds.
+        folds: number of folds.
+        generator: source of randomness.
 
     Returns:
-        A pair of row numbers (train, test) a fold; every image is in exactly one test half, and the test halves'
-        sizes differ by at most one.
+        Row numbers (train, test) of each fold; every image is in exactly one test part, and the sizes of the test
+        parts differ by at most one.
 
     Raises:
         DataError: if there are fewer images than folds.
@@ -66,4 +64,9 @@ def stratified_folds(
     order = shuffled[np.argsort(classes[shuffled], kind="stable")]
     fold_of = np.empty(len(classes), dtype=np.int64)
     fold_of[order] = np.arange(len(classes)) % folds
+    return _folds(fold_of, folds)
+
+
+def _folds(fold_of: npt.NDArray[np.int64], folds: int) -> list[Fold]:
+    """Return the row numbers (train, test) of each fold."""
     return [(np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)) for fold in range(folds)]

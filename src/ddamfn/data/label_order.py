@@ -1,7 +1,7 @@
-"""Whether a data set's labels were read in another set's order, the commonest way to a model that scores like chance.
+"""Detect labels that were read in another set's order, the most common cause of a model that scores like chance.
 
-Two signs give it away: class counts that match the official ones only after a permutation, and images that lie in a
-folder named after another expression than their label.
+There are two signs: class counts that match the official ones only after a permutation, and images in a folder that is
+named after another expression than their label.
 """
 
 from collections import Counter, defaultdict
@@ -17,27 +17,27 @@ from ddamfn.errors import UnknownLabel
 from ddamfn.labels import EXPRESSIONS, canonical
 
 _SUSPECT = 0.08
-"""Share of images in the wrong class beyond which another order is looked for; a few lost files do not reach it."""
+"""Share of images in the wrong class above which other orders are tried; a few lost files do not reach it."""
 
 _BETTER = 0.25
-"""Another order must leave at most this part of the difference, or the counts are simply other counts."""
+"""Another order must reduce the difference at least to this part, or the counts are simply different."""
 
 _SHORTEST_NAME = 3
-"""Folder names below this length (`di`, `sa`) are too often something else."""
+"""Shorter folder names (`di`, `sa`) too often mean something else."""
 
 
 def permuted_by_counts(observed: Mapping[str, int], official: Mapping[str, int]) -> dict[str, str] | None:
-    """Find the permutation of class names that makes a split's counts the official ones.
+    """Find the permutation of class names that turns a split's counts into the official ones.
 
-    Counts are compared as shares, so a copy that lacks some images is recognized too.
+    Counts are compared as shares, so incomplete copies are recognized too.
 
     Args:
-        observed: class -> images, as this copy's labels say.
-        official: class -> images, as published.
+        observed: class -> images in this copy.
+        official: class -> images as published.
 
     Returns:
-        This copy's name -> the class whose official count it has, for the names that move; None where the names fit as
-        they are, or where no order fits much better.
+        This copy's name -> the class whose official count it has, for the permuted names; None if the names fit as
+        they are, or if no order fits much better.
     """
     names = tuple(official)
     if set(observed) - set(names) or sum(observed.values()) == 0:
@@ -48,7 +48,7 @@ def permuted_by_counts(observed: Mapping[str, int], official: Mapping[str, int])
     as_named = 0.5 * float(np.abs(here - there).sum())
     if as_named < _SUSPECT:
         return None
-    # At most 8! = 40,320 orders: quicker tried than argued about.
+    # At most 8! = 40,320 orders: brute force is fast enough.
     orders = np.array(list(permutations(range(len(names)))))
     distances = 0.5 * np.abs(here[None] - there[orders]).sum(axis=1)
     best = int(distances.argmin())
@@ -58,10 +58,10 @@ def permuted_by_counts(observed: Mapping[str, int], official: Mapping[str, int])
 
 
 def permuted_by_folders(samples: Iterable[Sample]) -> dict[str, str]:
-    """Compare labels with the names of the folders that the images lie in.
+    """Compare labels with the names of the images' folders.
 
     Returns:
-        Label -> the expression that most of its images' folders name, for the labels where that is another one.
+        Label -> the expression that most of its images' folders name, for the labels where the two differ.
     """
     named: dict[str, Counter[str]] = defaultdict(Counter)
     for sample in samples:
@@ -90,17 +90,17 @@ def _expressions_in(key: str) -> list[str]:
 
 
 def explain_order(moved: Mapping[str, str], classes: Sequence[str]) -> str:
-    """Say in words which order was mistaken for which, where it is a known one.
+    """Describe which known order was mistaken for this set's.
 
     Args:
         moved: label -> what it seems to be.
         classes: canonical names in the order of the set's own numbers.
 
     Returns:
-        A clause such as `it looks as if the order of FER2013 had been read as this set's`, or the single moves.
+        A clause such as `it looks as if the order of FER2013 had been read as this set's`, or each permuted label.
     """
     truth = tuple(moved.get(name, name) for name in classes)
-    # A title's remark after the comma (", 8 classes") says nothing about the order.
+    # The part of a title after the comma (", 8 classes") is not about the order.
     orders = {f"the order of {card.title.partition(',')[0]}": card.classes for card in CARDS.values()}
     orders |= {"the alphabetical order": tuple(sorted(EXPRESSIONS)), "the canonical order": EXPRESSIONS}
     for title, order in orders.items():

@@ -1,4 +1,4 @@
-"""Open any known data set: the layout is recognized, or named."""
+"""Open any known data set: its layout is recognized or given by name."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,31 +15,29 @@ from ddamfn.data.rafdb import is_rafdb, open_rafdb
 from ddamfn.data.table import is_table, open_table
 from ddamfn.errors import DataError, UsageError
 
-Test = Callable[[Path], bool]
 Opener = Callable[[Path], Dataset]
 
 
-def _or_folders(test: Test, opener: Opener, card: DatasetCard) -> Opener:
-    """Open the official layout where it is, else class folders with the set's own numbers or names."""
-    return lambda root: opener(root) if test(root) or not is_numbered(root) else open_folder(root, card)
+def _or_folders(is_layout: Callable[[Path], bool], opener: Opener, card: DatasetCard) -> Opener:
+    """Open the official layout where it exists, else class folders with the set's own numbers or names."""
+    return lambda root: opener(root) if is_layout(root) or not _is_numbered(root) else open_folder(root, card)
 
 
-def is_numbered(root: Path) -> bool:
-    """Tell whether a folder holds class folders, named or numbered, below split folders or directly."""
+def _is_numbered(root: Path) -> bool:
+    """Tell whether a folder holds class folders, named or numbered, directly or below split folders."""
     return is_folder(root) or (root.is_dir() and any(p.is_dir() and p.name.isdecimal() for p in root.iterdir()))
 
 
-# In the order in which a layout is recognized: the particular ones first, so that no class folder hides an official
-# set.
-_RECOGNIZED: tuple[tuple[str, Test], ...] = (
-    ("ferplus", is_ferplus),
-    ("rafdb", is_rafdb),
-    ("affectnet", is_affectnet),
-    ("ckplus", is_ckplus),
-    ("fer2013", is_fer2013),
-    ("table", is_table),
-    ("folder", is_folder),
-)
+# In order of recognition, the most specific first, so that class folders never hide an official set.
+_RECOGNIZED: dict[str, Callable[[Path], bool]] = {
+    "ferplus": is_ferplus,
+    "rafdb": is_rafdb,
+    "affectnet": is_affectnet,
+    "ckplus": is_ckplus,
+    "fer2013": is_fer2013,
+    "table": is_table,
+    "folder": is_folder,
+}
 
 _OPENERS: dict[str, Opener] = {
     "ferplus": open_ferplus,
@@ -61,7 +59,7 @@ KINDS: tuple[str, ...] = tuple(_OPENERS)
 def recognize(root: str | Path) -> str | None:
     """Return the kind of the data set below a path, or None if no layout fits."""
     path = Path(root)
-    return next((kind for kind, fits in _RECOGNIZED if fits(path)), None)
+    return next((kind for kind, fits in _RECOGNIZED.items() if fits(path)), None)
 
 
 def open_dataset(root: str | Path, kind: str | None = None) -> Dataset:
@@ -69,11 +67,11 @@ def open_dataset(root: str | Path, kind: str | None = None) -> Dataset:
 
     Args:
         root: its folder, or its file for the csv and Parquet layouts.
-        kind: one of `KINDS`; None recognizes the layout. Class folders that are numbered need a name, since numbers
-            mean another expression in every set.
+        kind: one of `KINDS`; None recognizes the layout. Numbered class folders need a kind, since a number means a
+            different expression in every set.
 
     Raises:
-        DataError: if nothing is there, no layout fits, or the layout's files are malformed.
+        DataError: if the path does not exist, no layout fits, or the layout's files are malformed.
         UsageError: if the kind is unknown.
         MissingExtra: if it is a Parquet table and pyarrow is not installed.
     """
@@ -85,10 +83,10 @@ def open_dataset(root: str | Path, kind: str | None = None) -> Dataset:
     found = kind or recognize(path)
     if found is None:
         raise DataError(
-            f"{path} has no layout that is known ({', '.join(k for k, _ in _RECOGNIZED)}); name it with --kind, or "
+            f"{path} has no known layout ({', '.join(_RECOGNIZED)}); name it with --kind, or "
             "list its images in a csv with the columns path,label,split"
         )
     dataset = _OPENERS[found](path)
     if not dataset.samples:
-        raise DataError(f"{path} lists no images; check that all of {dataset.card.title} was unpacked")
+        raise DataError(f"{path} lists no images; check that {dataset.card.title} was unpacked completely")
     return dataset

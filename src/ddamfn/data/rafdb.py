@@ -1,7 +1,7 @@
 """RAF-DB, the basic set: `EmoLabel/list_patition_label.txt` with the original or the aligned images.
 
-The original images are preferred, because the five landmarks that annotators set by hand belong to them: with these
-every face can be aligned, where a detector loses some. The aligned images (100x100) have no landmarks of their own.
+The original images are preferred, because the five manual landmarks belong to them: with these every face can be
+aligned, while a detector misses some. The aligned images (100x100) have no landmarks of their own.
 
 Source: Li, Deng, Du 2017; the set's readme. The misspelling in the list's name is official.
 """
@@ -33,7 +33,7 @@ def open_rafdb(root: Path, images: str | None = None) -> Dataset:
 
     Args:
         root: the folder `basic`, or the one above it.
-        images: `original` or `aligned`; None takes the original ones where they are there.
+        images: `original` or `aligned`; None takes the original ones where they exist.
 
     Returns:
         The listed images; with the original ones, the manual landmarks, and gender, race and age as the group.

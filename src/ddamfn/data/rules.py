@@ -1,7 +1,7 @@
-"""How ten annotators' votes become one target: the rules of FERPlus, and one that keeps every image.
+"""Vote rules: how ten annotators' votes become one target. The rules of FERPlus, and one that keeps every image.
 
-Every accuracy on FERPlus depends on the rule, because each keeps another number of images (the official test split
-has 3,137 images by majority and 3,481 by probability): print the rule and N beside every number.
+Every accuracy on FERPlus depends on the rule, because each keeps a different number of images (the official test split
+has 3,137 images by majority and 3,481 by probability): report the rule and N with every number.
 """
 
 import sys
@@ -21,26 +21,25 @@ VOTE_COLUMNS: tuple[str, ...] = (*EXPRESSIONS, "unknown", "NF")
 
 _EMOTIONS = len(EXPRESSIONS)
 
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
+Votes = npt.NDArray[np.float64]
 
 
-def targets(votes: npt.NDArray[Any], rule: str) -> tuple[BoolArray, npt.NDArray[np.float32]]:
+def targets(votes: npt.NDArray[Any], rule: str) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
     """Turn votes into training or test targets.
 
-    - `majority`: single votes are taken for slips and set to zero; an image is kept if one column holds more than
-      half of the votes left, and that column is one of the eight expressions. The target is one-hot.
-    - `probability`: after the same clean-up the strongest columns are added until they hold 75 % of the votes or
+    - `majority`: single votes count as mistakes and are set to zero; an image is kept if one column holds more than
+      half of the remaining votes, and that column is one of the eight expressions. The target is one-hot.
+    - `probability`: after the same cleanup the strongest columns are added until they hold 75 % of the votes or
       three columns are used; kept if they hold more than half. The target is their share of the votes.
-    - `multi_target`: after the same clean-up every column with at least 30 % of the votes counts; kept if together
-      they hold more than half. The target is their share, to be used with a loss that rewards any of them.
+    - `multi_target`: after the same cleanup every column with at least 30 % of the votes counts; kept if together
+      they hold more than half. The target is their share, for use with a loss that rewards any of them.
     - `argmax`: the column with the most raw votes, the first one on a tie; kept if it is an expression. One-hot.
-    - `argmax_all`: the expression with the most raw votes, the first one on a tie, however many said "unknown" or "no
-      face"; kept if there is any vote for an expression. One-hot. Of the official test split it keeps every row, 3,573:
-      the number that the paper's accuracy of DDAMFN (Zhang et al. 2023) fits.
+    - `argmax_all`: the expression with the most raw votes, the first one on a tie, regardless of votes for "unknown"
+      and "no face"; kept if there is any vote for an expression. One-hot. It keeps all 3,573 rows of the official test
+      split: the number that the paper's accuracy of DDAMFN (Zhang et al. 2023) fits.
 
-    Images on which no half of the votes agrees are dropped by `majority` and serve training under the others:
-    FERPlus's training split has 25,045 images by `majority`, 27,762 by `probability`, 27,667 by `multi_target`.
+    Images without a majority are dropped by `majority` but can be used for training under the other rules: FERPlus's
+    training split has 25,045 images by `majority`, 27,762 by `probability`, 27,667 by `multi_target`.
 
     Args:
         votes: (N, 10) counts, columns as in `VOTE_COLUMNS`.
@@ -66,18 +65,18 @@ def targets(votes: npt.NDArray[Any], rule: str) -> tuple[BoolArray, npt.NDArray[
     elif rule == "majority":
         shares = _majority(_without_single_votes(raw))
     elif rule == "probability":
-        # Ten votes fall in few ways: each way is worked out once, which makes 28,000 images a matter of milliseconds.
-        ways, way_of = np.unique(_without_single_votes(raw), axis=0, return_inverse=True)
-        shares = np.array([_probability_row(way) for way in ways]).reshape(ways.shape)[way_of.reshape(-1)]
+        # There are few distinct rows: computing each once makes 28,000 images a matter of milliseconds.
+        rows, row_of = np.unique(_without_single_votes(raw), axis=0, return_inverse=True)
+        shares = np.array([_probability_row(row) for row in rows]).reshape(rows.shape)[row_of.reshape(-1)]
     elif rule == "multi_target":
         shares = _multi_target(_without_single_votes(raw))
     else:
-        raise UsageError(f"{rule!r} is no vote rule; use one of {', '.join(RULES)}")
+        raise UsageError(f"{rule!r} is not a vote rule; use one of {', '.join(RULES)}")
     return _keep_expressions(shares)
 
 
 def leading_share(votes: npt.ArrayLike) -> npt.NDArray[np.float32]:
-    """Share of all ten columns' votes that the strongest expression has, as cast and without the rules' clean-up.
+    """Return the share of all raw votes, over ten columns, that the strongest expression has.
 
     Args:
         votes: (N, 10) counts, columns as in `VOTE_COLUMNS`.
@@ -87,50 +86,48 @@ def leading_share(votes: npt.ArrayLike) -> npt.NDArray[np.float32]:
     """
     raw = np.asarray(votes, dtype=np.float64).reshape(-1, len(VOTE_COLUMNS))
     total, leading = raw.sum(axis=1), raw[:, :_EMOTIONS].max(axis=1)
-    shares: FloatArray = np.divide(leading, total, out=np.zeros_like(total), where=total > 0)
+    shares: Votes = np.divide(leading, total, out=np.zeros_like(total), where=total > 0)
     return shares.astype(np.float32)
 
 
-def _keep_expressions(shares: FloatArray) -> tuple[BoolArray, npt.NDArray[np.float32]]:
-    """Keep rows whose strongest column is an expression; drop the `unknown` and `NF` columns and rescale to 1."""
+def _keep_expressions(shares: Votes) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
+    """Keep rows whose strongest column is an expression; drop `unknown` and `NF` and rescale to 1."""
     keep = (shares.sum(axis=1) > 0) & (shares.argmax(axis=1) < _EMOTIONS)
     emotions = shares[:, :_EMOTIONS] * keep[:, None]
     total = emotions.sum(axis=1, keepdims=True)
     return keep, np.divide(emotions, total, out=np.zeros_like(emotions), where=total > 0).astype(np.float32)
 
 
-def _without_single_votes(raw: FloatArray) -> FloatArray:
+def _without_single_votes(raw: Votes) -> Votes:
     return np.where(raw < 1.0 + sys.float_info.epsilon, 0.0, raw)
 
 
-def _one_hot_of_winner(votes: FloatArray) -> FloatArray:
-    hot: FloatArray = np.zeros(votes.shape, dtype=np.float64)
+def _one_hot_of_winner(votes: Votes) -> Votes:
+    hot: Votes = np.zeros(votes.shape, dtype=np.float64)
     rows = np.flatnonzero(votes.sum(axis=1) > 0)
     hot[rows, votes[rows].argmax(axis=1)] = 1.0
     return hot
 
 
-def _majority(votes: FloatArray) -> FloatArray:
+def _majority(votes: Votes) -> Votes:
     won = votes.max(axis=1, keepdims=True) > 0.5 * votes.sum(axis=1, keepdims=True)
     return np.where(won, _one_hot_of_winner(votes), 0.0)
 
 
-def _multi_target(votes: FloatArray) -> FloatArray:
+def _multi_target(votes: Votes) -> Votes:
     total = votes.sum(axis=1, keepdims=True)
     strong = np.where(votes >= 0.3 * total, votes, 0.0)
     return np.where(strong.sum(axis=1, keepdims=True) > 0.5 * total, strong, 0.0)
 
 
-def _probability_row(votes: FloatArray) -> FloatArray:
+def _probability_row(votes: Votes) -> Votes:
     """Apply the `probability` rule to one row of cleaned votes; zeros mean that the row is dropped.
 
     Columns tied for the next place are taken together; more than three of them drop the image. `unknown` and `NF`
     end the search, and get their share only if they came first.
-
-    Kept because the published counts (27,762 / 3,480 / 3,481 with label.csv) need it: `unknown` tied with the third
-    expression counts as a fourth column and drops the image. Copies of the code that forgive it keep 27,947 / 3,508
-    / 3,507.
     """
+    # Kept because the published counts (27,762 / 3,480 / 3,481 with label.csv) need it: `unknown` tied with the third
+    # expression counts as a fourth column and drops the image. Code without this keeps 27,947 / 3,508 / 3,507.
     left, taken = votes.copy(), np.zeros_like(votes)
     total, count, open_search = votes.sum(), 0, True
     while open_search and count < 3 and taken.sum() < 0.75 * total:

@@ -22,7 +22,7 @@ def is_table(path: Path) -> bool:
 
 
 def find_table(root: Path) -> Path | None:
-    """Return the table that a path is, or the only one that a folder holds at its top; None if there is no such one."""
+    """Return a table's path, or the only table at the top of a folder; None if there is none."""
     if root.is_dir():
         tables = [p for p in sorted(root.iterdir()) if p.is_file() and _looks_right(p)]
         return tables[0] if len(tables) == 1 else None
@@ -42,16 +42,15 @@ def open_table(root: Path) -> Dataset:
     """
     path = find_table(root)
     if path is None:
-        raise DataError(f"{root} is no table with the columns path and label (.csv or .parquet), nor a folder with one")
+        raise DataError(f"{root} is not a table (.csv or .parquet) with columns path and label, nor a folder with one")
     rows = _parquet_rows(path) if path.suffix.lower() == ".parquet" else _csv_rows(path)
     samples = tuple(_sample(path, number, row) for number, row in enumerate(rows, start=1))
     if not samples:
         raise DataError(f"{path} has no rows; list the images in it")
     twice = [key for key, count in Counter(s.key for s in samples).items() if count > 1]
     if twice:
-        raise DataError(
-            f"{path} lists {twice[0]} {'and others ' if len(twice) > 1 else ''}twice; keep one row an image"
-        )
+        others = "and others " if len(twice) > 1 else ""
+        raise DataError(f"{path} lists {twice[0]} {others}twice; keep one row per image")
     present = {s.label for s in samples}
     classes = tuple(name for name in EXPRESSIONS if name in present)
     return Dataset(DatasetCard("table", path.stem, classes), samples, FileImages(path.parent), path.name)

@@ -1,8 +1,8 @@
-"""Synthetic faces and synthetic data sets: known expressions and landmarks, and no rights to clear.
+"""Synthetic faces and data sets: known expressions and landmarks, and no rights to clear.
 
-They stand in for photographs wherever a test or an example needs a data set. Skin, hair, light, pose, sharpness and
-noise vary by chance; brows, lids, nose and mouth follow the expression. Everything comes from the generator that is
-handed in, so the same seed draws the same images. A network that reads drawings well says nothing about photographs.
+They replace photographs wherever a test or an example needs a data set. Skin, hair, light, pose, sharpness and noise
+vary at random; brows, lids, nose and mouth follow the expression. The same generator state gives the same images.
+Accuracy on these drawings says nothing about photographs.
 """
 
 from collections.abc import Callable
@@ -48,4 +48,4 @@ LAYOUTS: dict[str, Callable[[Path, int, np.random.Generator], Path]] = {
     "rafdb": write_synthetic_rafdb,
     "table": write_synthetic_table,
 }
-"""Name of a layout -> its writer, called with the folder, the images a class in train, and a generator."""
+"""Name of a layout -> its writer, called with the folder, the images per class in train, and a generator."""

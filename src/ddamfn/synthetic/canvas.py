@@ -14,7 +14,7 @@ def smooth(anchors: Points, closed: bool = False, steps: int = 10) -> Points:
     Args:
         anchors: (N, 2) points in any unit.
         closed: join the last anchor to the first.
-        steps: points a segment.
+        steps: points per segment.
 
     Returns:
         (M, 2) points; every anchor is one of them.
@@ -32,7 +32,7 @@ def smooth(anchors: Points, closed: bool = False, steps: int = 10) -> Points:
 
 
 def ellipse(x: float, y: float, radius_x: float, radius_y: float, steps: int = 40) -> Points:
-    """Return (steps, 2) points of an upright ellipse."""
+    """Return (steps, 2) points of an axis-aligned ellipse."""
     angle = np.linspace(0.0, 2 * np.pi, steps, endpoint=False)
     return np.stack([x + radius_x * np.cos(angle), y + radius_y * np.sin(angle)], axis=1)
 
@@ -55,7 +55,7 @@ class Canvas:
     """An RGB image and the affine map that takes face units to its pixels."""
 
     def __init__(self, image: Image.Image, matrix: NDArray[np.float64]) -> None:
-        """Begin on a background.
+        """Start on a background.
 
         Args:
             image: the RGB background; it is drawn on in place.
@@ -98,27 +98,20 @@ class Canvas:
         local = outline - np.array(box[:2])
         ImageDraw.Draw(patch).polygon([(float(x), float(y)) for x, y in local], fill=round(255 * min(opacity, 1.0)))
         if blur_px > 0.4:
-            # Three box passes are a Gaussian to the eye, and their cost does not grow with the radius.
+            # Three box passes look like a Gaussian, and their cost does not grow with the radius.
             patch = patch.filter(ImageFilter.GaussianBlur(blur_px))
         if clip is not None:
             patch = ImageChops.multiply(patch, clip.crop(box))
         red, green, blue = (int(v) for v in np.clip(np.round(color), 0, 255))
         self.image.paste((red, green, blue), box, patch)
 
-    def stroke(
-        self,
-        spine: Points,
-        width: NDArray[np.float64] | float,
-        color: Color,
-        soft: float = 0.0,
-        opacity: float = 1.0,
-        clip: Image.Image | None = None,
-    ) -> None:
+    def stroke(self, spine: Points, width: NDArray[np.float64] | float, color: Color, soft: float = 0.0,
+               opacity: float = 1.0, clip: Image.Image | None = None) -> None:  # fmt: skip
         """Draw a line of the given full width (face units) along (N, 2) points; the other arguments as in `fill`."""
         self.fill(ribbon(spine, width), color, soft, opacity, clip)
 
     def _box(self, outline: Points, margin_px: float) -> tuple[int, int, int, int] | None:
-        """Return the part of the image that an outline can touch, or None when it lies outside."""
+        """Return the part of the image that an outline can touch, or None if it lies outside."""
         low = np.maximum(np.floor(outline.min(axis=0) - margin_px), 0).astype(int)
         high = np.minimum(np.ceil(outline.max(axis=0) + margin_px), self.image.size).astype(int)
         if (high <= low).any():

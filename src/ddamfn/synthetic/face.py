@@ -13,8 +13,8 @@ from ddamfn.synthetic.person import Person, Pose, placement, sample_person, samp
 
 
 def background(side_px: int, generator: np.random.Generator) -> Image.Image:
-    """Return a square RGB image of nothing in particular: a color gradient with out-of-focus patches."""
-    # Rooms and streets are grayer than chance colors, so the hue is only a part of a common gray.
+    """Return a square RGB background: a color gradient with out-of-focus patches."""
+    # Rooms and streets are grayer than random colors, so the hue is only a part of a common gray.
     gray = generator.uniform(35, 215)
     corners = (
         gray
@@ -41,25 +41,16 @@ def outline(person: Person, jaw_drop: float) -> Points:
     """
     chin = 1.62 * person.length + jaw_drop
     jaw = person.jaw
-    right = np.array(
-        [
-            [0.0, -1.66],
-            [0.52, -1.55],
-            [0.9, -1.05],
-            [1.0, -0.4],
-            [0.985, 0.15],
-            [0.92 * (0.6 + 0.4 * jaw), 0.62],
-            [0.76 * jaw, 1.06 + 0.3 * jaw_drop],
-            [0.46 * jaw, chin - 0.21],
-            [0.2 * jaw, chin - 0.03],
-        ]
-    )
+    right = np.array([
+        [0.0, -1.66], [0.52, -1.55], [0.9, -1.05], [1.0, -0.4], [0.985, 0.15], [0.92 * (0.6 + 0.4 * jaw), 0.62],
+        [0.76 * jaw, 1.06 + 0.3 * jaw_drop], [0.46 * jaw, chin - 0.21], [0.2 * jaw, chin - 0.03],
+    ])  # fmt: skip
     left = right[1:][::-1] * np.array([-1.0, 1.0])
     return smooth(np.vstack([right, [[0.0, chin]], left]), closed=True)
 
 
 def paint_behind(canvas: Canvas, person: Person) -> None:
-    """Draw what the head covers: hair at the back, neck, shoulders, ears."""
+    """Draw the parts behind the head: back hair, neck, shoulders, ears."""
     if person.style in ("long", "curly"):
         width, low = (1.28, 1.9) if person.style == "long" else (1.34, 0.75)
         back = np.array(
@@ -68,19 +59,10 @@ def paint_behind(canvas: Canvas, person: Person) -> None:
         mirrored = back[1:-1][::-1] * np.array([-1.0, 1.0])
         canvas.fill(smooth(np.vstack([back, mirrored]), closed=True), person.hair * 0.8, soft=0.02)
     neck = np.array([[-0.56, 0.7], [-0.54, 1.75], [-0.78, 2.25], [0.78, 2.25], [0.54, 1.75], [0.56, 0.7]])
-    shoulders = np.array(
-        [
-            [-0.62, 2.0],
-            [-1.3, 2.22],
-            [-2.1, 2.5],
-            [-2.5, 4.5],
-            [2.5, 4.5],
-            [2.1, 2.5],
-            [1.3, 2.22],
-            [0.62, 2.0],
-            [0.0, 2.42],
-        ]
-    )
+    shoulders = np.array([
+        [-0.62, 2.0], [-1.3, 2.22], [-2.1, 2.5], [-2.5, 4.5], [2.5, 4.5], [2.1, 2.5], [1.3, 2.22], [0.62, 2.0],
+        [0.0, 2.42],
+    ])  # fmt: skip
     canvas.fill(neck, person.skin * 0.84, soft=0.01)
     canvas.fill(smooth(shoulders, closed=True), person.cloth, soft=0.01)
     canvas.fill(ellipse(0.0, 1.62, 0.62, 0.26), person.skin * 0.5, soft=0.12, opacity=0.55)
@@ -98,10 +80,10 @@ def paint_skin(canvas: Canvas, person: Person, pose: Pose, shape: FaceShape, lig
         person: whose skin.
         pose: how the head is turned.
         shape: the expression, which moves chin, cheeks and furrows.
-        light: -1..1, the side the light comes from; the other side lies in shade.
+        light: -1..1, the side that the light comes from; the other side is in shade.
 
     Returns:
-        The head as a mask, for what must not leave it.
+        The head's mask, to clip what must stay inside.
     """
     contour = outline(person, 0.55 * shape.open_lower)
     head = canvas.mask(contour)
@@ -126,71 +108,39 @@ def paint_skin(canvas: Canvas, person: Person, pose: Pose, shape: FaceShape, lig
 
 
 def paint_beard(canvas: Canvas, person: Person, pose: Pose, shape: FaceShape, head: Image.Image) -> None:
-    """Draw stubble or a beard and moustache, below the mouth's own drawing."""
+    """Draw stubble or a beard and mustache, under the mouth."""
     if person.beard <= 0:
         return
     drop = 0.55 * shape.open_lower
     edge = np.array([[0.97, 0.25], [0.74, 0.72], [0.44, 0.8], [0.0, 0.76]])
     upper = np.vstack([edge, edge[:-1][::-1] * np.array([-1.0, 1.0])])
     lower = np.array([[-0.97, 0.8], [-0.6, 1.8 + drop], [0.6, 1.8 + drop], [0.97, 0.8]])
-    canvas.fill(
-        pose.turn(smooth(np.vstack([upper, lower]), closed=True)),
-        person.hair,
-        soft=0.05,
-        opacity=person.beard,
-        clip=head,
-    )
+    beard = pose.turn(smooth(np.vstack([upper, lower]), closed=True))
+    canvas.fill(beard, person.hair, soft=0.05, opacity=person.beard, clip=head)
 
 
 def paint_hair(canvas: Canvas, person: Person, pose: Pose) -> None:
-    """Draw the hair that frames the forehead."""
+    """Draw the hair around the forehead."""
     if person.style == "bald":
         return
     line = -1.02 + person.hairline
     temple = -0.42 if person.style in ("short", "parted") else -0.1
-    crown = np.array(
-        [
-            [-1.06, temple],
-            [-1.1, -0.8],
-            [-0.86, -1.5],
-            [-0.4, -1.8],
-            [0.0, -1.86],
-            [0.4, -1.8],
-            [0.86, -1.5],
-            [1.1, -0.8],
-            [1.06, temple],
-        ]
-    )
+    crown = np.array([
+        [-1.06, temple], [-1.1, -0.8], [-0.86, -1.5], [-0.4, -1.8], [0.0, -1.86], [0.4, -1.8], [0.86, -1.5],
+        [1.1, -0.8], [1.06, temple],
+    ])  # fmt: skip
+    # fmt: off
     hairlines = {
         "short": [[0.86, -0.72], [0.6, line], [0.0, line - 0.06], [-0.6, line], [-0.86, -0.72]],
-        "parted": [
-            [0.88, -0.5],
-            [0.78, -0.86],
-            [0.42, line - 0.12],
-            [-0.3, line - 0.28],
-            [-0.62, line],
-            [-0.88, -0.55],
-        ],
+        "parted": [[0.88, -0.5], [0.78, -0.86], [0.42, line - 0.12], [-0.3, line - 0.28], [-0.62, line],
+                   [-0.88, -0.55]],
         "fringe": [[0.9, -0.3], [0.82, -0.66], [0.4, -0.64], [0.0, -0.66], [-0.4, -0.62], [-0.82, -0.66], [-0.9, -0.3]],
-        "long": [
-            [0.94, 0.3],
-            [0.86, -0.6],
-            [0.46, line],
-            [0.02, line - 0.26],
-            [-0.46, line],
-            [-0.86, -0.6],
-            [-0.94, 0.3],
-        ],
-        "curly": [
-            [0.92, -0.3],
-            [0.78, -0.8],
-            [0.36, line],
-            [0.0, line - 0.04],
-            [-0.36, line],
-            [-0.78, -0.8],
-            [-0.92, -0.3],
-        ],
+        "long": [[0.94, 0.3], [0.86, -0.6], [0.46, line], [0.02, line - 0.26], [-0.46, line], [-0.86, -0.6],
+                 [-0.94, 0.3]],
+        "curly": [[0.92, -0.3], [0.78, -0.8], [0.36, line], [0.0, line - 0.04], [-0.36, line], [-0.78, -0.8],
+                  [-0.92, -0.3]],
     }
+    # fmt: on
     front = pose.turn(np.array(hairlines[person.style]))
     front[:, 1] -= 0.02
     if person.style == "curly":
@@ -215,12 +165,12 @@ def synthetic_face(
 
     Args:
         label: the expression, in any spelling that `ddamfn.labels.canonical` knows.
-        generator: source of all chance.
+        generator: source of randomness.
         side_px: side of the square image.
-        person: who is drawn; somebody new when None. The same person with several labels makes a subject.
-        head: height of the head, chin to crown, as a share of the side; 0.62 to 0.85 by chance when None. Below about
-            0.6 neck and shoulders come into the image.
-        strength: 0 is a face at rest, 1 the expression as it is usually drawn.
+        person: whose face; a new person when None. The same person with several labels makes a subject.
+        head: height of the head, chin to crown, as a share of the side; random in 0.62..0.85 when None. Below about
+            0.6 neck and shoulders are visible.
+        strength: 0 is a face at rest, 1 the usual expression.
 
     Returns:
         The image, uint8 (side_px, side_px, 3) RGB, and its landmarks, float32 (5, 2) as (x, y) pixels: the viewer's
@@ -233,13 +183,13 @@ def synthetic_face(
     person = person or sample_person(generator)
     pose = sample_pose(generator)
     height = float(generator.uniform(0.62, 0.85)) if head is None else head
-    # Drawn larger and shrunk, which smooths every edge; small images more so, for their strokes are the thinnest.
+    # Drawn larger and shrunk, which smooths every edge; small images more so, since their strokes are the thinnest.
     factor = max(2, math.ceil(220 / side_px))
     matrix = placement(side_px * factor, height, float(generator.normal(0.0, 0.09)), generator.normal(0.0, 0.02, 2))
     canvas = Canvas(background(side_px * factor, generator), matrix)
     points = _paint(canvas, person, pose, shape, light=float(generator.uniform(-1, 1)))
     image = canvas.image.resize((side_px, side_px), Image.Resampling.BOX)
-    # A pixel's middle lies at .5 on the canvas and at whole numbers in a landmark.
+    # The center of a pixel is at .5 on the canvas and at an integer in a landmark.
     landmarks = (canvas.pixels(points) + 0.5) / factor - 0.5
     pixels = _photograph(image, generator)
     if generator.random() < 0.5:
@@ -249,7 +199,7 @@ def synthetic_face(
 
 
 def _paint(canvas: Canvas, person: Person, pose: Pose, shape: FaceShape, light: float) -> NDArray[np.float64]:
-    """Draw a head, back to front, and return its (5, 2) landmarks in face units."""
+    """Draw a head from back to front and return its (5, 2) landmarks in face units."""
     paint_behind(canvas, person)
     head = paint_skin(canvas, person, pose, shape, light)
     paint_beard(canvas, person, pose, shape, head)
@@ -267,7 +217,7 @@ def _paint(canvas: Canvas, person: Person, pose: Pose, shape: FaceShape, light: 
 
 
 def _photograph(image: Image.Image, generator: np.random.Generator) -> NDArray[np.uint8]:
-    """Treat a clean drawing as a camera would: exposure, color cast, light falling from one side, blur and noise."""
+    """Add the effects of a camera to a clean drawing: exposure, color cast, uneven light, blur and noise."""
     side_px = image.width
     blur_px = float(generator.uniform(0.0, 0.008)) * side_px
     if blur_px > 0.2:

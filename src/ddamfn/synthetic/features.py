@@ -9,7 +9,7 @@ from ddamfn.synthetic.expressions import FaceShape
 from ddamfn.synthetic.person import Person, Pose
 
 EYE_X, NOSE_Y, MOUTH_Y = 0.45, 0.53, 1.0
-"""Where eyes, nose tip and mouth lie in face units, the proportions of an average adult."""
+"""Positions of eyes, nose tip and mouth in face units: the proportions of an average adult."""
 
 _ACROSS = np.linspace(-1.0, 1.0, 33)
 
@@ -19,7 +19,7 @@ def _lid(person: Person, side: float, height: float, slant: float, up: bool) -> 
     half = 0.215 * person.eye
     x = side * (EYE_X * person.eye_gap + half * _ACROSS)
     bow = height * (1.0 - np.abs(_ACROSS) ** 2.3)
-    # The outer corner of a resting eye lies a little higher than the inner one.
+    # The outer corner of a resting eye is slightly higher than the inner one.
     tilt = -0.018 * _ACROSS
     if up:
         hang = slant * np.clip(_ACROSS, -1.0, 1.0) * (1.0 - _ACROSS**4)
@@ -42,7 +42,7 @@ def paint_eye(canvas: Canvas, person: Person, pose: Pose, shape: FaceShape, side
     canvas.fill(ellipse(x, y, radius * 0.8, radius * 0.8), person.iris, soft=0.01, clip=clip)
     canvas.fill(ellipse(x, y, radius * 0.45, radius * 0.45), np.array([12.0, 10.0, 10.0]), soft=0.006, clip=clip)
     canvas.fill(ellipse(x - 0.035, y - 0.04, 0.022, 0.022), np.array([250.0, 250.0, 250.0]), clip=clip)
-    # The upper lid throws a shadow on the ball; without it eyes stare even at rest.
+    # The upper lid casts a shadow on the eyeball; without it eyes stare even at rest.
     canvas.stroke(upper, 0.05, person.skin * 0.3, soft=0.02, opacity=0.55, clip=clip)
     lash = np.interp(_ACROSS, [-1.0, 0.0, 1.0], [0.018, 0.038, 0.045])
     canvas.stroke(upper, lash, person.skin * 0.16, soft=0.005, opacity=0.95)
@@ -61,9 +61,8 @@ def paint_brow(canvas: Canvas, person: Person, pose: Pose, shape: FaceShape, sid
     middle = [gap + 0.06, -0.385 - 0.35 * shape.brow_inner - 0.75 * shape.brow_outer - 1.2 * lift]
     outer = [gap + 0.32, -0.29 - shape.brow_outer - 0.9 * lift]
     spine = smooth(np.array([inner, middle, outer]) * np.array([side, 1.0]), steps=12)
-    width = (
-        0.085 * person.brow * np.interp(np.linspace(0, 1, len(spine)), [0.0, 0.15, 0.6, 1.0], [0.7, 1.15, 0.95, 0.25])
-    )
+    taper = np.interp(np.linspace(0, 1, len(spine)), [0.0, 0.15, 0.6, 1.0], [0.7, 1.15, 0.95, 0.25])
+    width = 0.085 * person.brow * taper
     dark = np.minimum(person.hair, person.skin * 0.55) * 0.85
     canvas.stroke(pose.turn(spine), width, dark, soft=0.014, opacity=0.92)
 
@@ -82,21 +81,14 @@ def paint_lines(canvas: Canvas, person: Person, pose: Pose, shape: FaceShape, he
         for row in range(3):
             high = 0.02 + 0.1 * row
             wrinkle = np.array([[0.03, high], [0.12, high - 0.03], [0.19, high + 0.05]]) * np.array([side, 1.0])
-            canvas.stroke(
-                pose.turn(smooth(wrinkle), 0.1), 0.026, dark, soft=0.012, opacity=0.85 * shape.wrinkle, clip=head
-            )
+            turned = pose.turn(smooth(wrinkle), 0.1)
+            canvas.stroke(turned, 0.026, dark, soft=0.012, opacity=0.85 * shape.wrinkle, clip=head)
         strength = shape.fold + (shape.fold_right if side > 0 else 0.0)
         rise = shape.corner + (shape.corner_right if side > 0 else 0.0)
         reach = shape.mouth_width * person.mouth + 0.12
         fold = np.array([[0.25, 0.55], [reach - 0.03, 0.78 - 0.2 * rise], [reach + 0.03, MOUTH_Y + 0.08 - 0.4 * rise]])
-        canvas.stroke(
-            pose.turn(smooth(fold * np.array([side, 1.0]))),
-            0.035,
-            dark,
-            soft=0.02,
-            opacity=0.75 * strength * age,
-            clip=head,
-        )
+        turned = pose.turn(smooth(fold * np.array([side, 1.0])))
+        canvas.stroke(turned, 0.035, dark, soft=0.02, opacity=0.75 * strength * age, clip=head)
 
 
 def paint_nose(canvas: Canvas, person: Person, pose: Pose, shape: FaceShape, light: float) -> Points:
@@ -121,19 +113,14 @@ def paint_nose(canvas: Canvas, person: Person, pose: Pose, shape: FaceShape, lig
     for side in (-1.0, 1.0):
         hole = ellipse(side * 0.095 * person.nose, NOSE_Y + 0.105 - lift, 0.058, 0.03)
         canvas.fill(pose.turn(hole, 0.2), person.skin * 0.22, soft=0.012, opacity=0.9)
-        wing = np.array(
-            [
-                [wide * 0.86, NOSE_Y - 0.04 - lift],
-                [wide * 1.08, NOSE_Y + 0.06 - lift],
-                [wide * 0.84, NOSE_Y + 0.14 - lift],
-            ]
-        )
+        outer, tip_y = wide * np.array([0.86, 1.08, 0.84]), NOSE_Y + np.array([-0.04, 0.06, 0.14]) - lift
+        wing = np.stack([outer, tip_y], axis=1)
         canvas.stroke(pose.turn(smooth(wing * np.array([side, 1.0])), 0.1), 0.03, dark, soft=0.014, opacity=0.75)
     return tip
 
 
 def paint_glasses(canvas: Canvas, person: Person, pose: Pose) -> None:
-    """Draw thin dark rims and a bridge, for those who wear them."""
+    """Draw thin dark rims and a bridge if the person wears glasses."""
     if not person.glasses:
         return
     rim = np.array([30.0, 28.0, 32.0])
@@ -151,11 +138,11 @@ _MOUTH_ACROSS = np.linspace(-1.0, 1.0, 49)
 
 
 def _contours(person: Person, shape: FaceShape) -> tuple[Points, Points, Points, Points]:
-    """Return outer upper, inner upper, inner lower and outer lower edge, each (49, 2) face units from left to right."""
+    """Return the outer upper, inner upper, inner lower and outer lower edge, each (49, 2) face units, left to right."""
     t = _MOUTH_ACROSS
     x = shape.mouth_width * person.mouth * t
     rise = shape.corner + shape.corner_right * (t > 0)
-    # Raised corners lie on a U whose middle sinks a little; the whole mouth is not lifted.
+    # Raised corners bend the mouth into a U; the whole mouth is not lifted.
     axis = MOUTH_Y - rise * (np.abs(t) ** 1.7 - 0.25)
     axis = axis - 0.02 * shape.pout * (1 - t**2)
     opening = 1.0 - np.abs(t) ** shape.square
@@ -169,7 +156,7 @@ def _contours(person: Person, shape: FaceShape) -> tuple[Points, Points, Points,
 
 
 def _teeth(edge: Points, height: float, into: float) -> Points:
-    """Return a strip of teeth that hangs from a lip's inner edge; `into` is 1 downwards, -1 upwards."""
+    """Return a row of teeth at a lip's inner edge; `into` is 1 downwards, -1 upwards."""
     bow: NDArray[np.float64] = height * np.maximum(1 - 0.6 * _MOUTH_ACROSS**2, 0.0)
     return np.vstack([edge, (edge + np.stack([np.zeros_like(bow), into * bow], axis=1))[::-1]])
 
@@ -178,7 +165,7 @@ def paint_mouth(canvas: Canvas, person: Person, pose: Pose, shape: FaceShape) ->
     """Draw the mouth.
 
     Returns:
-        (2,) its left and its right corner in face units, as the viewer sees them.
+        (2,) each, its left and right corner in face units, from the viewer's side.
     """
     outer_upper, inner_upper, inner_lower, outer_lower = (pose.turn(edge, 0.05) for edge in _contours(person, shape))
     lips = np.vstack([outer_upper, outer_lower[::-1]])
@@ -198,16 +185,11 @@ def paint_mouth(canvas: Canvas, person: Person, pose: Pose, shape: FaceShape) ->
         tooth = np.array([240.0, 236.0, 226.0])
         height = shape.open_upper + shape.open_lower
         if shape.teeth_upper > 0:
-            canvas.fill(
-                _teeth(inner_upper, min(0.13, 0.7 * height) * shape.teeth_upper, 1.0), tooth, soft=0.006, clip=inside
-            )
+            upper = _teeth(inner_upper, min(0.13, 0.7 * height) * shape.teeth_upper, 1.0)
+            canvas.fill(upper, tooth, soft=0.006, clip=inside)
         if shape.teeth_lower > 0:
-            canvas.fill(
-                _teeth(inner_lower, min(0.09, 0.42 * height) * shape.teeth_lower, -1.0),
-                tooth * 0.94,
-                soft=0.006,
-                clip=inside,
-            )
+            lower = _teeth(inner_lower, min(0.09, 0.42 * height) * shape.teeth_lower, -1.0)
+            canvas.fill(lower, tooth * 0.94, soft=0.006, clip=inside)
         canvas.stroke(inner_upper, 0.014, person.lips * 0.4, soft=0.006, opacity=0.8)
     else:
         canvas.stroke(inner_upper, 0.026, person.lips * 0.38, soft=0.008, opacity=0.95)
@@ -216,7 +198,7 @@ def paint_mouth(canvas: Canvas, person: Person, pose: Pose, shape: FaceShape) ->
 
 
 def _paint_corners(canvas: Canvas, person: Person, shape: FaceShape, edge: Points) -> None:
-    """Shade the dimples at the mouth's corners, deeper where a corner is drawn up or down."""
+    """Shade the dimples at the mouth's corners, deeper where a corner is raised or lowered."""
     for corner, pull in ((edge[0], shape.corner), (edge[-1], shape.corner + shape.corner_right)):
         depth = 0.35 + min(abs(pull) * 2.5, 0.5)
         canvas.fill(ellipse(corner[0], corner[1], 0.035, 0.035), person.skin * 0.38, soft=0.02, opacity=depth)

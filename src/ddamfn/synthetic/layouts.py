@@ -1,4 +1,8 @@
-"""Synthetic faces in the layouts of the supported data sets."""
+"""Synthetic faces in the layouts of the supported data sets.
+
+Every writer makes the folder `root` and returns it. It writes `per_class` images of each class into train, and half as
+many into the other splits. All randomness comes from `generator`.
+"""
 
 import csv
 import io
@@ -16,7 +20,14 @@ from ddamfn.synthetic.person import sample_person
 from ddamfn.synthetic.series import Drawing, drawings, face_box, gray, held_out, save, write_rows
 
 _FER2013 = ("Angry", "Disgust", "Fear", "Happy", "Sad", "Surprise", "Neutral")
-# FERPlus numbers its images through; Valid and Test begin where the official ones do.
+_AFFECTNET = ("Neutral", "Happy", "Sad", "Surprise", "Fear", "Disgust", "Anger", "Contempt")
+_RAFDB = ("Surprise", "Fear", "Disgust", "Happiness", "Sadness", "Anger", "Neutral")
+_CKPLUS = ("anger", "contempt", "disgust", "fear", "happy", "sadness", "surprise")
+
+_CIRCUMPLEX = ((0.0, 0.0), (0.8, 0.3), (-0.7, -0.3), (0.2, 0.8), (-0.5, 0.7), (-0.7, 0.4), (-0.5, 0.6), (-0.6, 0.4))
+"""Approximate valence and arousal of AffectNet's classes."""
+
+# FERPlus numbers its images consecutively; Valid and Test begin where the official ones do.
 _FERPLUS_SPLITS = (
     ("FER2013Train", "Training", 0),
     ("FER2013Valid", "PublicTest", 28638),
@@ -25,7 +36,7 @@ _FERPLUS_SPLITS = (
 
 
 def _ballot(label: str, generator: np.random.Generator) -> list[int]:
-    """Return ten votes of which seven to ten go to the label: it wins under every rule."""
+    """Return ten votes, of which seven to ten go to the label, so that it wins under every rule."""
     votes = [0] * 10
     winner = int(generator.integers(7, 11))
     votes[EXPRESSIONS.index(label)] = winner
@@ -35,16 +46,9 @@ def _ballot(label: str, generator: np.random.Generator) -> list[int]:
 
 
 def write_synthetic_ferplus(root: Path, per_class: int, generator: np.random.Generator, zipped: bool = False) -> Path:
-    """Write FERPlus's layout: gray 48x48 PNG, a `label.csv` a split, and `fer2013new.csv`.
+    """Write FERPlus's layout: grayscale 48x48 PNG, a `label.csv` per split, and `fer2013new.csv`.
 
-    Args:
-        root: folder to make.
-        per_class: images a class in train; half as many in the other two splits.
-        generator: source of all chance.
-        zipped: write one archive a split instead of folders.
-
-    Returns:
-        The root.
+    `zipped` writes one archive per split instead of folders.
     """
     root.mkdir(parents=True, exist_ok=True)
     table: list[list[object]] = [["Usage", "Image name", *EXPRESSIONS, "unknown", "NF"]]
@@ -60,7 +64,7 @@ def write_synthetic_ferplus(root: Path, per_class: int, generator: np.random.Gen
             files[name] = image.getvalue()
             csv.writer(labels, lineterminator="\n").writerow([name, "(0, 0, 48, 48)", *votes])
             table.append([usage, name, *votes])
-        # The official table has rows without an image, so that row numbers and names run apart.
+        # The official table has rows without an image, so row numbers and names do not correspond.
         table.append([usage, "", *[0] * 9, 10])
         files["label.csv"] = labels.getvalue().encode()
         _write_files(root, folder, files, zipped)
@@ -82,16 +86,7 @@ def _write_files(root: Path, folder: str, files: dict[str, bytes], zipped: bool)
 
 
 def write_synthetic_fer2013(root: Path, per_class: int, generator: np.random.Generator) -> Path:
-    """Write `fer2013.csv` as the contest had it: class number, 48x48 gray values as text, Usage.
-
-    Args:
-        root: folder to make.
-        per_class: images a class in train; half as many in the other two splits.
-        generator: source of all chance.
-
-    Returns:
-        The root.
-    """
+    """Write `fer2013.csv` as in the contest: class number, 48x48 gray values as text, Usage."""
     rows: list[list[object]] = [["emotion", "pixels", "Usage"]]
     for usage in ("Training", "PublicTest", "PrivateTest"):
         count = per_class if usage == "Training" else held_out(per_class)
@@ -109,17 +104,9 @@ def write_synthetic_folder(
     side_px: int = 112,
     classes: Sequence[str] = EXPRESSIONS,
 ) -> Path:
-    """Write class folders: `train/happiness/0001.png` and so on, with train, val and test.
+    """Write class folders such as `train/happiness/00001.png`, with train, val and test.
 
-    Args:
-        root: folder to make.
-        per_class: images a class in train; half as many in the other two splits.
-        generator: source of all chance.
-        side_px: side of the images.
-        classes: names of the folders, any that `ddamfn.labels.canonical` knows.
-
-    Returns:
-        The root.
+    Images are `side_px` wide; `classes` names the folders, in any spelling that `ddamfn.labels.canonical` knows.
     """
     for split in ("train", "val", "test"):
         count = per_class if split == "train" else held_out(per_class)
@@ -129,16 +116,9 @@ def write_synthetic_folder(
 
 
 def write_synthetic_table(root: Path, per_class: int, generator: np.random.Generator, side_px: int = 112) -> Path:
-    """Write `table.csv` with path, label, split, subject and group, and its images.
+    """Write `table.csv` with path, label, split, subject and group, and its images, `side_px` wide.
 
-    Args:
-        root: folder to make.
-        per_class: images a class in train; half as many in the other two splits.
-        generator: source of all chance.
-        side_px: side of the images.
-
-    Returns:
-        The root. Nobody stands in two splits; the group is the subject's hair, long or short.
+    A subject is in one split only; the group is the subject's hair, long or short.
     """
     rows: list[list[object]] = [["path", "label", "split", "subject", "group"]]
     for split in ("train", "val", "test"):
@@ -154,11 +134,8 @@ def write_synthetic_table(root: Path, per_class: int, generator: np.random.Gener
     return root
 
 
-_AFFECTNET = ("Neutral", "Happy", "Sad", "Surprise", "Fear", "Disgust", "Anger", "Contempt")
-
-
 def _sixty_eight(landmarks: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return (68, 2) points in the iBUG order whose eyes, nose tip and mouth corners are the five given ones."""
+    """Return (68, 2) points in the iBUG order with the eyes, nose tip and mouth corners of five landmarks."""
     left, right, nose, mouth_left, mouth_right = landmarks.astype(np.float64)
     unit = float(np.linalg.norm(right - left))
     ring = np.stack([np.cos(np.arange(6) * np.pi / 3 + np.pi), np.sin(np.arange(6) * np.pi / 3 + np.pi) * 0.4], axis=1)
@@ -182,15 +159,8 @@ def _sixty_eight(landmarks: NDArray[np.float32]) -> NDArray[np.float64]:
 def write_synthetic_affectnet(root: Path, per_class: int, generator: np.random.Generator, layout: str = "2021") -> Path:
     """Write one of AffectNet's layouts.
 
-    Args:
-        root: folder to make.
-        per_class: images a class in train; half as many in val.
-        generator: source of all chance.
-        layout: `2021` for `train_set` and `val_set` with NumPy annotations, `manual` for `Manually_Annotated_Images`
-            with `training.csv` and `validation.csv`.
-
-    Returns:
-        The root.
+    `2021` is `train_set` and `val_set` with NumPy annotations; `manual` is `Manually_Annotated_Images` with
+    `training.csv` and `validation.csv`.
 
     Raises:
         ValueError: if the layout is neither.
@@ -206,12 +176,8 @@ def write_synthetic_affectnet(root: Path, per_class: int, generator: np.random.G
     return root
 
 
-_CIRCUMPLEX = ((0.0, 0.0), (0.8, 0.3), (-0.7, -0.3), (0.2, 0.8), (-0.5, 0.7), (-0.7, 0.4), (-0.5, 0.6), (-0.6, 0.4))
-"""Valence and arousal that go with AffectNet's classes, roughly."""
-
-
 def _write_affectnet_arrays(folder: Path, series: Iterator[Drawing]) -> None:
-    """Write `images/N.jpg` and `annotations/N_{exp,val,aro,lnd}.npy`; numbers are kept as text, as in the release."""
+    """Write `images/N.jpg` and `annotations/N_{exp,val,aro,lnd}.npy`; numbers are text, as in the release."""
     notes = folder / "annotations"
     notes.mkdir(parents=True, exist_ok=True)
     for drawing in series:
@@ -224,7 +190,7 @@ def _write_affectnet_arrays(folder: Path, series: Iterator[Drawing]) -> None:
 
 
 def _write_affectnet_table(root: Path, name: str, series: Iterator[Drawing]) -> None:
-    """Write `name.csv` and its images, and a row of each class that is no expression."""
+    """Write `name.csv` and its images, with a row for each class that is not an expression."""
     head = "subDirectory_filePath,face_x,face_y,face_width,face_height,facial_landmarks,expression,valence,arousal"
     rows: list[list[object]] = [list(head.split(","))]
     for drawing in series:
@@ -234,20 +200,16 @@ def _write_affectnet_table(root: Path, name: str, series: Iterator[Drawing]) -> 
         x1, y1, x2, y2 = (round(v) for v in face_box(drawing.landmarks))
         points = ";".join(f"{v:.2f}" for v in _sixty_eight(drawing.landmarks).ravel())
         rows.append([path, max(x1, 0), max(y1, 0), x2 - x1, y2 - y1, points, number, *_CIRCUMPLEX[number]])
-    # 8 none, 9 uncertain, 10 no face: listed in the release, and no expression to learn.
+    # 8 none, 9 uncertain, 10 no face: listed in the release, but not expressions.
     rows += [[*row[:6], other, -2, -2] for other, row in zip((8, 9, 10), rows[1:4], strict=False)]
     write_rows(root / f"{name}.csv", rows)
 
 
-_RAFDB = ("Surprise", "Fear", "Disgust", "Happiness", "Sadness", "Anger", "Neutral")
-_CKPLUS = ("anger", "contempt", "disgust", "fear", "happy", "sadness", "surprise")
-
-
 def _aligned(drawing: Drawing, side_px: int = 100) -> NDArray[np.uint8]:
-    """Crop a face by its eyes and the middle of its mouth, as RAF-DB's aligned images are."""
+    """Crop a face by its eyes and the center of its mouth, like RAF-DB's aligned images."""
     source = np.vstack([drawing.landmarks[:2], drawing.landmarks[3:].mean(axis=0)]).astype(np.float64)
     target = np.array([[0.3, 0.37], [0.7, 0.37], [0.5, 0.8]]) * side_px
-    # Least squares for x' = a x - b y + c, y' = b x + a y + d, from crop to image as Pillow wants it.
+    # Least squares for x' = a x - b y + c, y' = b x + a y + d, from crop to image, as Pillow expects.
     rows = [[x, -y, 1, 0] for x, y in target] + [[y, x, 0, 1] for x, y in target]
     a, b, c, d = np.linalg.lstsq(np.array(rows), source.T.ravel(), rcond=None)[0]
     image = Image.fromarray(drawing.pixels)
@@ -257,16 +219,7 @@ def _aligned(drawing: Drawing, side_px: int = 100) -> NDArray[np.uint8]:
 
 
 def write_synthetic_rafdb(root: Path, per_class: int, generator: np.random.Generator) -> Path:
-    """Write RAF-DB's basic layout: original and aligned JPEG, the label list, manual landmarks and a box an image.
-
-    Args:
-        root: folder to make; `basic` goes into it.
-        per_class: images a class in train; half as many in test.
-        generator: source of all chance.
-
-    Returns:
-        The root.
-    """
+    """Write RAF-DB's basic layout below `basic`: original and aligned JPEG, label list, manual landmarks and boxes."""
     basic = root / "basic"
     lines: list[str] = []
     for split, count in (("train", per_class), ("test", held_out(per_class))):
@@ -276,32 +229,19 @@ def write_synthetic_rafdb(root: Path, per_class: int, generator: np.random.Gener
             save(drawing.pixels, basic / "Image" / "original" / f"{name}.jpg")
             save(_aligned(drawing), basic / "Image" / "aligned" / f"{name}_aligned.jpg")
             points = "".join(f"{x:.6f}\t{y:.6f}\n" for x, y in drawing.landmarks)
-            attributes = (
-                f"{int(generator.integers(3))}\n{int(generator.integers(3))}\n{int(generator.integers(1, 5))}\n"
-            )
-            manual = basic / "Annotation" / "manual" / f"{name}_manu_attri.txt"
-            manual.parent.mkdir(parents=True, exist_ok=True)
-            manual.write_text(points + attributes, encoding="utf-8")
-            box = basic / "Annotation" / "boundingbox" / f"{name}_boundingbox.txt"
-            box.parent.mkdir(parents=True, exist_ok=True)
-            box.write_text(" ".join(f"{v:.3f}" for v in face_box(drawing.landmarks)) + "\n", encoding="utf-8")
-    labels = basic / "EmoLabel" / "list_patition_label.txt"
-    labels.parent.mkdir(parents=True, exist_ok=True)
-    labels.write_text("".join(lines), encoding="utf-8")
+            gender, race, age = (int(generator.integers(low, high)) for low, high in ((0, 3), (0, 3), (1, 5)))
+            attributes = f"{gender}\n{race}\n{age}\n"
+            _write_text(basic / "Annotation" / "manual" / f"{name}_manu_attri.txt", points + attributes)
+            box = " ".join(f"{v:.3f}" for v in face_box(drawing.landmarks)) + "\n"
+            _write_text(basic / "Annotation" / "boundingbox" / f"{name}_boundingbox.txt", box)
+    _write_text(basic / "EmoLabel" / "list_patition_label.txt", "".join(lines))
     return root
 
 
 def write_synthetic_ckplus(root: Path, per_class: int, generator: np.random.Generator, frames: int = 6) -> Path:
-    """Write CK+'s layout: sequences of frames from rest to an expression, with the label of the last one.
+    """Write CK+'s layout: sequences of `frames` frames from rest to an expression, with the label of the last one.
 
-    Args:
-        root: folder to make; `cohn-kanade-images` and `Emotion` go into it.
-        per_class: sequences a class; they are shared out among as many subjects, each of whom shows every expression.
-        generator: source of all chance.
-        frames: frames a sequence.
-
-    Returns:
-        The root.
+    There are `per_class` subjects, each of whom shows every expression once.
     """
     for subject in range(per_class):
         person = sample_person(generator)
@@ -310,12 +250,17 @@ def write_synthetic_ckplus(root: Path, per_class: int, generator: np.random.Gene
             take = f"{number + 1:03d}"
             seed = int(generator.integers(2**63))
             for frame in range(frames):
-                # The same seed for all frames: only the expression grows, as in a sequence filmed at once.
-                chance = np.random.default_rng(seed)
-                pixels, _ = synthetic_face(label, chance, 160, person=person, head=0.6, strength=frame / (frames - 1))
+                # The same seed for all frames: only the strength of the expression changes, as in a real sequence.
+                same = np.random.default_rng(seed)
+                pixels, _ = synthetic_face(label, same, 160, person=person, head=0.6, strength=frame / (frames - 1))
                 name = f"{who}_{take}_{frame + 1:08d}"
                 save(gray(pixels), root / "cohn-kanade-images" / who / take / f"{name}.png")
             emotion = root / "Emotion" / who / take / f"{who}_{take}_{frames:08d}_emotion.txt"
-            emotion.parent.mkdir(parents=True, exist_ok=True)
-            emotion.write_text(f"   {number + 1:.7e}\n", encoding="utf-8")
+            _write_text(emotion, f"   {number + 1:.7e}\n")
     return root
+
+
+def _write_text(path: Path, text: str) -> None:
+    """Write a text file, creating its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Identity and pose of a synthetic person."""
+"""Identity and head pose of a synthetic person."""
 
 from dataclasses import dataclass
 
@@ -8,26 +8,13 @@ from numpy.typing import NDArray
 from ddamfn.synthetic.canvas import Color, Points
 
 _SKINS = (
-    (255, 224, 200),
-    (244, 208, 180),
-    (233, 190, 156),
-    (214, 166, 128),
-    (190, 138, 100),
-    (160, 110, 76),
-    (124, 82, 56),
-    (92, 60, 42),
-)
+    (255, 224, 200), (244, 208, 180), (233, 190, 156), (214, 166, 128), (190, 138, 100),
+    (160, 110, 76), (124, 82, 56), (92, 60, 42),
+)  # fmt: skip
 _HAIRS = (
-    (24, 20, 20),
-    (46, 32, 24),
-    (78, 52, 34),
-    (118, 82, 48),
-    (176, 136, 84),
-    (214, 182, 124),
-    (140, 64, 34),
-    (150, 150, 152),
-    (222, 220, 216),
-)
+    (24, 20, 20), (46, 32, 24), (78, 52, 34), (118, 82, 48), (176, 136, 84),
+    (214, 182, 124), (140, 64, 34), (150, 150, 152), (222, 220, 216),
+)  # fmt: skip
 _IRISES = ((60, 38, 24), (92, 60, 34), (112, 96, 52), (84, 112, 78), (86, 120, 152), (108, 124, 132))
 
 HAIR_STYLES = ("short", "parted", "fringe", "long", "curly", "bald")
@@ -58,17 +45,17 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class Pose:
-    """How a head is turned, in radians, and where it stands in the image."""
+    """The rotation of a head, in radians."""
 
     yaw: float
     pitch: float
 
     def turn(self, points: Points, bump: float = 0.0) -> Points:
-        """Move points of the face as the head turns, by a rotation of the ellipsoid that they lie on.
+        """Move points of the face with the head, by a rotation of the ellipsoid that they lie on.
 
         Args:
-            points: (N, 2) in face units, as seen from the front.
-            bump: how far they stand out from the ellipsoid, as the nose's tip does.
+            points: (N, 2) in face units, in frontal view.
+            bump: their height above the ellipsoid, such as that of the nose's tip.
 
         Returns:
             (N, 2) in face units.
@@ -81,13 +68,13 @@ class Pose:
 
 
 def _pick(table: tuple[tuple[int, int, int], ...], generator: np.random.Generator, spread: float) -> Color:
-    """Return one color of a table, shifted a little."""
+    """Return a random color of a table, slightly changed."""
     color = np.array(table[int(generator.integers(len(table)))], dtype=np.float64)
     return np.clip(color + generator.normal(0.0, spread, 3), 0, 255)
 
 
 def sample_person(generator: np.random.Generator) -> Person:
-    """Draw a person by chance."""
+    """Sample a random person."""
     skin = _pick(_SKINS, generator, 3.0)
     reddish = np.array([0.80, 0.52, 0.50]) if generator.random() < 0.6 else np.array([0.86, 0.64, 0.62])
     style = HAIR_STYLES[int(generator.choice(len(HAIR_STYLES), p=[0.24, 0.2, 0.17, 0.2, 0.11, 0.08]))]
@@ -113,7 +100,7 @@ def sample_person(generator: np.random.Generator) -> Person:
 
 
 def sample_pose(generator: np.random.Generator) -> Pose:
-    """Draw a head's turn by chance: mostly frontal, up to about 20 degrees to a side."""
+    """Sample a head pose: mostly frontal, up to about 20 degrees to a side."""
     yaw, pitch = np.clip(generator.normal(0.0, [0.13, 0.05]), -0.35, 0.13)
     return Pose(yaw=float(yaw), pitch=float(pitch))
 
@@ -124,12 +111,12 @@ def placement(side_px: int, head: float, tilt: float, shift: NDArray[np.float64]
     Args:
         side_px: side of the image.
         head: height of the head, chin to crown, as a share of the side.
-        tilt: radians, clockwise to the viewer.
-        shift: (2,) of the head's center against the image's, as a share of the side.
+        tilt: radians, clockwise.
+        shift: (2,) offset of the head's center from the image's, as a share of the side.
     """
     scale = head * side_px / 3.3
     cosine, sine = np.cos(tilt) * scale, np.sin(tilt) * scale
     linear = np.array([[cosine, -sine], [sine, cosine]])
-    # The middle between crown (-1.68) and chin (1.62) goes to the image's middle.
+    # The middle between crown (-1.68) and chin (1.62) goes to the center of the image.
     center = (0.5 + shift) * side_px - linear @ np.array([0.0, -0.03])
     return np.hstack([linear, center[:, None]])

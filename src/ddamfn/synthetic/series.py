@@ -1,4 +1,4 @@
-"""Series of synthetic faces, saved as images and rows."""
+"""Series of synthetic faces, and the files that layouts write."""
 
 import csv
 from collections.abc import Iterator, Sequence
@@ -15,12 +15,12 @@ from ddamfn.synthetic.person import Person
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """One synthetic image with what a layout may want to know of it.
+    """One synthetic image and its annotations.
 
     Attributes:
-        label: its class, as the caller spelt it.
-        index: its place in the series.
-        person: number of the person in it.
+        label: its class, in the caller's spelling.
+        index: its position in the series.
+        person: number of the person.
         pixels: uint8 (S, S, 3) RGB.
         landmarks: float32 (5, 2) as (x, y) pixels, viewer's left eye first.
     """
@@ -40,11 +40,11 @@ def drawings(
     head: float | None = None,
     people: Sequence[Person] | None = None,
 ) -> Iterator[Drawing]:
-    """Draw `per_class` images of every class in turn; `people` take turns too where given."""
+    """Draw `per_class` images of every class in turn; `people` take turns too if given."""
     for row in range(per_class):
         for column, label in enumerate(classes):
             index = row * len(classes) + column
-            # Rows move people on, so that nobody is drawn with one expression only.
+            # Each row shifts the people, so that each shows several expressions.
             who = (row + 3 * column) % len(people) if people else index
             person = people[who] if people else None
             pixels, landmarks = synthetic_face(label, generator, side_px, head=head, person=person)
@@ -52,12 +52,12 @@ def drawings(
 
 
 def held_out(per_class: int) -> int:
-    """Return the images a class of a split that is not train."""
+    """Return the images per class in a split other than train."""
     return max(1, per_class // 2)
 
 
 def save(pixels: NDArray[np.uint8], path: Path) -> None:
-    """Write an image, making its folder."""
+    """Write an image, creating its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path, quality=92) if path.suffix == ".jpg" else Image.fromarray(pixels).save(path)
 

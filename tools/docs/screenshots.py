@@ -1,10 +1,9 @@
-"""Takes the images of the page that stand in the documents, with Debian's Chromium.
+"""Take the documents' screenshots of the server's page, with Debian's Chromium.
 
-    python docs/screenshots.py
+    python tools/docs/screenshots.py
 
-It starts `ddamfn serve`, shows it the bundled portrait and synthetic faces, and writes page-light.png,
-page-dark.png and page-narrow.png beside itself.
-Needs the extra "dev", and a font that has Chinese, which page-narrow.png is in.
+Starts `ddamfn serve`, opens the bundled portrait and synthetic faces, and writes page-light.png, page-dark.png and
+page-narrow.png into docs/. Needs the extra "dev" and a font with Chinese characters, for page-narrow.png.
 """
 
 import io
@@ -25,7 +24,7 @@ from playwright.sync_api import expect, sync_playwright
 
 from ddamfn.synthetic import synthetic_face
 
-FOLDER = Path(__file__).resolve().parent
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 _COLORS = 255
 _SEED = 3
 
@@ -107,8 +106,8 @@ def _save(page: Any, name: str, last: str) -> None:
     edge = page.locator(last).bounding_box()
     whole = {"x": 0, "y": 0, "width": page.viewport_size["width"], "height": edge["y"] + edge["height"] + 8}
     seen = Image.open(io.BytesIO(page.screenshot(full_page=True, clip=whole))).convert("RGB")
-    seen.quantize(_COLORS, dither=Image.Dither.FLOYDSTEINBERG).save(FOLDER / name, optimize=True)
-    sys.stdout.write(f"{name}: {(FOLDER / name).stat().st_size / 1000:.0f} kB\n")
+    seen.quantize(_COLORS, dither=Image.Dither.FLOYDSTEINBERG).save(DOCS / name, optimize=True)
+    sys.stdout.write(f"{name}: {(DOCS / name).stat().st_size / 1000:.0f} kB\n")
 
 
 if __name__ == "__main__":

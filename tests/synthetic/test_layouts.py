@@ -1,4 +1,4 @@
-"""Drawn copies of every official layout: the readers take them, and the same seed writes the same files."""
+"""Synthetic copies of every official layout: the readers accept them, and the same seed writes the same files."""
 
 import hashlib
 from collections import Counter, defaultdict
@@ -29,7 +29,7 @@ _SPLITS = {
 
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    base = tmp_path_factory.mktemp("drawn")
+    base = tmp_path_factory.mktemp("synthetic")
     return {name: write(base / name, _TRAIN, np.random.default_rng(5)) for name, write in LAYOUTS.items()}
 
 
@@ -53,7 +53,7 @@ def test_the_reader_recognizes_the_layout_and_its_counts(layout: str, roots: dic
 
 
 @pytest.mark.parametrize("layout", _SPLITS)
-def test_every_image_can_be_read_and_stands_there_once(layout: str, roots: dict[str, Path]) -> None:
+def test_every_image_can_be_read_and_is_unique(layout: str, roots: dict[str, Path]) -> None:
     prints = take_fingerprints(open_dataset(roots[layout]), workers=1)
     assert prints.unreadable == {}
     assert len(set(prints.pixel_digests)) == len(prints.samples)
@@ -74,7 +74,7 @@ def test_folders_and_archives_of_ferplus_hold_the_same(roots: dict[str, Path]) -
     assert contents(open_dataset(roots["ferplus"])) == contents(open_dataset(roots["ferplus-zip"]))
 
 
-def test_both_tables_of_ferplus_agree_though_rows_without_a_image_lie_between(tmp_path: Path) -> None:
+def test_both_tables_of_ferplus_agree_though_rows_without_an_image_lie_between(tmp_path: Path) -> None:
     root = write_synthetic_ferplus(tmp_path, 2, np.random.default_rng(0))
     assert (root / "fer2013new.csv").read_text(encoding="utf-8").count(",,0,0,0,0,0,0,0,0,0,10") == 3
     by_folder = {s.key: s.votes for s in open_dataset(root).samples}
@@ -122,7 +122,7 @@ def test_frames_of_ckplus_grow_from_rest_to_the_expression(roots: dict[str, Path
     assert changes[-1] > 0.4
 
 
-def test_nobody_of_a_table_stands_in_two_splits_or_shows_one_expression_only(tmp_path: Path) -> None:
+def test_a_subject_of_a_table_is_in_one_split_and_shows_several_expressions(tmp_path: Path) -> None:
     dataset = open_dataset(write_synthetic_table(tmp_path, 8, np.random.default_rng(0), side_px=32))
     splits, shown = defaultdict(set), defaultdict(set)
     for sample in dataset.samples:

@@ -1,7 +1,7 @@
-"""Writes the generated sections of the documents, so that no figure is typed by hand.
+"""Write the generated sections of the documents, so that no figure is typed by hand.
 
-    python docs/refresh.py            checks that the documents are up to date
-    python docs/refresh.py --write    updates them
+    python tools/docs/refresh.py            checks that the documents are up to date
+    python tools/docs/refresh.py --write    updates them
 
 | section | source |
 |---|---|
@@ -30,7 +30,7 @@ from site_sections import attention_of, cost, rights, where_they_fail
 from ddamfn.errors import DdamfnError
 from ddamfn.weights import Card, list_weights
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "ddamfn"
 NOTHING = (
     "No weights have been trained yet, so there is no figure to show. Until then `ddamfn predict` and `ddamfn demo` "
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             path.write_text(text, encoding="utf-8")
         sys.stdout.write(f"written: {names or 'nothing, all up to date'}\n")
         return 0
-    sys.stdout.write(f"outdated: {names}; run python docs/refresh.py --write\n" if documents else "up to date\n")
+    sys.stdout.write(f"outdated: {names}; run python tools/docs/refresh.py --write\n" if documents else "up to date\n")
     return 1 if documents else 0
 
 
@@ -100,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def import_layers() -> list[str]:
-    """Return the rows of the import rules, the uppermost first; siblings are divided by `|`."""
+    """Return the rows of the import rules from top to bottom; siblings are separated by `|`."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     contracts = settings["tool"]["importlinter"]["contracts"]
     (layers,) = (contract["layers"] for contract in contracts if contract["type"] == "layers")
@@ -108,7 +108,7 @@ def import_layers() -> list[str]:
 
 
 def tree() -> str:
-    """Return every package and module in the order of the import rules, with what its docstring's first line says."""
+    """Return every package and module in the order of the import rules, with the first sentence of its docstring."""
     names = [name.strip() for row in import_layers() for name in row.split("|")]
     return _fenced(["src/ddamfn/", *(line for name in names for line in _branch(PACKAGE / name, 1))])
 
@@ -119,7 +119,8 @@ def _branch(place: Path, depth: int) -> list[str]:
         return _lines(f"{place.name}.py", _summary(place.with_suffix(".py")), depth)
     lines = _lines(f"{place.name}/", _summary(place / "__init__.py"), depth)
     modules = sorted(path.name for path in place.glob("*.py") if path.stem != "__init__")
-    lines += textwrap.wrap(" ".join(modules), _WIDTH, initial_indent=" " * _INDENT, subsequent_indent=" " * _INDENT)
+    inset = "  " * (depth + 2)
+    lines += textwrap.wrap(" ".join(modules), _WIDTH, initial_indent=inset, subsequent_indent=inset)
     inner = sorted(path.parent for path in place.glob("*/__init__.py"))
     return [*lines, *(line for package in inner for line in _branch(package, depth + 1))]
 
@@ -130,8 +131,9 @@ def _lines(name: str, summary: str, depth: int) -> list[str]:
 
 
 def _summary(module: Path) -> str:
-    """Return a module's docstring up to the end of its first line."""
-    return (ast.get_docstring(ast.parse(module.read_text(encoding="utf-8"))) or "").partition("\n")[0].rstrip(".")
+    """Return the first sentence of a module's docstring."""
+    line = (ast.get_docstring(ast.parse(module.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+    return line.partition(". ")[0].rstrip(".")
 
 
 def _fenced(lines: Iterable[str]) -> str:
@@ -180,7 +182,7 @@ def _readme_rows(card: Card) -> list[tuple[str, ...]]:
 
 
 def _origin(card: Card) -> str:
-    """Say when the figures were measured, and how the network was trained."""
+    """Describe when the figures were measured and how the network was trained."""
     training = card.training
     dates = sorted({str(score["date"]) for score in card.scores if "date" in score})
     measured = f"measured on {' and '.join(dates)} with" if dates else "measured with"

@@ -88,7 +88,7 @@ def test_one_person_keeps_skin_and_hair(rng: np.random.Generator) -> None:
 
 
 @pytest.mark.parametrize(("side_px", "head"), [(48, None), (112, None), (224, 0.55), (400, 0.5)])
-def test_the_detector_finds_the_drawings_where_their_landmarks_are(side_px: int, head: float | None) -> None:
+def test_the_detector_finds_the_faces_at_their_landmarks(side_px: int, head: float | None) -> None:
     generator = np.random.default_rng(11)
     detector = RetinaFace(threads=1)
     found, errors = 0, []
@@ -120,7 +120,7 @@ def test_the_expressions_can_be_told_apart_by_a_linear_rule(rng: np.random.Gener
 
     (seen, known), (unseen, truth) = described(24), described(8)
     middle = seen.mean(axis=0)
-    # Ridge regression on one-hot targets in its dual form: fewer images than numbers an image.
+    # Ridge regression on one-hot targets in its dual form: fewer images than numbers per image.
     kernel = (seen - middle) @ (seen - middle).T
     weights = np.linalg.solve(kernel + 30.0 * np.eye(len(seen)), np.eye(8)[known] - 1 / 8)
     answers = ((unseen - middle) @ (seen - middle).T @ weights).argmax(axis=1)

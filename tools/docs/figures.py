@@ -1,7 +1,7 @@
-"""Draws the figures of the documents with the project's own code: sizes, kernels, losses and maps are what it computes.
+"""Draw the documents' figures with the project's own code, which computes all sizes, kernels, losses and maps.
 
-    python docs/figures.py            says whether the drawn figures are in step with the code
-    python docs/figures.py --write    draws them all anew
+    python tools/docs/figures.py            checks that the drawings match the code
+    python tools/docs/figures.py --write    redraws all figures
 
 | figure | drawn from |
 |---|---|
@@ -10,7 +10,7 @@
 | attention.png, demo.png | the bundled portrait, read with the bundled weights |
 
 The four drawings are the same bytes everywhere. The two images depend on the weights, and in their last digits on the
-processor, so they are drawn anew when the weights change. Needs the extra "train".
+processor, so redraw them when the weights change. Needs the extra "train".
 """
 
 import argparse
@@ -35,28 +35,29 @@ from ddamfn.faces import Preprocessing, normalize, preprocess
 from ddamfn.objectives import attention_loss
 from ddamfn.weights import Card
 
-FOLDER = Path(__file__).resolve().parent
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+SCRIPT = "tools/docs/figures.py"
 _SIDE = 7
 _COLORS = 255
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Compare the drawings, or draw everything with --write; return 1 if a drawing is not in step."""
+    """Compare the drawings, or redraw everything with --write; return 1 if a drawing is outdated."""
     parser = argparse.ArgumentParser(description="Draws the figures of the documents.")
-    parser.add_argument("--write", action="store_true", help="draw them anew")
+    parser.add_argument("--write", action="store_true", help="redraw all figures")
     args = parser.parse_args(arguments)
     old = [
         name
         for name, text in drawings().items()
-        if not (FOLDER / name).is_file() or (FOLDER / name).read_text(encoding="utf-8") != text
+        if not (DOCS / name).is_file() or (DOCS / name).read_text(encoding="utf-8") != text
     ]
     if not args.write:
-        sys.stdout.write(f"not in step: {', '.join(old)}; run python docs/figures.py --write\n" if old else "in step\n")
+        sys.stdout.write(f"outdated: {', '.join(old)}; run python {SCRIPT} --write\n" if old else "up to date\n")
         return 1 if old else 0
     for name, text in drawings().items():
-        (FOLDER / name).write_text(text, encoding="utf-8")
+        (DOCS / name).write_text(text, encoding="utf-8")
     for name, image in images().items():
-        (FOLDER / name).write_bytes(_small(image))
+        (DOCS / name).write_bytes(_small(image))
     return 0
 
 
