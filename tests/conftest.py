@@ -72,8 +72,9 @@ def stand_in_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     onnx = pytest.importorskip("onnx", reason="needs onnx to build a network")
     from onnx import TensorProto, helper, numpy_helper
 
+    from ddamfn.files import sha256_bytes
     from ddamfn.labels import EXPRESSIONS
-    from ddamfn.weights import Card, sha256, write_card
+    from ddamfn.weights import Card, write_card
 
     generator = np.random.default_rng(7)
     shapes = {"mix": (2, 3, 1, 1), "dense": (147, 8), "bias": (8,)}
@@ -115,7 +116,7 @@ def stand_in_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         license="MIT",
         rights="random numbers",
         file="stand-in.onnx",
-        sha256=sha256(content),
+        sha256=sha256_bytes(content),
     )
     write_card(card, folder / "stand-in.json")
     return folder / "stand-in.onnx"

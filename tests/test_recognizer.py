@@ -16,9 +16,10 @@ from PIL import Image
 from ddamfn.classifier import Classifier
 from ddamfn.errors import UnreadableImage, UsageError, WeightsError
 from ddamfn.faces import Preprocessing, normalize, preprocess
+from ddamfn.files import sha256_bytes
 from ddamfn.labels import EXPRESSIONS
 from ddamfn.recognizer import Recognizer
-from ddamfn.weights import read_card, sha256, write_card
+from ddamfn.weights import read_card, write_card
 
 _PORTRAIT = files("ddamfn").joinpath("demo", "astronaut.jpg").read_bytes()
 
@@ -252,7 +253,7 @@ def test_weights_that_do_not_fit_are_refused(stand_in_weights: Path, tmp_path: P
 
     network.write_bytes(b"no network")
     plain = card.to_dict()
-    write_card(card.from_dict(plain | {"sha256": sha256(b"no network")}), path)
+    write_card(card.from_dict(plain | {"sha256": sha256_bytes(b"no network")}), path)
     with pytest.raises(WeightsError, match="no network that ONNX Runtime can run"):
         Classifier(path)
 

@@ -1,6 +1,7 @@
 """Trained weights in PyTorch, from each form that they are kept in."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,10 @@ from ddamfn.classifier import Classifier
 from ddamfn.errors import TrainingError, UsageError, WeightsError
 from ddamfn.export.loading import create_model, load_network
 from ddamfn.faces import Preprocessing, normalize, preprocess
+from ddamfn.files import sha256_file
 from ddamfn.synthetic import synthetic_face
 from ddamfn.train.restore import options_of
-from ddamfn.weights import Card, list_weights, read_card, sha256, write_card
+from ddamfn.weights import Card, find_weights, list_weights, read_card, write_card
 
 
 def faces_for(card: Card, count: int) -> tuple[np.ndarray, torch.Tensor]:
@@ -32,8 +34,8 @@ def faces_for(card: Card, count: int) -> tuple[np.ndarray, torch.Tensor]:
 
 
 @pytest.mark.parametrize("card", list_weights(), ids=lambda card: card.name)
-def test_bundled_weights_say_the_same_in_pytorch(card: Card) -> None:
-    """Twelve faces in one batch: dynamic, and as ONNX Runtime answers them in fours."""
+def test_bundled_weights_compute_the_same_in_pytorch(card: Card) -> None:
+    """Twelve faces in one batch: dynamic, and as ONNX Runtime runs them in fours."""
     crops, inputs = faces_for(card, 12)
     network = ddamfn.create_model(card.architecture["name"], weights=card.name)
     assert not network.training
@@ -64,6 +66,16 @@ def test_weights_of_another_kind_are_refused() -> None:
     assert isinstance(create_model("ddamfn", weights="ddamfn-ferplus", num_heads=2, num_classes=8), nn.Module)
 
 
+def test_a_card_of_another_network_than_its_file_is_refused(tmp_path: Path) -> None:
+    path, card = find_weights("ddamfn-ferplus")
+    plain = card.to_dict()
+    plain["architecture"] |= {"options": {"num_heads": 3}}
+    copy = Path(shutil.copy(path, tmp_path))
+    write_card(Card.from_dict(plain), copy.with_suffix(".json"))
+    with pytest.raises(WeightsError, match=r"ddamfn-ferplus\.onnx does not fit its network: .*ddan\.heads\.2"):
+        load_network(copy)
+
+
 def test_without_weights_the_registry_answers() -> None:
     torch.manual_seed(0)
     fresh = create_model("mobilefacenet", num_classes=5)
@@ -79,7 +91,7 @@ def described(tiny: nn.Module, registered_tiny: str, stand_in_weights: Path, tmp
     safetensors.torch.save_file(tiny.state_dict(), path)
     plain = read_card(stand_in_weights.with_suffix(".json")).to_dict()
     plain["architecture"] |= {"name": registered_tiny, "num_classes": 5, "options": {"num_heads": 2}}
-    plain |= {"file": path.name, "labels": list(plain["labels"][:5]), "sha256": sha256(path.read_bytes())}
+    plain |= {"file": path.name, "labels": list(plain["labels"][:5]), "sha256": sha256_file(path)}
     write_card(Card.from_dict(plain), path.with_suffix(".json"))
     return path
 

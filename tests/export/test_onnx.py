@@ -13,10 +13,11 @@ import onnxruntime
 from torch import Tensor, nn
 
 from ddamfn.errors import ConfigError, WeightsError
-from ddamfn.export import check_parity, export_onnx, measure_parity
+from ddamfn.export import Gate, GateFaces, compare, export_onnx, onnx_runner, torch_runner
 from ddamfn.export.onnx import exported_outputs
 from ddamfn.models import ModelOutput, create_model
-from ddamfn.train.restore import read_initializers, restore
+from ddamfn.models.fused import fuse, unfuse
+from ddamfn.train.restore import read_initializers
 
 
 def run(path: Path, images: np.ndarray) -> list[np.ndarray]:
@@ -40,19 +41,19 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
     return network, export_onnx(network, tmp_path_factory.mktemp("whole") / "ddamfn.onnx")
 
 
-def test_ddamfn_says_what_pytorch_says(whole: tuple[nn.Module, Path], faces: np.ndarray) -> None:
+def test_ddamfn_computes_what_pytorch_computes(whole: tuple[nn.Module, Path], faces: np.ndarray) -> None:
     network, path = whole
-    parity = check_parity(network, path, faces, least_faces=40)
-    assert parity.n == 40
-    assert parity.changed == 0
-    assert 0 < max(parity.logit_difference, parity.attention_difference) <= 1e-4
+    given = GateFaces([faces], "faces", lambda crops: crops)  # type: ignore[return-value]
+    measured = compare(torch_runner(network), onnx_runner(path), given, Gate(1e-4))
+    assert (measured.n, measured.changed, measured.failures) == (40, 0, ())
+    assert 0 < max(measured.logit_difference, measured.attention_difference) <= 1e-4
 
 
 def test_the_file_can_be_read_back_into_pytorch(whole: tuple[nn.Module, Path], faces: np.ndarray) -> None:
     again = create_model("ddamfn", num_classes=8, num_heads=2).eval()
-    restore(again, read_initializers(whole[1].read_bytes(), whole[1]), whole[1])
-    expected, said = (exported_outputs(network, torch.from_numpy(faces[:3])) for network in (whole[0], again))
-    torch.testing.assert_close(said, expected, rtol=0, atol=1e-5)
+    unfuse(again, read_initializers(whole[1].read_bytes(), whole[1]))
+    expected, given = (exported_outputs(network, torch.from_numpy(faces[:3])) for network in (whole[0], again))
+    torch.testing.assert_close(given, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -101,9 +102,9 @@ def test_float16_stores_half_and_computes_whole(tiny: nn.Module, faces: np.ndarr
     assert onnx.TensorProto.FLOAT16 in stored.values()
     logits, attention = run(path, faces)
     assert logits.dtype == attention.dtype == np.float32
-    parity = measure_parity(tiny, path, faces, "float16")
-    assert parity.exactness < 1e-5
-    assert 1e-5 < parity.logit_difference < 1e-2
+    images = torch.from_numpy(faces)
+    np.testing.assert_allclose(logits, exported_outputs(fuse(tiny, float16=True), images)[0].numpy(), atol=1e-5)
+    assert 1e-5 < np.abs(logits - exported_outputs(tiny, images)[0].numpy()).max() < 1e-2
 
 
 def test_network_without_heads_has_an_empty_attention(tmp_path: Path, faces: np.ndarray) -> None:
@@ -120,7 +121,9 @@ def test_network_without_heads_has_an_empty_attention(tmp_path: Path, faces: np.
     path = export_onnx(network, tmp_path / "headless.onnx")
     logits, attention = run(path, faces[:3])
     assert (logits.shape, attention.shape) == ((3, 7), (3, 0, 7, 7))
-    assert check_parity(network, path, faces[:4], least_faces=4).attention_difference == 0.0
+    given = GateFaces([faces[:4]], "faces", lambda crops: crops)  # type: ignore[return-value]
+    measured = compare(torch_runner(network), onnx_runner(path), given, Gate(1e-4))
+    assert (measured.attention_difference, measured.failures) == (0.0, ())
 
 
 def test_diverged_network_is_refused(tiny: nn.Module, tmp_path: Path) -> None:
@@ -140,5 +143,6 @@ def test_weight_beyond_float16_is_refused(tiny: nn.Module, tmp_path: Path) -> No
 def test_unknown_precision_and_place_are_named(tiny: nn.Module, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="'int8'"):
         export_onnx(tiny, tmp_path / "a.onnx", precision="int8")  # type: ignore[arg-type]
+    (tmp_path / "file").write_bytes(b"")
     with pytest.raises(WeightsError, match="cannot write"):
-        export_onnx(tiny, tmp_path / "missing" / "a.onnx")
+        export_onnx(tiny, tmp_path / "file" / "a.onnx")

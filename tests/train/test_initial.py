@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from ddamfn.errors import ConfigError, TrainingError, WeightsError
-from ddamfn.export.lean import lean
 from ddamfn.models import create_model
+from ddamfn.models.fused import fuse, unfuse
 from ddamfn.train import Run, fit
 from ddamfn.train.initial import begin_from, weights_file
 from ddamfn.train.loop import Trainer
 from ddamfn.train.pretraining import trunk_names
-from ddamfn.train.restore import read_exported, restore
+from ddamfn.train.restore import read_exported
 from ddamfn.train.run_folder import RunFolder, save_network
 from ddamfn.train.tensorset import TensorSplit
 from ddamfn.weights import find_weights
@@ -121,7 +121,7 @@ def test_a_run_that_cannot_begin_leaves_no_folder_behind(
 
 def test_weights_of_an_exported_file_get_statistics_and_answer_as_before(tmp_path: Path) -> None:
     source, exported, network = ddamfn(8, seed=1).eval(), ddamfn(8, seed=2), ddamfn(8, seed=3)
-    restore(exported, lean(source).state_dict(), Path("file.onnx"))
+    unfuse(exported, fuse(source).state_dict())
     save_network(exported.state_dict(), tmp_path / "file.safetensors")
     images = torch.rand(256, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     begin_from(network, str(tmp_path / "file.safetensors"), lambda: images)
@@ -161,7 +161,7 @@ def test_an_exported_file_without_card_and_a_wrong_name_are_told_in_one_line(tmp
 
 def test_a_fresh_layer_beside_exported_weights_stays_fresh(tmp_path: Path) -> None:
     exported = ddamfn(8, seed=2)
-    restore(exported, lean(ddamfn(8, seed=1).eval()).state_dict(), Path("file.onnx"))
+    unfuse(exported, fuse(ddamfn(8, seed=1).eval()).state_dict())
     trunk = {name: tensor for name, tensor in exported.state_dict().items() if name.startswith("trunk.")}
     save_network(trunk, tmp_path / "file.safetensors")
     torch.manual_seed(0)

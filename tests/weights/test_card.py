@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from ddamfn.errors import WeightsError
-from ddamfn.weights import Card, read_card, sha256, verify, write_card
+from ddamfn.files import sha256_bytes
+from ddamfn.weights import Card, read_card, verify, write_card
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def test_a_file_that_is_no_card_is_named(tmp_path: Path, content: str) -> None:
 
 def test_verify_returns_the_bytes_and_refuses_others(card: Card, stand_in_weights: Path, tmp_path: Path) -> None:
     content = verify(card, stand_in_weights)
-    assert sha256(content) == card.sha256
+    assert sha256_bytes(content) == card.sha256
     other = tmp_path / "other.onnx"
     other.write_bytes(content[:-1] + b"!")
     with pytest.raises(WeightsError, match=r"other\.onnx is damaged"):

@@ -1,6 +1,8 @@
 """`ddamfn export`: a training run, or weights that are there already, become files of a chosen format with a card."""
 
 import argparse
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddamfn.cli.device import add_threads, use_threads
@@ -8,49 +10,47 @@ from ddamfn.cli.progress import Bar
 from ddamfn.errors import MissingExtra, UsageError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ddamfn.export.formats import Converted
+    from ddamfn.export.gates import Comparison
     from ddamfn.export.weights import Exported
     from ddamfn.faces import Alignment
     from ddamfn.preparation import Prepared
 
-# Spelt out, since asking the package would import PyTorch for every --help; a test compares the two.
-FORMATS = ("onnx", "onnx-int8", "openvino", "safetensors", "hub-folder")
-
 _EPILOG = """\
 Nothing is written unless it passes its gate, measured beside the float32 ONNX file on all validation faces of --data,
 or on 1,000 synthetic faces without it, and kept on the card:
-  onnx, safetensors, hub-folder  every answer the same, outputs within 0.0001
-  openvino                       every answer the same, outputs within 0.001
+  onnx, safetensors, hub-folder  every prediction the same, outputs within 0.0001
+  openvino                       every prediction the same, outputs within 0.001
                                  (logits in units of the face's largest, where that is above 1)
-  onnx-int8                      98 % of the answers the same, at most 0.5 points less accuracy on validation
---force keeps a file all the same, and its card says so. OpenVINO files are for OpenVINO's own runtime; the others can
-be read back: .onnx by ddamfn predict, safetensors and hub folders by ddamfn.create_model(..., weights=PATH).
-Beside a training on the same cores say --threads 1: threads that wait for a busy core wait for each other.
+  onnx-int8                      98 % of the predictions the same, at most 0.5 points less accuracy on validation
+--force keeps a file all the same, and its card records that. OpenVINO files are for OpenVINO's own runtime; the others
+can be read back: .onnx by ddamfn predict, safetensors and hub folders by ddamfn.create_model(..., weights=PATH).
+Beside a training on the same cores use --threads 1: threads that wait for a busy core wait for each other.
 """
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verb to the command line."""
+    from ddamfn.weights import WEIGHT_FORMATS, WEIGHT_PRECISIONS
+
     parser = subparsers.add_parser(
         "export",
-        description="Writes weights and their card from a training run, or from other weights, once they have been "
-        "checked to say what the original says. With --data a run's confidence is calibrated on validation faces.",
+        description="Writes weights and their card from a training run, or from other weights, once their predictions "
+        "match the original's. With --data a run's confidence is calibrated on validation faces.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "weights", metavar="WEIGHTS", help="a run's folder, such as runs/NAME; bundled weights; or a path"
     )
-    parser.add_argument("--format", choices=FORMATS, default="onnx", help="what to write (default: onnx)")
+    parser.add_argument("--format", choices=WEIGHT_FORMATS, default="onnx", help="what to write (default: onnx)")
     parser.add_argument("--name", help="name of the new weights (default: that of the old ones, with the format)")
     parser.add_argument("--output", metavar="DIR", default=".", help="where to write (default: here)")
     parser.add_argument("--data", metavar="ROOT", help="the data set that the run was trained on, or it prepared")
     parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="of a run (default: best)")
     parser.add_argument(
         "--precision",
-        choices=("float32", "float16"),
+        choices=WEIGHT_PRECISIONS,
         default="float32",
         help="of the stored weights, for the format onnx; float16 halves the file (default: float32)",
     )
@@ -59,7 +59,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         type=_tau,
         default=0.0,
         metavar="TAU",
-        help="of a run: answer rare classes more often by this much, 0 to 1; `fit` takes the highest mean class "
+        help="of a run: predict rare classes more often by this much, 0 to 1; `fit` takes the highest mean class "
         "accuracy on validation that costs no accuracy; needs --data (default: 0)",
     )
     parser.add_argument(
@@ -67,7 +67,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         nargs="+",
         default=[],
         metavar="RUN",
-        help="of a run: the same recipe with other seeds; the card then says what each reached on validation",
+        help="of a run: the same recipe with other seeds; the card then tells what each reached on validation",
     )
     parser.add_argument("--force", action="store_true", help="keep a file that falls under its gate")
     add_threads(parser)
@@ -102,8 +102,6 @@ def run(args: argparse.Namespace) -> int:
         import torch  # noqa: F401
     except ModuleNotFoundError as error:
         raise MissingExtra("train", str(error.name), "Exporting") from error
-    from pathlib import Path
-
     if args.precision != "float32" and args.format != "onnx":
         raise UsageError("--precision is for --format onnx; the other formats store float32, and onnx-int8 integers")
     use_threads(args)
@@ -111,46 +109,41 @@ def run(args: argparse.Namespace) -> int:
     if source.is_dir() and (source / "metrics.jsonl").is_file():
         _export_run(args, source)
     elif args.logit_adjustment != 0:
-        raise UsageError("--logit-adjustment is for a run's folder; weights that are there already keep their answers")
+        raise UsageError("--logit-adjustment is for a run's folder; finished weights keep their predictions")
     elif args.seeds:
-        raise UsageError("--seeds is for a run's folder; the card of weights that are there already is written")
+        raise UsageError("--seeds is for a run's folder; finished weights have their card")
     else:
         _convert(args, args.weights, args.name)
     return 0
 
 
-def _export_run(args: argparse.Namespace, folder: "Path") -> None:
+def _export_run(args: argparse.Namespace, folder: Path) -> None:
     """Export a run as ONNX, and that to another format if one is asked for."""
-    import tempfile
-
     from ddamfn.export.weights import export_run
     from ddamfn.train.run_folder import read_run
 
     finished, seeds = read_run(folder, args.checkpoint), [read_run(one, args.checkpoint) for one in args.seeds]
     prepared = _prepared(args, finished.run.data.alignment)
     name = args.name or folder.resolve().name
-    if args.format == "onnx":
-        _tell_export(
-            export_run(
-                finished,
-                name,
-                args.output,
-                precision=args.precision,
-                prepared=prepared,
-                adjustment=args.logit_adjustment,
-                seeds=seeds,
-            )
-        )
-        return
+    as_onnx = args.format == "onnx"
     with tempfile.TemporaryDirectory() as scratch:
-        done = export_run(finished, name, scratch, prepared=prepared, adjustment=args.logit_adjustment, seeds=seeds)
-        _convert(args, str(done.path), args.name or f"{name}-{args.format.removeprefix('onnx-')}")
+        done = export_run(
+            finished,
+            name,
+            args.output if as_onnx else scratch,
+            precision=args.precision,
+            prepared=prepared,
+            adjustment=args.logit_adjustment,
+            seeds=seeds,
+            argv=args.argv,
+        )
+        if as_onnx:
+            _tell_export(done)
+        else:
+            _convert(args, str(done.path), args.name or f"{name}-{args.format.removeprefix('onnx-')}")
 
 
 def _convert(args: argparse.Namespace, weights: str, name: str | None) -> None:
-    import tempfile
-    from pathlib import Path
-
     from ddamfn.classifier import alignment_of
     from ddamfn.export.formats import convert, open_source
 
@@ -165,6 +158,7 @@ def _convert(args: argparse.Namespace, weights: str, name: str | None) -> None:
             prepared=prepared,
             precision=args.precision,
             force=args.force,
+            argv=args.argv,
         )
     _tell_conversion(done, args.format)
 
@@ -172,8 +166,6 @@ def _convert(args: argparse.Namespace, weights: str, name: str | None) -> None:
 def _prepared(args: argparse.Namespace, alignment: "Alignment") -> "Prepared | None":
     if args.data is None:
         return None
-    from pathlib import Path
-
     from ddamfn.train import open_prepared
 
     with Bar(quiet=args.quiet, resumes=True) as bar:
@@ -181,18 +173,15 @@ def _prepared(args: argparse.Namespace, alignment: "Alignment") -> "Prepared | N
 
 
 def _tell_export(done: "Exported") -> None:
-    parity, size = done.parity, done.path.stat().st_size
-    print(f"{done.path}  {size / 1e6:.2f} MB, {parity.precision}, temperature {done.card.temperature:.3f}")
-    print(
-        f"gate passed on {done.faces}: same answers; largest difference of a logit {parity.logit_difference:.1e}, of "
-        f"attention {parity.attention_difference:.1e}, from PyTorch with the stored weights {parity.exactness:.1e}"
-    )
+    measured, size = done.comparison, done.path.stat().st_size
+    print(f"{done.path}  {size / 1e6:.2f} MB, {done.card.precision}, temperature {done.card.temperature:.3f}")
+    print(f"{_gate_line(measured)}, from PyTorch with the stored weights {measured.exactness:.1e}")
     adjusted = done.card.training.get("logit_adjustment")
     if adjusted is not None:
         before, after = adjusted["validation_before"], done.card.training["validation"]
         print(
             f"logits adjusted with tau {adjusted['tau']:g}: {before['correct']:,} and now {after['correct']:,} of "
-            f"{after['n']:,} validation images right, mean class accuracy {before['mean_class_accuracy']:.2%} and "
+            f"{after['n']:,} validation images correct, mean class accuracy {before['mean_class_accuracy']:.2%} and "
             f"now {after['mean_class_accuracy']:.2%}"
         )
     seeds = done.card.training.get("seeds")
@@ -208,16 +197,20 @@ def _tell_export(done: "Exported") -> None:
     print(f"score it with: ddamfn eval --weights {done.path} --data ROOT --split test --record")
 
 
+def _gate_line(measured: "Comparison") -> str:
+    return (
+        f"gate {'NOT passed' if measured.failures else 'passed'} on {measured.faces}: {measured.agreement:.2%} of the "
+        f"predictions the same; largest difference of a logit {measured.logit_difference:.1e}, of attention "
+        f"{measured.attention_difference:.1e}"
+    )
+
+
 def _tell_conversion(done: "Converted", kind: str) -> None:
     measured, files = done.comparison, [done.path] if done.path.is_file() else sorted(done.path.iterdir())
     files += [done.path.with_suffix(".bin")] if kind == "openvino" else []
     print(f"{done.path}  {sum(path.stat().st_size for path in files) / 1e6:.2f} MB, {kind}")
-    print(
-        f"gate {'NOT passed' if done.failures else 'passed'} on {measured.faces}: {measured.agreement:.2%} of the "
-        f"answers the same; largest difference of a logit {measured.logit_difference:.1e}, of attention "
-        f"{measured.attention_difference:.1e}"
-    )
-    for failure in done.failures:
+    print(_gate_line(measured))
+    for failure in measured.failures:
         print(f"kept by --force although {failure}")
     if measured.accuracy_change is not None:
         print(
@@ -225,7 +218,7 @@ def _tell_conversion(done: "Converted", kind: str) -> None:
             f"{measured.accuracy_after:.2%} after ({measured.accuracy_change:+.2f} points)"
         )
     print(
-        f"{measured.ms_per_face:.1f} ms a face on one thread, the float32 ONNX file in turns with it "
+        f"{measured.ms_per_face:.1f} ms per face on one thread, the float32 ONNX file in turns with it "
         f"{measured.ms_per_face_before:.1f} ms: {measured.speed:.2f} times as fast"
     )
     if kind == "onnx-int8":

@@ -1,4 +1,4 @@
-"""`ddamfn models`: the weights that are there and the networks that can be made, with what each costs and reaches."""
+"""`ddamfn models`: the bundled weights and the networks, with the cost of each and the accuracy of the weights."""
 
 import argparse
 import json
@@ -19,10 +19,9 @@ class _Network(NamedTuple):
     paper: str
 
 
-# Written down here because asking the networks themselves needs PyTorch and takes seconds; a test holds the two
-# together.
+# Kept here because asking the networks themselves needs PyTorch and takes seconds; a test compares the two.
 NETWORKS: dict[str, _Network] = {
-    "dacl": _Network(103_042_311, 1.814, "DACL, Farzaneh and Qi 2021; 11,180,103 parameters answer"),
+    "dacl": _Network(103_042_311, 1.814, "DACL, Farzaneh and Qi 2021; 11,180,103 parameters predict"),
     "dan": _Network(19_723_733, 2.225, "DAN, Wen et al. 2023"),
     "ddamfn": _Network(4_105_999, 0.540, "Zhang et al. 2023, with 2 attention heads"),
     "iresnet18": _Network(17_596_039, 2.591, "Deng et al. 2019; ResNet-18 of Zhang et al. 2023"),
@@ -37,6 +36,7 @@ NETWORKS: dict[str, _Network] = {
     "transfer": _Network(65_217_835, 15.281, "TransFER, Xue et al. 2021"),
 }
 _LICENSE = "MIT"
+_WIDTH = 500
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -68,10 +68,10 @@ def run(args: argparse.Namespace) -> int:
         return 0
     print("weights (ddamfn predict --weights NAME)")
     head = ("name", "network", "parameters", "file", "accuracy", "license")
-    _print_columns([head, *(_weights_line(card, size) for card, size in weights)])
+    _print_table(head, (_weights_line(card, size) for card, size in weights))
     print('\nnetworks (ddamfn.create_model, with pip install "ddamfn[train]")')
-    lines = [(n, f"{e.parameters:,}", f"{e.gmac:.3f}", _LICENSE, e.paper) for n, e in NETWORKS.items()]
-    _print_columns([("name", "parameters", "GMAC", "license", "paper"), *lines])
+    lines = ((n, f"{e.parameters:,}", f"{e.gmac:.3f}", _LICENSE, e.paper) for n, e in NETWORKS.items())
+    _print_table(("name", "parameters", "GMAC", "license", "paper"), lines)
     return 0
 
 
@@ -82,7 +82,7 @@ def _weights_line(card: "Card", size: int) -> tuple[str, ...]:
 
 
 def accuracy(card: "Card") -> str:
-    """Tell weights' accuracy on their test split, with the number of images and the rule, if it was measured."""
+    """Format weights' accuracy on their test split, with the number of images and the rule, if it was measured."""
     score = card.score()
     if score is None:
         return "not measured"
@@ -93,8 +93,12 @@ def accuracy(card: "Card") -> str:
     return f"{told} ({where})"
 
 
-def _print_columns(lines: Iterable[tuple[str, ...]]) -> None:
-    cells = [[plain(cell) for cell in line] for line in lines]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
-    for line in cells:
-        print("  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+def _print_table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*head, box=None, padding=(0, 0, 0, 2))
+    for row in rows:
+        table.add_row(*map(plain, row))
+    # Wide enough for every row: a terminal wraps what is longer, and a pipe gets whole lines.
+    Console(width=_WIDTH, highlight=False, markup=False).print(table)

@@ -1,5 +1,7 @@
-"""The card that an export writes: what the run records and how its seeds scored."""
+"""The card that an export writes: what the run records, how its seeds scored, and which commands made it."""
 
+import json
+import shlex
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -8,21 +10,21 @@ from typing import Any
 
 from ddamfn.data.catalog import CARDS
 from ddamfn.errors import ConfigError
-from ddamfn.export.command import portable, settings_of, training_command
-from ddamfn.export.lean import Precision
 from ddamfn.faces import NETWORK_SHA256
 from ddamfn.models.complexity import count_macs, count_parameters
 from ddamfn.preparation import Prepared
 from ddamfn.train import Run
+from ddamfn.train.config import to_dict
 from ddamfn.train.run_folder import FinishedRun, read_settings
-from ddamfn.weights import CalibrationCard, Card
+from ddamfn.weights import CalibrationCard, Card, WeightPrecision
 
 DETECTOR = f"retinaface-mobilenet0.25 (sha256 {NETWORK_SHA256[:12]})"
 
 _CODE_LICENSE = "MIT"
 _ORIGINS = ("initial", "distillation", "objective")
 """What a run begins with and learns from besides its data; without the first it begins with random weights."""
-_VALIDATION = ("n", "correct", "accuracy", "ci95", "mean_class_accuracy", "macro_f1", "per_class_recall")
+_FIGURES = ("n", "correct", "accuracy", "mean_class_accuracy")
+_VALIDATION = (*_FIGURES, "ci95", "macro_f1", "per_class_recall")
 _ATTENTION = ("head_means", "head_difference", "max_attention_mean")
 """Of the kept epoch, on validation: whether the heads differ, and whether their joined maximum weighs anything."""
 
@@ -33,7 +35,7 @@ def build_card(
     *,
     file: str,
     sha256: str,
-    precision: Precision,
+    precision: WeightPrecision,
     temperature: float = 1.0,
     calibration: CalibrationCard | None = None,
     trained_on: Prepared | None = None,
@@ -50,35 +52,33 @@ def build_card(
         temperature: fitted on validation images.
         calibration: the confidence on validation images.
         trained_on: the prepared set of the run, for its name and rights; None if it is not at hand.
-        notes: more for the card's `training`, such as the figures of the parity gate.
+        notes: more for the card's `training`, such as the figures of the gate.
 
     Raises:
         WeightsError: if the card would not be usable.
     """
-    side = finished.run.data.alignment.side_px
+    data, model = finished.run.data, finished.run.model
+    side = data.alignment.side_px
     known = None if trained_on is None else CARDS.get(trained_on.dataset)
     title = trained_on.dataset if known is None and trained_on is not None else known.title if known else "not recorded"
     return Card(
         name=name,
         architecture={
-            "name": finished.run.model.name,
+            "name": model.name,
             "num_classes": len(finished.classes),
             "num_heads": len(finished.row["head_means"]),
             "parameters": count_parameters(finished.network),
             "gmac": round(count_macs(finished.network, (side, side)) / 1e9, 4),
-            "options": dict(finished.run.model.options),
+            "options": dict(model.options),
         },
         labels=finished.classes,
         input_side_px=side,
-        preprocessing={
-            "color": finished.run.data.preprocessing.color,
-            "detail_px": finished.run.data.preprocessing.detail_px,
-        },
-        mean=finished.run.data.mean,
-        std=finished.run.data.std,
+        preprocessing={"color": data.preprocessing.color, "detail_px": data.preprocessing.detail_px},
+        mean=data.mean,
+        std=data.std,
         alignment={
-            "template": finished.run.data.alignment.template,
-            "margin": finished.run.data.alignment.margin,
+            "template": data.alignment.template,
+            "margin": data.alignment.margin,
             "side_px": side,
             "detector": DETECTOR,
         },
@@ -95,24 +95,23 @@ def build_card(
 
 
 def _training(finished: FinishedRun) -> dict[str, Any]:
-    valid, settings = finished.row["valid"], settings_of(finished.run)
+    run, environment, valid = finished.run, finished.environment, finished.row["valid"]
+    config, argv = config_of(run), environment.get("argv")
     how = "highest validation accuracy" if finished.checkpoint == "best" else "last epoch"
     return {
-        "rule": finished.run.data.rule,
-        "recipe": finished.run.recipe,
-        "seed": finished.run.seed,
-        "commit": finished.environment.get("commit"),
-        "command": training_command(finished.run),
-        **{key: settings[key] for key in _ORIGINS if settings.get(key) is not None},
-        "epochs": finished.run.epochs,
+        "rule": run.data.rule,
+        "recipe": run.recipe,
+        "seed": run.seed,
+        "commit": environment.get("commit"),
+        **({"command": command_line(argv)} if argv else {}),
+        **{key: config[key] for key in _ORIGINS if config.get(key) is not None},
+        "epochs": run.epochs,
         "selection": f"{how}, epoch {finished.row['epoch']}; the test split was not looked at",
-        "validation": {
-            "rule": finished.run.data.validation_rule,
-            **{key: valid[key] for key in _VALIDATION},
-        },
+        "validation": {"rule": run.data.validation_rule, **{key: valid[key] for key in _VALIDATION}},
         "attention": {key: finished.row[key] for key in _ATTENTION if key in finished.row},
-        **{key: portable(finished.environment[key]) for key in ("initial", "teachers") if key in finished.environment},
-        "environment": {key: finished.environment.get(key) for key in ("ddamfn", "torch", "python", "device")},
+        **{key: portable(environment[key]) for key in ("initial", "teachers") if key in environment},
+        "environment": {key: environment.get(key) for key in ("ddamfn", "torch", "python", "device")},
+        "config": config,
     }
 
 
@@ -124,24 +123,75 @@ def _rights(title: str, license: str) -> str:
     )
 
 
-_FIGURES = ("n", "correct", "accuracy", "mean_class_accuracy")
+def config_of(run: Run) -> dict[str, Any]:
+    """Return a run's settings as its config.json has them, `portable`."""
+    plain: dict[str, Any] = portable(json.loads(json.dumps(to_dict(run))))
+    return plain
+
+
+def command_line(argv: Sequence[str], run: str | None = None) -> str:
+    """Join a recorded command line without the places of this machine.
+
+    Args:
+        argv: the words, the program's name first.
+        run: the run's folder as it was named, which becomes RUN.
+    """
+    words = []
+    for before, word in zip(["", *argv], argv, strict=False):
+        shown = "RUN" if run and Path(word) == Path(run) else _portable_word(word)
+        words.append("ROOT" if before == "--data" else shown)
+    return shlex.join(words)
+
+
+def _portable_word(word: str) -> str:
+    """Make one word of a command line portable, such as `--set NAME=VALUE`, whose value may be JSON."""
+    name, equals, text = word.partition("=")
+    if name == "--data" and equals:
+        return "--data=ROOT"
+    if not equals or Path(word).is_absolute():
+        return str(portable(word))
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    shown = portable(value)
+    if shown == value:
+        return word
+    return f"{name}={shown if isinstance(shown, str) else json.dumps(shown, ensure_ascii=False)}"
+
+
+def portable(value: Any) -> Any:
+    """Return plain values less the places of this machine.
+
+    Of an absolute path, such as another run's folder or checkpoint, the part from the run's name on is kept: it tells
+    which run, and nothing of whose machine.
+    """
+    if isinstance(value, dict):
+        return {portable(key): portable(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [portable(entry) for entry in value]
+    if isinstance(value, str) and Path(value).is_absolute():
+        parts = Path(value).parts
+        first = parts.index("checkpoints") - 1 if "checkpoints" in parts[2:] else len(parts) - 1
+        return str(Path(*parts[first:]))
+    return value
 
 
 def seeds_record(chosen: FinishedRun, others: Sequence[FinishedRun]) -> dict[str, Any]:
     """Return the validation figures of runs that differ by their seed alone, with mean and deviation of the accuracy.
 
+    Runs of a second round each begin with a run of their own; these may differ by their seed alone as well. The name of
+    a recipe is no difference: one recipe with other settings can be what another one is.
+
     Args:
         chosen: the run that is exported.
         others: at least one more.
 
-    Runs of a second round each begin with a run of their own; these may differ by their seed alone as well. The name of
-    a recipe is no difference: one recipe with other settings can be what another one is.
-
     Returns:
-        `runs`, one entry a seed in their order; `mean` and `deviation` (of the sample) of the accuracy, 0..1.
+        `runs`, one entry per seed in their order; `mean` and `deviation` (of the sample) of the accuracy, 0..1.
 
     Raises:
-        ConfigError: if a run differs in more than its seed, or a seed stands there twice.
+        ConfigError: if a run differs in more than its seed, or two have the same seed.
     """
     for other in others:
         if not _differ_by_seed(other.run, chosen.run):
@@ -152,7 +202,7 @@ def seeds_record(chosen: FinishedRun, others: Sequence[FinishedRun]) -> dict[str
     runs = sorted((chosen, *others), key=lambda run: run.run.seed)
     seeds = [run.run.seed for run in runs]
     if len(set(seeds)) < len(seeds):
-        raise ConfigError(f"a seed stands twice among the runs, whose seeds are {', '.join(map(str, seeds))}")
+        raise ConfigError(f"two of the runs have the same seed; their seeds are {', '.join(map(str, seeds))}")
     accuracies = [run.row["valid"]["accuracy"] for run in runs]
     return {
         "runs": [{"seed": run.run.seed, **{key: run.row["valid"][key] for key in _FIGURES}} for run in runs],

@@ -4,48 +4,50 @@ import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
-from ddamfn.errors import MissingExtra, UsageError, WeightsError
+from ddamfn.errors import DataError, UsageError, WeightsError
 from ddamfn.evaluate import fit_temperature
 from ddamfn.evaluate.calibration import measure_calibration
 from ddamfn.evaluate.logit_table import to_classes
-from ddamfn.export.command import conversion_command
+from ddamfn.export.card import command_line
 from ddamfn.export.gates import (
     GATES,
     LEAST_FACES,
-    RULE,
     Comparison,
-    Format,
     GateFaces,
     Runner,
     compare,
+    import_openvino,
     onnx_runner,
     openvino_runner,
-    synthetic_faces,
+    synthetic_crops,
     torch_runner,
-    validation_faces,
 )
 from ddamfn.export.int8 import quantize
-from ddamfn.export.lean import Precision
 from ddamfn.export.loading import HUB_CONFIG, HUB_WEIGHTS, LoadedNetwork, load_network
 from ddamfn.export.onnx import export_onnx
+from ddamfn.faces import Preprocessing, normalize, preprocess
+from ddamfn.files import sha256_file
 from ddamfn.preparation import Prepared
 from ddamfn.train.restore import options_of
 from ddamfn.train.run_folder import save_network
-from ddamfn.train.sources import training_split
-from ddamfn.weights import Card, find_weights, sha256, write_card
+from ddamfn.train.sources import own_validation, training_split
+from ddamfn.weights import WEIGHT_FORMATS, Card, WeightFormat, WeightPrecision, find_weights, read_card, write_card
 
 log = logging.getLogger(__name__)
 
-FORMATS: tuple[Format, ...] = get_args(Format)
-
+_RULE = "majority"
+"""The vote rule of validation images; without meaning for sets with one label per image."""
 _CALIBRATION_FACES = 128
-_SUFFIX: dict[Format, str] = {
+_SUFFIX: dict[WeightFormat, str] = {
     "onnx": ".onnx", "onnx-int8": ".onnx", "openvino": ".xml", "safetensors": ".safetensors", "hub-folder": ".onnx",
 }  # fmt: skip
 _IN_HUB = "model"
@@ -58,14 +60,12 @@ class Converted:
     Attributes:
         path: the network's file, or the hub folder.
         card: its card.
-        comparison: what the gate measured.
-        failures: what is beyond the gate, if the file was forced; else empty.
+        comparison: what the gate measured; it has failures only if the file was forced.
     """
 
     path: Path
     card: Card
     comparison: Comparison
-    failures: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,14 +104,15 @@ def open_source(weights: str | os.PathLike[str], scratch: Path) -> Source:
 
 def convert(
     source: Source,
-    kind: Format,
+    kind: WeightFormat,
     folder: str | os.PathLike[str],
     *,
     name: str | None = None,
     prepared: Prepared | None = None,
-    precision: Precision = "float32",
+    precision: WeightPrecision = "float32",
     force: bool = False,
     least_faces: int = LEAST_FACES,
+    argv: Sequence[str] | None = None,
 ) -> Converted:
     """Write weights in another format; nothing is left behind if they fall under their gate.
 
@@ -123,8 +124,9 @@ def convert(
         prepared: a prepared data set. The gate is then measured on its validation faces, which also give the change of
             the accuracy; without it on synthetic faces. The test split is never opened.
         precision: of the stored weights, for the format onnx.
-        force: keep a file that falls under its gate; its card says so.
+        force: keep a file that falls under its gate; its card records that.
         least_faces: how many faces the gate needs.
+        argv: the command line that asked for it, for the card.
 
     Raises:
         UsageError: if the format is unknown, or the name is taken by other weights.
@@ -132,30 +134,23 @@ def convert(
         DataError: if the data set has no validation images.
         MissingExtra: if the format needs a package that is not installed.
     """
-    if kind not in FORMATS:
-        raise UsageError(f"there is no format {kind!r}: use one of {', '.join(FORMATS)}")
+    if kind not in WEIGHT_FORMATS:
+        raise UsageError(f"there is no format {kind!r}: use one of {', '.join(WEIGHT_FORMATS)}")
     name = name or (source.card.name if kind == "onnx" else f"{source.card.name}-{kind.removeprefix('onnx-')}")
     place = Path(folder)
     _check_name(place, name, kind)
-    if prepared is None:
-        faces = synthetic_faces(source.card, least_faces)
-    else:
-        faces = validation_faces(source.card, prepared, least_faces)
+    faces = _gate_faces(source.card, prepared, least_faces)
     try:
         place.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=place) as draft:
             main, runner = _write(source, kind, Path(draft), name, precision, prepared)
-            comparison = compare(onnx_runner(source.onnx), runner, faces, source.card)
-            failures = tuple(comparison.failures(GATES[kind]))
-            if failures and not force:
+            comparison = compare(onnx_runner(source.onnx), runner, faces, GATES[kind], timed=True)
+            if comparison.failures and not force:
                 raise WeightsError(
-                    f"{name} ({kind}) falls under its gate on {comparison.faces}: {'; '.join(failures)}; nothing is "
-                    "written, --force keeps it all the same"
+                    f"{name} ({kind}) falls under its gate on {comparison.faces}: {'; '.join(comparison.failures)}; "
+                    "nothing is written, --force keeps it all the same"
                 )
-            command = conversion_command(
-                source.card.file, kind, name, precision, has_data=prepared is not None, forced=bool(failures)
-            )
-            card = _card(source, kind, name, main, comparison, failures, precision, command)
+            card = _card(source, kind, name, main, comparison, precision, argv)
             if kind == "onnx-int8":
                 card = _calibrated(card, comparison, faces)
             write_card(card, main.with_suffix(".json"))
@@ -163,99 +158,116 @@ def convert(
     except OSError as error:
         raise WeightsError(f"cannot write {place}: {error.strerror or error}") from error
     log.info("converted %s to %s: %s", source.card.name, kind, comparison)
-    return Converted(place / (name if kind == "hub-folder" else main.name), card, comparison, failures)
+    return Converted(place / (name if kind == "hub-folder" else main.name), card, comparison)
 
 
 def _write(
-    source: Source, kind: Format, draft: Path, name: str, precision: Precision, prepared: Prepared | None
+    source: Source, kind: WeightFormat, draft: Path, name: str, precision: WeightPrecision, prepared: Prepared | None
 ) -> tuple[Path, Runner]:
     """Write the format's files into a draft folder; return the one that the card names, and how to run them."""
-    main = draft / f"{_IN_HUB if kind == 'hub-folder' else name}{_SUFFIX[kind]}"
+    card, main = source.card, draft / f"{_IN_HUB if kind == 'hub-folder' else name}{_SUFFIX[kind]}"
     if kind == "onnx":
-        export_onnx(source.network, main, precision=precision, side_px=source.card.input_side_px)
+        export_onnx(source.network, main, precision=precision, side_px=card.input_side_px)
         return main, onnx_runner(main)
     if kind == "onnx-int8":
-        quantize(source.onnx, main, _calibration(source.card, prepared).inputs(source.card))
+        quantize(source.onnx, main, _calibration_faces(card, prepared).inputs())
         return main, onnx_runner(main)
     if kind == "openvino":
-        _write_openvino(source.onnx, main)
+        openvino = import_openvino()
+        openvino.save_model(openvino.convert_model(os.fspath(source.onnx)), os.fspath(main), compress_to_fp16=False)
         return main, openvino_runner(main)
     if kind == "safetensors":
         save_network(source.network.state_dict(), main)
-        return main, _read_back(source, main)
+        # Read back by way of `load_network`, as its users will: with the card beside it for as long.
+        write_card(replace(card, file=main.name, sha256=sha256_file(main)), main.with_suffix(".json"))
+        return main, torch_runner(load_network(main).network)
     from ddamfn.export.hub import HubNetwork
 
-    card = source.card
     loaded = LoadedNetwork(source.network, card.architecture["name"], options_of(card), card.labels, card)
     HubNetwork.from_weights(loaded).save_pretrained(draft, model_card_kwargs={"rights": card.rights})
     shutil.copyfile(source.onnx, main)
     return main, torch_runner(load_network(draft / HUB_WEIGHTS).network)
 
 
-def _read_back(source: Source, path: Path) -> Runner:
-    """Run a safetensors file by way of `load_network`, as its users will: with the card beside it for as long."""
-    card = replace(source.card, file=path.name, sha256=sha256(path.read_bytes()))
-    write_card(card, path.with_suffix(".json"))
-    return torch_runner(load_network(path).network)
+def _gate_faces(card: Card, prepared: Prepared | None, least: int) -> GateFaces:
+    """Take all validation images of a prepared set, and synthetic faces where they are fewer than `least`.
 
-
-def _write_openvino(source: Path, target: Path) -> None:
-    try:
-        import openvino
-    except ModuleNotFoundError as error:
-        raise MissingExtra("openvino", "openvino", "The format openvino") from error
-    openvino.save_model(openvino.convert_model(os.fspath(source)), os.fspath(target), compress_to_fp16=False)
-
-
-def _calibration(card: Card, prepared: Prepared | None) -> GateFaces:
-    """Faces to find ranges from: of the training split, or drawn with another seed than those of the gate."""
+    Raises:
+        DataError: if the set has no validation split of its own, or that is empty.
+    """
     if prepared is None:
-        return synthetic_faces(card, _CALIBRATION_FACES, seed=1)
+        return _faces(card, [synthetic_crops(card.labels, card.input_side_px, least)], f"{least:,} synthetic faces")
+    split = own_validation(prepared)
+    if split is None:
+        raise DataError(
+            f"{prepared.folder} has no validation split of its own: export without --data, on synthetic faces"
+        )
+    part = prepared.split(split, _RULE)
+    if not len(part):
+        raise DataError(f"{prepared.folder}: the split {split} has no image to measure on")
+    crops, words, missing = [part.crops], f"{len(part):,} validation faces", least - len(part)
+    if missing > 0:
+        crops.append(synthetic_crops(card.labels, card.input_side_px, missing))
+        words += f" and {missing:,} synthetic faces"
+    return replace(_faces(card, crops, words), classes=prepared.classes, targets=np.asarray(part.targets, np.float32))
+
+
+def _calibration_faces(card: Card, prepared: Prepared | None) -> GateFaces:
+    """Take faces to find ranges from: of the training split, or drawn with another seed than those of the gate."""
+    if prepared is None:
+        return _faces(card, [synthetic_crops(card.labels, card.input_side_px, _CALIBRATION_FACES, seed=1)], "synthetic")
     crops = prepared.split(training_split(prepared)).crops
     step = max(1, len(crops) // _CALIBRATION_FACES)
-    return GateFaces([crops[: step * _CALIBRATION_FACES : step]], "training faces")
+    return _faces(card, [crops[: step * _CALIBRATION_FACES : step]], "training faces")
+
+
+def _faces(card: Card, crops: Sequence[Any], words: str) -> GateFaces:
+    """Describe faces that are prepared as a card tells."""
+    preprocessing = Preprocessing(**card.preprocessing)
+
+    def to_input(part: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return normalize(preprocess(part, preprocessing), card.mean, card.std)
+
+    return GateFaces(crops, words, to_input, card.labels)
 
 
 def _card(
     source: Source,
-    kind: Format,
+    kind: WeightFormat,
     name: str,
     main: Path,
     comparison: Comparison,
-    failures: tuple[str, ...],
-    precision: Precision,
-    command: str,
+    precision: WeightPrecision,
+    argv: Sequence[str] | None,
 ) -> Card:
     others = sorted(path for path in main.parent.iterdir() if path.suffix in (".bin", ".safetensors") and path != main)
     export: dict[str, Any] = {
         "format": kind,
-        "command": command,
+        **({"command": command_line(argv)} if argv else {}),
         "made_from": {"name": source.card.name, "sha256": source.card.sha256},
-        "gate": comparison.to_dict() | {"passed": not failures, "failures": list(failures)},
-        "other_files": {path.name: sha256(path.read_bytes()) for path in others},
+        "gate": comparison.to_dict(),
+        "other_files": {path.name: sha256_file(path) for path in others},
     }
-    card = replace(source.card, name=name, file=main.name, sha256=sha256(main.read_bytes()), export=export)
+    card = replace(source.card, name=name, file=main.name, sha256=sha256_file(main), export=export)
     card = replace(card, architecture={**card.architecture, "options": options_of(card)})
-    if kind == "onnx":
-        return replace(card, precision=precision)
     if kind == "onnx-int8":
-        # Those of the float32 file, whose answers are not all these: scores are for `ddamfn eval --record` to add.
+        # Those of the float32 file, whose predictions are not all these: `ddamfn eval --record` adds scores.
         return replace(card, precision="int8", scores=(), calibration=None)
-    return replace(card, precision="float32")
+    return replace(card, precision=precision if kind == "onnx" else "float32")
 
 
 def _calibrated(card: Card, comparison: Comparison, faces: GateFaces) -> Card:
-    """Fit temperature and curve to the file's own answers, where there are validation images of all labels."""
+    """Fit temperature and curve to the file's own logits, where there are validation images of all labels."""
     if faces.targets is None or set(faces.classes) != set(card.labels):
         return card
-    logits = to_classes(comparison.answers[: len(faces.targets)], card.labels, faces.classes)
+    logits = to_classes(comparison.logits[: len(faces.targets)], card.labels, faces.classes)
     temperature = fit_temperature(logits, faces.targets)
-    curve = measure_calibration(logits, faces.targets, temperature, rule=RULE)
+    curve = measure_calibration(logits, faces.targets, temperature, rule=_RULE)
     return replace(card, temperature=temperature, calibration=curve)
 
 
 def _own_onnx(weights: str | os.PathLike[str], loaded: LoadedNetwork) -> Path | None:
-    """The float32 ONNX file that belongs to the weights, if there is one."""
+    """Find the float32 ONNX file that belongs to the weights."""
     path = Path(weights)
     if path.is_dir() or path.suffix.lower() == ".safetensors":
         inside = (path if path.is_dir() else path.parent) / f"{_IN_HUB}.onnx"
@@ -264,10 +276,8 @@ def _own_onnx(weights: str | os.PathLike[str], loaded: LoadedNetwork) -> Path | 
     return found if found.suffix.lower() == ".onnx" else None
 
 
-def _check_name(place: Path, name: str, kind: Format) -> None:
+def _check_name(place: Path, name: str, kind: WeightFormat) -> None:
     """Refuse to write over the card of other weights."""
-    from ddamfn.weights import read_card
-
     card_path = place / f"{name}.json"
     if kind == "hub-folder" or not card_path.is_file():
         return

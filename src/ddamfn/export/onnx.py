@@ -7,18 +7,16 @@ import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ddamfn.errors import ConfigError, WeightsError
-from ddamfn.export.lean import SMALLEST_ROUNDED, Precision, lean
+from ddamfn.files import write_bytes
 from ddamfn.models import ModelOutput
-
-log = logging.getLogger(__name__)
-
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+from ddamfn.models.fused import SMALLEST_ROUNDED, fuse
+from ddamfn.weights import WEIGHT_PRECISIONS, WeightPrecision
 
 INPUT_NAME, OUTPUT_NAMES = "input", ("logits", "attention")
 OPSET = 18
@@ -41,16 +39,16 @@ class _Outputs(nn.Module):
 
 
 def exported_outputs(network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-    """What the exported file must give for `images` (N, 3, H, W), computed by the network itself in evaluation mode."""
+    """Return what the exported file must give for `images` (N, 3, H, W), computed by the network in evaluation mode."""
     with torch.inference_mode():
         logits, attention = _Outputs(network).eval()(images)
     return logits, attention
 
 
 def export_onnx(
-    network: nn.Module, path: str | os.PathLike[str], *, precision: Precision = "float32", side_px: int = 112
+    network: nn.Module, path: str | os.PathLike[str], *, precision: WeightPrecision = "float32", side_px: int = 112
 ) -> Path:
-    """Write a network as ONNX; whether it says the same is for `parity.check_parity` to find out.
+    """Write a network as ONNX; whether it computes the same is for `ddamfn.export.gates.compare` to measure.
 
     The file has the input `input` float32 (N, 3, side, side), normalized RGB, with any N, and the outputs `logits` (N,
     K) and `attention` (N, A, 7, 7). It holds nothing else: no source paths, no traces, so equal weights give equal
@@ -58,7 +56,7 @@ def export_onnx(
 
     Args:
         network: trained; it is not changed.
-        path: the file to write; its folder must exist.
+        path: the file to write; its folder is made if need be.
         precision: how weights are stored. `float16` halves the file; they are cast to float32 when a session opens it,
             so inference computes in float32 either way.
         side_px: side of the square input.
@@ -70,12 +68,12 @@ def export_onnx(
     import onnx
     import onnxscript.optimizer
 
-    if precision not in PRECISIONS:
-        raise ConfigError(f"unknown precision {precision!r}: use one of {', '.join(PRECISIONS)}")
+    if precision not in WEIGHT_PRECISIONS:
+        raise ConfigError(f"unknown precision {precision!r}: use one of {', '.join(WEIGHT_PRECISIONS)}")
     bad = [name for name, value in network.state_dict().items() if not torch.isfinite(value).all()]
     if bad:
         raise WeightsError(f"{bad[0]} has values that are not finite: this network diverged, export another checkpoint")
-    small = lean(network, precision)
+    small = fuse(network, float16=precision == "float16")
     if not all(bool(torch.isfinite(value).all()) for value in small.parameters()):
         raise WeightsError("a folded weight is too large for float16: export with float32")
     module = _Outputs(small).eval()
@@ -94,7 +92,7 @@ def export_onnx(
             verbose=False,
         )
         assert program is not None
-        # Only small constants are computed now: the zeros that `lean` leaves to the runtime would be stored.
+        # Only small constants are computed now: the zeros that `fuse` leaves to the runtime would be stored.
         onnxscript.optimizer.optimize(program.model, input_size_limit=_FOLDED, output_size_limit=_FOLDED)
     model = program.model_proto
     _strip(model)
@@ -103,10 +101,7 @@ def export_onnx(
     onnx.checker.check_model(model, full_check=True)
     target = Path(path)
     try:
-        # One file, written aside and moved: a reader never sees half a network.
-        partial = target.with_name(f".{target.name}.part")
-        partial.write_bytes(model.SerializeToString(deterministic=True))
-        partial.replace(target)
+        write_bytes(target, model.SerializeToString(deterministic=True))
     except OSError as error:
         raise WeightsError(f"cannot write {target}: {error.strerror or error}") from None
     return target
@@ -127,7 +122,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _strip(model: Any) -> None:
-    """Remove what the exporter says about the machine and the source it ran on.
+    """Remove what the exporter writes about the machine and the source it ran on.
 
     The inferred shapes of inner values stay. Kept because the runtime cannot infer them past an upsampling with any N,
     and without them it takes two equal shapes for different ones and leaves its fast layout at every product.
@@ -144,7 +139,7 @@ def _strip(model: Any) -> None:
 def _store_float16(model: Any) -> None:
     """Store rounded float32 initializers as float16, each behind a Cast that the runtime folds away at loading.
 
-    `lean` has rounded them, so nothing is lost here: the file and the rounded network hold the same numbers.
+    `fuse` has rounded them, so nothing is lost here: the file and the rounded network hold the same numbers.
     """
     import numpy as np
     from onnx import TensorProto, helper, numpy_helper

@@ -1,38 +1,50 @@
-"""A run's checkpoint to a weights file and its card: export, gate, calibrate, describe."""
+"""A run's checkpoint to a weights file and its card: adjust, export, gate, calibrate, describe."""
 
+import copy
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import nn
 
-from ddamfn.errors import UsageError, WeightsError
-from ddamfn.evaluate import fit_temperature
-from ddamfn.evaluate.calibration import measure_calibration
-from ddamfn.export.adjusting import Tau, adjust_logits
-from ddamfn.export.card import build_card, seeds_record
-from ddamfn.export.command import export_command
-from ddamfn.export.gates import LEAST_FACES, Parity, check_parity
-from ddamfn.export.lean import Precision
+from ddamfn.errors import ConfigError, UsageError, WeightsError
+from ddamfn.evaluate import fit_temperature, score
+from ddamfn.evaluate.calibration import class_shift, fit_adjustment, measure_calibration
+from ddamfn.export.card import build_card, command_line, seeds_record
+from ddamfn.export.gates import (
+    LEAST_FACES,
+    RUN_GATES,
+    Comparison,
+    GateFaces,
+    compare,
+    onnx_runner,
+    synthetic_crops,
+    torch_runner,
+)
 from ddamfn.export.onnx import export_onnx
 from ddamfn.faces import normalize, preprocess
+from ddamfn.files import sha256_bytes
+from ddamfn.models.fused import fuse
 from ddamfn.preparation import Prepared
-from ddamfn.synthetic import synthetic_face
 from ddamfn.train import load_splits
-from ddamfn.train.augment import to_input
 from ddamfn.train.run_folder import FinishedRun
 from ddamfn.train.step import answer
 from ddamfn.train.tensorset import TensorSplit
-from ddamfn.weights import Card, sha256, write_card
+from ddamfn.weights import Card, WeightPrecision, write_card
 
 log = logging.getLogger(__name__)
 
+Tau = float | Literal["fit"]
+"""How far logits are adjusted, 0 to 1; "fit" chooses on validation images."""
+
 _BATCH = 32
+_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +54,12 @@ class Exported:
     Attributes:
         path: the ONNX file; the card lies beside it.
         card: its card.
-        parity: the figures of its gate.
-        faces: what the gate was measured on, in words.
+        comparison: what its gate measured.
     """
 
     path: Path
     card: Card
-    parity: Parity
-    faces: str
+    comparison: Comparison
 
 
 def export_run(
@@ -57,11 +67,12 @@ def export_run(
     name: str,
     folder: str | Path,
     *,
-    precision: Precision = "float32",
+    precision: WeightPrecision = "float32",
     prepared: Prepared | None = None,
     adjustment: Tau = 0.0,
     seeds: Sequence[FinishedRun] = (),
     least_faces: int = LEAST_FACES,
+    argv: Sequence[str] | None = None,
 ) -> Exported:
     """Export a checkpoint; nothing is left behind if the file does not pass its gate.
 
@@ -74,90 +85,153 @@ def export_run(
             synthetic faces if those are fewer than `least_faces`); temperature and the curve of precision against
             coverage are fitted on validation. Without it the gate is measured on synthetic faces, the temperature
             is 1, and the weights cannot abstain. The test split is never opened.
-        adjustment: tau of logit adjustment, by which rare classes are answered more often; "fit" chooses it on
+        adjustment: tau of logit adjustment, by which rare classes are predicted more often; "fit" chooses it on
             validation. Other than 0 it needs `prepared`.
         seeds: runs of the same recipe with other seeds, whose validation figures go onto the card.
-        least_faces: how many faces the gate needs.
+        least_faces: how many faces the gate is measured on.
+        argv: the command line that asked for it, for the card.
 
     Raises:
         WeightsError: if the gate fails or a file cannot be written.
         DataError: if the prepared set is another data set's.
-        ConfigError: if the logits shall be adjusted and the network does not end in a linear layer with a bias, or if
+        ConfigError: if the logits are to be adjusted and the network does not end in a linear layer with a bias, or if
             `seeds` holds another kind of run.
-        UsageError: if the logits shall be adjusted and no data are given.
+        UsageError: if the logits are to be adjusted and no data are given.
     """
     if adjustment != 0 and prepared is None:
         raise UsageError("logits are adjusted by the classes' shares of the training images: add --data ROOT")
-    place = Path(folder)
     notes: dict[str, Any] = {"seeds": seeds_record(finished, seeds)} if seeds else {}
-    temperature, calibration, fitted_on = 1.0, None, "not fitted: no data given"
+    temperature, calibration = 1.0, None
     if prepared is None:
-        inputs, faces = _drawn_inputs(finished, least_faces), f"{least_faces:,} synthetic faces"
+        notes["temperature"] = "not fitted: no data given"
+        faces = _gate_faces(finished, (), least_faces)
     else:
         train, valid = load_splits(prepared, finished.run, torch.device("cpu"))
         logits = answer(finished.network, valid, finished.run.data, _BATCH).logits.numpy()
         if adjustment != 0:
             finished, logits, notes["logit_adjustment"] = adjust_logits(finished, train, valid, logits, adjustment)
-        inputs, faces = _data_inputs(finished, train, valid, least_faces)
-        temperature = fit_temperature(logits, valid.targets.numpy())
-        rule = finished.run.data.validation_rule
-        calibration = measure_calibration(logits, valid.targets.numpy(), temperature, rule=rule)
-        fitted_on = f"{len(valid):,} validation images, rule {rule}"
-    path, draft = place / f"{name}.onnx", place / f".{name}.ungated.onnx"
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        export_onnx(finished.network, draft, precision=precision, side_px=finished.run.data.alignment.side_px)
-        parity = check_parity(finished.network, draft, inputs, precision, least_faces=least_faces)
-        content = draft.read_bytes()
-        draft.replace(path)
-    except OSError as error:
-        raise WeightsError(f"cannot write {place}: {error.strerror or error}") from error
-    finally:
-        draft.unlink(missing_ok=True)
-    notes["export_command"] = export_command(
-        name, finished.checkpoint, precision, adjustment, has_data=prepared is not None
-    )
-    notes |= {"temperature": fitted_on, "parity": {"faces": faces, **parity.to_dict()}}
+        targets, rule = valid.targets.numpy(), finished.run.data.validation_rule
+        temperature = fit_temperature(logits, targets)
+        calibration = measure_calibration(logits, targets, temperature, rule=rule)
+        notes["temperature"] = f"{len(valid):,} validation images, rule {rule}"
+        faces = _gate_faces(finished, (("validation", valid), ("training", train)), least_faces)
+    path, comparison = _export_gated(finished, Path(folder), name, precision, faces)
+    if argv:
+        notes["export_command"] = command_line(argv, run=str(finished.folder))
     card = build_card(
         finished,
         name,
         file=path.name,
-        sha256=sha256(content),
+        sha256=sha256_bytes(path.read_bytes()),
         precision=precision,
         temperature=temperature,
         calibration=calibration,
         trained_on=prepared,
-        notes=notes,
+        notes=notes | {"parity": comparison.to_dict()},
     )
     write_card(card, path.with_suffix(".json"))
-    log.info("exported %s, %d bytes, gate: %s", path, len(content), parity)
-    return Exported(path, card, parity, faces)
+    log.info("exported %s: %s", path, comparison)
+    return Exported(path, card, comparison)
 
 
-def _data_inputs(
-    finished: FinishedRun, train: TensorSplit, valid: TensorSplit, count: int
-) -> tuple[NDArray[np.float32], str]:
-    """Normalized faces spread evenly over validation, over train where validation has too few, then drawn ones."""
-    chosen = _spread(valid, count)
-    words = f"{len(chosen):,} validation faces"
-    if len(chosen) < count:
-        more = _spread(train, count - len(chosen))
-        chosen, words = torch.cat([chosen, more]), f"{words} and {len(more):,} training faces"
-    inputs = to_input(chosen.float() / 255, finished.run.data.mean, finished.run.data.std).contiguous().numpy()
-    if len(inputs) < count:
-        drawn = _drawn_inputs(finished, count - len(inputs))
-        inputs, words = np.concatenate([inputs, drawn]), f"{words} and {len(drawn):,} synthetic faces"
-    return inputs, words
+def _export_gated(
+    finished: FinishedRun, folder: Path, name: str, precision: WeightPrecision, faces: GateFaces
+) -> tuple[Path, Comparison]:
+    """Write a run's ONNX file if it passes its gate."""
+    path, draft = folder / f"{name}.onnx", folder / f".{name}.ungated.onnx"
+    network, threads = finished.network, torch.get_num_threads()
+    try:
+        export_onnx(network, draft, precision=precision, side_px=finished.run.data.alignment.side_px)
+        # Both runtimes keep to the threads that the caller gave PyTorch: their idle threads spin, on cores of others.
+        comparison = compare(
+            torch_runner(network, threads),
+            onnx_runner(draft, threads),
+            faces,
+            RUN_GATES[precision],
+            stored=torch_runner(fuse(network, float16=precision == "float16"), threads),
+        )
+        if comparison.failures:
+            advice = "export with float32" if precision == "float16" else "the exported graph is wrong for this network"
+            raise WeightsError(
+                f"{name} fails its gate on {comparison.faces}: {'; '.join(comparison.failures)}; {advice}"
+            )
+        draft.replace(path)
+    except OSError as error:
+        raise WeightsError(f"cannot write {folder}: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):
+            draft.unlink()
+    return path, comparison
 
 
-def _spread(split: TensorSplit, count: int) -> Tensor:
-    rows = torch.linspace(0, len(split) - 1, min(count, len(split))).round().long()
-    return split.images[rows]
+def _gate_faces(finished: FinishedRun, splits: Sequence[tuple[str, TensorSplit]], count: int) -> GateFaces:
+    """Choose faces spread evenly over the first split, over the next where that has too few, then synthetic ones."""
+    data, parts, words, missing = finished.run.data, [], [], count
+    for name, split in splits:
+        if not missing:
+            break
+        rows = torch.linspace(0, len(split) - 1, min(missing, len(split))).round().long()
+        # A gray split has one channel, which stands for all three.
+        parts.append(split.images[rows].permute(0, 2, 3, 1).expand(-1, -1, -1, 3).numpy())
+        words.append(f"{len(rows):,} {name} faces")
+        missing -= len(rows)
+    if missing:
+        parts.append(preprocess(synthetic_crops(finished.classes, data.alignment.side_px, missing), data.preprocessing))
+        words.append(f"{missing:,} synthetic faces")
+    return GateFaces(parts, " and ".join(words), lambda crops: normalize(crops, data.mean, data.std))
 
 
-def _drawn_inputs(finished: FinishedRun, count: int) -> NDArray[np.float32]:
-    """Normalized synthetic faces of all the network's classes."""
-    generator, side = np.random.default_rng(0), finished.run.data.alignment.side_px
-    labels = [finished.classes[i % len(finished.classes)] for i in range(count)]
-    crops = np.stack([synthetic_face(label, generator, side)[0] for label in labels])
-    return normalize(preprocess(crops, finished.run.data.preprocessing), finished.run.data.mean, finished.run.data.std)
+def adjust_logits(
+    finished: FinishedRun, train: TensorSplit, valid: TensorSplit, logits: NDArray[np.float32], tau: Tau
+) -> tuple[FinishedRun, NDArray[np.float32], dict[str, Any]]:
+    """Shift a finished run's logits against the classes' shares of its training images.
+
+    The shift is folded into the bias of the last layer: nothing is added at prediction.
+
+    Args:
+        finished: the run; its network stays as it is.
+        train: the images it was trained on, for the shares.
+        valid: its validation images, by which "fit" chooses.
+        logits: (n, C) float32, what the network outputs for them.
+        tau: how much; see `ddamfn.evaluate.calibration`.
+
+    Returns:
+        The run with the shifted network and with validation figures of it, its logits (n, C) float32, and a record for
+        the card.
+
+    Raises:
+        ConfigError: if the network does not end in a linear layer with a bias.
+    """
+    data, row = finished.run.data, finished.row["valid"]
+    shares = train.describe().class_shares
+    assert shares is not None  # a finished run knows its classes
+    targets = valid.targets.numpy()
+    chosen = fit_adjustment(logits, targets, shares, rule=data.validation_rule) if tau == "fit" else tau
+    shift = class_shift(shares, chosen).astype(np.float32)
+    network, shifted = _shifted(finished.network, torch.from_numpy(shift), valid, finished), logits + shift
+    scores = score(shifted, targets, finished.classes, rule=data.validation_rule)
+    how = "highest mean class accuracy on validation at no less accuracy" if tau == "fit" else "given"
+    record = {
+        "tau": chosen,
+        "chosen": how,
+        "validation_before": {key: row[key] for key in ("n", "correct", "accuracy", "mean_class_accuracy")},
+    }
+    changed = {**finished.row, "valid": {**row, **scores.to_dict()}}
+    return replace(finished, network=network, row=changed), shifted, record
+
+
+def _shifted(network: nn.Module, shift: torch.Tensor, valid: TensorSplit, finished: FinishedRun) -> nn.Module:
+    """Return a copy whose logits are higher by this much, which is measured on some images."""
+    changed = copy.deepcopy(network)
+    last = [module for module in changed.modules() if isinstance(module, nn.Linear)][-1:]
+    if last and last[0].bias is not None and last[0].out_features == len(shift):
+        with torch.no_grad():
+            last[0].bias.add_(shift)
+        few = valid.subset(torch.arange(min(len(valid), _BATCH)))
+        before, after = (answer(one, few, finished.run.data, _BATCH).logits for one in (network, changed))
+        if torch.allclose(after, before + shift, atol=_TOLERANCE, rtol=_TOLERANCE):
+            return changed
+    raise ConfigError(
+        f"the network {finished.run.model.name} does not end in a linear layer with a bias, so its logits cannot be "
+        "adjusted; export it without --logit-adjustment"
+    )

@@ -5,8 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddamfn.models.layers import ConvBlock, DirectionalGates, GDConv, MixBottleneck, StageSpec, fit_map
-from ddamfn.models.output import ModelOutput, without_heads
-from ddamfn.models.registry import register_model
+from ddamfn.models.registry import ModelOutput, register_model, without_heads
 
 
 class DualDirectionAttention(nn.Module):
@@ -141,8 +140,12 @@ def fit_to_head(features: Tensor) -> Tensor:
     return fit_map(features, FEATURE_SIDE)
 
 
+@register_model
 class MFN(nn.Module):
-    """MFN as a face-recognition network with a classifier: trunk, GDConv, unit-length embedding, linear layer."""
+    """MFN as a face-recognition network with a classifier: trunk, GDConv, unit-length embedding, linear layer.
+
+    4,166,063 parameters with 7 classes.
+    """
 
     input_size = (112, 112)
 
@@ -176,26 +179,8 @@ class MFN(nn.Module):
 
 
 @register_model
-def mfn(
-    *,
-    num_classes: int,
-    embedding_dim: int = 256,
-    mixed_kernels: bool = True,
-    coordinate_attention: bool = True,
-    drop_path: float = 0.0,
-) -> MFN:
-    """MFN alone; 4,166,063 parameters with 7 classes."""
-    return MFN(
-        num_classes=num_classes,
-        embedding_dim=embedding_dim,
-        mixed_kernels=mixed_kernels,
-        coordinate_attention=coordinate_attention,
-        drop_path=drop_path,
-    )
-
-
 class DDAMFN(nn.Module):
-    """The whole network.
+    """The whole network; 4,105,999 parameters with 7 classes and 2 heads.
 
     Args:
         num_classes: K.
@@ -229,22 +214,3 @@ class DDAMFN(nn.Module):
         logits, attention = self.ddan(features)
         extra = {"class_maps": self.ddan.class_maps(features, attention)} if class_maps else {}
         return ModelOutput(logits, features, attention, extra)
-
-
-@register_model
-def ddamfn(
-    *,
-    num_classes: int,
-    num_heads: int = 2,
-    mixed_kernels: bool = True,
-    coordinate_attention: bool = True,
-    drop_path: float = 0.0,
-) -> DDAMFN:
-    """DDAMFN; 4,105,999 parameters with 7 classes and 2 heads."""
-    return DDAMFN(
-        num_classes=num_classes,
-        num_heads=num_heads,
-        mixed_kernels=mixed_kernels,
-        coordinate_attention=coordinate_attention,
-        drop_path=drop_path,
-    )

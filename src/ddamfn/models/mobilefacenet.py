@@ -8,8 +8,7 @@ Source: Chen et al., "MobileFaceNets: Efficient CNNs for Accurate Real-Time Face
 from torch import Tensor, nn
 
 from ddamfn.models.layers import ConvBlock, GDConv, LinearBlock, fit_map
-from ddamfn.models.output import ModelOutput, without_heads
-from ddamfn.models.registry import register_model
+from ddamfn.models.registry import ModelOutput, register_model, without_heads
 
 FEATURE_CHANNELS = 512
 FEATURE_SIDE = 7
@@ -54,8 +53,9 @@ class MobileFaceNetTrunk(nn.Sequential):
         self.expand = ConvBlock(128, FEATURE_CHANNELS)
 
 
+@register_model
 class MobileFaceNet(nn.Module):
-    """Trunk, GDConv, embedding, linear layer.
+    """Trunk, GDConv, embedding, linear layer; 1,204,103 parameters with 7 classes.
 
     Args:
         num_classes: K.
@@ -78,9 +78,3 @@ class MobileFaceNet(nn.Module):
         features = fit_map(self.trunk(images), FEATURE_SIDE)
         embedding = self.norm(self.project(self.pool(features).flatten(1)))
         return ModelOutput(self.classifier(embedding), features, without_heads(features))
-
-
-@register_model
-def mobilefacenet(*, num_classes: int, embedding_dim: int = 512) -> MobileFaceNet:
-    """MobileFaceNet; 1,204,103 parameters with 7 classes."""
-    return MobileFaceNet(num_classes=num_classes, embedding_dim=embedding_dim)

@@ -1,12 +1,42 @@
-"""Networks by name, for recipes and the command line; in Python the classes may as well be called directly."""
+"""Networks by name, for recipes and the command line, and what each of them returns."""
 
 import inspect
-from collections.abc import Callable
-from typing import Any, Protocol, TypeVar, cast
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 from torch import Tensor, nn
 
-from ddamfn.models.output import ModelOutput
+# A plain dictionary, because torch looks for tensors in those (export, compile, data parallelism). Its type is that of
+# a mapping, so that nobody writes to it.
+_NOTHING: Mapping[str, Tensor] = {}
+
+
+class ModelOutput(NamedTuple):
+    """One forward pass over B images.
+
+    Attributes:
+        logits: (B, K) float, before softmax, in the order of the labels that the network was trained with.
+        features: (B, C, H, W) float, the last spatial map before the head; (B, 512, 7, 7) for DDAMFN at 112 px.
+        attention: (B, A, C, H, W) float from 0 to 1, one map for each of A heads; C is 1 for maps of positions alone.
+            A is 0 for a network without heads.
+        extra: what the network's own objective needs beside these, by name; each network documents its own. Empty for
+            most, and no part of an exported network.
+    """
+
+    logits: Tensor
+    features: Tensor
+    attention: Tensor
+    extra: Mapping[str, Tensor] = _NOTHING
+
+    def detach(self) -> "ModelOutput":
+        """The same tensors, through which no gradient goes."""
+        extra = {name: tensor.detach() for name, tensor in self.extra.items()}
+        return ModelOutput(self.logits.detach(), self.features.detach(), self.attention.detach(), extra)
+
+
+def without_heads(features: Tensor) -> Tensor:
+    """Return the attention of a network that has no heads, (B, 0, C, H, W), for its map (B, C, H, W)."""
+    return features.new_empty((features.shape[0], 0, *features.shape[1:]))
 
 
 class Network(Protocol):
@@ -25,12 +55,12 @@ _BUILDERS: dict[str, Callable[..., nn.Module]] = {}
 
 
 def register_model(builder: Builder) -> Builder:
-    """Register a function whose name is the network's name.
+    """Register a network's class, or a function that builds it, under its own name in lower case.
 
     Raises:
         ValueError: if the name is taken.
     """
-    name = builder.__name__
+    name = builder.__name__.lower()
     if name in _BUILDERS:
         raise ValueError(f"a network named {name!r} is registered already")
     _BUILDERS[name] = builder

@@ -4,11 +4,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddamfn.models.layers import fit_map
-from ddamfn.models.output import ModelOutput, without_heads
-from ddamfn.models.registry import register_model
+from ddamfn.models.registry import ModelOutput, register_model, without_heads
 
-FEATURE_CHANNELS = 512
-_WIDTHS = (64, 128, 256, 512)
+WIDTHS = (64, 128, 256, 512)
+FEATURE_CHANNELS = WIDTHS[-1]
+UNITS_18 = (2, 2, 2, 2)
+UNITS_50 = (3, 4, 14, 3)
+FEATURE_SIDE = 7
+"""Side of IResNet's last map for 112-px images; the fully connected layer after it has one weight per position."""
 
 
 class BasicBlock(nn.Module):
@@ -38,23 +41,16 @@ class ResNet18Trunk(nn.Sequential):
 
     def __init__(self) -> None:
         super().__init__()
-        width = _WIDTHS[0]
+        width = WIDTHS[0]
         conv = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
         self.stem = nn.Sequential(conv, nn.BatchNorm2d(width), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, padding=1))
-        for number, out in enumerate(_WIDTHS, start=1):
+        for number, out in enumerate(WIDTHS, start=1):
             first = BasicBlock(width, out, stride=1 if number == 1 else 2)
             self.add_module(f"stage{number}", nn.Sequential(first, BasicBlock(out, out, stride=1)))
             width = out
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-
-WIDTHS = (64, 128, 256, 512)
-UNITS_18 = (2, 2, 2, 2)
-UNITS_50 = (3, 4, 14, 3)
-FEATURE_SIDE = 7
-"""Side of the last map for 112-px images; the fully connected layer after it has one weight a position."""
 
 
 class IRUnit(nn.Module):
@@ -116,9 +112,9 @@ class IResNet(nn.Module):
         super().__init__()
         self.num_classes = num_classes
         self.trunk = IRTrunk(units)
-        self.norm_map = nn.BatchNorm2d(WIDTHS[-1])
+        self.norm_map = nn.BatchNorm2d(FEATURE_CHANNELS)
         self.drop = nn.Dropout(drop_rate)
-        self.project = nn.Linear(WIDTHS[-1] * FEATURE_SIDE**2, embedding_dim)
+        self.project = nn.Linear(FEATURE_CHANNELS * FEATURE_SIDE**2, embedding_dim)
         self.norm = nn.BatchNorm1d(embedding_dim)
         self.classifier = nn.Linear(embedding_dim, num_classes)
 

@@ -1,13 +1,16 @@
 """Weights and their cards: the bridge between training and use."""
 
 from ddamfn.weights.card import (
+    WEIGHT_FORMATS,
+    WEIGHT_PRECISIONS,
     AlignmentCard,
     ArchitectureCard,
     CalibrationCard,
     Card,
     PreprocessingCard,
+    WeightFormat,
+    WeightPrecision,
     read_card,
-    sha256,
     threshold_for,
     verify,
     write_card,
@@ -16,15 +19,18 @@ from ddamfn.weights.store import DEFAULT_WEIGHTS, find_weights, list_weights
 
 __all__ = [
     "DEFAULT_WEIGHTS",
+    "WEIGHT_FORMATS",
+    "WEIGHT_PRECISIONS",
     "AlignmentCard",
     "ArchitectureCard",
     "CalibrationCard",
     "Card",
     "PreprocessingCard",
+    "WeightFormat",
+    "WeightPrecision",
     "find_weights",
     "list_weights",
     "read_card",
-    "sha256",
     "threshold_for",
     "verify",
     "write_card",

@@ -1,6 +1,5 @@
 """The card of a weights file: schema, reading, writing, calibration."""
 
-import hashlib
 import json
 import math
 import os
@@ -8,87 +7,22 @@ import re
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, NotRequired, TypedDict, cast
+from typing import Any, Literal, NotRequired, TypedDict, cast, get_args
 
 from ddamfn.errors import UnknownLabel, UsageError, WeightsError
+from ddamfn.files import sha256_bytes, write_bytes
 from ddamfn.labels import canonical
-
-_CURVE = ("thresholds", "coverage", "precision", "precision_low")
-
-
-class CalibrationCard(TypedDict):
-    """Confidence measured on the `n` images of the split that the temperature was fitted on, under a vote `rule`.
-
-    `ece_before` and `ece_after` are the expected calibration error over `bins` slices without and with the temperature.
-    The four lists are a curve and belong together entry by entry, lowest threshold first: answering only at a
-    confidence of at least `thresholds` (0 to 1) answers the share `coverage`, of which the share `precision` is right;
-    `precision_low` is the lower end of its 95 % Wilson interval, rounded down.
-    """
-
-    split: str
-    rule: str
-    n: int
-    bins: int
-    ece_before: float
-    ece_after: float
-    thresholds: list[float]
-    coverage: list[float]
-    precision: list[float]
-    precision_low: list[float]
-
-
-def threshold_for(calibration: CalibrationCard, precision: float) -> float:
-    """Return the lowest confidence from which on answers keep a precision.
-
-    A precision counts as kept where the lower end of its 95 % Wilson interval reaches it: few sure answers that happen
-    to be right are no proof, and a threshold chosen on the bare share would more often than not disappoint elsewhere.
-
-    Args:
-        calibration: from a card.
-        precision: the share of answers that shall be right, above 0 to 1.
-
-    Returns:
-        0 to 1; answers below it are to be withheld. 0 where all may be given.
-
-    Raises:
-        UsageError: the precision is out of range, or higher than what the curve reaches.
-    """
-    if not 0 < precision <= 1:
-        raise UsageError(f"the precision to keep must be above 0 and at most 1, not {precision}")
-    low = calibration["precision_low"]
-    reached = next((row for row, value in enumerate(low) if value >= precision), None)
-    if reached is not None:
-        return calibration["thresholds"][reached]
-    best = max(low)
-    share = calibration["coverage"][low.index(best)]
-    raise UsageError(
-        f"a precision of {precision:g} is not reached on the {calibration['n']:,} validation images: ask for at most "
-        f"{best:g}, which answers {share:.1%} of the faces"
-    )
-
-
-def calibration_problem(calibration: Mapping[str, Any]) -> str | None:
-    """Name what cannot be right about a card's `calibration`; None if nothing.
-
-    Raises:
-        KeyError: a field is missing.
-        TypeError: a field has the wrong kind.
-    """
-    missing = sorted(CalibrationCard.__required_keys__ - set(calibration))
-    if missing:
-        return f"calibration lacks {', '.join(missing)}"
-    columns = [cast(list[float], calibration[name]) for name in _CURVE]
-    if len({len(column) for column in columns}) > 1 or not columns[0]:
-        return "the lists of calibration must be equally long and not empty"
-    if not all(0 <= value <= 1 for column in columns for value in column):
-        return "the numbers in the lists of calibration must lie in 0 to 1"
-    if columns[0] != sorted(columns[0]):
-        return "calibration.thresholds must rise"
-    return None
-
 
 CARD_FORMAT = 1
 """Version of the card's layout; a reader refuses newer ones."""
+
+WeightFormat = Literal["onnx", "onnx-int8", "openvino", "safetensors", "hub-folder"]
+WEIGHT_FORMATS: tuple[WeightFormat, ...] = get_args(WeightFormat)
+"""What `ddamfn export` can write."""
+
+WeightPrecision = Literal["float32", "float16"]
+WEIGHT_PRECISIONS: tuple[WeightPrecision, ...] = get_args(WeightPrecision)
+"""How an exported network can store its weights; it computes in float32 either way."""
 
 
 class ArchitectureCard(TypedDict):
@@ -118,6 +52,27 @@ class AlignmentCard(TypedDict):
     detector: str
 
 
+class CalibrationCard(TypedDict):
+    """Confidence measured on the `n` images of the split that the temperature was fitted on, under a vote `rule`.
+
+    `ece_before` and `ece_after` are the expected calibration error over `bins` slices without and with the temperature.
+    The four lists are a curve and belong together entry by entry, lowest threshold first: predicting only at a
+    confidence of at least `thresholds` (0 to 1) covers the share `coverage`, of which the share `precision` is correct;
+    `precision_low` is the lower end of its 95 % Wilson interval, rounded down.
+    """
+
+    split: str
+    rule: str
+    n: int
+    bins: int
+    ece_before: float
+    ece_after: float
+    thresholds: list[float]
+    coverage: list[float]
+    precision: list[float]
+    precision_low: list[float]
+
+
 @dataclass(frozen=True, slots=True)
 class Card:
     """A weights file's card.
@@ -140,8 +95,8 @@ class Card:
         sha256: of the ONNX file, 64 lower-case hexadecimal digits.
         precision: in which the file stores the weights. Of float16 float32 is made before computing; int8 computes its
             large convolutions in integers.
-        calibration: how honest the confidence is on validation, and from where on answers keep which precision; None
-            if it was not measured.
+        calibration: how well the confidence fits on validation, and which threshold keeps which precision; None if it
+            was not measured.
         export: of a file made from other weights: its format, the command, what it was made from, and what its gate
             measured; None for weights that came straight from a run.
     """
@@ -161,7 +116,7 @@ class Card:
     rights: str
     file: str
     sha256: str
-    precision: Literal["float32", "float16", "int8"] = "float32"
+    precision: WeightPrecision | Literal["int8"] = "float32"
     calibration: CalibrationCard | None = None
     export: Mapping[str, Any] | None = None
 
@@ -238,18 +193,10 @@ def write_card(card: Card, path: str | os.PathLike[str]) -> None:
     Raises:
         WeightsError: if the file cannot be written.
     """
-    target = Path(path)
-    partial = target.with_name(f".{target.name}.part")
     try:
-        partial.write_text(_readable(card.to_dict()), encoding="utf-8")
-        partial.replace(target)
+        write_bytes(path, _readable(card.to_dict()).encode())
     except OSError as error:
-        raise WeightsError(f"cannot write the card {target}: {error.strerror or error}") from None
-
-
-def sha256(content: bytes) -> str:
-    """Return the digest as a card writes it."""
-    return hashlib.sha256(content).hexdigest()
+        raise WeightsError(f"cannot write the card {path}: {error.strerror or error}") from None
 
 
 def verify(card: Card, network: str | os.PathLike[str]) -> bytes:
@@ -265,9 +212,39 @@ def verify(card: Card, network: str | os.PathLike[str]) -> bytes:
         content = Path(network).read_bytes()
     except OSError as error:
         raise WeightsError(f"cannot read the network {network}: {error.strerror or error}") from None
-    if sha256(content) != card.sha256:
+    if sha256_bytes(content) != card.sha256:
         raise WeightsError(f"{network} is damaged or not the file its card describes (sha256 differs): get it again")
     return content
+
+
+def threshold_for(calibration: CalibrationCard, precision: float) -> float:
+    """Return the lowest confidence from which on predictions keep a precision.
+
+    A precision counts as kept where the lower end of its 95 % Wilson interval reaches it: a few confident predictions
+    that happen to be correct are no proof, and a threshold chosen on the bare share would often disappoint elsewhere.
+
+    Args:
+        calibration: from a card.
+        precision: the share of predictions that must be correct, above 0 to 1.
+
+    Returns:
+        0 to 1; predictions below it are to be withheld. 0 where all may be given.
+
+    Raises:
+        UsageError: the precision is out of range, or higher than what the curve reaches.
+    """
+    if not 0 < precision <= 1:
+        raise UsageError(f"the precision to keep must be above 0 and at most 1, not {precision}")
+    low = calibration["precision_low"]
+    reached = next((row for row, value in enumerate(low) if value >= precision), None)
+    if reached is not None:
+        return calibration["thresholds"][reached]
+    best = max(low)
+    share = calibration["coverage"][low.index(best)]
+    raise UsageError(
+        f"a precision of {precision:g} is not reached on the {calibration['n']:,} validation images: ask for at most "
+        f"{best:g}, which answers {share:.1%} of the faces"
+    )
 
 
 def _readable(plain: Mapping[str, Any]) -> str:
@@ -287,7 +264,7 @@ def _problem(card: Card) -> str | None:
     outputs = card.architecture["num_classes"]
     checks = (
         (not foreign, f"labels must be canonical names, not {', '.join(foreign)}"),
-        (len(set(card.labels)) == len(card.labels), "a label stands there twice"),
+        (len(set(card.labels)) == len(card.labels), "a label is listed twice"),
         (len(card.labels) == outputs, f"{len(card.labels)} labels for {outputs} outputs"),
         (len(card.mean) == 3 and len(card.std) == 3, "mean and std need three numbers each"),
         (all(value > 0 for value in card.std), "std must be above 0"),
@@ -298,4 +275,27 @@ def _problem(card: Card) -> str | None:
         (card.file == Path(card.file).name != "", "file must be a plain file name"),
     )
     wrong = next((message for fine, message in checks if not fine), None)
-    return wrong or (None if card.calibration is None else calibration_problem(card.calibration))
+    return wrong or (None if card.calibration is None else _calibration_problem(card.calibration))
+
+
+_CURVE = ("thresholds", "coverage", "precision", "precision_low")
+
+
+def _calibration_problem(calibration: Mapping[str, Any]) -> str | None:
+    """Name what cannot be right about a card's `calibration`; None if nothing.
+
+    Raises:
+        KeyError: a field is missing.
+        TypeError: a field has the wrong kind.
+    """
+    missing = sorted(CalibrationCard.__required_keys__ - set(calibration))
+    if missing:
+        return f"calibration lacks {', '.join(missing)}"
+    columns = [cast(list[float], calibration[name]) for name in _CURVE]
+    if len({len(column) for column in columns}) > 1 or not columns[0]:
+        return "the lists of calibration must be equally long and not empty"
+    if not all(0 <= value <= 1 for column in columns for value in column):
+        return "the numbers in the lists of calibration must lie in 0 to 1"
+    if columns[0] != sorted(columns[0]):
+        return "calibration.thresholds must rise"
+    return None

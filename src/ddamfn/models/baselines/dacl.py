@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ddamfn.models.layers import fit_map
-from ddamfn.models.output import ModelOutput, without_heads
-from ddamfn.models.registry import register_model
+from ddamfn.models.registry import ModelOutput, register_model, without_heads
 from ddamfn.models.resnet import FEATURE_CHANNELS, ResNet18Trunk
 
 FEATURE_SIDE = 7
@@ -38,11 +37,14 @@ class FeatureAttention(nn.Module):
         return torch.softmax(self.gate(context).unflatten(1, (FEATURE_CHANNELS, 2)), dim=2)[..., 1]
 
 
+@register_model
 class DACL(nn.Module):
-    """ResNet-18 with an attention network beside it, which only the loss looks at.
+    """ResNet-18 with an attention network beside it, which only the loss uses.
+
+    103,042,311 parameters with 7 classes, of which 11,180,103 predict.
 
     While training, `extra` holds "embedding" (B, 512), the feature that the center loss moves, and "channel_weights"
-    (B, 512) in (0, 1). In evaluation the attention network does not run: answers do not depend on it.
+    (B, 512) in (0, 1). In evaluation the attention network does not run: predictions do not depend on it.
 
     Args:
         num_classes: K.
@@ -67,9 +69,3 @@ class DACL(nn.Module):
         if self.training:
             extra = {"embedding": embedding, "channel_weights": self.attention(features)}
         return ModelOutput(self.classifier(embedding), features, without_heads(features), extra)
-
-
-@register_model
-def dacl(*, num_classes: int, attention_width: int = 3584) -> DACL:
-    """DACL; 103,042,311 parameters with 7 classes, of which 11,180,103 answer."""
-    return DACL(num_classes=num_classes, attention_width=attention_width)

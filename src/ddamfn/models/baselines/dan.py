@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddamfn.models.output import ModelOutput
-from ddamfn.models.registry import register_model
+from ddamfn.models.registry import ModelOutput, register_model
 from ddamfn.models.resnet import FEATURE_CHANNELS, ResNet18Trunk
 
 _NARROW = 256
@@ -53,8 +52,9 @@ class CrossAttentionHead(nn.Module):
         return vector * torch.sigmoid(self.what(vector)), where
 
 
+@register_model
 class DAN(nn.Module):
-    """ResNet-18 and attention heads.
+    """ResNet-18 and attention heads; 19,723,733 parameters with 7 classes and 4 heads.
 
     `attention` (B, A, 1, H, W) tells each head's map m of positions, which has no upper limit, as m / (1 + m), in
     [0, 1); m is the mean over the channels. `extra` holds "embedding" (B, 512), which the affinity loss moves, and
@@ -87,9 +87,3 @@ class DAN(nn.Module):
         logits = self.norm(self.classifier(heads.sum(dim=1)))
         extra = {"embedding": features.mean(dim=(2, 3)), "heads": heads}
         return ModelOutput(logits, features, where / (1 + where), extra)
-
-
-@register_model
-def dan(*, num_classes: int, num_heads: int = 4) -> DAN:
-    """DAN; 19,723,733 parameters with 7 classes and 4 heads."""
-    return DAN(num_classes=num_classes, num_heads=num_heads)

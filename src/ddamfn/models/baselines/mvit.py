@@ -10,8 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddamfn.models.output import ModelOutput
-from ddamfn.models.registry import register_model
+from ddamfn.models.registry import ModelOutput, register_model
 from ddamfn.models.vit import NORM_EPS, EncoderBlock, PatchEmbedding, TokenEmbedding, initialize_tokens
 
 _WIDTH, _HEADS, _MLP_RATIO, _PATCH_PX, _GRID = 384, 6, 4, 16, 14
@@ -33,8 +32,9 @@ class Encoder(nn.Module):
         return encoded
 
 
+@register_model
 class MViT(nn.Module):
-    """Mask generator and classifier.
+    """Mask generator and classifier; 32,982,919 parameters with 7 classes.
 
     `attention` (B, 1, 3, H, W) in (0, 1) is the mask, of the image's own size; `features` (B, 384, H / 16, W / 16)
     are the classifier's tokens where they stand.
@@ -71,9 +71,3 @@ class MViT(nn.Module):
         tokens = self.encoder(images * mask)
         features = tokens[:, 1:].transpose(1, 2).unflatten(2, grid)
         return ModelOutput(self.classifier(tokens[:, 0]), features, mask.unsqueeze(1))
-
-
-@register_model
-def mvit(*, num_classes: int, mask_depth: int = 6, depth: int = 12) -> MViT:
-    """MViT; 32,982,919 parameters with 7 classes."""
-    return MViT(num_classes=num_classes, mask_depth=mask_depth, depth=depth)

@@ -20,8 +20,7 @@ from torch import Tensor, nn
 
 from ddamfn.models.layers import fit_map
 from ddamfn.models.mobilefacenet import FEATURE_CHANNELS, FEATURE_SIDE, MobileFaceNetTrunk
-from ddamfn.models.output import ModelOutput, without_heads
-from ddamfn.models.registry import register_model
+from ddamfn.models.registry import ModelOutput, register_model, without_heads
 from ddamfn.models.resnet import UNITS_50, WIDTHS, IRTrunk
 from ddamfn.models.vit import NORM_EPS, DropPath, FeedForward, join_heads, split_heads
 
@@ -95,8 +94,13 @@ class PyramidLayer(nn.Module):
         return large + self.widen_middle(middle), middle, small
 
 
+@register_model
 class POSTER(nn.Module):
     """Three stages of IR-50, MobileFaceNet, and layers of cross-fusion over 50 tokens of each.
+
+    64,425,615 parameters with 7 classes, 58,906,255 without the projection of queries. The authors' program counts
+    71.85 million: to the latter it adds 12,847,616 of a face-recognition head on IR-50 and some of a landmark head,
+    neither of which takes part in the prediction.
 
     Args:
         num_classes: K.
@@ -141,13 +145,3 @@ def _line_up(x: Tensor) -> Tensor:
 
 def _with_mean(tokens: Tensor) -> Tensor:
     return torch.cat([tokens.mean(dim=1, keepdim=True), tokens], dim=1)
-
-
-@register_model
-def poster(*, num_classes: int, depth: int = 8, query_projection: bool = True) -> POSTER:
-    """POSTER, large; 64,425,615 parameters with 7 classes, 58,906,255 without the projection of questions.
-
-    The authors' program counts 71.85 million: to the latter it adds 12,847,616 of a face-recognition head on IR-50 and
-    some of a landmark head, neither of which takes part in the answer.
-    """
-    return POSTER(num_classes=num_classes, depth=depth, query_projection=query_projection)

@@ -12,8 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddamfn.models.output import ModelOutput, without_heads
-from ddamfn.models.registry import register_model
+from ddamfn.models.registry import ModelOutput, register_model, without_heads
 
 _SR_WIDTH, _SR_BLOCKS = 64, 16
 
@@ -89,11 +88,13 @@ class SuperResolution(nn.Module):
         return enlarged
 
 
+@register_model
 class PSR(nn.Module):
     """Spatial transformer, three branches with the first half of VGG-16 each, and a second half that they share.
 
     The branches see the image at half its side, that half enlarged by super-resolution, and the image itself. The
-    logits are the logarithm of the mean of their probabilities. `extra["branch_logits"]` is (B, 3, K).
+    logits are the logarithm of the mean of their probabilities. `extra["branch_logits"]` is (B, 3, K). 20,108,586
+    parameters with 7 classes, of which the spatial transformer has 8,544.
 
     Args:
         num_classes: K.
@@ -129,9 +130,3 @@ class PSR(nn.Module):
         branch_logits = torch.stack([self.head(vector) for vector in vectors], dim=1)
         logits = torch.log_softmax(branch_logits, dim=2).logsumexp(dim=1) - math.log(len(scales))
         return ModelOutput(logits, maps[-1], without_heads(maps[-1]), {"branch_logits": branch_logits})
-
-
-@register_model
-def psr(*, num_classes: int, spatial_transformer: bool = True) -> PSR:
-    """PSR; 20,108,586 parameters with 7 classes, of which the spatial transformer has 8,544."""
-    return PSR(num_classes=num_classes, spatial_transformer=spatial_transformer)

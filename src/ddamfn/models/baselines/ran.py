@@ -9,11 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddamfn.models.output import ModelOutput, without_heads
-from ddamfn.models.registry import register_model
+from ddamfn.models.registry import ModelOutput, register_model, without_heads
 from ddamfn.models.resnet import FEATURE_CHANNELS, ResNet18Trunk
 
-# Left, top and side of each crop, in sides of the image: upper left, upper right, lower middle, two centerd ones.
+# Left, top and side of each crop, in sides of the image: upper left, upper right, lower middle, two centered ones.
 REGIONS = (
     (0.0, 0.0, 0.75),
     (0.25, 0.0, 0.75),
@@ -34,8 +33,11 @@ def region_crops(images: Tensor) -> Tensor:
     return torch.stack([*crops, images], dim=1)
 
 
+@register_model
 class RAN(nn.Module):
     """ResNet-18 on six crops; self-attention weighs each alone, relation attention each against all.
+
+    11,185,225 parameters with 7 classes.
 
     `extra["crop_weights"]` (B, 6) in (0, 1) are the self-attention's weights, the whole face last.
     """
@@ -64,9 +66,3 @@ class RAN(nn.Module):
         return ModelOutput(
             self.classifier(face), features, without_heads(features), {"crop_weights": weights.squeeze(2)}
         )
-
-
-@register_model
-def ran(*, num_classes: int) -> RAN:
-    """RAN; 11,185,225 parameters with 7 classes."""
-    return RAN(num_classes=num_classes)

@@ -6,15 +6,15 @@ Source: Wang et al., "Suppressing Uncertainties for Large-Scale Facial Expressio
 import torch
 from torch import Tensor, nn
 
-from ddamfn.models.output import ModelOutput, without_heads
-from ddamfn.models.registry import register_model
+from ddamfn.models.registry import ModelOutput, register_model, without_heads
 from ddamfn.models.resnet import FEATURE_CHANNELS, ResNet18Trunk
 
 
+@register_model
 class SCN(nn.Module):
-    """ResNet-18 whose logits are multiplied by the image's weight.
+    """ResNet-18 whose logits are multiplied by the image's weight; 11,180,616 parameters with 7 classes.
 
-    The weight leaves the order of the classes as it is and lowers the confidence of an answer that it distrusts.
+    The weight leaves the order of the classes as it is and lowers the confidence of a prediction that it distrusts.
     `extra["importance"]` (B,) in (0, 1) is the weight.
     """
 
@@ -34,9 +34,3 @@ class SCN(nn.Module):
         importance = torch.sigmoid(self.importance(vector))
         logits = importance * self.classifier(vector)
         return ModelOutput(logits, features, without_heads(features), {"importance": importance.squeeze(1)})
-
-
-@register_model
-def scn(*, num_classes: int) -> SCN:
-    """SCN; 11,180,616 parameters with 7 classes."""
-    return SCN(num_classes=num_classes)
