@@ -14,7 +14,7 @@ from ddamfn.export.adjusting import Tau
 from ddamfn.export.command import conversion_command, export_command, portable, settings_of, training_command
 from ddamfn.export.gates import Format
 from ddamfn.export.lean import Precision
-from ddamfn.objectives import OBJECTIVES, Distillation
+from ddamfn.objectives import OBJECTIVES, CachedDistillation
 from ddamfn.train import RECIPES, Optimizer, Phase, Run, override, recipe
 from ddamfn.train.config import to_dict
 from ddamfn.train.run_folder import Checkpoint
@@ -70,9 +70,9 @@ def test_other_phases_and_another_objective_are_set_as_a_whole() -> None:
 
 def test_of_teachers_only_what_was_chosen_is_set() -> None:
     run = recipe("ddamfn_quick")
-    changed = replace(run, distillation=Distillation(teachers=("first", "second"), temperature=3.0, once=True))
+    changed = replace(run, distillation=CachedDistillation(teachers=("first", "second"), temperature=3.0))
     command = training_command(changed)
-    wanted = '--set \'distillation={"teachers": ["first", "second"], "temperature": 3.0, "once": true}\''
+    wanted = '--set \'distillation={"name": "cached", "temperature": 3.0, "teachers": ["first", "second"]}\''
     assert command.endswith(wanted)
     assert made_by(command) == changed
 

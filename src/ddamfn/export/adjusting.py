@@ -13,7 +13,7 @@ from ddamfn.errors import ConfigError
 from ddamfn.evaluate import score
 from ddamfn.evaluate.calibration import class_shift, fit_adjustment
 from ddamfn.train.run_folder import FinishedRun
-from ddamfn.train.step import answer
+from ddamfn.train.step import evaluate_split
 from ddamfn.train.tensorset import TensorSplit
 
 Tau = float | Literal["fit"]
@@ -67,7 +67,7 @@ def _shifted(network: nn.Module, shift: torch.Tensor, valid: TensorSplit, finish
         with torch.no_grad():
             last[0].bias.add_(shift)
         few = valid.subset(torch.arange(min(len(valid), _BATCH)))
-        before, after = (answer(one, few, finished.run.data, _BATCH).logits for one in (network, changed))
+        before, after = (evaluate_split(one, few, finished.run.data, _BATCH).logits for one in (network, changed))
         if torch.allclose(after, before + shift, atol=_TOLERANCE, rtol=_TOLERANCE):
             return changed
     raise ConfigError(

@@ -35,9 +35,9 @@ from ddamfn.export.lean import Precision
 from ddamfn.export.loading import HUB_CONFIG, HUB_WEIGHTS, LoadedNetwork, load_network
 from ddamfn.export.onnx import export_onnx
 from ddamfn.preparation import Prepared
+from ddamfn.preparation.splits import training_split
 from ddamfn.train.restore import options_of
-from ddamfn.train.run_folder import save_network
-from ddamfn.train.sources import training_split
+from ddamfn.train.run_folder import save_weights_file
 from ddamfn.weights import Card, find_weights, sha256, write_card
 
 log = logging.getLogger(__name__)
@@ -181,7 +181,7 @@ def _write(
         _write_openvino(source.onnx, main)
         return main, openvino_runner(main)
     if kind == "safetensors":
-        save_network(source.network.state_dict(), main)
+        save_weights_file(source.network.state_dict(), main)
         return main, _read_back(source, main)
     from ddamfn.export.hub import HubNetwork
 

@@ -20,8 +20,8 @@ from ddamfn.export.lean import Precision, lean
 from ddamfn.export.onnx import INPUT_NAME, OUTPUT_NAMES, exported_outputs
 from ddamfn.faces import Preprocessing, normalize, preprocess
 from ddamfn.preparation import Prepared
+from ddamfn.preparation.splits import own_validation
 from ddamfn.synthetic import synthetic_face
-from ddamfn.train.sources import own_validation
 from ddamfn.weights import Card
 
 LARGEST_DIFFERENCE = 1e-4

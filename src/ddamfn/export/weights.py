@@ -26,7 +26,7 @@ from ddamfn.synthetic import synthetic_face
 from ddamfn.train import load_splits
 from ddamfn.train.augment import to_input
 from ddamfn.train.run_folder import FinishedRun
-from ddamfn.train.step import answer
+from ddamfn.train.step import evaluate_split
 from ddamfn.train.tensorset import TensorSplit
 from ddamfn.weights import Card, sha256, write_card
 
@@ -95,7 +95,7 @@ def export_run(
         inputs, faces = _drawn_inputs(finished, least_faces), f"{least_faces:,} synthetic faces"
     else:
         train, valid = load_splits(prepared, finished.run, torch.device("cpu"))
-        logits = answer(finished.network, valid, finished.run.data, _BATCH).logits.numpy()
+        logits = evaluate_split(finished.network, valid, finished.run.data, _BATCH).logits.numpy()
         if adjustment != 0:
             finished, logits, notes["logit_adjustment"] = adjust_logits(finished, train, valid, logits, adjustment)
         inputs, faces = _data_inputs(finished, train, valid, least_faces)

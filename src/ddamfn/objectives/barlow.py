@@ -72,7 +72,7 @@ class BarlowCriterion(TwoViews):
         self.projector = perceptron(config.channels, config.width, config.width, config.width)
 
     def forward(self, output: ModelOutput, targets: Tensor, context: Context | None = None) -> Loss:
-        """Judge a batch's 2 B views."""
+        """Compute the loss of a batch's 2 B views."""
         one, other = (self.projector(view) for view in pooled(output, self.config.channels).chunk(2))
         with torch.autocast(one.device.type, enabled=False):
             invariance, redundancy = barlow_twins_loss(one, other)

@@ -61,7 +61,7 @@ class DACLCriterion(Criterion):
         self.register_buffer("centers", torch.randn(num_classes, config.embedding_dim))
 
     def forward(self, output: ModelOutput, targets: Tensor, context: Context | None = None) -> Loss:
-        """Judge a batch."""
+        """Compute the loss of a batch."""
         classification = soft_cross_entropy(output.logits, targets, weights=weights_of(context))
         weights, distances = self._weights_and_distances(output, targets)
         center = (weights * distances.square()).sum(dim=1).mean() / 2

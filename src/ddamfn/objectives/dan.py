@@ -82,7 +82,7 @@ class DANCriterion(Criterion):
         self.centers = nn.Parameter(torch.randn(num_classes, config.embedding_dim))
 
     def forward(self, output: ModelOutput, targets: Tensor, context: Context | None = None) -> Loss:
-        """Judge a batch."""
+        """Compute the loss of a batch."""
         name = self.config.name
         classification = soft_cross_entropy(output.logits, targets, weights=weights_of(context))
         affinity = affinity_loss(require_extra(output, "embedding", name), self.centers, targets.argmax(dim=1))

@@ -102,7 +102,7 @@ class DDAMFNCriterion(Criterion):
             self.register_buffer("prior", prior / prior.sum(dim=1, keepdim=True), persistent=False)
 
     def forward(self, output: ModelOutput, targets: Tensor, context: Context | None = None) -> Loss:
-        """Judge a batch; "cross_entropy" is what classification is trained for, all settings applied."""
+        """Compute the loss of a batch; "cross_entropy" is what classification is trained for, all settings applied."""
         classification = self._classification(output.logits, targets, weights_of(context))
         apart = attention_loss(output.attention, self.config.attention_form)
         total = (

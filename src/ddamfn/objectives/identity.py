@@ -52,7 +52,7 @@ class IdentityCriterion(PretextCriterion):
         self.head = nn.Linear(config.channels, config.embedding_dim)
 
     def forward(self, output: ModelOutput, targets: Tensor, context: Context | None = None) -> Loss:
-        """Judge a batch; targets (B, D) float are the embeddings."""
+        """Compute the loss of a batch; targets (B, D) float are the embeddings."""
         embedding = self.head(pooled(output, self.config.channels))
         cosine = F.cosine_similarity(embedding, targets, dim=1).mean()
         squared = (embedding - targets).square().sum(dim=1).mean()

@@ -49,7 +49,7 @@ class MViTCriterion(Criterion):
         self.book = LabelBook(num_images)
 
     def forward(self, output: ModelOutput, targets: Tensor, context: Context | None = None) -> Loss:
-        """Judge a batch against the labels as they stand now."""
+        """Compute the loss of a batch against its current labels."""
         current = targets if context is None else self.book(targets, context.rows)
         loss = soft_cross_entropy(output.logits, current, weights=weights_of(context))
         return Loss(loss, {"cross_entropy": loss.detach(), "relabeled": self.book.share()})

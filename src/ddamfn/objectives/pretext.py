@@ -19,9 +19,9 @@ from ddamfn.objectives.protocol import Criterion, TrainingSplit
 
 
 class PretextCriterion(Criterion):
-    """A pretext task at work: it says which views of a batch the network sees, and judges what comes of them.
+    """The loss of a pretext task, and the views of a batch that the network sees.
 
-    The output that it judges has a row for every view; the targets keep a row for every image.
+    The output has a row for every view, the targets a row for every image.
     """
 
     def views(self, images: Tensor, augment: Callable[[Tensor], Tensor]) -> Tensor:
@@ -36,8 +36,8 @@ class PretextCriterion(Criterion):
         """
         return augment(images)
 
-    def right(self, output: ModelOutput, targets: Tensor) -> Tensor | None:
-        """Count images answered right; most tasks have no such answer."""
+    def num_correct(self, output: ModelOutput, targets: Tensor) -> Tensor | None:
+        """None: most tasks have no correct class."""
         return None
 
 

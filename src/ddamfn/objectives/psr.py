@@ -62,7 +62,7 @@ class PSRCriterion(Criterion):
         return smooth_by_prior(targets, self.prior, 1 - self.config.label_share)
 
     def forward(self, output: ModelOutput, targets: Tensor, context: Context | None = None) -> Loss:
-        """Judge a batch; the cross-entropy on record is that of the joint answer, against the labels themselves."""
+        """Compute the loss of a batch; the recorded cross-entropy is of mean logits and plain labels."""
         branches = require_extra(output, "branch_logits", self.config.name)
         smoothed = self.smooth(targets)
         losses = [

@@ -104,7 +104,7 @@ class SCNCriterion(Criterion):
         self.book = LabelBook(num_images)
 
     def forward(self, output: ModelOutput, targets: Tensor, context: Context | None = None) -> Loss:
-        """Judge a batch against the labels as they stand now."""
+        """Compute the loss of a batch against its current labels."""
         importance = require_extra(output, "importance", self.config.name)
         current = targets if context is None else self.book(targets, context.rows)
         classification = soft_cross_entropy(output.logits, current, weights=weights_of(context))

@@ -8,7 +8,6 @@ Source: dlib's "dlib_face_recognition_resnet_model_v1" (King 2017); two faces le
 person's.
 """
 
-import hashlib
 import importlib
 import importlib.util
 from collections.abc import Callable
@@ -20,6 +19,7 @@ import numpy.typing as npt
 
 from ddamfn.errors import DataError, DegenerateFace, MissingExtra
 from ddamfn.faces import Alignment, similarity, warp
+from ddamfn.files import atomic_writer, sha256_file
 from ddamfn.preparation.prepared import ManifestRow, Prepared
 
 CHIP_SIDE_PX = 150
@@ -65,7 +65,7 @@ class DlibEmbedder:
             dlib: Any = importlib.import_module("dlib")
         except ModuleNotFoundError as error:
             raise MissingExtra("identity", "dlib-bin", "Learning from identities") from error
-        self.name = f"dlib-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}"
+        self.name = f"dlib-{sha256_file(path)[:8]}"
         self._network = dlib.face_recognition_model_v1(str(path))
 
     def embed(self, chips: npt.NDArray[np.uint8]) -> FloatArray:
@@ -152,10 +152,8 @@ def identities(
 def _open(path: Path, shape: tuple[int, int]) -> "np.memmap[Any, np.dtype[np.float32]]":
     """The cache's file, mapped into memory; a new one holds nothing but NaN."""
     if not path.exists():
-        draft = path.with_name(path.name + ".part")
-        with draft.open("wb") as file:
-            np.save(file, np.full(shape, np.nan, dtype=np.float32))
-        draft.replace(path)
+        with atomic_writer(path) as stream:
+            np.save(stream, np.full(shape, np.nan, dtype=np.float32))
     cache = np.lib.format.open_memmap(path, mode="r+")
     if cache.shape != shape or cache.dtype != np.float32:
         raise ValueError(f"it has the shape {cache.shape}, not {shape}")

@@ -4,9 +4,8 @@ import csv
 import io
 import json
 import logging
-import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,14 @@ import numpy.typing as npt
 from ddamfn.data.dataset import Sample, sample_targets
 from ddamfn.errors import ConfigError, DataError
 from ddamfn.faces import Alignment
+from ddamfn.files import write_json
 from ddamfn.preparation.image import Landmarks, Outcome
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+CARD_NAME = "prepared.json"
+MANIFEST_NAME = "manifest.csv"
 
 _POINTS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 
@@ -118,13 +124,6 @@ def _row(cells: list[str]) -> ManifestRow:
     outcome = Outcome(found == "1", float(score) if score else None, landmarks, matrix, error)
     ballot = tuple(float(v) for v in votes.split()) if votes else None
     return ManifestRow(key, split, int(row), outcome, label or None, ballot, subject or None, group or None)
-
-
-log = logging.getLogger(__name__)
-
-FORMAT = 1
-CARD_NAME = "prepared.json"
-MANIFEST_NAME = "manifest.csv"
 
 
 class Crops:
@@ -328,14 +327,7 @@ def read_card(folder: Path) -> dict[str, Any] | None:
 
 def write_card(folder: Path, card: Mapping[str, Any]) -> None:
     """Write `prepared.json` in one step, so that a kill leaves the old or the new one and never half of it."""
-    draft = folder / f"{CARD_NAME}.part"
-    draft.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-    os.replace(draft, folder / CARD_NAME)
-
-
-def alignment_record(alignment: Alignment) -> dict[str, Any]:
-    """Return an alignment as plain values for `prepared.json`."""
-    return asdict(alignment)
+    write_json(folder / CARD_NAME, card)
 
 
 def _open_array(path: Path) -> npt.NDArray[np.uint8]:

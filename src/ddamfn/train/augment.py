@@ -110,13 +110,13 @@ class Batch(NamedTuple):
         images: (B, C, S, S) float.
         targets: (B, K) float32, rows of which sum to 1.
         weights: (B,) float32, how much each image counts in the loss; None where all count alike.
-        uncovered: like `images`, before random erasing, for teachers; None where nobody asks for them.
+        unerased: like `images`, before random erasing, for teachers; None where no teacher needs them.
     """
 
     images: Tensor
     targets: Tensor
     weights: Tensor | None = None
-    uncovered: Tensor | None = None
+    unerased: Tensor | None = None
 
 
 def mix(batch: Batch, config: Augment) -> Batch:
@@ -128,11 +128,11 @@ def mix(batch: Batch, config: Augment) -> Batch:
     """
     if not (config.mixup or config.cutmix):
         return batch
-    if batch.uncovered is not None:
+    if batch.unerased is not None:
         # As further channels of the same images they are mixed with the same others, in the same place.
-        both = mix(batch._replace(images=torch.cat((batch.images, batch.uncovered), dim=1), uncovered=None), config)
-        images, uncovered = both.images.chunk(2, dim=1)
-        return both._replace(images=images, uncovered=uncovered)
+        both = mix(batch._replace(images=torch.cat((batch.images, batch.unerased), dim=1), unerased=None), config)
+        images, unerased = both.images.chunk(2, dim=1)
+        return both._replace(images=images, unerased=unerased)
     cut = config.cutmix > 0 and (not config.mixup or _uniform() < 0.5)
     alpha = config.cutmix if cut else config.mixup
     share = float(torch.distributions.Beta(alpha, alpha).sample())

@@ -21,10 +21,10 @@ from ddamfn.faces import Alignment, Preprocessing
 from ddamfn.objectives import (
     BarlowObjective,
     DDAMFNObjective,
-    Distillation,
     IdentityObjective,
     Objective,
     RotationObjective,
+    SelfDistillation,
     SimSiamObjective,
 )
 from ddamfn.train.config import Augment, Data, Model, Optimizer, Phase, Run, Schedule
@@ -222,11 +222,11 @@ def ddamfn_ferplus_cpu() -> Run:
 
 
 def ddamfn_ferplus_best() -> Run:
-    """FERPlus, the recipe of the package's weights: small crops, most partly covered, learned twice.
+    """FERPlus, the recipe of the package's weights: small crops, random erasing, self-distillation.
 
-    `ddamfn_ferplus_cpu` for longer, and for faces that something covers a part of. Batch normalization's statistics are
-    of whole faces, since prediction sees these. Then the network learns, beside the votes, what it has come to say of
-    each image and its mirror image, and so to say in one pass what averaging both would (see EXPERIMENTS.md).
+    `ddamfn_ferplus_cpu` for longer, and for partly covered faces. Batch normalization's statistics are of whole faces,
+    since prediction sees these. In the last phase the network learns, beside the votes, its own outputs averaged over
+    each image and its mirror image, and so to predict in one pass what flip averaging would (see EXPERIMENTS.md).
 
     Source: our own. Random erasing (Zhong et al., AAAI 2020); PreciseBN (Wu and Johnson, 2021); born-again networks
     (Furlanello et al., ICML 2018); warm restarts (Loshchilov and Hutter, ICLR 2017).
@@ -237,7 +237,7 @@ def ddamfn_ferplus_best() -> Run:
         run,
         recipe="ddamfn_ferplus_best",
         augment=replace(run.augment, erase=0.7, erase_area=(0.02, 0.2), erase_gray=None),
-        distillation=Distillation(born_again=True, mirrored=True),
+        distillation=SelfDistillation(flip_average=True),
         schedule=replace(run.schedule, restarts=True),
         phases=(replace(phase, epochs=42), replace(phase, epochs=24, lr_factor=0.5)),
         precise_bn=4096,
