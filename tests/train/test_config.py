@@ -170,9 +170,9 @@ def test_numbers_out_of_range_are_refused_when_made(make: Any, message: str) -> 
 def test_epochs_belong_to_phases_in_turn() -> None:
     run = Run(recipe="x", phases=(Phase(epochs=2, side_px=48), Phase(epochs=1)))
     assert run.epochs == 3
-    assert [run.phase_of(epoch).side_px for epoch in range(3)] == [48, 48, 112]
+    assert [run.place_of(epoch)[0].side_px for epoch in range(3)] == [48, 48, 112]
     with pytest.raises(IndexError):
-        run.phase_of(3)
+        run.place_of(3)
 
 
 @pytest.mark.parametrize("name", sorted(OBJECTIVES))

@@ -14,15 +14,7 @@ from torch import Tensor
 
 from ddamfn.models import ModelOutput
 from ddamfn.objectives.cross_entropy import soft_cross_entropy
-from ddamfn.objectives.protocol import (
-    Context,
-    Criterion,
-    Loss,
-    TrainingSplit,
-    require_at_least_0,
-    require_extra,
-    weights_of,
-)
+from ddamfn.objectives.protocol import Context, Criterion, Loss, TrainingSplit, extra_of, require_at_least_0, weights_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +70,6 @@ class DACLCriterion(Criterion):
         self.centers += self.config.center_rate * moves
 
     def _weights_and_distances(self, output: ModelOutput, targets: Tensor) -> tuple[Tensor, Tensor]:
-        weights = require_extra(output, "channel_weights", self.config.name)
-        embedding = require_extra(output, "embedding", self.config.name)
+        weights = extra_of(output, "channel_weights", self.config.name)
+        embedding = extra_of(output, "embedding", self.config.name)
         return weights, embedding - self.centers[targets.argmax(dim=1)]

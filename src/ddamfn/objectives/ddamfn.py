@@ -15,15 +15,7 @@ from ddamfn.objectives.attention_loss import AttentionLossForm, attention_loss
 from ddamfn.objectives.consistency import flip_consistency_loss
 from ddamfn.objectives.cross_entropy import soft_cross_entropy
 from ddamfn.objectives.prior import prior_of, smooth_by_prior
-from ddamfn.objectives.protocol import (
-    Context,
-    Criterion,
-    Loss,
-    TrainingSplit,
-    require_at_least_0,
-    require_extra,
-    weights_of,
-)  # fmt: skip
+from ddamfn.objectives.protocol import Context, Criterion, Loss, TrainingSplit, extra_of, require_at_least_0, weights_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,9 +102,7 @@ class DDAMFNCriterion(Criterion):
         )
         parts = {"cross_entropy": classification.detach(), "attention": apart.detach()}
         if self.mirrored:
-            maps, mirrored = (
-                require_extra(output, key, self.config.name) for key in ("class_maps", "mirrored_class_maps")
-            )
+            maps, mirrored = (extra_of(output, key, self.config.name) for key in ("class_maps", "mirrored_class_maps"))
             consistency = flip_consistency_loss(maps, mirrored)
             total = total + self.config.flip_consistency * consistency
             parts["flip_consistency"] = consistency.detach()

@@ -150,7 +150,7 @@ class Stateless(Criterion):
         return self.loss(output, targets, weights_of(context))
 
 
-def require_extra(output: ModelOutput, name: str, objective: str) -> Tensor:
+def extra_of(output: ModelOutput, name: str, objective: str) -> Tensor:
     """Take what an objective needs from a network's `extra`, as float32.
 
     Raises:

@@ -15,7 +15,7 @@ from ddamfn.errors import ConfigError
 from ddamfn.models import ModelOutput
 from ddamfn.objectives.cross_entropy import soft_cross_entropy
 from ddamfn.objectives.prior import prior_of, smooth_by_prior
-from ddamfn.objectives.protocol import Context, Criterion, Loss, TrainingSplit, require_extra, weights_of
+from ddamfn.objectives.protocol import Context, Criterion, Loss, TrainingSplit, extra_of, weights_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ class PSRCriterion(Criterion):
 
     def forward(self, output: ModelOutput, targets: Tensor, context: Context | None = None) -> Loss:
         """Compute the loss of a batch; the recorded cross-entropy is of mean logits and plain labels."""
-        branches = require_extra(output, "branch_logits", self.config.name)
+        branches = extra_of(output, "branch_logits", self.config.name)
         smoothed = self.smooth(targets)
         losses = [
             soft_cross_entropy(logits, smoothed, weights=weights_of(context)) for logits in branches.unbind(dim=1)

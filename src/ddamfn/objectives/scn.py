@@ -13,15 +13,7 @@ from torch import Tensor
 from ddamfn.errors import ConfigError
 from ddamfn.models import ModelOutput
 from ddamfn.objectives.cross_entropy import soft_cross_entropy
-from ddamfn.objectives.protocol import (
-    Context,
-    Criterion,
-    Loss,
-    TrainingSplit,
-    require_at_least_0,
-    require_extra,
-    weights_of,
-)
+from ddamfn.objectives.protocol import Context, Criterion, Loss, TrainingSplit, extra_of, require_at_least_0, weights_of
 from ddamfn.objectives.relabeling import LabelBook
 
 RelabelGroup = Literal["low", "all"]
@@ -105,7 +97,7 @@ class SCNCriterion(Criterion):
 
     def forward(self, output: ModelOutput, targets: Tensor, context: Context | None = None) -> Loss:
         """Compute the loss of a batch against its current labels."""
-        importance = require_extra(output, "importance", self.config.name)
+        importance = extra_of(output, "importance", self.config.name)
         current = targets if context is None else self.book(targets, context.rows)
         classification = soft_cross_entropy(output.logits, current, weights=weights_of(context))
         rank = rank_loss(importance, self.config.high_share, self.config.rank_margin)
@@ -119,7 +111,7 @@ class SCNCriterion(Criterion):
             return
         candidates = None
         if self.config.relabel_group == "low":
-            importance = require_extra(output, "importance", self.config.name)
+            importance = extra_of(output, "importance", self.config.name)
             candidates = ~trusted(importance, self.config.high_share)
         self.book.relabel(
             output.logits, targets, context.rows, margin=self.config.relabel_margin, candidates=candidates

@@ -60,11 +60,10 @@ class Outcome:
 
 
 def choose_face(faces: Sequence[Detection], center: tuple[float, float], half_diagonal: float) -> Detection:
-    """Choose the face that an image's label belongs to.
+    """Choose the face that an image's label belongs to: the largest product of score and nearness to the center.
 
-    The rule: the largest product of the detector's score and nearness to the center, where nearness falls from 1 at
-    the center to 0 in the corner of the image. Images of data sets are cut around the labeled face, so a sharp
-    passer-by at the edge must not win over it.
+    Nearness falls from 1 at the center to 0 in the corner of the image. Images of data sets are cut around the labeled
+    face, so a sharp passer-by at the edge must not win over it.
 
     Args:
         faces: at least one face.

@@ -90,10 +90,7 @@ def read_manifest(path: Path) -> Iterator[ManifestRow]:
 
 
 def repair(path: Path) -> int:
-    """Cut off what a kill left unfinished at the end of a manifest and return the number of image rows that stand.
-
-    A file that does not exist yet, or whose header is torn, is written anew with the header alone.
-    """
+    """Cut off a torn last line, or begin the file with its header, and return the number of image rows."""
     header = ",".join(COLUMNS) + "\n"
     content = path.read_bytes() if path.exists() else b""
     whole = content[: content.rfind(b"\n") + 1]
@@ -127,7 +124,7 @@ def _row(cells: list[str]) -> ManifestRow:
 
 
 class Crops:
-    """The crops of chosen rows of a memory-mapped array; nothing is read before it is asked for.
+    """The crops of chosen rows of a memory-mapped array, read on demand.
 
     It has the length, shape and indexing (number, slice, list or mask) of an array (N, S, S, 3) uint8 RGB, and
     `numpy.asarray` reads all of it into memory.
@@ -310,11 +307,7 @@ def load_prepared(folder: str | Path) -> Prepared:
 
 
 def read_card(folder: Path) -> dict[str, Any] | None:
-    """Return the content of a folder's `prepared.json`; None if there is no such file.
-
-    Raises:
-        DataError: if it cannot be read.
-    """
+    """Content of a folder's `prepared.json`, None without one; raise DataError if it cannot be read."""
     path = folder / CARD_NAME
     if not path.is_file():
         return None

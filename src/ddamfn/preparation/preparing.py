@@ -128,7 +128,7 @@ def _default_workers() -> int:
 
 
 def _begin(dataset: Dataset, folder: Path, alignment: Alignment) -> dict[str, Any]:
-    """Create the folder, its card and its arrays, or check that what is there belongs to the same preparation."""
+    """Create folder, card and arrays, or check that those there belong to the same preparation."""
     wanted: dict[str, Any] = {
         "format": FORMAT,
         "dataset": dataset.card.name,
@@ -158,7 +158,7 @@ def _begin(dataset: Dataset, folder: Path, alignment: Alignment) -> dict[str, An
 
 
 def _fingerprint(dataset: Dataset) -> str:
-    """Hash what the manifest repeats of a data set: one that changed meanwhile must not be mixed with its old self."""
+    """Hash what the manifest repeats of a data set, so that a changed one is not mixed with its old self."""
     digest = hashlib.sha256()
     for s in dataset.samples:
         digest.update(repr((s.key, s.split, s.label, s.votes, s.subject, s.group)).encode())
@@ -248,11 +248,6 @@ def _count(folder: Path) -> dict[str, dict[str, int]]:
     for row in read_manifest(folder / MANIFEST_NAME):
         split = counts.setdefault(row.split, dict.fromkeys(("images", "found", "given", "resized", "unreadable"), 0))
         split["images"] += 1
-        if row.outcome.error:
-            split["unreadable"] += 1
-        elif not row.outcome.found:
-            split["resized"] += 1
-        else:
-            split["found"] += 1
-            split["given"] += row.outcome.score is None
+        split["unreadable" if row.outcome.error else "found" if row.outcome.found else "resized"] += 1
+        split["given"] += row.outcome.found and row.outcome.score is None
     return counts

@@ -42,11 +42,7 @@ def _changes(config: Augment, side_px: int) -> list[Any]:
         # Border pixels are repeated outside the image, as in alignment: no black corners that photographs lack.
         changes.append(
             K.RandomAffine(
-                degrees=config.rotate_deg,
-                translate=(config.shift, config.shift),
-                scale=config.scale,
-                padding_mode="border",
-                p=config.affine,
+                config.rotate_deg, (config.shift, config.shift), config.scale, padding_mode="border", p=config.affine
             )
         )
     if config.brightness:
@@ -122,9 +118,8 @@ class Batch(NamedTuple):
 def mix(batch: Batch, config: Augment) -> Batch:
     """Mix every image of a batch with another one of it, where the configuration asks for it.
 
-    One share, from Beta(alpha, alpha), holds for the whole batch, as in both papers' programs; with mixup and cutmix
-    both on, each batch takes one of them with equal chance. Chance is torch's global generator of the CPU, which
-    `seed_step` sets before every batch: nothing here waits for the device.
+    One share, from Beta(alpha, alpha), holds for the whole batch, as in both papers' programs. The draws are from the
+    CPU's global generator, which `seed_step` sets before every batch: nothing here waits for the device.
     """
     if not (config.mixup or config.cutmix):
         return batch

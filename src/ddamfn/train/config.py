@@ -122,8 +122,7 @@ class Augment:
             value = getattr(self, name)
             _require(0 <= value < 1, f"{name} must be at least 0 and below 1, not {value}")
         for name in ("mixup", "cutmix"):
-            value = getattr(self, name)
-            _require(value >= 0, f"{name} is the alpha of a Beta distribution, 0 or more, not {value}")
+            _require(getattr(self, name) >= 0, f"{name} is the alpha of a Beta distribution, 0 or more")
         for name in ("scale", "erase_area"):
             low, high = getattr(self, name)
             _require(0 < low <= high, f"{name} must be two rising numbers above 0, not {(low, high)}")
@@ -285,15 +284,8 @@ class Run:
         """Epochs of all phases together."""
         return sum(phase.epochs for phase in self.phases)
 
-    def phase_of(self, epoch: int) -> Phase:
-        """Phase that an epoch, counted from 0, belongs to."""
-        return self._place_of(epoch)[0]
-
-    def epoch_of_phase(self, epoch: int) -> int:
-        """Number of an epoch within its phase; both are counted from 0."""
-        return self._place_of(epoch)[1]
-
-    def _place_of(self, epoch: int) -> tuple[Phase, int]:
+    def place_of(self, epoch: int) -> tuple[Phase, int]:
+        """Phase of an epoch, and the epoch's number within it; both numbers are counted from 0."""
         for phase in self.phases:
             if epoch < phase.epochs:
                 return phase, epoch

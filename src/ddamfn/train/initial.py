@@ -25,11 +25,7 @@ _CHUNK = 128
 
 
 def weights_file(place: str) -> Path:
-    """The file of weights that a run's folder, a path to a file, or the name of bundled weights stands for.
-
-    Raises:
-        ConfigError: if there is none.
-    """
+    """The file that a run's folder, a path, or a name of bundled weights stands for; ConfigError if there is none."""
     path = Path(place)
     if path.is_file():
         return find_weights(path)[0] if path.suffix.lower() == ".json" else path

@@ -118,10 +118,10 @@ class Trainer:
     def fit(self, callback: TrainingCallback) -> FitResult:
         """Train from where the run stands to its end."""
         while self.epoch < self.run.epochs:
-            phase = self.run.phase_of(self.epoch)
+            phase, _ = self.run.place_of(self.epoch)
             train = self.train_split.resized(phase.side_px)
             valid = None if self.valid_split is None else self.valid_split.resized(phase.side_px)
-            while self.epoch < self.run.epochs and self.run.phase_of(self.epoch) is phase:
+            while self.epoch < self.run.epochs and self.run.place_of(self.epoch)[0] is phase:
                 self._epoch(train, valid, phase, callback)
         assert self.last is not None  # a run has an epoch, trained just now or on record
         assert self.best is not None
@@ -130,9 +130,9 @@ class Trainer:
 
     def _begin_phase(self) -> None:
         """Before the first step of every phase but the first, let the teacher learn what the phase before kept."""
-        if self.teacher is None or self.epoch == 0 or self.step or self.run.epoch_of_phase(self.epoch):
+        if self.teacher is None or self.epoch == 0 or self.step or self.run.place_of(self.epoch)[1]:
             return
-        before = self.run.phase_of(self.epoch - 1)
+        before, _ = self.run.place_of(self.epoch - 1)
         self.teacher.begin_phase(
             lambda: self._to_keep(before), self.train_split.resized(before.side_px), before.batch_size
         )

@@ -31,11 +31,7 @@ _LIBRARIES = ("torch", "kornia", "numpy", "pytorch_optimizer")
 
 
 def save_state(state: Mapping[str, Any], path: Path) -> None:
-    """Write everything that a run needs to resume (tensors, numbers, strings, lists, dictionaries).
-
-    Raises:
-        TrainingError: if the disk refuses; the checkpoint before is then still whole.
-    """
+    """Write everything that a run needs to resume; as `replace_file`."""
     # Made in memory, since torch turns a full disk into an error about its archive that names neither disk nor file.
     content = io.BytesIO()
     torch.save(dict(state), content)
@@ -56,11 +52,7 @@ def load_state(path: Path) -> dict[str, Any]:
 
 
 def save_weights_file(weights: Mapping[str, Tensor], path: Path) -> None:
-    """Write a network's weights as safetensors.
-
-    Raises:
-        TrainingError: if the disk refuses; the file before is then still whole.
-    """
+    """Write a network's weights as safetensors; as `replace_file`."""
     # Cloned: safetensors refuses tensors that share memory and takes row-major order alone.
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
     replace_file(path, safetensors.torch.save(plain))
@@ -79,18 +71,16 @@ def load_weights_file(path: Path) -> dict[str, Tensor]:
 
 
 def replace_file(path: Path, content: bytes | memoryview) -> None:
-    """Write a file in one step, so that a kill, or a full disk, leaves the old one or the new one.
-
-    Raises:
-        TrainingError: if the disk refuses.
-    """
+    """Write a file in one step; raise TrainingError if the disk refuses, which leaves the file before whole."""
     try:
         write_bytes(path, content)
     except OSError as error:
         kept = "the one before is whole" if path.exists() else "there was none before"
-        raise TrainingError(
-            f"{path}: cannot be written ({error.strerror or error}); {kept}; make room, then resume the run"
-        ) from error
+        raise _refused(path, error, f"{kept}; make room, then resume the run") from error
+
+
+def _refused(path: Path, error: OSError, advice: str) -> TrainingError:
+    return TrainingError(f"{path}: cannot be written ({error.strerror or error}); {advice}")
 
 
 def write_json(value: Any, path: Path) -> None:
@@ -99,11 +89,7 @@ def write_json(value: Any, path: Path) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read one of a run's JSON files.
-
-    Raises:
-        TrainingError: if it is missing or holds no JSON object.
-    """
+    """Read one of a run's JSON files; raise TrainingError if it is missing or holds no JSON object."""
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -129,9 +115,7 @@ class RunFolder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep a second process out of the folder; the lock ends with the process, however that ends.
-
-        A folder made for the lock, in which no run begins, is removed again.
+        """Keep a second process out of the folder; one that was made for the lock, in which no run begins, is removed.
 
         Raises:
             ConfigError: if another process trains in it.
@@ -142,7 +126,7 @@ class RunFolder:
             try:
                 owned = stack.enter_context(exclusive(self.path / ".lock"))
             except OSError as error:
-                raise TrainingError(f"{self.path}: cannot be written ({error.strerror or error})") from error
+                raise _refused(self.path, error, "make room, or choose another --runs") from error
             if not owned:
                 raise ConfigError(f"{self.path}: another process is training there; choose another --name")
             try:
@@ -197,30 +181,20 @@ class RunFolder:
             log.warning("%s: another %s than before; the result may differ", self.path, ", ".join(changed))
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Add one line to metrics.jsonl.
-
-        Raises:
-            TrainingError: if it cannot be written.
-        """
+        """Add one line to metrics.jsonl; raise TrainingError if the disk refuses."""
         try:
             append_json_line(self.metrics, row)
         except OSError as error:
-            raise TrainingError(
-                f"{self.metrics}: cannot be written ({error.strerror or error}); make room, then resume the run"
-            ) from error
+            raise _refused(self.metrics, error, "make room, then resume the run") from error
 
     def forget_after(self, epochs: int) -> None:
-        """Drop the rows of epochs that the checkpoint does not know (a kill can fall between the two files)."""
+        """Drop the rows of epochs that the checkpoint lacks: a kill can fall between the two files."""
         kept = [row for row in self.rows() if row["epoch"] <= epochs]
         if self.metrics.exists():
             replace_file(self.metrics, "".join(json.dumps(row) + "\n" for row in kept).encode())
 
     def rows(self) -> list[dict[str, Any]]:
-        """All whole rows of metrics.jsonl.
-
-        Raises:
-            TrainingError: if the file cannot be read.
-        """
+        """All whole rows of metrics.jsonl."""
         try:
             return read_json_lines(self.metrics)
         except OSError as error:
@@ -228,13 +202,7 @@ class RunFolder:
 
 
 def environment(device: torch.device, data: Mapping[str, Any], argv: Sequence[str] | None = None) -> dict[str, Any]:
-    """Machine, versions, images and command line of a run.
-
-    Args:
-        device: where the network is trained.
-        data: what is to be known of the images; a run resumes on the same alone.
-        argv: the command line, None from Python.
-    """
+    """Content of environment.json: command line (None from Python), machine, versions, and the images' fingerprints."""
     return {
         "argv": None if argv is None else list(argv),
         "ddamfn": ddamfn.__version__,
@@ -270,22 +238,17 @@ def _differences(one: Any, other: Any, name: str = "") -> Iterator[str]:
 
 
 def _version(package: str) -> str | None:
-    try:
+    with suppress(PackageNotFoundError):
         return version(package)
-    except PackageNotFoundError:
-        return None
+    return None
 
 
 def _git(*arguments: str) -> str:
-    done = subprocess.run(
-        ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=True, env=_git_free()
-    )
+    # A git hook may have set variables that name a repository which is not this package's.
+    env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    folder = Path(__file__).parent
+    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, env=env)
     return done.stdout.strip()
-
-
-def _git_free() -> dict[str, str]:
-    """The environment without what a git hook may have set: it names a repository that is not this package's."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
 
 
 Checkpoint = Literal["best", "last"]
@@ -363,7 +326,7 @@ def read_settings(folder: str | Path) -> Run:
 
 
 def _row_of(place: Path, run: Run, checkpoint: Checkpoint) -> dict[str, Any]:
-    """Find the line of metrics.jsonl that belongs to a checkpoint, by the rule that the training keeps it by."""
+    """Find the row of a checkpoint, by the rule that the training keeps it by."""
     before = sum(phase.epochs for phase in run.phases[:-1])
     rows = [row for row in RunFolder(place).rows() if row["epoch"] > before]
     if not rows:

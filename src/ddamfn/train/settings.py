@@ -20,9 +20,7 @@ from ddamfn.train.config import Run, to_dict
 
 
 def override(run: Run, assignments: Mapping[str, Any]) -> Run:
-    """Change fields by dotted name, such as `{"optimizer.lr": 0.1, "phases.0.epochs": 5}`.
-
-    All are changed before any is checked, so that their order does not matter.
+    """Change fields by dotted name, such as `{"optimizer.lr": 0.1, "phases.0.epochs": 5}`; their order does not matter.
 
     Args:
         run: what to begin with.
@@ -58,8 +56,7 @@ def require_network(run: Run) -> None:
     """Build the network without memory, so that a wrong option is known before any image is read.
 
     Raises:
-        ConfigError: if it cannot be built, if the objective compares class maps and it gives none, or if its map of
-            features has another number of channels than a pretext task's head.
+        ConfigError: if it cannot be built, or lacks the class maps or the channels that the objective needs.
     """
     try:
         with torch.device("meta"):
@@ -91,8 +88,7 @@ def _assign(plain: Any, name: str, value: Any) -> None:
 
 def _item(place: Any, step: str, name: str) -> Any:
     if isinstance(place, dict):
-        # An unknown name is complained about later, where it is known which ones there are. What is switched off, and
-        # therefore nothing, is begun.
+        # An unknown name is refused later, where the known ones are at hand; None becomes an empty object.
         if place.get(step) is None:
             place[step] = {}
         return place[step]

@@ -36,8 +36,7 @@ def train_step(
 
     Args:
         network: in training mode, compiled or not.
-        criterion: what to lower; where it compares mirror images, the network passes these too and gives
-            class maps.
+        criterion: the loss; where it compares mirror images, the network passes these too and gives class maps.
         optimizer: plain, or SAM, which passes forward and backward twice.
         images: (B, 3, S, S) float, normalized.
         targets: (B, K) float, rows of which sum to 1.

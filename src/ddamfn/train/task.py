@@ -21,7 +21,7 @@ class Task(ABC):
     Attributes:
         criterion: the loss of its batches, on the images' device.
         teacher: where the soft targets come from; None without distillation.
-        record: what environment.json keeps of it, so that a run is resumed with the same alone.
+        record: its part of environment.json.
     """
 
     criterion: Criterion
@@ -34,14 +34,7 @@ class Task(ABC):
     def batch(
         self, split: TensorSplit, rows: Tensor, augment: Augmenter, *, full: bool
     ) -> tuple[Batch, SoftTargets | None]:
-        """Augmented images with their targets, and the teacher's outputs for them.
-
-        Args:
-            split: the training images at the phase's size.
-            rows: (B,) int64 on the CPU.
-            augment: the random changes.
-            full: whether the batch has the phase's size, for which code is compiled.
-        """
+        """Augmented images of `rows`, (B,) int64 on the CPU, and the teacher's outputs; code compiled if `full`."""
 
     @abstractmethod
     def validate(self, network: nn.Module, valid: TensorSplit | None, batch_size: int) -> dict[str, Any]:
@@ -51,10 +44,7 @@ class Task(ABC):
     def keep(
         self, network: nn.Module, row: dict[str, Any], best: dict[str, Any] | None, folder: RunFolder, *, last: bool
     ) -> dict[str, Any] | None:
-        """Write an epoch's weights where they are wanted, and return the row of the best epoch so far.
-
-        Only epochs of the `last` phase, at the size that prediction uses, can be the best.
-        """
+        """Write an epoch's weights, and return the best epoch's row, which is of the `last` phase."""
 
 
 class SupervisedTask(Task):

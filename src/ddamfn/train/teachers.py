@@ -105,17 +105,11 @@ class Teachers:
         device: where the networks shall live.
 
     Raises:
-        ConfigError: if a teacher has other classes or another preprocessing; or as `read_teacher`.
-        TrainingError: as `read_teacher`.
-        WeightsError: as `read_teacher`.
+        ConfigError: if a teacher has other classes or another preprocessing; the rest as `read_teacher`.
     """
 
     def __init__(
-        self,
-        config: LiveDistillation | CachedDistillation,
-        run: Run,
-        classes: tuple[str, ...],
-        device: torch.device,
+        self, config: LiveDistillation | CachedDistillation, run: Run, classes: tuple[str, ...], device: torch.device
     ) -> None:
         self.temperature, self.flip_average = config.temperature, config.flip_average
         self._members = [_prepare(read_teacher(place), run, classes, device) for place in config.teachers]
@@ -141,13 +135,7 @@ class TeacherTargets:
     """Where a run's soft targets come from, whatever the kind of distillation."""
 
     def __call__(self, rows: Tensor, batch: Batch, *, full: bool) -> SoftTargets | None:
-        """Soft targets of a batch, None if there are none yet.
-
-        Args:
-            rows: (B,) int64 on the CPU, the images' numbers in the training split.
-            batch: the images, as the student sees them.
-            full: whether compiled code may be used.
-        """
+        """Soft targets of a batch, None if there are none yet; rows (B,) int64 on the CPU, code compiled if `full`."""
         raise NotImplementedError
 
     def begin_phase(self, network: Callable[[], nn.Module], split: TensorSplit, batch_size: int) -> None:
@@ -197,7 +185,7 @@ class CachedTargets(TeacherTargets):
         return SoftTargets(self._targets[rows.to(self._targets.device)], None)
 
     def state(self) -> Tensor:
-        """(N, K) float32, rows of NaN where no teacher has run yet."""
+        """Rows of NaN where no teacher has run yet."""
         return self._targets
 
     def load_state(self, state: Tensor | None) -> None:
@@ -208,13 +196,7 @@ class CachedTargets(TeacherTargets):
 
 
 class SelfTargets(TeacherTargets):
-    """The outputs of the network that the phase before kept (Furlanello et al., 2018).
-
-    Args:
-        config: temperature and flip averaging.
-        data: normalization of the images.
-        device: where the targets shall live.
-    """
+    """The outputs of the network that the phase before kept (Furlanello et al., 2018)."""
 
     def __init__(self, config: SelfDistillation, data: Data, device: torch.device) -> None:
         self._config, self._data, self._device = config, data, device
@@ -241,13 +223,7 @@ class SelfTargets(TeacherTargets):
 
 
 def create_teacher_targets(run: Run, split: TensorSplit) -> TeacherTargets | None:
-    """The soft targets that a run's distillation asks for, None without one.
-
-    Raises:
-        ConfigError: as `Teachers`.
-        TrainingError: as `read_teacher`.
-        WeightsError: as `read_teacher`.
-    """
+    """The soft targets that a run's distillation asks for, None without one; raises as `Teachers`."""
     config, device = run.distillation, split.images.device
     if config is None:
         return None
@@ -260,20 +236,12 @@ def create_teacher_targets(run: Run, split: TensorSplit) -> TeacherTargets | Non
 
 
 def teachers_record(config: LiveDistillation | CachedDistillation) -> dict[str, str]:
-    """Place -> sha256 of its weights, so that a run is resumed with the same teachers alone.
-
-    Raises:
-        ConfigError: if a place holds no weights.
-    """
+    """Place -> sha256 of its weights, so that a run is resumed with the same teachers alone."""
     return {place: sha256_file(weights_file(place)) for place in config.teachers}
 
 
 def require_same_preprocessing(teacher: Teacher, run: Run) -> None:
-    """Make sure that a teacher was trained on images like those of a run; their size may differ.
-
-    Raises:
-        ConfigError: if color, detail or alignment differ.
-    """
+    """Raise ConfigError if a teacher's images differ from the run's in more than their size."""
     for name, theirs, ours in (
         ("preprocessing", teacher.data.preprocessing, run.data.preprocessing),
         ("template", teacher.data.alignment.template, run.data.alignment.template),
