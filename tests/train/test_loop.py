@@ -142,11 +142,11 @@ def test_the_kept_weights_answer_as_the_row_says(
     run, folder, rows = finished
     valid = replace(splits[1], images=_enlarge(splits[1].images, 40))
     network = network_of(run, folder / "checkpoints" / "last.safetensors")
-    answers = evaluate_split(network, valid, run.data, 8)
-    scores = score(answers.logits.numpy(), valid.targets.numpy(), valid.classes)
+    outputs = evaluate_split(network, valid, run.data, 8)
+    scores = score(outputs.logits.numpy(), valid.targets.numpy(), valid.classes)
     assert scores.to_dict()["confusion_matrix"] == rows[-1]["valid"]["confusion_matrix"]
     assert scores.nll == pytest.approx(rows[-1]["valid"]["nll"], rel=1e-4)
-    assert answers.head_means == pytest.approx(rows[-1]["head_means"], rel=1e-4)
+    assert outputs.head_means == pytest.approx(rows[-1]["head_means"], rel=1e-4)
 
 
 def test_the_moving_average_is_what_is_kept(finished: tuple[Run, Path, list[dict[str, Any]]]) -> None:

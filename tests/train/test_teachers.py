@@ -86,9 +86,9 @@ def test_a_student_without_labels_learns_the_teachers_outputs(
     small: Splits, teacher: Path, make_run: Callable[..., Run], tmp_path: Path, reporter: Any
 ) -> None:
     train = small[0]
-    answers = evaluate_split(read_run(teacher).network, train, make_run().data, 8).logits.argmax(dim=1)
-    assert answers.bincount().max() < len(answers)
-    # The labels say nothing: every class is as likely.
+    predicted = evaluate_split(read_run(teacher).network, train, make_run().data, 8).logits.argmax(dim=1)
+    assert predicted.bincount().max() < len(predicted)
+    # The labels tell nothing: every class is as likely.
     blind = replace(train, targets=torch.full_like(train.targets, 1 / len(CLASSES)))
     blind.targets[:4] += torch.eye(4) * 1e-6  # each class must have an image
     run = distilled_run(
@@ -98,7 +98,7 @@ def test_a_student_without_labels_learns_the_teachers_outputs(
     fit(run, blind, train, tmp_path / "run", reporter)
     network = settled(read_run(tmp_path / "run", "last").network, train, run)
     learned = evaluate_split(network, train, run.data, 8).logits.argmax(dim=1)
-    assert int((learned == answers).sum()) >= 13
+    assert int((learned == predicted).sum()) >= 13
     assert reporter.rows[-1]["train"]["distillation"] < reporter.rows[0]["train"]["distillation"] / 2
 
 

@@ -139,7 +139,7 @@ def run_name(name: str | None, settings: "Run") -> str:
     if name is None:
         return f"{settings.recipe}-seed{settings.seed}"
     if not name.strip(". ") or Path(name).name != name:
-        raise UsageError(f"--name {name!r} is no folder's name; --runs says where it lies")
+        raise UsageError(f"--name {name!r} is no folder's name; --runs takes the folder around it")
     return name
 
 

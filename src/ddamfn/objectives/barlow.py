@@ -1,4 +1,4 @@
-"""Barlow Twins: two views of an image agree in every number, and no two numbers say the same.
+"""Barlow Twins: two views of an image agree in every number, and no two numbers are redundant.
 
 Source: Zbontar et al., "Barlow Twins: Self-Supervised Learning via Redundancy Reduction", ICML 2021.
 """

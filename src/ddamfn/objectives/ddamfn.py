@@ -38,7 +38,7 @@ class DDAMFNObjective:
     logit_adjustment: float = 0.0
     """Tau: the loss sees logits + tau log(class share), so that rare classes get larger margins; the paper has 1.
 
-    Prediction uses the plain logits, which then answer as if all classes were equally frequent (Menon et al.,
+    Prediction uses the plain logits, which then hold for equally frequent classes (Menon et al.,
     "Long-Tail Learning via Logit Adjustment", ICLR 2021, Eq. 10).
     """
     flip_consistency: float = 0.0

@@ -1,7 +1,6 @@
-"""Identity: a face-recognition network's description of the face, to be repeated.
+"""Identity: regression of a face-recognition network's embeddings.
 
-Source: Hinton et al., "Distilling the Knowledge in a Neural Network", 2015, for learning from another network's
-answers; with a description as the answer this is Romero et al., "FitNets: Hints for Thin Deep Nets", ICLR 2015.
+Source: Romero et al., "FitNets: Hints for Thin Deep Nets", ICLR 2015, for learning another network's features.
 """
 
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ IdentityLoss = Literal["cosine", "squared"]
 
 @dataclass(frozen=True, kw_only=True)
 class IdentityObjective(PretextObjective):
-    """Repeat the embeddings of a face-recognition network, see `ddamfn.preparation.identity`.
+    """Regress the embeddings of a face-recognition network, see `ddamfn.preparation.identity`.
 
     Raises:
         ConfigError: if a number is out of range or the loss is unknown.

@@ -1,7 +1,7 @@
-"""Pretext tasks: questions that the images answer by themselves, for a network to learn from without labels.
+"""Pretext tasks: training without labels.
 
-What is learned is the trunk: everything that a network's map of features depends on. A task's own head is a part of
-its criterion, so any network of the registry can be trained, and the head is left behind with the criterion.
+They train the trunk: everything that a network's map of features depends on. A task's own head is a part of its
+criterion, so any network of the registry can be trained, and the head is dropped with the criterion.
 """
 
 from abc import ABC, abstractmethod

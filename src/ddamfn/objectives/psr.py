@@ -69,5 +69,5 @@ class PSRCriterion(Criterion):
             soft_cross_entropy(logits, smoothed, weights=weights_of(context)) for logits in branches.unbind(dim=1)
         ]
         total = torch.stack(losses).mean()
-        answer = soft_cross_entropy(output.logits.detach(), targets)
-        return Loss(total, {"cross_entropy": answer, "smoothed": total.detach()})
+        plain = soft_cross_entropy(output.logits.detach(), targets)
+        return Loss(total, {"cross_entropy": plain, "smoothed": total.detach()})

@@ -95,7 +95,7 @@ def chip_matrix(row: ManifestRow, alignment: Alignment) -> npt.NDArray[np.float6
 
     The face's five landmarks are carried into its crop by the crop's own matrix, and the similarity is the one that
     brings them closest to dlib's mean face, with a quarter of that face's size around it. An image without landmarks
-    is laid out as if its face stood where the alignment's (first) template says. A chip shows a little more than a crop
+    is laid out by the alignment's (first) template. A chip shows a little more than a crop
     of the tight template; there the crop's edge is repeated.
     """
     chip = (_MEAN_FACE + _PADDING) / (1 + 2 * _PADDING) * CHIP_SIDE_PX

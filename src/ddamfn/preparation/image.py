@@ -26,7 +26,7 @@ class Detector(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Hints:
-    """What a data set itself says about where the face is; pixels of the image.
+    """What a data set records of the face's place, in pixels of the image.
 
     Attributes:
         landmarks: five points, (5, 2) as (x, y), viewer's left eye first; None if the set has none.
@@ -49,7 +49,7 @@ class Outcome:
         score: the detector's score; None if the landmarks are the set's own or there are none.
         landmarks: (5, 2) float32 pixels of the image, or None.
         matrix: (2, 3) float64, image to crop, or None if the image is unreadable.
-        error: one line that says why the image is unreadable, or the empty string.
+        error: why the image is unreadable, on one line, or the empty string.
     """
 
     found: bool
@@ -86,7 +86,7 @@ def find_landmarks(
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        hints: what the data set says.
+        hints: what the data set records.
         detector: asked only if the hints have no landmarks.
 
     Returns:
@@ -116,7 +116,7 @@ def prepare_image(
 
     Args:
         content: the file's bytes, or pixels (H, W, 3) uint8 RGB.
-        hints: what the data set says about the face.
+        hints: what the data set records of the face.
         detector: the face detector.
         alignment: template, margin and side of the crop.
 

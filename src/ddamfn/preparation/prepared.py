@@ -144,11 +144,6 @@ class Crops:
         """Always uint8."""
         return self._array.dtype
 
-    @property
-    def nbytes(self) -> int:
-        """Size in memory when read as a whole, in bytes."""
-        return int(np.prod(self.shape))
-
     def __len__(self) -> int:
         return len(self._rows)
 

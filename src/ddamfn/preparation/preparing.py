@@ -77,11 +77,11 @@ def prepare(
     progress: Progress | None = None,
     landmarks_from: str | Path | None = None,
 ) -> Prepared:
-    """Write a prepared set: one aligned crop and one manifest row for every image, whatever a vote rule says of it.
+    """Write a prepared set: one aligned crop and one manifest row for every image, whatever its votes.
 
     Landmarks are the data set's own where it has them, otherwise those of the detected face with the largest product
     of score and nearness to the image's center. Without a face the whole image is resized. Nothing is dropped
-    silently: an unreadable image leaves a black row, its manifest row says why, and it is counted.
+    silently: an unreadable image leaves a black row, its manifest row has the reason, and it is counted.
 
     With several workers the caller's script must be guarded by `if __name__ == "__main__":`, since processes are
     spawned.

@@ -64,7 +64,7 @@ class Bench:
         self._detector, self._arrays = None, {}
 
     def work(self, task: Task) -> Outcome:
-        """Prepare one image and write its crop; an unreadable one leaves its row black and says why.
+        """Prepare one image and write its crop; an unreadable one leaves its row black, and the outcome has the reason.
 
         Raises:
             WeightsError: if the detector's network is missing or damaged.
@@ -136,7 +136,7 @@ def run(tasks: Iterable[Task], bench: Bench, workers: int) -> Iterator[tuple[Tas
 
 
 def _submit(pool: ProcessPoolExecutor, chunk: Sequence[Task]) -> Future[list[Outcome]]:
-    """Submit a chunk; a pool that has just broken answers with a future that says so, like one that breaks later."""
+    """Submit a chunk; a pool that has just broken gives a failed future, like one that breaks later."""
     try:
         return pool.submit(_work_all, chunk)
     except BrokenProcessPool as error:

@@ -167,8 +167,7 @@ class Schedule:
     final: float = 0.0
     """Where "cosine" ends."""
     restarts: bool = False
-    """Begin anew, warm-up included, with every phase (Loshchilov and Hutter, ICLR 2017); a phase's `lr_factor` says how
-    high."""
+    """Restart, warm-up included, with every phase (Loshchilov and Hutter, ICLR 2017), scaled by its `lr_factor`."""
 
     def __post_init__(self) -> None:
         _require(self.name in get_args(ScheduleName), f"no schedule named {self.name!r}")

@@ -1,4 +1,4 @@
-"""What a run learns: a task makes its batches and their loss, validates, and says which weights to keep."""
+"""What a run learns: a task owns batches, loss and validation, and keeps the weights."""
 
 from abc import ABC, abstractmethod
 from typing import Any
