@@ -44,11 +44,7 @@ def barlow_twins_loss(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True, kw_only=True)
 class BarlowObjective(TwoViewObjective):
-    """Barlow Twins. The paper projects to 8,192 numbers, from a map of 2,048 channels.
-
-    Raises:
-        ConfigError: if a number is out of range.
-    """
+    """Barlow Twins. The paper projects to 8,192 numbers, from a map of 2,048 channels."""
 
     name: ClassVar[str] = "barlow"
     redundancy_weight: float = 0.005

@@ -19,11 +19,7 @@ from ddamfn.objectives.protocol import Context, Criterion, Loss, TrainingSplit, 
 
 @dataclass(frozen=True, kw_only=True)
 class DACLObjective:
-    """Cross-entropy plus the sparse center loss. An image with several labels belongs to the largest.
-
-    Raises:
-        ConfigError: if a number is negative.
-    """
+    """Cross-entropy plus the sparse center loss. An image with several labels belongs to the largest."""
 
     name: ClassVar[str] = "dacl"
     takes_mixtures: ClassVar[bool] = False

@@ -44,11 +44,7 @@ def partition_loss(heads: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class DANObjective:
-    """Cross-entropy, affinity and partition losses. An image with several labels belongs to the largest.
-
-    Raises:
-        ConfigError: if a weight is negative.
-    """
+    """Cross-entropy, affinity and partition losses. An image with several labels belongs to the largest."""
 
     name: ClassVar[str] = "dan"
     takes_mixtures: ClassVar[bool] = False

@@ -20,11 +20,7 @@ from ddamfn.objectives.protocol import Context, Criterion, Loss, TrainingSplit, 
 
 @dataclass(frozen=True, kw_only=True)
 class DDAMFNObjective:
-    """Cross-entropy plus `attention_weight` times the attention loss; both are for any network of the registry.
-
-    Raises:
-        ConfigError: if a number is out of range.
-    """
+    """Cross-entropy plus `attention_weight` times the attention loss; both are for any network of the registry."""
 
     name: ClassVar[str] = "ddamfn"
     takes_mixtures: ClassVar[bool] = True
@@ -63,11 +59,7 @@ class DDAMFNObjective:
                 raise ConfigError(f"{name} must be at least 0 and below 1, not {getattr(self, name)}")
 
     def create_criterion(self, split: TrainingSplit) -> "DDAMFNCriterion":
-        """Begin a run.
-
-        Raises:
-            ConfigError: for `prior_smoothing`, if the published table does not know a class.
-        """
+        """Begin a run; raise ConfigError if the prior for `prior_smoothing` lacks a class."""
         return DDAMFNCriterion(self, split)
 
 

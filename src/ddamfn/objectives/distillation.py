@@ -58,9 +58,6 @@ class LiveDistillation(_TeacherDistillation):
 
     Over hundreds of epochs this teaches best (Beyer et al., "Knowledge distillation: A good teacher is patient and
     consistent", CVPR 2022).
-
-    Raises:
-        ConfigError: if a number is out of range, or no teacher or a duplicate one is named.
     """
 
     name: ClassVar[str] = "live"
@@ -84,9 +81,6 @@ class CachedDistillation(_TeacherDistillation):
 
     Epochs after the first cost nothing of theirs. The student learns to predict for a changed or partly erased image
     what they predict for the whole one.
-
-    Raises:
-        ConfigError: if a number is out of range, or no teacher or a duplicate one is named.
     """
 
     name: ClassVar[str] = "cached"
@@ -97,9 +91,6 @@ class SelfDistillation(_Distillation):
     """Every phase but the first learns from the network that the phase before kept; the first has the labels alone.
 
     The outputs for every training image, before all augmentation, are cached when a phase begins.
-
-    Raises:
-        ConfigError: if a number is out of range.
     """
 
     name: ClassVar[str] = "self"

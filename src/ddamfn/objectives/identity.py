@@ -19,11 +19,7 @@ IdentityLoss = Literal["cosine", "squared"]
 
 @dataclass(frozen=True, kw_only=True)
 class IdentityObjective(PretextObjective):
-    """Regress the embeddings of a face-recognition network, see `ddamfn.preparation.identity`.
-
-    Raises:
-        ConfigError: if a number is out of range or the loss is unknown.
-    """
+    """Regress the embeddings of a face-recognition network, see `ddamfn.preparation.identity`."""
 
     name: ClassVar[str] = "identity"
     takes_identities: ClassVar[bool] = True

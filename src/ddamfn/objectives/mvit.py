@@ -19,11 +19,7 @@ from ddamfn.objectives.relabeling import LabelBook
 
 @dataclass(frozen=True, kw_only=True)
 class MViTObjective:
-    """Cross-entropy and relabeling.
-
-    Raises:
-        ConfigError: if a number is negative.
-    """
+    """Cross-entropy and relabeling."""
 
     name: ClassVar[str] = "mvit"
     takes_mixtures: ClassVar[bool] = False

@@ -43,11 +43,7 @@ class PretextCriterion(Criterion):
 
 @dataclass(frozen=True, kw_only=True)
 class PretextObjective(ABC):
-    """What all pretext tasks have in common.
-
-    Raises:
-        ConfigError: if a number is out of range.
-    """
+    """What all pretext tasks have in common."""
 
     name: ClassVar[str]
     takes_mixtures: ClassVar[bool] = False

@@ -124,7 +124,7 @@ class Criterion(nn.Module, ABC):
 
 
 class Objective(Protocol):
-    """A recipe's choice: a frozen dataclass of plain numbers.
+    """A recipe's choice: a frozen dataclass of plain numbers, which raises ConfigError for one out of range.
 
     Attributes:
         name: what recipes call it.

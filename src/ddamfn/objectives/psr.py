@@ -20,11 +20,7 @@ from ddamfn.objectives.protocol import Context, Criterion, Loss, TrainingSplit, 
 
 @dataclass(frozen=True, kw_only=True)
 class PSRObjective:
-    """Mean over the branches of the cross-entropy against labels smoothed by the prior distribution.
-
-    Raises:
-        ConfigError: if the share is out of range.
-    """
+    """Mean over the branches of the cross-entropy against labels smoothed by the prior distribution."""
 
     name: ClassVar[str] = "psr"
     takes_mixtures: ClassVar[bool] = True
@@ -36,11 +32,7 @@ class PSRObjective:
             raise ConfigError(f"label_share must be above 0 and at most 1, not {self.label_share}")
 
     def create_criterion(self, split: TrainingSplit) -> "PSRCriterion":
-        """Begin a run.
-
-        Raises:
-            ConfigError: if the prior does not know a class.
-        """
+        """Begin a run."""
         return PSRCriterion(self, split.classes)
 
 

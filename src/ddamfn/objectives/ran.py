@@ -28,11 +28,7 @@ def region_bias_loss(crop_weights: Tensor, margin: float) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class RANObjective:
-    """Cross-entropy plus the region-biased loss.
-
-    Raises:
-        ConfigError: if a number is negative.
-    """
+    """Cross-entropy plus the region-biased loss."""
 
     name: ClassVar[str] = "ran"
     takes_mixtures: ClassVar[bool] = True

@@ -21,11 +21,7 @@ TURNS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class RotationObjective(PretextObjective):
-    """Cross-entropy over four turns. Aligned faces make it an easy task, so it may teach little.
-
-    Raises:
-        ConfigError: if a number is out of range.
-    """
+    """Cross-entropy over four turns. Aligned faces make it an easy task, so it may teach little."""
 
     name: ClassVar[str] = "rotation"
 

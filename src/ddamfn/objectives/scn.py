@@ -50,11 +50,7 @@ def _mean(values: Tensor, chosen: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class SCNObjective:
-    """Cross-entropy of the weighted logits, rank regularization, relabeling.
-
-    Raises:
-        ConfigError: if a number is out of range.
-    """
+    """Cross-entropy of the weighted logits, rank regularization, relabeling."""
 
     name: ClassVar[str] = "scn"
     takes_mixtures: ClassVar[bool] = False

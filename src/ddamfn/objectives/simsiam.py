@@ -38,11 +38,7 @@ def spread(projection: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class SimSiamObjective(TwoViewObjective):
-    """SimSiam.
-
-    Raises:
-        ConfigError: if a number is out of range.
-    """
+    """SimSiam."""
 
     name: ClassVar[str] = "simsiam"
     bottleneck: int = 512

@@ -82,15 +82,9 @@ def choose_face(faces: Sequence[Detection], center: tuple[float, float], half_di
 def find_landmarks(
     image: npt.NDArray[np.uint8], hints: Hints, detector: Detector
 ) -> tuple[Landmarks, float | None] | None:
-    """Return the labeled face's landmarks and their score: the set's own, an earlier run's, or detected ones.
+    """Landmarks of the labeled face, (5, 2) float32 pixels, and their score: the set's own, reused, or detected ones.
 
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        hints: what the data set records.
-        detector: asked only if the hints have no landmarks.
-
-    Returns:
-        (5, 2) float32 pixels and the score (None for the set's own landmarks); None if there is no face.
+    The score is None for the set's own landmarks; the result is None if there is no face.
     """
     if hints.landmarks is not None:
         return np.array(hints.landmarks, dtype=np.float32), None

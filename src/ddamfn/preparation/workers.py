@@ -64,12 +64,7 @@ class Bench:
         self._detector, self._arrays = None, {}
 
     def work(self, task: Task) -> Outcome:
-        """Prepare one image and write its crop; an unreadable one leaves its row black, and the outcome has the reason.
-
-        Raises:
-            WeightsError: if the detector's network is missing or damaged.
-            OSError: if the array cannot be opened.
-        """
+        """Prepare one image and write its crop, or leave the row black if it is unreadable."""
         # Outside the `try`: what is wrong here is wrong for every image, and must stop the run.
         array, detector = self._array(task.split), self._get_detector()
         try:

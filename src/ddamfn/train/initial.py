@@ -43,15 +43,10 @@ def weights_file(place: str) -> Path:
 
 
 def begin_from(network: nn.Module, place: str, images: Callable[[], Tensor]) -> dict[str, Any]:
-    """Give a network all tensors of a file that have the name and the shape of one of its own.
+    """Load all tensors of a file that have the name and the shape of one of a network's own.
 
-    Weights that were read back from an exported file have normalizations without statistics (see
-    `ddamfn.train.restore`); these get statistics of `images`.
-
-    Args:
-        network: what to begin; tensors without a counterpart stay as they are.
-        place: see `weights_file`.
-        images: gives training images (N, 3, S, S), normalized, where the network is; asked only if they are needed.
+    Weights that were read back from an exported file have normalizations without statistics; these get statistics of
+    `images`, training images (N, 3, S, S), normalized, where the network is.
 
     Returns:
         For the record: `file`, `sha256`, `taken` (how many of the network's tensors come from it) and `tensors` (how
@@ -86,13 +81,8 @@ def give_statistics(network: nn.Module, norms: Iterable[_BatchNorm], images: Ten
     """Give batch normalizations the statistics of their inputs, and change their affine parts so that outputs stay.
 
     A normalization in evaluation mode is a straight line of its input; it is rewritten with the statistics of these
-    images. So the network's outputs stay, also nearly so in training mode, where statistics are those of the batch.
-    Without this, a network whose normalizations have no statistics forgets everything in the first step.
-
-    Args:
-        network: as a whole; its mode is kept.
-        norms: some of its normalizations, with running statistics, weight and bias.
-        images: (N, 3, S, S), normalized, where the network is; some hundred of them.
+    images (N, 3, S, S). So the network's outputs stay, and nearly so in training mode, where statistics are those of
+    the batch. Otherwise a network whose normalizations have no statistics forgets everything in the first step.
     """
     sums = {norm: torch.zeros(3, norm.num_features, dtype=torch.float64, device=images.device) for norm in norms}
 

@@ -55,11 +55,7 @@ class PretextTask(Task):
 
 
 def trunk_names(network: nn.Module) -> list[str]:
-    """Names of the tensors that a network's map of features depends on.
-
-    These are the parameters that its gradient reaches, and whatever else belongs to the same modules: the running means
-    of batch normalization.
-    """
+    """Tensors that a network's map of features depends on: parameters with a gradient, and their modules' buffers."""
     parameters = dict(network.named_parameters())
     training = network.training
     network.eval()
@@ -89,7 +85,7 @@ def load_faces(
         run: whose objective is a pretext task.
         device: where the tensors shall live.
         progress: called with (images done, images in all) while embeddings are computed.
-        embedder: what gives a task of identities its targets; None takes dlib's network.
+        embedder: gives a task of identities its targets; None takes dlib's network.
 
     Returns:
         Images whose targets are embeddings (N, D), or (N, 0) for tasks without targets; the classes are the set's.

@@ -38,11 +38,7 @@ class SplitReader:
         self._read: dict[tuple[object, ...], WholeSplit] = {}
 
     def whole(self, name: str, rule: str, data: Data) -> WholeSplit:
-        """One split under a vote rule.
-
-        Raises:
-            DataError: if there is no such split, or the set lacks a class.
-        """
+        """One split under a vote rule; raise DataError if the split, or a class, is missing."""
         key = (name, rule, data.classes, data.preprocessing)
         if key not in self._read:
             classes = require_classes(self._prepared, data.classes)
@@ -64,9 +60,6 @@ class SplitReader:
             data: the run's settings.
             seed: decides what is held out where the set has no split to select on.
             among: rows of `training` to choose among; a part of them is then held out, whatever the set offers.
-
-        Raises:
-            DataError: if a split or a class is missing, or nothing is left to select on.
         """
         train, subjects = self.training(data)
         if among is not None:
@@ -82,19 +75,11 @@ class SplitReader:
         return train, valid
 
     def weighted(self, train: TensorSplit, data: Data) -> TensorSplit:
-        """The same images, weighted by their votes where the settings ask for it.
-
-        Raises:
-            ConfigError: if the set has no votes.
-        """
+        """The same images, weighted by their votes where the settings ask for it."""
         return train.weighted(torch.from_numpy(vote_weights(self._prepared, train.keys))) if data.vote_weight else train
 
     def score(self, data: Data) -> TensorSplit:
-        """Images to be scored on, once and at the end.
-
-        Raises:
-            DataError: if the set has none.
-        """
+        """Images to be scored on, once and at the end."""
         test = self.whole(score_split(self._prepared), data.validation_rule, data).tensors
         if not len(test):
             raise DataError(f"{test.origin}: no image is left to score on; add some")
