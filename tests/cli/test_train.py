@@ -99,6 +99,7 @@ def test_a_run_from_images_to_weights(faces: Path, tmp_path: Path, capsys: pytes
         "checkpoints/best.safetensors",
         "checkpoints/last.safetensors",
     }
+    assert json.loads((folder / "environment.json").read_text())["argv"] == ["ddamfn", *arguments(faces, runs)]
     # The data set's own folder is as it was.
     assert not list(faces.rglob("*.npy"))
 

@@ -29,7 +29,7 @@ from ddamfn.recognizer import Recognizer
 from ddamfn.synthetic import write_synthetic_folder
 from ddamfn.train import Data, Model, Phase, Run, load_splits, recipe
 from ddamfn.train.config import to_dict
-from ddamfn.train.run_folder import read_run, save_network
+from ddamfn.train.run_folder import read_run, save_weights_file
 from ddamfn.train.settings import run_from_dict
 
 CLASSES = ("neutral", "happiness", "fear")
@@ -74,7 +74,7 @@ def write_run(folder: Path, run: Run, rows: list[dict[str, object]]) -> Path:
     for seed, name in enumerate(("best", "last")):
         torch.manual_seed(seed)
         network = create_model(run.model.name, num_classes=3, **run.model.options)
-        save_network(network.state_dict(), folder / "checkpoints" / f"{name}.safetensors")
+        save_weights_file(network.state_dict(), folder / "checkpoints" / f"{name}.safetensors")
     return folder
 
 

@@ -1,6 +1,7 @@
 """Distillation: Hinton's loss written out, and how it is weighed."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -8,7 +9,16 @@ from torch import Tensor
 
 from ddamfn.errors import ConfigError
 from ddamfn.models import ModelOutput
-from ddamfn.objectives import Context, CrossEntropyObjective, Distillation, Lesson, TaughtCriterion, TrainingSplit
+from ddamfn.objectives import (
+    CachedDistillation,
+    Context,
+    CrossEntropyObjective,
+    DistillationLoss,
+    LiveDistillation,
+    SelfDistillation,
+    SoftTargets,
+    TrainingSplit,
+)
 from ddamfn.objectives.distillation import distillation_loss, feature_distance
 
 SPLIT = TrainingSplit(classes=("neutral", "anger", "fear"), num_images=4)
@@ -33,20 +43,23 @@ def test_the_loss_is_the_divergence_times_the_square_of_the_temperature() -> Non
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
 def test_labels_and_teachers_share_the_loss(weight: float) -> None:
     inner = CrossEntropyObjective().create_criterion(SPLIT)
-    criterion = TaughtCriterion(inner, Distillation(teachers=("a",), weight=weight, temperature=2.0))
+    criterion = DistillationLoss(inner, LiveDistillation(teachers=("a",), weight=weight, temperature=2.0))
     features = draw(4, 5, 2, 2, seed=3)
     output = ModelOutput(draw(4, 3), features, features.new_zeros(4, 0, 1, 1, 1))
-    lesson = Lesson(draw(4, 3, seed=1).softmax(dim=1), features)
-    context, targets = Context(rows=torch.arange(4), epoch=0, lesson=lesson), torch.eye(3)[[0, 1, 2, 0]]
+    soft_targets = SoftTargets(draw(4, 3, seed=1).softmax(dim=1), features)
+    context, targets = Context(rows=torch.arange(4), epoch=0, soft_targets=soft_targets), torch.eye(3)[[0, 1, 2, 0]]
     loss = criterion(output, targets, context)
-    own, taught = inner(output, targets, context).total, distillation_loss(output.logits, lesson.probabilities, 2.0)
-    torch.testing.assert_close(loss.total, (1 - weight) * own + weight * taught)
+    hard, soft = (
+        inner(output, targets, context).total,
+        distillation_loss(output.logits, soft_targets.probabilities, 2.0),
+    )
+    torch.testing.assert_close(loss.total, (1 - weight) * hard + weight * soft)
     assert set(loss.parts) == {"cross_entropy", "distillation"}
 
 
-def test_without_a_lesson_the_labels_count_alone() -> None:
+def test_without_soft_targets_the_labels_count_alone() -> None:
     inner = CrossEntropyObjective().create_criterion(SPLIT)
-    criterion = TaughtCriterion(inner, Distillation(born_again=True, weight=1.0))
+    criterion = DistillationLoss(inner, SelfDistillation(weight=1.0))
     output = ModelOutput(draw(4, 3), draw(4, 5, 2, 2), draw(4, 0, 1, 1, 1))
     targets = torch.eye(3)[[0, 1, 2, 0]]
     loss, own = criterion(output, targets, Context(rows=torch.arange(4), epoch=0)), inner(output, targets)
@@ -62,23 +75,36 @@ def test_maps_are_compared_by_direction() -> None:
         feature_distance(features, draw(2, 6, 3, 3))
 
 
+def test_features_are_compared_where_that_is_asked_for() -> None:
+    criterion = DistillationLoss(
+        CrossEntropyObjective().create_criterion(SPLIT), LiveDistillation(teachers=("a",), features=0.5)
+    )
+    output = ModelOutput(draw(4, 3), draw(4, 5, 2, 2), draw(4, 0, 1, 1, 1))
+    soft_targets = SoftTargets(draw(4, 3, seed=1).softmax(dim=1), draw(4, 5, 2, 2, seed=2))
+    context, targets = Context(rows=torch.arange(4), epoch=0, soft_targets=soft_targets), torch.eye(3)[[0, 1, 2, 0]]
+    loss = criterion(output, targets, context)
+    rest = 0.5 * loss.parts["cross_entropy"] + 0.5 * loss.parts["distillation"]
+    torch.testing.assert_close(loss.total, rest + 0.5 * loss.parts["features"])
+    assert float(loss.parts["features"]) > 0
+
+
+@pytest.mark.parametrize("kind", [LiveDistillation, CachedDistillation])
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"teachers": ()}, "at least one"),
-        ({"teachers": ("a", "a")}, "twice"),
-        ({"teachers": ("a",), "temperature": 0.0}, "temperature"),
-        ({"teachers": ("a",), "weight": 1.5}, "weight"),
-        ({"teachers": ("a",), "features": -1.0}, "features"),
-        ({"teachers": ("a", "b"), "features": 1.0}, "one teacher alone"),
-        ({"teachers": ("a",), "once": True, "uncovered": True}, "leave out uncovered"),
-        ({"teachers": ("a",), "once": True, "features": 1.0}, "leave out once"),
-        ({"teachers": ("a",), "born_again": True}, "its own teacher"),
-        ({"born_again": True, "once": True}, "asked once in any case"),
-        ({"born_again": True, "uncovered": True}, "leave out uncovered"),
-        ({"born_again": True, "features": 1.0}, "leave out born_again"),
+        ({"teachers": ("a", "a")}, "duplicate"),
+        ({"temperature": 0.0}, "temperature"),
+        ({"weight": 1.5}, "weight"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(settings: dict[str, object], message: str) -> None:
+def test_teachers_and_numbers_out_of_range_are_refused(kind: Any, settings: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        Distillation(**settings)  # type: ignore[arg-type]
+        kind(**{"teachers": ("a",), **settings})
+
+
+def test_features_are_learned_from_one_teacher() -> None:
+    with pytest.raises(ConfigError, match="features"):
+        LiveDistillation(teachers=("a",), features=-1.0)
+    with pytest.raises(ConfigError, match="one teacher"):
+        LiveDistillation(teachers=("a", "b"), features=1.0)

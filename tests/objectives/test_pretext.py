@@ -112,10 +112,10 @@ def test_rotation_shows_every_image_in_four_turns_and_knows_which_is_which() -> 
         criterion.classifier.bias[3] = 5
     features = torch.cat([torch.eye(3), torch.zeros(1, 3)]).repeat_interleave(2, dim=0)[:, :, None, None]
     assert criterion(output_of(features), torch.zeros(2, 0)).total.item() < 0.05
-    right = criterion.right(output_of(features), torch.zeros(2, 0))
-    assert right is not None
-    assert float(right) == 2
-    assert float(criterion.right(output_of(features.flip(0)), torch.zeros(2, 0)) or 0) == 0
+    num_correct = criterion.num_correct(output_of(features), torch.zeros(2, 0))
+    assert num_correct is not None
+    assert float(num_correct) == 2
+    assert float(criterion.num_correct(output_of(features.flip(0)), torch.zeros(2, 0)) or 0) == 0
 
 
 @pytest.mark.parametrize("loss", ["cosine", "squared"])

@@ -16,7 +16,7 @@ MakeOutput = Callable[..., ModelOutput]
 CLASSES = ("neutral", "happiness", "surprise", "sadness")
 BATCH, DIM = 6, 512
 
-# Pretext tasks judge no answers to labels; their own tests are in test_pretext.py.
+# Pretext tasks have no labels; their own tests are in test_pretext.py.
 NAMES = sorted(name for name, kind in OBJECTIVES.items() if not issubclass(kind, PretextObjective))
 RULES_OF_THEIR_OWN = {"dacl", "mvit", "scn"}
 """Objectives that learn by something else than gradients."""

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from ddamfn.errors import ConfigError, UsageError
+from ddamfn.objectives import CachedDistillation, LiveDistillation, SelfDistillation
 from ddamfn.study.jobs import Plan, Study
 from ddamfn.study.tables.factors import FACTORS, GROUPS, AblationOptions, factors, factors_of
 from ddamfn.train import Run, override, recipe
@@ -40,10 +41,10 @@ def leaves(value: Any, prefix: str = "") -> dict[str, Any]:
 def test_every_factor_fits_the_recipes_that_it_is_for(name: str) -> None:
     base = recipe(name)
     found, unfit = factors_of(base, AblationOptions())
-    # Answers are kept of single images: a network that learns its own has none to mixtures.
+    # Self-distillation caches targets of single images, not of mixtures.
     mixtures = {"regularization-mixup", "regularization-cutmix"} if base.distillation else set()
     assert {factor.key for factor in unfit} == mixtures
-    assert all("born_again keeps answers to single images" in reason for reason in unfit.values())
+    assert all("not for mixtures" in reason for reason in unfit.values())
     keys = {factor.key for factor in found}
     growing = {"optimization-progressive", "optimization-full-size"}
     either = (
@@ -66,8 +67,7 @@ def test_phases_of_several_sides_can_all_be_of_the_last(best: Study) -> None:
 def test_a_base_can_be_born_again_or_learn_from_the_votes_to_the_end(best: Study) -> None:
     base = best.row("base").run
     run = best.row("distillation-born-again").run
-    assert run.distillation is not None
-    assert run.distillation.born_again
+    assert run.distillation == SelfDistillation(flip_average=True)
     assert run.phases[:-1] == base.phases
     assert (run.phases[-1].epochs, run.phases[-1].lr_factor) == (base.epochs // 2, 0.5)
     ((factor, plain),) = factors_of(run, AblationOptions(only=("distillation",)))[0].items()
@@ -174,10 +174,9 @@ def test_rows_of_other_runs_stand_there_only_if_runs_are_named(best: Study) -> N
     assert [row.name for row in study.rows] == ["base", *begun, *taught_by]
     assert tuple(study.row(name).run.initial for name in begun) == trunks
     taught = study.row("distillation-teachers").run.distillation
-    assert taught is not None
-    assert taught.teachers == ("/home/me/big", "/b")
-    assert study.row("distillation-once").run.distillation == replace(taught, once=True)
-    assert '"once": true' in study.row("distillation-once").note
+    assert taught == LiveDistillation(teachers=("/home/me/big", "/b"))
+    assert study.row("distillation-once").run.distillation == CachedDistillation(teachers=("/home/me/big", "/b"))
+    assert '"name": "cached"' in study.row("distillation-once").note
     # A report names the runs without their places on this machine.
     assert "trunk" in study.row("pretraining-trunk").note
     assert not any("/home/me" in row.note for row in study.rows)

@@ -126,8 +126,10 @@ def test_the_estimate_of_a_job_knows_of_teachers_and_of_second_passes() -> None:
     run = recipe("ddamfn_ferplus_cpu")
     taught = override(run, {"distillation": {"teachers": ["one", "other"]}})
     assert work(taught, 10) == 1.5 * work(run, 10)
-    assert work(override(taught, {"distillation.mirrored": True}), 10) == 2 * work(run, 10)
-    assert work(override(taught, {"distillation.once": True}), 10) == (1 + 0.5 / run.epochs) * work(run, 10)
+    assert work(override(taught, {"distillation.flip_average": True}), 10) == 2 * work(run, 10)
+    assert work(override(taught, {"distillation": {"name": "cached", "teachers": ["one", "other"]}}), 10) == (
+        1 + 0.5 / run.epochs
+    ) * work(run, 10)
     assert work(override(run, {"optimizer.sam_rho": 0.05}), 10) == 2 * work(run, 10)
 
 

@@ -6,7 +6,15 @@ import pytest
 
 from ddamfn.errors import ConfigError
 from ddamfn.faces import Alignment
-from ddamfn.objectives import OBJECTIVES, DDAMFNObjective, SCNObjective
+from ddamfn.objectives import (
+    OBJECTIVES,
+    CachedDistillation,
+    DDAMFNObjective,
+    Distillation,
+    LiveDistillation,
+    SCNObjective,
+    SelfDistillation,
+)  # fmt: skip
 from ddamfn.train import (
     RECIPES,
     Augment,
@@ -90,7 +98,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("data.balanced", 1, "data.balanced takes true or false, not 1"),
     ("data.classes", "anger", "data.classes takes a list in square brackets, not 'anger'"),
     ("data.classes", ["joy", "fear"], "data: no expression named joy; there are: neutral"),
-    ("data.classes", ["fear", "fear"], "data: a class stands twice"),
+    ("data.classes", ["fear", "fear"], "data: duplicate class"),
     ("data.classes", ["fear"], "data: a network needs at least two classes"),
     ("data.validation", "test", "data: the test split is for `ddamfn eval` alone"),
     ("data.rule", "most", "data: no rule named 'most'; there are: majority, probability"),
@@ -162,9 +170,9 @@ def test_numbers_out_of_range_are_refused_when_made(make: Any, message: str) -> 
 def test_epochs_belong_to_phases_in_turn() -> None:
     run = Run(recipe="x", phases=(Phase(epochs=2, side_px=48), Phase(epochs=1)))
     assert run.epochs == 3
-    assert [run.phase_of(epoch).side_px for epoch in range(3)] == [48, 48, 112]
+    assert [run.place_of(epoch)[0].side_px for epoch in range(3)] == [48, 48, 112]
     with pytest.raises(IndexError):
-        run.phase_of(3)
+        run.place_of(3)
 
 
 @pytest.mark.parametrize("name", sorted(OBJECTIVES))
@@ -231,30 +239,63 @@ def test_factors_are_off_by_default(name: str) -> None:
 @pytest.mark.parametrize("name", ["dacl", "dan", "mvit", "scn"])
 @pytest.mark.parametrize("factor", ["augment.mixup", "augment.cutmix"])
 def test_who_keeps_a_label_of_each_image_takes_no_mixtures(name: str, factor: str) -> None:
-    with pytest.raises(ConfigError, match=rf"^the objective {name} keeps a label .*; set augment\.mixup"):
+    with pytest.raises(ConfigError, match=rf"^the objective {name} keeps a label .* set augment\.mixup"):
         override(recipe("ddamfn_quick"), {"objective": {"name": name}, factor: 0.2})
 
 
-def test_teachers_cannot_see_uncovered_what_nothing_covers() -> None:
-    taught = {"distillation": {"teachers": ["a"], "uncovered": True}}
-    with pytest.raises(ConfigError, match=r"^distillation\.uncovered shows .* or leave out distillation\.uncovered$"):
-        override(recipe("ddamfn_ferplus_cpu"), taught | {"augment.erase": 0.0})
-    override(recipe("ddamfn_ferplus_cpu"), taught)
+def test_only_erasing_makes_unerased_images() -> None:
+    live = {"distillation": {"teachers": ["a"], "teacher_sees_unerased": True}}
+    with pytest.raises(ConfigError, match=r"^distillation\.teacher_sees_unerased needs augment\.erase"):
+        override(recipe("ddamfn_ferplus_cpu"), live | {"augment.erase": 0.0})
+    override(recipe("ddamfn_ferplus_cpu"), live)
 
 
 @pytest.mark.parametrize("factor", ["augment.mixup", "augment.cutmix"])
-@pytest.mark.parametrize("how", [{"teachers": ["a"], "once": True}, {"born_again": True}])
-def test_answers_to_single_images_do_not_teach_mixtures(factor: str, how: dict[str, Any]) -> None:
-    settings = {"distillation": how, "phases": [{"epochs": 1, "side_px": 48}] * 2}
-    name = list(how)[-1]
-    with pytest.raises(ConfigError, match=rf"^distillation\.{name} keeps .* or leave out distillation\.{name}$"):
+@pytest.mark.parametrize("distillation", [{"name": "cached", "teachers": ["a"]}, {"name": "self"}])
+def test_cached_targets_of_single_images_are_none_of_mixtures(factor: str, distillation: dict[str, Any]) -> None:
+    settings = {"distillation": distillation, "phases": [{"epochs": 1, "side_px": 48}] * 2}
+    with pytest.raises(ConfigError, match=r"^distillation caches .* not for mixtures"):
         override(recipe("ddamfn_ferplus_cpu"), settings | {factor: 0.2})
     override(recipe("ddamfn_ferplus_cpu"), settings)
 
 
-def test_a_run_of_one_phase_has_none_to_be_born_again_from() -> None:
-    with pytest.raises(ConfigError, match=r"^distillation\.born_again learns from the phase before.*to phases$"):
-        override(recipe("ddamfn_ferplus_cpu"), {"distillation": {"born_again": True}})
+def test_self_distillation_needs_a_phase_before() -> None:
+    with pytest.raises(ConfigError, match=r"^distillation\.name=self .*to phases$"):
+        override(recipe("ddamfn_ferplus_cpu"), {"distillation.name": "self"})
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"distillation": {"teachers": ["a"]}}, LiveDistillation(teachers=("a",))),
+        ({"distillation.teachers": ["a"], "distillation.name": "cached"}, CachedDistillation(teachers=("a",))),
+        ({"distillation.temperature": 3}, SelfDistillation(temperature=3.0, flip_average=True)),
+        ({"distillation.name": "self"}, SelfDistillation(flip_average=True)),
+        ({"distillation": {"name": "self"}}, SelfDistillation()),
+        ({"distillation": None}, None),
+    ],
+)
+def test_a_name_chooses_the_kind_of_distillation(settings: dict[str, Any], expected: Distillation | None) -> None:
+    run = override(recipe("ddamfn_ferplus_best"), settings)
+    assert run.distillation == expected
+    assert run_from_dict(json.loads(json.dumps(to_dict(run)))) == run
+
+
+@pytest.mark.parametrize(
+    ("distillation", "message"),
+    [
+        ({"name": "born_again"}, "distillation.name is one of cached, live, self, not 'born_again'"),
+        ({"name": "self", "teachers": ["a"]}, "no setting distillation.teachers; distillation has temperature, "),
+        ({"name": "cached", "teachers": ["a"], "features": 1.0}, "no setting distillation.features; "),
+        ({}, "distillation needs teachers"),
+        ({"teachers": []}, "distillation: teachers must name at least one"),
+        (3, "distillation takes an object of names and values, not 3"),
+    ],
+)
+def test_settings_of_another_kind_of_distillation_are_unknown(distillation: Any, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        override(recipe("ddamfn_ferplus_best"), {"distillation": distillation})
+    assert str(caught.value).startswith(message)
 
 
 def test_balanced_classes_leave_nothing_to_adjust() -> None:

@@ -16,7 +16,7 @@ from ddamfn.train.initial import begin_from, weights_file
 from ddamfn.train.loop import Trainer
 from ddamfn.train.pretraining import trunk_names
 from ddamfn.train.restore import read_exported
-from ddamfn.train.run_folder import RunFolder, save_network
+from ddamfn.train.run_folder import RunFolder, save_weights_file
 from ddamfn.train.tensorset import TensorSplit
 from ddamfn.weights import find_weights
 
@@ -42,7 +42,7 @@ def no_images() -> Tensor:
 def test_what_fits_by_name_and_shape_is_taken_and_the_rest_stays(tmp_path: Path) -> None:
     other, network = ddamfn(5, seed=1), ddamfn(8, seed=2)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    save_network({**other.state_dict(), "stranger": torch.ones(2)}, tmp_path / "other.safetensors")
+    save_weights_file({**other.state_dict(), "stranger": torch.ones(2)}, tmp_path / "other.safetensors")
     record = begin_from(network, str(tmp_path / "other.safetensors"), no_images)
     after, source = network.state_dict(), other.state_dict()
     fitting = [name for name in source if before[name].shape == source[name].shape]
@@ -53,7 +53,7 @@ def test_what_fits_by_name_and_shape_is_taken_and_the_rest_stays(tmp_path: Path)
 
 
 def test_nothing_in_common_is_told_in_one_line(tmp_path: Path) -> None:
-    save_network({"stranger": torch.ones(2)}, tmp_path / "other.safetensors")
+    save_weights_file({"stranger": torch.ones(2)}, tmp_path / "other.safetensors")
     with pytest.raises(ConfigError, match=r"other.safetensors: none of its 1 tensors has name and shape"):
         begin_from(ddamfn(8, seed=1), str(tmp_path / "other.safetensors"), no_images)
 
@@ -69,7 +69,7 @@ def test_a_missing_or_damaged_file_is_told_in_one_line(tmp_path: Path) -> None:
 def test_a_run_prefers_its_trunk_then_its_best_network(tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints"
     for name in ("last", "best", "trunk"):
-        save_network({"x": torch.ones(1)}, folder / f"{name}.safetensors")
+        save_weights_file({"x": torch.ones(1)}, folder / f"{name}.safetensors")
         assert weights_file(str(tmp_path)) == folder / f"{name}.safetensors"
 
 
@@ -98,7 +98,7 @@ def test_a_run_begins_with_the_weights_and_keeps_their_hash(
     splits: Splits, make_run: Callable[..., Run], tmp_path: Path, reporter: Any
 ) -> None:
     other = ddamfn(8, seed=5)
-    save_network(other.state_dict(), tmp_path / "other.safetensors")
+    save_weights_file(other.state_dict(), tmp_path / "other.safetensors")
     run = make_run(initial=str(tmp_path / "other.safetensors"), model__options=LIGHT, phases__0__epochs=1, ema=0.5)
     trainer = Trainer(run, *splits, RunFolder(tmp_path / "run"))
     assert trainer.average is not None
@@ -122,7 +122,7 @@ def test_a_run_that_cannot_begin_leaves_no_folder_behind(
 def test_weights_of_an_exported_file_get_statistics_and_answer_as_before(tmp_path: Path) -> None:
     source, exported, network = ddamfn(8, seed=1).eval(), ddamfn(8, seed=2), ddamfn(8, seed=3)
     unfuse(exported, fuse(source).state_dict())
-    save_network(exported.state_dict(), tmp_path / "file.safetensors")
+    save_weights_file(exported.state_dict(), tmp_path / "file.safetensors")
     images = torch.rand(256, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     begin_from(network, str(tmp_path / "file.safetensors"), lambda: images)
     assert network.training
@@ -163,7 +163,7 @@ def test_a_fresh_layer_beside_exported_weights_stays_fresh(tmp_path: Path) -> No
     exported = ddamfn(8, seed=2)
     unfuse(exported, fuse(ddamfn(8, seed=1).eval()).state_dict())
     trunk = {name: tensor for name, tensor in exported.state_dict().items() if name.startswith("trunk.")}
-    save_network(trunk, tmp_path / "file.safetensors")
+    save_weights_file(trunk, tmp_path / "file.safetensors")
     torch.manual_seed(0)
     network = create_model("ddamfn", num_classes=4, **LIGHT)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}

@@ -17,8 +17,8 @@ from ddamfn.errors import ConfigError, DataError, TrainingError
 from ddamfn.evaluate import score
 from ddamfn.models import create_model
 from ddamfn.train import Run, fit, loop
-from ddamfn.train.run_folder import load_network, load_state
-from ddamfn.train.step import answer
+from ddamfn.train.run_folder import load_state, load_weights_file
+from ddamfn.train.step import evaluate_split
 from ddamfn.train.tensorset import TensorSplit
 
 Sums = dict[str, Tensor]
@@ -27,7 +27,7 @@ Splits = tuple[TensorSplit, TensorSplit]
 
 def network_of(run: Run, path: Path, classes: int = 8) -> torch.nn.Module:
     network = create_model(run.model.name, num_classes=classes, **run.model.options)
-    network.load_state_dict(load_network(path))
+    network.load_state_dict(load_weights_file(path))
     return network
 
 
@@ -142,17 +142,17 @@ def test_the_kept_weights_answer_as_the_row_says(
     run, folder, rows = finished
     valid = replace(splits[1], images=_enlarge(splits[1].images, 40))
     network = network_of(run, folder / "checkpoints" / "last.safetensors")
-    answers = answer(network, valid, run.data, 8)
-    scores = score(answers.logits.numpy(), valid.targets.numpy(), valid.classes)
+    outputs = evaluate_split(network, valid, run.data, 8)
+    scores = score(outputs.logits.numpy(), valid.targets.numpy(), valid.classes)
     assert scores.to_dict()["confusion_matrix"] == rows[-1]["valid"]["confusion_matrix"]
     assert scores.nll == pytest.approx(rows[-1]["valid"]["nll"], rel=1e-4)
-    assert answers.head_means == pytest.approx(rows[-1]["head_means"], rel=1e-4)
+    assert outputs.head_means == pytest.approx(rows[-1]["head_means"], rel=1e-4)
 
 
 def test_the_moving_average_is_what_is_kept(finished: tuple[Run, Path, list[dict[str, Any]]]) -> None:
     _, folder, _ = finished
     state = load_state(folder / "checkpoints" / "state.pt")
-    kept = load_network(folder / "checkpoints" / "last.safetensors")
+    kept = load_weights_file(folder / "checkpoints" / "last.safetensors")
     average = {name.removeprefix("module."): value for name, value in state["average"].items()}
     assert all(torch.equal(kept[name], average[name]) for name in kept)
     assert not torch.equal(kept["ddan.classifier.weight"], state["network"]["ddan.classifier.weight"])
@@ -175,7 +175,7 @@ def test_the_average_follows_its_rule(
         patch.setattr(loop, "train_step", spy)
         run = make_run(phases__0__epochs=1, ema=0.75)
         fit(run, *splits, tmp_path / "run", reporter)
-    kept = load_network(tmp_path / "run" / "checkpoints" / "last.safetensors")
+    kept = load_weights_file(tmp_path / "run" / "checkpoints" / "last.safetensors")
     assert torch.allclose(kept["ddan.classifier.weight"], 2 / 11 * history[0] + 9 / 11 * history[1], atol=1e-7)
 
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from ddamfn.errors import ConfigError, TrainingError
 from ddamfn.preparation import Prepared
-from ddamfn.train import Run, fit, load_faces, pretrain
-from ddamfn.train.run_folder import load_network, load_state, read_run
+from ddamfn.train import Run, fit, load_faces
+from ddamfn.train.run_folder import load_state, load_weights_file, read_run
 from ddamfn.train.tensorset import TensorSplit
 
 CPU = torch.device("cpu")
@@ -44,7 +44,7 @@ def test_a_stopped_run_ends_with_the_same_bits(
 ) -> None:
     run = make_run(objective=TASKS[task], phases__0__epochs=1, phases__0__batch_size=4, ema=0.5)
     faces = unlabeled(splits[0], colors(splits[0]) if task == "identity" else None)
-    outcome = pretrain(run, faces, tmp_path / "whole", reporter)
+    outcome = fit(run, faces, None, tmp_path / "whole", reporter)
     assert outcome.best == outcome.last
     assert "valid" not in outcome.last
     assert ("accuracy" in outcome.last["train"]) == (task == "rotation")
@@ -56,8 +56,8 @@ def test_a_stopped_run_ends_with_the_same_bits(
                 raise Stop
 
     with pytest.raises(Stop):
-        pretrain(run, faces, tmp_path / "stopped", Stopping())
-    pretrain(run, faces, tmp_path / "stopped", reporter, resume=True)
+        fit(run, faces, None, tmp_path / "stopped", Stopping())
+    fit(run, faces, None, tmp_path / "stopped", reporter, resume=True)
     whole, resumed = (load_state(tmp_path / name / "checkpoints" / "state.pt") for name in ("whole", "stopped"))
     for part in ("network", "average", "criterion"):
         assert whole[part].keys() == resumed[part].keys()
@@ -70,10 +70,10 @@ def test_the_trunk_alone_is_kept_and_the_head_is_learned(
     splits: tuple[TensorSplit, TensorSplit], make_run: Callable[..., Run], tmp_path: Path, reporter: Any
 ) -> None:
     run = make_run(objective=TASKS["rotation"], phases__0__epochs=1)
-    pretrain(run, unlabeled(splits[0]), tmp_path / "run", reporter)
+    fit(run, unlabeled(splits[0]), None, tmp_path / "run", reporter)
     folder = tmp_path / "run" / "checkpoints"
     assert sorted(path.name for path in folder.iterdir()) == ["state.pt", "trunk.safetensors"]
-    trunk, state = load_network(folder / "trunk.safetensors"), load_state(folder / "state.pt")
+    trunk, state = load_weights_file(folder / "trunk.safetensors"), load_state(folder / "state.pt")
     assert {name.split(".")[0] for name in trunk} == {"trunk"}
     assert all(torch.equal(tensor, state["network"][name]) for name, tensor in trunk.items())
     assert set(state["criterion"]) == {"classifier.weight", "classifier.bias"}
@@ -91,7 +91,7 @@ def test_rotation_is_learned_in_some_steps(
         augment={"flip": 0.5},
         checkpoint_steps=1000,
     )
-    pretrain(run, unlabeled(draw(4, seed=3)), tmp_path / "run", reporter)
+    fit(run, unlabeled(draw(4, seed=3)), None, tmp_path / "run", reporter)
     # Chance is a quarter: of 32 images in four turns each.
     assert reporter.rows[-1]["train"]["accuracy"] > 0.6
     assert reporter.steps[-1][2] == pytest.approx(reporter.rows[-1]["train"]["accuracy"])
@@ -113,7 +113,7 @@ def test_images_that_would_be_held_out_are_not_seen(
     from ddamfn.train import load_splits
 
     # Such as a set of class folders alone.
-    monkeypatch.setattr("ddamfn.train.sources.own_validation", lambda prepared: None)
+    monkeypatch.setattr("ddamfn.train.splits.own_validation", lambda prepared: None)
     monkeypatch.setattr("ddamfn.train.pretraining.own_validation", lambda prepared: None)
     run = make_run(objective=TASKS["barlow"], data__alignment__side_px=64, data__holdout=0.3, seed=4)
     faces = load_faces(prepared, run, CPU)
@@ -140,10 +140,10 @@ def test_embeddings_are_the_targets_of_the_identity_task(prepared: Prepared, mak
 def test_labels_and_pretext_tasks_are_not_confused(
     splits: tuple[TensorSplit, TensorSplit], make_run: Callable[..., Run], tmp_path: Path, reporter: Any
 ) -> None:
-    with pytest.raises(ConfigError, match=r"^rotation is a pretext task; train it with"):
+    with pytest.raises(ConfigError, match=r"^the objective rotation takes no labeled images"):
         fit(make_run(objective=TASKS["rotation"]), *splits, tmp_path / "one", reporter)
-    with pytest.raises(ConfigError, match=r"^the objective ddamfn needs labels"):
-        pretrain(make_run(), splits[0], tmp_path / "two", reporter)
+    with pytest.raises(ConfigError, match=r"^the objective ddamfn needs labeled images"):
+        fit(make_run(), splits[0], None, tmp_path / "two", reporter)
     for more in (
         {"data__balanced": True},
         {"augment__mixup": 0.2},

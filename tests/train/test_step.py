@@ -8,7 +8,7 @@ from ddamfn.models import ModelOutput, create_model
 from ddamfn.objectives import Context, Criterion, DDAMFNObjective, TrainingSplit
 from ddamfn.train import Data, Optimizer
 from ddamfn.train.optim import build_optimizer
-from ddamfn.train.step import answer, train_step
+from ddamfn.train.step import evaluate_split, train_step
 from ddamfn.train.tensorset import TensorSplit
 
 CONTEXT = Context(rows=torch.arange(4), epoch=0)
@@ -51,7 +51,13 @@ def test_a_step_tells_sums_over_the_batch() -> None:
     sums = train_step(network, criterion(0.5), optimizer, *batch(), CONTEXT, None)
     cross_entropy = 4 * math.log(2)
     # Two heads half apart: mean squared difference 1/4, loss 4.
-    expected = {"loss": cross_entropy + 0.5 * 16, "cross_entropy": cross_entropy, "attention": 16, "right": 2, "n": 4}
+    expected = {
+        "loss": cross_entropy + 0.5 * 16,
+        "cross_entropy": cross_entropy,
+        "attention": 16,
+        "num_correct": 2,
+        "n": 4,
+    }
     assert {name: float(value) for name, value in sums.items()} == pytest.approx(expected)
     assert torch.allclose(network.layer.weight, weight - 0.1 * gradient(weight), atol=1e-6)
 
@@ -79,10 +85,10 @@ def test_a_generous_limit_changes_nothing() -> None:
     assert torch.equal(*weights)
 
 
-def test_answers_do_not_depend_on_the_batch(splits: tuple[TensorSplit, TensorSplit]) -> None:
+def test_outputs_do_not_depend_on_the_batch(splits: tuple[TensorSplit, TensorSplit]) -> None:
     torch.manual_seed(0)
     network = create_model("ddamfn", num_classes=8)
-    one, other = (answer(network, splits[1], Data(), size) for size in (8, 3))
+    one, other = (evaluate_split(network, splits[1], Data(), size) for size in (8, 3))
     assert one.logits.shape == (8, 8)
     assert torch.allclose(one.logits, other.logits, atol=1e-5)
     assert one.head_means == pytest.approx(other.head_means, abs=1e-6)
@@ -90,22 +96,22 @@ def test_answers_do_not_depend_on_the_batch(splits: tuple[TensorSplit, TensorSpl
     assert not network.training
 
 
-def test_answers_tell_how_the_heads_stand() -> None:
+def test_outputs_tell_how_the_heads_stand() -> None:
     images, targets = torch.zeros(5, 3, 1, 1, dtype=torch.uint8), torch.eye(2)[torch.zeros(5, dtype=torch.int64)]
-    answers = answer(Linear(), TensorSplit(images, targets, tuple("abcde"), ("a", "b")), Data(), 2)
-    assert answers.head_means == pytest.approx([0.25, 0.75])
-    assert answers.head_difference == pytest.approx(0.25)
-    assert answers.max_attention_mean == pytest.approx(0.75)
+    outputs = evaluate_split(Linear(), TensorSplit(images, targets, tuple("abcde"), ("a", "b")), Data(), 2)
+    assert outputs.head_means == pytest.approx([0.25, 0.75])
+    assert outputs.head_difference == pytest.approx(0.25)
+    assert outputs.max_attention_mean == pytest.approx(0.75)
 
 
 @pytest.mark.parametrize(("name", "options", "heads"), [("mfn", {}, 0), ("ddamfn", {"num_heads": 1}, 1)])
 def test_networks_without_a_pair_of_heads_have_no_difference(name: str, options: dict[str, int], heads: int) -> None:
     images, targets = torch.zeros(2, 1, 32, 32, dtype=torch.uint8), torch.eye(2)
     network = create_model(name, num_classes=2, **options)
-    answers = answer(network, TensorSplit(images, targets, ("a", "b"), ("a", "b")), Data(), 2)
-    assert len(answers.head_means) == heads
-    assert answers.head_difference == 0
-    assert answers.max_attention_mean == pytest.approx(sum(answers.head_means))
+    outputs = evaluate_split(network, TensorSplit(images, targets, ("a", "b"), ("a", "b")), Data(), 2)
+    assert len(outputs.head_means) == heads
+    assert outputs.head_difference == 0
+    assert outputs.max_attention_mean == pytest.approx(sum(outputs.head_means))
 
 
 class Located(nn.Module):

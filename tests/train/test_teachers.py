@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddamfn.errors import ConfigError, TrainingError
-from ddamfn.objectives import Distillation, Lesson
+from ddamfn.objectives import CachedDistillation, LiveDistillation, SoftTargets
 from ddamfn.train import Run, fit, loop
 from ddamfn.train.augment import to_input
 from ddamfn.train.restore import read_exported
-from ddamfn.train.run_folder import load_network, load_state, read_run, save_network
-from ddamfn.train.step import answer
-from ddamfn.train.teachers import KeptAnswers, Teachers, teachers_record
+from ddamfn.train.run_folder import load_state, load_weights_file, read_run, save_weights_file
+from ddamfn.train.step import evaluate_split
+from ddamfn.train.teachers import CachedTargets, Teachers, teachers_record
 from ddamfn.train.tensorset import TensorSplit
 from ddamfn.weights import find_weights
 
@@ -48,7 +48,7 @@ def teacher(small: Splits, make_run: Callable[..., Run], tmp_path_factory: pytes
     run = make_run(phases__0__epochs=10, augment={"flip": 0}, checkpoint_steps=1000, schedule={"name": "constant"})
     fit(run, small[0], small[0], folder, Nobody())
     network = settled(read_run(folder, "last").network, small[0], run)
-    save_network(network.state_dict(), folder / "checkpoints" / "best.safetensors")
+    save_weights_file(network.state_dict(), folder / "checkpoints" / "best.safetensors")
     return folder
 
 
@@ -58,7 +58,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     batches: list[Tensor] = []
     ask = Teachers.__call__
 
-    def asked(self: Teachers, images: Tensor, *, full: bool = False) -> Lesson:
+    def asked(self: Teachers, images: Tensor, *, full: bool = False) -> SoftTargets:
         batches.append(images)
         return ask(self, images, full=full)
 
@@ -77,36 +77,36 @@ def settled(network: torch.nn.Module, split: TensorSplit, run: Run) -> torch.nn.
     return network.eval()
 
 
-def taught_run(make_run: Callable[..., Run], *teachers: Path, **more: Any) -> Run:
+def distilled_run(make_run: Callable[..., Run], *teachers: Path, **more: Any) -> Run:
     teaching = {"teachers": [str(path) for path in teachers], **more.pop("distillation", {})}
     return make_run(distillation=teaching, augment={"flip": 0}, **more)
 
 
-def test_a_student_without_labels_learns_the_teachers_answers(
+def test_a_student_without_labels_learns_the_teachers_outputs(
     small: Splits, teacher: Path, make_run: Callable[..., Run], tmp_path: Path, reporter: Any
 ) -> None:
     train = small[0]
-    answers = answer(read_run(teacher).network, train, make_run().data, 8).logits.argmax(dim=1)
-    assert answers.bincount().max() < len(answers)
-    # The labels say nothing: every class is as likely.
+    predicted = evaluate_split(read_run(teacher).network, train, make_run().data, 8).logits.argmax(dim=1)
+    assert predicted.bincount().max() < len(predicted)
+    # The labels tell nothing: every class is as likely.
     blind = replace(train, targets=torch.full_like(train.targets, 1 / len(CLASSES)))
     blind.targets[:4] += torch.eye(4) * 1e-6  # each class must have an image
-    run = taught_run(
+    run = distilled_run(
         make_run, teacher, distillation={"weight": 1.0}, phases__0__epochs=10, checkpoint_steps=1000,
         schedule={"name": "constant"}, seed=9,
     )  # fmt: skip
     fit(run, blind, train, tmp_path / "run", reporter)
     network = settled(read_run(tmp_path / "run", "last").network, train, run)
-    learned = answer(network, train, run.data, 8).logits.argmax(dim=1)
-    assert int((learned == answers).sum()) >= 13
+    learned = evaluate_split(network, train, run.data, 8).logits.argmax(dim=1)
+    assert int((learned == predicted).sum()) >= 13
     assert reporter.rows[-1]["train"]["distillation"] < reporter.rows[0]["train"]["distillation"] / 2
 
 
-@pytest.mark.parametrize("how", [{"features": 0.5}, {"once": True}])
+@pytest.mark.parametrize("how", [{"features": 0.5}, {"name": "cached"}])
 def test_a_stopped_student_ends_with_the_same_bits_and_keeps_its_teachers(
     small: Splits, teacher: Path, make_run: Callable[..., Run], tmp_path: Path, reporter: Any, how: dict[str, Any]
 ) -> None:
-    run = taught_run(make_run, teacher, distillation=how, phases__0__epochs=1, phases__0__batch_size=4)
+    run = distilled_run(make_run, teacher, distillation=how, phases__0__epochs=1, phases__0__batch_size=4)
     fit(run, *small, tmp_path / "whole", reporter)
 
     class Stopping(type(reporter)):  # type: ignore[misc]
@@ -120,7 +120,7 @@ def test_a_stopped_student_ends_with_the_same_bits_and_keeps_its_teachers(
     best = teacher / "checkpoints" / "best.safetensors"
     before = best.read_bytes()
     try:
-        save_network({name: tensor * 2 for name, tensor in load_network(best).items()}, best)
+        save_weights_file({name: tensor * 2 for name, tensor in load_weights_file(best).items()}, best)
         with pytest.raises(ConfigError, match="teachers has other weights now than when the run began"):
             fit(run, *small, tmp_path / "stopped", reporter, resume=True)
     finally:
@@ -141,29 +141,31 @@ def test_an_ensemble_is_the_mean_and_classes_are_mapped_by_name(
     for part in ("config.json", "environment.json", "metrics.jsonl", "checkpoints/best.safetensors"):
         (other / part).parent.mkdir(parents=True, exist_ok=True)
         (other / part).write_bytes((teacher / part).read_bytes())
-    weights = load_network(other / "checkpoints" / "best.safetensors")
-    save_network({name: tensor * 0.9 for name, tensor in weights.items()}, other / "checkpoints" / "best.safetensors")
+    weights = load_weights_file(other / "checkpoints" / "best.safetensors")
+    save_weights_file(
+        {name: tensor * 0.9 for name, tensor in weights.items()}, other / "checkpoints" / "best.safetensors"
+    )
     run, images = make_run(), small[0].images[:4].float() / 255
-    config = Distillation(teachers=(str(teacher), str(other)), temperature=3.0)
-    lesson = Teachers(config, run, CLASSES, CPU)(images)
+    config = LiveDistillation(teachers=(str(teacher), str(other)), temperature=3.0)
+    soft_targets = Teachers(config, run, CLASSES, CPU)(images)
     with torch.no_grad():
         single = [
             (read_run(path).network(to_input(images, run.data.mean, run.data.std)).logits / 3).softmax(dim=1)
             for path in (teacher, other)
         ]
-    torch.testing.assert_close(lesson.probabilities, (single[0] + single[1]) / 2)
-    assert not lesson.probabilities.requires_grad
+    torch.testing.assert_close(soft_targets.probabilities, (single[0] + single[1]) / 2)
+    assert not soft_targets.probabilities.requires_grad
     turned = Teachers(config, run, CLASSES[::-1], CPU)(images)
-    torch.testing.assert_close(turned.probabilities, lesson.probabilities.flip(1))
+    torch.testing.assert_close(turned.probabilities, soft_targets.probabilities.flip(1))
 
 
-def test_teachers_are_asked_of_the_mirror_image_too_if_that_is_wished(
+def test_flip_averaging_is_over_each_image_and_its_mirror_image(
     teacher: Path, small: Splits, make_run: Callable[..., Run]
 ) -> None:
     images = small[0].images[:4].float() / 255
     plain, both = (
-        Teachers(Distillation(teachers=(str(teacher),), mirrored=mirrored), make_run(), CLASSES, CPU)
-        for mirrored in (False, True)
+        Teachers(LiveDistillation(teachers=(str(teacher),), flip_average=flip_average), make_run(), CLASSES, CPU)
+        for flip_average in (False, True)
     )
     left, right = plain(images), plain(images.flip(-1))
     assert not torch.allclose(left.probabilities, right.probabilities)
@@ -172,8 +174,8 @@ def test_teachers_are_asked_of_the_mirror_image_too_if_that_is_wished(
     torch.testing.assert_close(both(images).features, left.features)
 
 
-@pytest.mark.parametrize("uncovered", [True, False])
-def test_a_teacher_sees_what_erasing_covers_if_that_is_wished(
+@pytest.mark.parametrize("unerased", [True, False])
+def test_a_teacher_sees_unerased_images_if_that_is_asked_for(
     teacher: Path,
     small: Splits,
     make_run: Callable[..., Run],
@@ -181,7 +183,7 @@ def test_a_teacher_sees_what_erasing_covers_if_that_is_wished(
     reporter: Any,
     monkeypatch: pytest.MonkeyPatch,
     shown: list[Tensor],
-    uncovered: bool,
+    unerased: bool,
 ) -> None:
     learned, step = [], loop.train_step
 
@@ -191,7 +193,7 @@ def test_a_teacher_sees_what_erasing_covers_if_that_is_wished(
 
     monkeypatch.setattr(loop, "train_step", stepped)
     run = make_run(
-        distillation={"teachers": [str(teacher)], "uncovered": uncovered},
+        distillation={"teachers": [str(teacher)], "teacher_sees_unerased": unerased},
         augment__flip=0.0,
         augment__erase=1.0,
         augment__erase_area=[0.1, 0.2],
@@ -200,12 +202,12 @@ def test_a_teacher_sees_what_erasing_covers_if_that_is_wished(
     assert len(shown) == len(learned) > 0
     for teachers_own, student_s in zip(shown, learned, strict=True):
         differs = (to_input(teachers_own, run.data.mean, run.data.std) != student_s).float().mean(dim=(1, 2, 3))
-        assert (differs > 0.05).all() if uncovered else (differs == 0).all()
+        assert (differs > 0.05).all() if unerased else (differs == 0).all()
 
 
 def test_a_teacher_sees_images_at_its_own_size(teacher: Path, small: Splits, make_run: Callable[..., Run]) -> None:
     run = make_run(data__alignment__side_px=64)
-    teachers = Teachers(Distillation(teachers=(str(teacher),)), run, CLASSES, CPU)
+    teachers = Teachers(LiveDistillation(teachers=(str(teacher),)), run, CLASSES, CPU)
     images = small[0].images[:4].float() / 255
     doubled = images.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
     small_again = F.interpolate(doubled, (32, 32), mode="bilinear", antialias=True, align_corners=False)
@@ -230,7 +232,7 @@ def test_teachers_are_compiled_as_the_student_is_and_for_full_batches_alone(
         return forward
 
     monkeypatch.setattr(torch, "compile", compiled)
-    teachers = Teachers(Distillation(teachers=(str(teacher),)), make_run(compile=compiles), CLASSES, CPU)
+    teachers = Teachers(LiveDistillation(teachers=(str(teacher),)), make_run(compile=compiles), CLASSES, CPU)
     images = small[0].images[:4].float() / 255
     whole, rest = teachers(images, full=True), teachers(images[:3])
     assert seen == ([4] if compiles else [])
@@ -240,47 +242,47 @@ def test_teachers_are_compiled_as_the_student_is_and_for_full_batches_alone(
 def test_teachers_that_do_not_fit_are_told_in_one_line(
     teacher: Path, make_run: Callable[..., Run], tmp_path: Path
 ) -> None:
-    config = Distillation(teachers=(str(teacher),))
-    with pytest.raises(ConfigError, match="knows neutral, happiness, surprise, anger, the run is to learn neutral"):
+    config = LiveDistillation(teachers=(str(teacher),))
+    with pytest.raises(ConfigError, match="has the classes neutral, happiness, surprise, anger, the run neutral"):
         Teachers(config, make_run(), ("neutral", "fear"), CPU)
     with pytest.raises(ConfigError, match=r'another preprocessing, {"color": "rgb", .*}, not {"color": "gray"'):
         Teachers(config, make_run(data__preprocessing__color="gray"), CLASSES, CPU)
     with pytest.raises(ConfigError, match="trained on images of another template, ddamfn_frontal, not arcface"):
         Teachers(config, make_run(data__alignment__template="arcface"), CLASSES, CPU)
     with pytest.raises(TrainingError, match="name a folder below runs"):
-        Teachers(Distillation(teachers=(str(tmp_path),)), make_run(), CLASSES, CPU)
+        Teachers(LiveDistillation(teachers=(str(tmp_path),)), make_run(), CLASSES, CPU)
     with pytest.raises(ConfigError, match=r"none': no run with kept weights, no .* name one of these"):
-        Teachers(Distillation(teachers=(str(tmp_path / "none"),)), make_run(), CLASSES, CPU)
+        Teachers(LiveDistillation(teachers=(str(tmp_path / "none"),)), make_run(), CLASSES, CPU)
     bare = teacher / "checkpoints" / "best.safetensors"
-    with pytest.raises(ConfigError, match=r"best.safetensors says nothing of its images; name a finished run"):
-        Teachers(Distillation(teachers=(str(bare),)), make_run(), CLASSES, CPU)
+    with pytest.raises(ConfigError, match=r"best.safetensors does not record its preprocessing"):
+        Teachers(LiveDistillation(teachers=(str(bare),)), make_run(), CLASSES, CPU)
 
 
 @pytest.mark.parametrize("by_name", [True, False])
-def test_exported_weights_teach_what_their_network_says(make_run: Callable[..., Run], by_name: bool) -> None:
+def test_exported_weights_teach_their_network_s_outputs(make_run: Callable[..., Run], by_name: bool) -> None:
     path, card = find_weights("ddamfn-ferplus")
     place = "ddamfn-ferplus" if by_name else str(path)
     gray = {"color": card.preprocessing["color"], "detail_px": card.preprocessing["detail_px"]}
     run = make_run(data__preprocessing=gray, data__alignment__side_px=card.input_side_px)
-    config = Distillation(teachers=(place,), temperature=3.0)
+    config = LiveDistillation(teachers=(place,), temperature=3.0)
     images = torch.rand(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
-    lesson = Teachers(config, run, card.labels[::-1], CPU)(images)
+    soft_targets = Teachers(config, run, card.labels[::-1], CPU)(images)
     network, _ = read_exported(place)
     with torch.no_grad():
         logits = network(to_input(images, card.mean, card.std)).logits
-    torch.testing.assert_close(lesson.probabilities.flip(1), (logits / 3).softmax(dim=1))
+    torch.testing.assert_close(soft_targets.probabilities.flip(1), (logits / 3).softmax(dim=1))
     assert teachers_record(config) == {place: card.sha256}
     with pytest.raises(ConfigError, match=f"teacher .*{card.name}.* trained on images of another preprocessing"):
         Teachers(config, make_run(), card.labels, CPU)
 
 
-def test_teachers_asked_once_say_the_same_of_a_image_for_ever(
+def test_cached_targets_stay_the_same(
     teacher: Path, small: Splits, make_run: Callable[..., Run], shown: list[Tensor]
 ) -> None:
-    teachers = Teachers(Distillation(teachers=(str(teacher),), once=True), make_run(), CLASSES, CPU)
+    teachers = Teachers(CachedDistillation(teachers=(str(teacher),)), make_run(), CLASSES, CPU)
     whole = teachers(small[0].images[:6].float() / 255).probabilities
     shown.clear()
-    kept = KeptAnswers(teachers, small[0].images, len(CLASSES))
+    kept = CachedTargets(teachers, small[0].images, len(CLASSES))
     first, again = kept(torch.tensor([3, 0, 5])), kept(torch.tensor([5, 1, 3, 3]))
     torch.testing.assert_close(first.probabilities, whole[[3, 0, 5]])
     assert first.features is None
@@ -288,13 +290,13 @@ def test_teachers_asked_once_say_the_same_of_a_image_for_ever(
     # The second time only the image that was new was looked at, as it is.
     assert [len(images) for images in shown] == [3, 1]
     torch.testing.assert_close(shown[1], small[0].images[[1]].float() / 255)
-    resumed = KeptAnswers(teachers, small[0].images, len(CLASSES))
+    resumed = CachedTargets(teachers, small[0].images, len(CLASSES))
     resumed.load_state(kept.state())
     assert torch.equal(resumed(torch.tensor([1, 5])).probabilities, again.probabilities[[1, 0]])
     assert len(shown) == 2
 
 
-def test_teachers_asked_once_look_at_images_before_any_change(
+def test_cached_targets_are_of_images_without_augmentation(
     teacher: Path,
     small: Splits,
     make_run: Callable[..., Run],
@@ -302,9 +304,9 @@ def test_teachers_asked_once_look_at_images_before_any_change(
     reporter: Any,
     shown: list[Tensor],
 ) -> None:
-    run = make_run(distillation={"teachers": [str(teacher)], "once": True}, augment__flip=1.0, phases__0__epochs=2)
+    run = make_run(distillation={"teachers": [str(teacher)], "name": "cached"}, augment__flip=1.0, phases__0__epochs=2)
     fit(run, *small, tmp_path / "taught", reporter)
-    # Two epochs, and every image was looked at once: the set as it lies in memory, not mirrored.
+    # Two epochs, and every image passed once: the set as it lies in memory, not mirrored.
     images = torch.cat(shown)
     assert sorted(images.flatten(1).sum(dim=1).tolist()) == sorted(
         (small[0].images.float() / 255).flatten(1).sum(dim=1).tolist()
@@ -312,49 +314,49 @@ def test_teachers_asked_once_look_at_images_before_any_change(
     assert all((small[0].images.float() / 255 == image).flatten(1).all(dim=1).any() for image in images)
 
 
-def born_again_run(make_run: Callable[..., Run], **more: Any) -> Run:
+def self_distilled_run(make_run: Callable[..., Run], **more: Any) -> Run:
     """Two epochs by the labels, and two that learn what came of them, in batches of four."""
     phase = {"epochs": 2, "side_px": 32, "batch_size": 4}
     settings = {"phases": [phase, {**phase, "lr_factor": 0.5}], "schedule__restarts": True, "ema": 0.5}
-    return make_run(**{"distillation": {"born_again": True, "mirrored": True, "temperature": 3.0}, **settings, **more})
+    return make_run(**{"distillation": {"name": "self", "flip_average": True, "temperature": 3.0}, **settings, **more})
 
 
-def test_a_network_is_born_again_from_what_the_phase_before_kept(
+def test_self_distillation_learns_the_outputs_of_what_the_phase_before_kept(
     small: Splits, make_run: Callable[..., Run], tmp_path: Path, reporter: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lessons: list[tuple[Tensor, Tensor] | None] = []
+    given_targets: list[tuple[Tensor, Tensor] | None] = []
     step = loop.train_step
 
     def stepped(*given: Any) -> Any:
-        lesson, rows = given[5].lesson, given[5].rows
-        lessons.append(None if lesson is None else (rows, lesson.probabilities))
+        soft_targets, rows = given[5].soft_targets, given[5].rows
+        given_targets.append(None if soft_targets is None else (rows, soft_targets.probabilities))
         return step(*given)
 
     monkeypatch.setattr(loop, "train_step", stepped)
-    run = born_again_run(make_run, precise_bn=8)
+    run = self_distilled_run(make_run, precise_bn=8)
     fit(run, *small, tmp_path / "again", reporter)
     first = replace(run, phases=run.phases[:1], distillation=None)
     alone = type(reporter)()
     fit(first, *small, tmp_path / "first", alone)
-    # The first phase is a run without teachers, and its row says nothing of a lesson.
+    # The first phase is a run without teachers.
     assert [row["train"] for row in reporter.rows[:2]] == [row["train"] for row in alone.rows]
     assert ["distillation" in row["train"] for row in reporter.rows] == [False, False, True, True]
-    assert lessons[:8] == [None] * 8
+    assert given_targets[:8] == [None] * 8
     kept = read_run(tmp_path / "first", "last").network
     images = to_input(small[0].images.double() / 255, run.data.mean, run.data.std)
     with torch.no_grad():
-        said = [(kept(one).logits / 3).softmax(dim=1) for one in (images, images.flip(-1))]
-    taught = [lesson for lesson in lessons[8:16] if lesson is not None]
-    assert len(taught) == 8
-    for rows, probabilities in taught:
-        torch.testing.assert_close(probabilities, (said[0] + said[1])[rows] / 2)
+        outputs = [(kept(one).logits / 3).softmax(dim=1) for one in (images, images.flip(-1))]
+    targets = [one for one in given_targets[8:16] if one is not None]
+    assert len(targets) == 8
+    for rows, probabilities in targets:
+        torch.testing.assert_close(probabilities, (outputs[0] + outputs[1])[rows] / 2)
 
 
 @pytest.mark.parametrize("steps", [6, 8, 11])
-def test_a_network_that_is_born_again_can_be_stopped_at_any_step(
+def test_self_distillation_can_be_stopped_at_any_step(
     small: Splits, make_run: Callable[..., Run], tmp_path: Path, reporter: Any, steps: int
 ) -> None:
-    run = born_again_run(make_run)
+    run = self_distilled_run(make_run)
     fit(run, *small, tmp_path / "whole", reporter)
 
     class Stopping(type(reporter)):  # type: ignore[misc]
@@ -368,4 +370,4 @@ def test_a_network_that_is_born_again_can_be_stopped_at_any_step(
     fit(run, *small, tmp_path / "stopped", reporter, resume=True)
     whole, resumed = (load_state(tmp_path / name / "checkpoints" / "state.pt") for name in ("whole", "stopped"))
     assert all(torch.equal(tensor, resumed["network"][name]) for name, tensor in whole["network"].items())
-    assert torch.equal(whole["kept_answers"], resumed["kept_answers"])
+    assert torch.equal(whole["teacher"], resumed["teacher"])

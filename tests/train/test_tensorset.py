@@ -14,7 +14,7 @@ from ddamfn.faces import Preprocessing, preprocess
 from ddamfn.models import ModelOutput
 from ddamfn.preparation import Prepared
 from ddamfn.train import Data
-from ddamfn.train.step import answer
+from ddamfn.train.step import evaluate_split
 from ddamfn.train.tensorset import TensorSplit, to_tensors
 from ddamfn.weights import read_card
 
@@ -74,7 +74,7 @@ def test_the_network_is_shown_in_validation_what_it_is_shown_in_prediction(
     split = replace(prepared.split("train"), crops=crops, targets=np.eye(8, dtype=np.float32)[:5], keys=list("abcde"))
     tensors = to_tensors(split, preprocessing, prepared.classes, CPU, "noise")
     eye = Eye()
-    answer(eye, tensors, Data(preprocessing=preprocessing, mean=card.mean, std=card.std), 2)
+    evaluate_split(eye, tensors, Data(preprocessing=preprocessing, mean=card.mean, std=card.std), 2)
     assert np.array_equal(torch.cat(eye.seen).numpy(), np.concatenate(shown))
 
 

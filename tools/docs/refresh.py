@@ -190,7 +190,7 @@ def _origin(card: Card) -> str:
     begun = " It was initialized from an earlier run." if "initial" in training else ""
     count = len(training.get("teachers", {}))
     taught = f" It was distilled from {count} earlier network{'s' * (count > 1)}." if count else ""
-    if training.get("distillation", {}).get("born_again"):
+    if training.get("distillation", {}).get("name") == "self":
         taught = " Its last phase is self-distillation."
     changed = " and other settings" if _differs(training.get("command", "")) else ""
     return (

@@ -14,7 +14,7 @@ from ddamfn.errors import ConfigError, DdamfnError, MissingExtra, UsageError
 
 if TYPE_CHECKING:
     from ddamfn.preparation import Prepared
-    from ddamfn.train import Outcome, Run
+    from ddamfn.train import FitResult, Run
 
 _MOST_NAMES = 5
 """Unreadable images that are named; the others are in the manifest."""
@@ -74,17 +74,17 @@ def run(args: argparse.Namespace) -> int:
         if args.data is None:
             raise UsageError("ddamfn train needs --data ROOT, a data set or a prepared set")
         use_threads(args)
-        outcome = _train(args, settings, folder)
+        result = _train(args, settings, folder)
     except ConfigError as error:
         raise UsageError(str(error)) from error
     except KeyboardInterrupt:
         print("\nddamfn: stopped; the same command with --resume goes on", file=sys.stderr)
         raise
-    _print_outcome(outcome)
+    _print_result(result)
     return 0
 
 
-def _train(args: argparse.Namespace, settings: "Run", folder: Path) -> "Outcome":
+def _train(args: argparse.Namespace, settings: "Run", folder: Path) -> "FitResult":
     """Prepare the data, train, draw the curves."""
     from ddamfn import train
     from ddamfn.cli.progress import Bar, EpochBars
@@ -95,26 +95,20 @@ def _train(args: argparse.Namespace, settings: "Run", folder: Path) -> "Outcome"
     _report_prepared(prepared)
     if train.is_pretext(settings):
         with Bar(quiet=args.quiet, resumes=True) as bar:
-            faces = train.load_faces(prepared, settings, device, bar)
-        _say(args, f"{len(faces):,} images to learn from without labels ({faces.origin}), on {device}")
-        with EpochBars(quiet=args.quiet, draw=lambda: draw_curves(folder)) as bars:
-            outcome = train.pretrain(settings, faces, folder, bars, resume=args.resume)
+            images, valid = train.load_faces(prepared, settings, device, bar), None
+        summary = f"{len(images):,} images to learn from without labels ({images.origin})"
     else:
-        splits = train.load_splits(prepared, settings, device)
-        _say(
-            args,
-            f"{len(splits[0]):,} images to train on, {len(splits[1]):,} to select on ({splits[1].origin}); "
-            f"{len(splits[0].classes)} classes, on {device}",
+        images, valid = train.load_splits(prepared, settings, device)
+        summary = (
+            f"{len(images):,} images to train on, {len(valid):,} to select on ({valid.origin}); "
+            f"{len(images.classes)} classes"
         )
-        with EpochBars(quiet=args.quiet, draw=lambda: draw_curves(folder)) as bars:
-            outcome = train.fit(settings, *splits, folder, bars, resume=args.resume)
-    draw_curves(folder)
-    return outcome
-
-
-def _say(args: argparse.Namespace, text: str) -> None:
     if not args.quiet:
-        print(f"ddamfn: {text}", file=sys.stderr)
+        print(f"ddamfn: {summary}, on {device}", file=sys.stderr)
+    with EpochBars(quiet=args.quiet, draw=lambda: draw_curves(folder)) as bars:
+        result = train.fit(settings, images, valid, folder, bars, resume=args.resume, argv=args.argv)
+    draw_curves(folder)
+    return result
 
 
 def assignments(texts: Sequence[str], option: str = "--set") -> dict[str, Any]:
@@ -144,7 +138,7 @@ def run_name(name: str | None, settings: "Run") -> str:
     if name is None:
         return f"{settings.recipe}-seed{settings.seed}"
     if not name.strip(". ") or Path(name).name != name:
-        raise UsageError(f"--name {name!r} is no folder's name; --runs says where it lies")
+        raise UsageError(f"--name {name!r} is no folder's name; --runs takes the folder around it")
     return name
 
 
@@ -174,16 +168,16 @@ def _report_prepared(prepared: "Prepared") -> None:
             print(f"ddamfn:   and more; see {prepared.folder / 'manifest.csv'}", file=sys.stderr)
 
 
-def _print_outcome(outcome: "Outcome") -> None:
-    trunk = outcome.folder / "checkpoints" / "trunk.safetensors"
-    if "valid" not in outcome.last:
-        print(f"trunk: {trunk}\nbegin a run with it: ddamfn train RECIPE --data ROOT --set initial={outcome.folder}")
+def _print_result(result: "FitResult") -> None:
+    trunk = result.folder / "checkpoints" / "trunk.safetensors"
+    if "valid" not in result.last:
+        print(f"trunk: {trunk}\nbegin a run with it: ddamfn train RECIPE --data ROOT --set initial={result.folder}")
         return
-    for name, row in (("last", outcome.last), ("best", outcome.best)):
+    for name, row in (("last", result.last), ("best", result.best)):
         scores = row["valid"]
         print(
             f"{name}: epoch {row['epoch']}, validation {scores['correct']}/{scores['n']} = {scores['accuracy']:.4f} "
             f"(95 %: {scores['ci95'][0]:.4f} to {scores['ci95'][1]:.4f}), "
             f"mean class accuracy {scores['mean_class_accuracy']:.4f}"
         )
-    print(f"weights: {outcome.folder / 'checkpoints' / 'best.safetensors'}")
+    print(f"weights: {result.folder / 'checkpoints' / 'best.safetensors'}")

@@ -37,9 +37,9 @@ from ddamfn.export.onnx import export_onnx
 from ddamfn.faces import Preprocessing, normalize, preprocess
 from ddamfn.files import sha256_file
 from ddamfn.preparation import Prepared
+from ddamfn.preparation.splits import own_validation, training_split
 from ddamfn.train.restore import options_of
-from ddamfn.train.run_folder import save_network
-from ddamfn.train.sources import own_validation, training_split
+from ddamfn.train.run_folder import save_weights_file
 from ddamfn.weights import WEIGHT_FORMATS, Card, WeightFormat, WeightPrecision, find_weights, read_card, write_card
 
 log = logging.getLogger(__name__)
@@ -177,7 +177,7 @@ def _write(
         openvino.save_model(openvino.convert_model(os.fspath(source.onnx)), os.fspath(main), compress_to_fp16=False)
         return main, openvino_runner(main)
     if kind == "safetensors":
-        save_network(source.network.state_dict(), main)
+        save_weights_file(source.network.state_dict(), main)
         # Read back by way of `load_network`, as its users will: with the card beside it for as long.
         write_card(replace(card, file=main.name, sha256=sha256_file(main)), main.with_suffix(".json"))
         return main, torch_runner(load_network(main).network)

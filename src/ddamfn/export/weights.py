@@ -34,7 +34,7 @@ from ddamfn.models.fused import fuse
 from ddamfn.preparation import Prepared
 from ddamfn.train import load_splits
 from ddamfn.train.run_folder import FinishedRun
-from ddamfn.train.step import answer
+from ddamfn.train.step import evaluate_split
 from ddamfn.train.tensorset import TensorSplit
 from ddamfn.weights import Card, WeightPrecision, write_card
 
@@ -107,7 +107,7 @@ def export_run(
         faces = _gate_faces(finished, (), least_faces)
     else:
         train, valid = load_splits(prepared, finished.run, torch.device("cpu"))
-        logits = answer(finished.network, valid, finished.run.data, _BATCH).logits.numpy()
+        logits = evaluate_split(finished.network, valid, finished.run.data, _BATCH).logits.numpy()
         if adjustment != 0:
             finished, logits, notes["logit_adjustment"] = adjust_logits(finished, train, valid, logits, adjustment)
         targets, rule = valid.targets.numpy(), finished.run.data.validation_rule
@@ -228,7 +228,7 @@ def _shifted(network: nn.Module, shift: torch.Tensor, valid: TensorSplit, finish
         with torch.no_grad():
             last[0].bias.add_(shift)
         few = valid.subset(torch.arange(min(len(valid), _BATCH)))
-        before, after = (answer(one, few, finished.run.data, _BATCH).logits for one in (network, changed))
+        before, after = (evaluate_split(one, few, finished.run.data, _BATCH).logits for one in (network, changed))
         if torch.allclose(after, before + shift, atol=_TOLERANCE, rtol=_TOLERANCE):
             return changed
     raise ConfigError(

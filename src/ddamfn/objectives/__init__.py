@@ -6,11 +6,17 @@ from ddamfn.objectives.cross_entropy import CrossEntropyObjective, soft_cross_en
 from ddamfn.objectives.dacl import DACLObjective
 from ddamfn.objectives.dan import DANObjective
 from ddamfn.objectives.ddamfn import DDAMFNObjective
-from ddamfn.objectives.distillation import Distillation, TaughtCriterion
+from ddamfn.objectives.distillation import (
+    CachedDistillation,
+    Distillation,
+    DistillationLoss,
+    LiveDistillation,
+    SelfDistillation,
+)
 from ddamfn.objectives.identity import IdentityObjective
 from ddamfn.objectives.mvit import MViTObjective
 from ddamfn.objectives.pretext import PretextCriterion, PretextObjective
-from ddamfn.objectives.protocol import Context, Criterion, Lesson, Loss, Objective, TrainingSplit
+from ddamfn.objectives.protocol import Context, Criterion, Loss, Objective, SoftTargets, TrainingSplit
 from ddamfn.objectives.psr import PSRObjective
 from ddamfn.objectives.ran import RANObjective
 from ddamfn.objectives.rotation import RotationObjective
@@ -27,9 +33,9 @@ OBJECTIVES: dict[str, type[Objective]] = {
 """Name of an objective -> its class, for configurations that are read from a file."""
 
 __all__ = [
-    "OBJECTIVES", "AttentionLossForm", "BarlowObjective", "Context", "Criterion", "CrossEntropyObjective",
-    "DACLObjective", "DANObjective", "DDAMFNObjective", "Distillation", "IdentityObjective", "Lesson", "Loss",
-    "MViTObjective", "Objective", "PSRObjective", "PretextCriterion", "PretextObjective", "RANObjective",
-    "RotationObjective", "SCNObjective", "SimSiamObjective", "TaughtCriterion", "TrainingSplit", "attention_loss",
-    "head_means", "soft_cross_entropy",
+    "OBJECTIVES", "AttentionLossForm", "BarlowObjective", "CachedDistillation", "Context", "Criterion",
+    "CrossEntropyObjective", "DACLObjective", "DANObjective", "DDAMFNObjective", "Distillation", "DistillationLoss",
+    "IdentityObjective", "LiveDistillation", "Loss", "MViTObjective", "Objective", "PSRObjective", "PretextCriterion",
+    "PretextObjective", "RANObjective", "RotationObjective", "SCNObjective", "SelfDistillation", "SimSiamObjective",
+    "SoftTargets", "TrainingSplit", "attention_loss", "head_means", "soft_cross_entropy",
 ]  # fmt: skip

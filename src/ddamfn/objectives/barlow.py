@@ -1,4 +1,4 @@
-"""Barlow Twins: two views of an image agree in every number, and no two numbers say the same.
+"""Barlow Twins: two views of an image agree in every number, and no two numbers are redundant.
 
 Source: Zbontar et al., "Barlow Twins: Self-Supervised Learning via Redundancy Reduction", ICML 2021.
 """
@@ -44,11 +44,7 @@ def barlow_twins_loss(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True, kw_only=True)
 class BarlowObjective(TwoViewObjective):
-    """Barlow Twins. The paper projects to 8,192 numbers, from a map of 2,048 channels.
-
-    Raises:
-        ConfigError: if a number is out of range.
-    """
+    """Barlow Twins. The paper projects to 8,192 numbers, from a map of 2,048 channels."""
 
     name: ClassVar[str] = "barlow"
     redundancy_weight: float = 0.005
@@ -72,7 +68,7 @@ class BarlowCriterion(TwoViews):
         self.projector = perceptron(config.channels, config.width, config.width, config.width)
 
     def forward(self, output: ModelOutput, targets: Tensor, context: Context | None = None) -> Loss:
-        """Judge a batch's 2 B views."""
+        """Compute the loss of a batch's 2 B views."""
         one, other = (self.projector(view) for view in pooled(output, self.config.channels).chunk(2))
         with torch.autocast(one.device.type, enabled=False):
             invariance, redundancy = barlow_twins_loss(one, other)

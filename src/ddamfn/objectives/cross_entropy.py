@@ -43,9 +43,6 @@ class CrossEntropyObjective:
 
     POSTER's published loss, twice the cross-entropy smoothed by 0.2 plus the plain one, is three times this with a
     smoothing of 0.4 / 3.
-
-    Raises:
-        ConfigError: if a number is out of range.
     """
 
     name: ClassVar[str] = "cross_entropy"

@@ -14,24 +14,12 @@ from torch import Tensor
 
 from ddamfn.models import ModelOutput
 from ddamfn.objectives.cross_entropy import soft_cross_entropy
-from ddamfn.objectives.protocol import (
-    Context,
-    Criterion,
-    Loss,
-    TrainingSplit,
-    require_at_least_0,
-    require_extra,
-    weights_of,
-)
+from ddamfn.objectives.protocol import Context, Criterion, Loss, TrainingSplit, extra_of, require_at_least_0, weights_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class DACLObjective:
-    """Cross-entropy plus the sparse center loss. An image with several labels belongs to the largest.
-
-    Raises:
-        ConfigError: if a number is negative.
-    """
+    """Cross-entropy plus the sparse center loss. An image with several labels belongs to the largest."""
 
     name: ClassVar[str] = "dacl"
     takes_mixtures: ClassVar[bool] = False
@@ -61,7 +49,7 @@ class DACLCriterion(Criterion):
         self.register_buffer("centers", torch.randn(num_classes, config.embedding_dim))
 
     def forward(self, output: ModelOutput, targets: Tensor, context: Context | None = None) -> Loss:
-        """Judge a batch."""
+        """Compute the loss of a batch."""
         classification = soft_cross_entropy(output.logits, targets, weights=weights_of(context))
         weights, distances = self._weights_and_distances(output, targets)
         center = (weights * distances.square()).sum(dim=1).mean() / 2
@@ -78,6 +66,6 @@ class DACLCriterion(Criterion):
         self.centers += self.config.center_rate * moves
 
     def _weights_and_distances(self, output: ModelOutput, targets: Tensor) -> tuple[Tensor, Tensor]:
-        weights = require_extra(output, "channel_weights", self.config.name)
-        embedding = require_extra(output, "embedding", self.config.name)
+        weights = extra_of(output, "channel_weights", self.config.name)
+        embedding = extra_of(output, "embedding", self.config.name)
         return weights, embedding - self.centers[targets.argmax(dim=1)]

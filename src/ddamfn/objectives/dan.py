@@ -12,15 +12,7 @@ from torch import Tensor, nn
 
 from ddamfn.models import ModelOutput
 from ddamfn.objectives.cross_entropy import soft_cross_entropy
-from ddamfn.objectives.protocol import (
-    Context,
-    Criterion,
-    Loss,
-    TrainingSplit,
-    require_at_least_0,
-    require_extra,
-    weights_of,
-)
+from ddamfn.objectives.protocol import Context, Criterion, Loss, TrainingSplit, extra_of, require_at_least_0, weights_of
 
 _SMALLEST_VARIANCE = 1e-6
 
@@ -52,11 +44,7 @@ def partition_loss(heads: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class DANObjective:
-    """Cross-entropy, affinity and partition losses. An image with several labels belongs to the largest.
-
-    Raises:
-        ConfigError: if a weight is negative.
-    """
+    """Cross-entropy, affinity and partition losses. An image with several labels belongs to the largest."""
 
     name: ClassVar[str] = "dan"
     takes_mixtures: ClassVar[bool] = False
@@ -82,11 +70,11 @@ class DANCriterion(Criterion):
         self.centers = nn.Parameter(torch.randn(num_classes, config.embedding_dim))
 
     def forward(self, output: ModelOutput, targets: Tensor, context: Context | None = None) -> Loss:
-        """Judge a batch."""
+        """Compute the loss of a batch."""
         name = self.config.name
         classification = soft_cross_entropy(output.logits, targets, weights=weights_of(context))
-        affinity = affinity_loss(require_extra(output, "embedding", name), self.centers, targets.argmax(dim=1))
-        partition = partition_loss(require_extra(output, "heads", name))
+        affinity = affinity_loss(extra_of(output, "embedding", name), self.centers, targets.argmax(dim=1))
+        partition = partition_loss(extra_of(output, "heads", name))
         total = classification + self.config.affinity_weight * affinity + self.config.partition_weight * partition
         parts = {"cross_entropy": classification, "affinity": affinity, "partition": partition}
         return Loss(total, {part: value.detach() for part, value in parts.items()})

@@ -15,24 +15,12 @@ from ddamfn.objectives.attention_loss import AttentionLossForm, attention_loss
 from ddamfn.objectives.consistency import flip_consistency_loss
 from ddamfn.objectives.cross_entropy import soft_cross_entropy
 from ddamfn.objectives.prior import prior_of, smooth_by_prior
-from ddamfn.objectives.protocol import (
-    Context,
-    Criterion,
-    Loss,
-    TrainingSplit,
-    require_at_least_0,
-    require_extra,
-    weights_of,
-)  # fmt: skip
+from ddamfn.objectives.protocol import Context, Criterion, Loss, TrainingSplit, extra_of, require_at_least_0, weights_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class DDAMFNObjective:
-    """Cross-entropy plus `attention_weight` times the attention loss; both are for any network of the registry.
-
-    Raises:
-        ConfigError: if a number is out of range.
-    """
+    """Cross-entropy plus `attention_weight` times the attention loss; both are for any network of the registry."""
 
     name: ClassVar[str] = "ddamfn"
     takes_mixtures: ClassVar[bool] = True
@@ -46,7 +34,7 @@ class DDAMFNObjective:
     logit_adjustment: float = 0.0
     """Tau: the loss sees logits + tau log(class share), so that rare classes get larger margins; the paper has 1.
 
-    Prediction uses the plain logits, which then answer as if all classes were equally frequent (Menon et al.,
+    Prediction uses the plain logits, which then hold for equally frequent classes (Menon et al.,
     "Long-Tail Learning via Logit Adjustment", ICLR 2021, Eq. 10).
     """
     flip_consistency: float = 0.0
@@ -71,11 +59,7 @@ class DDAMFNObjective:
                 raise ConfigError(f"{name} must be at least 0 and below 1, not {getattr(self, name)}")
 
     def create_criterion(self, split: TrainingSplit) -> "DDAMFNCriterion":
-        """Begin a run.
-
-        Raises:
-            ConfigError: for `prior_smoothing`, if the published table does not know a class.
-        """
+        """Begin a run; raise ConfigError if the prior for `prior_smoothing` lacks a class."""
         return DDAMFNCriterion(self, split)
 
 
@@ -102,7 +86,7 @@ class DDAMFNCriterion(Criterion):
             self.register_buffer("prior", prior / prior.sum(dim=1, keepdim=True), persistent=False)
 
     def forward(self, output: ModelOutput, targets: Tensor, context: Context | None = None) -> Loss:
-        """Judge a batch; "cross_entropy" is what classification is trained for, all settings applied."""
+        """Compute the loss of a batch; "cross_entropy" is what classification is trained for, all settings applied."""
         classification = self._classification(output.logits, targets, weights_of(context))
         apart = attention_loss(output.attention, self.config.attention_form)
         total = (
@@ -110,9 +94,7 @@ class DDAMFNCriterion(Criterion):
         )
         parts = {"cross_entropy": classification.detach(), "attention": apart.detach()}
         if self.mirrored:
-            maps, mirrored = (
-                require_extra(output, key, self.config.name) for key in ("class_maps", "mirrored_class_maps")
-            )
+            maps, mirrored = (extra_of(output, key, self.config.name) for key in ("class_maps", "mirrored_class_maps"))
             consistency = flip_consistency_loss(maps, mirrored)
             total = total + self.config.flip_consistency * consistency
             parts["flip_consistency"] = consistency.detach()

@@ -1,7 +1,6 @@
-"""Identity: a face-recognition network's description of the face, to be repeated.
+"""Identity: regression of a face-recognition network's embeddings.
 
-Source: Hinton et al., "Distilling the Knowledge in a Neural Network", 2015, for learning from another network's
-answers; with a description as the answer this is Romero et al., "FitNets: Hints for Thin Deep Nets", ICLR 2015.
+Source: Romero et al., "FitNets: Hints for Thin Deep Nets", ICLR 2015, for learning another network's features.
 """
 
 from dataclasses import dataclass
@@ -20,11 +19,7 @@ IdentityLoss = Literal["cosine", "squared"]
 
 @dataclass(frozen=True, kw_only=True)
 class IdentityObjective(PretextObjective):
-    """Repeat the embeddings of a face-recognition network, see `ddamfn.preparation.identity`.
-
-    Raises:
-        ConfigError: if a number is out of range or the loss is unknown.
-    """
+    """Regress the embeddings of a face-recognition network, see `ddamfn.preparation.identity`."""
 
     name: ClassVar[str] = "identity"
     takes_identities: ClassVar[bool] = True
@@ -52,7 +47,7 @@ class IdentityCriterion(PretextCriterion):
         self.head = nn.Linear(config.channels, config.embedding_dim)
 
     def forward(self, output: ModelOutput, targets: Tensor, context: Context | None = None) -> Loss:
-        """Judge a batch; targets (B, D) float are the embeddings."""
+        """Compute the loss of a batch; targets (B, D) float are the embeddings."""
         embedding = self.head(pooled(output, self.config.channels))
         cosine = F.cosine_similarity(embedding, targets, dim=1).mean()
         squared = (embedding - targets).square().sum(dim=1).mean()

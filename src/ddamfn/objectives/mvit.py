@@ -19,11 +19,7 @@ from ddamfn.objectives.relabeling import LabelBook
 
 @dataclass(frozen=True, kw_only=True)
 class MViTObjective:
-    """Cross-entropy and relabeling.
-
-    Raises:
-        ConfigError: if a number is negative.
-    """
+    """Cross-entropy and relabeling."""
 
     name: ClassVar[str] = "mvit"
     takes_mixtures: ClassVar[bool] = False
@@ -49,7 +45,7 @@ class MViTCriterion(Criterion):
         self.book = LabelBook(num_images)
 
     def forward(self, output: ModelOutput, targets: Tensor, context: Context | None = None) -> Loss:
-        """Judge a batch against the labels as they stand now."""
+        """Compute the loss of a batch against its current labels."""
         current = targets if context is None else self.book(targets, context.rows)
         loss = soft_cross_entropy(output.logits, current, weights=weights_of(context))
         return Loss(loss, {"cross_entropy": loss.detach(), "relabeled": self.book.share()})

@@ -1,7 +1,7 @@
-"""Pretext tasks: questions that the images answer by themselves, for a network to learn from without labels.
+"""Pretext tasks: training without labels.
 
-What is learned is the trunk: everything that a network's map of features depends on. A task's own head is a part of
-its criterion, so any network of the registry can be trained, and the head is left behind with the criterion.
+They train the trunk: everything that a network's map of features depends on. A task's own head is a part of its
+criterion, so any network of the registry can be trained, and the head is dropped with the criterion.
 """
 
 from abc import ABC, abstractmethod
@@ -19,9 +19,9 @@ from ddamfn.objectives.protocol import Criterion, TrainingSplit
 
 
 class PretextCriterion(Criterion):
-    """A pretext task at work: it says which views of a batch the network sees, and judges what comes of them.
+    """The loss of a pretext task, and the views of a batch that the network sees.
 
-    The output that it judges has a row for every view; the targets keep a row for every image.
+    The output has a row for every view, the targets a row for every image.
     """
 
     def views(self, images: Tensor, augment: Callable[[Tensor], Tensor]) -> Tensor:
@@ -36,18 +36,14 @@ class PretextCriterion(Criterion):
         """
         return augment(images)
 
-    def right(self, output: ModelOutput, targets: Tensor) -> Tensor | None:
-        """Count images answered right; most tasks have no such answer."""
+    def num_correct(self, output: ModelOutput, targets: Tensor) -> Tensor | None:
+        """None: most tasks have no correct class."""
         return None
 
 
 @dataclass(frozen=True, kw_only=True)
 class PretextObjective(ABC):
-    """What all pretext tasks have in common.
-
-    Raises:
-        ConfigError: if a number is out of range.
-    """
+    """What all pretext tasks have in common."""
 
     name: ClassVar[str]
     takes_mixtures: ClassVar[bool] = False

@@ -1,15 +1,13 @@
-"""What every objective offers: a recipe's frozen numbers on one side, what a run keeps of them on the other.
+"""The interface of every objective: frozen settings (`Objective`), and their loss module in one run (`Criterion`).
 
-An `Objective` is part of a run's configuration and never changes. For one run it makes a `Criterion`, a module that
-gives each batch its loss. What the criterion learns (its parameters) is trained with the network; what it remembers
-(its buffers: centers, changed labels) belongs in the run's checkpoints. A training loop thus does five things:
+A training loop does five things:
 
-1. `criterion = objective.create_criterion(split)`, told of the training split, moved to the device;
+1. `criterion = objective.create_criterion(split)`, moved to the device;
 2. the optimizer gets the parameters of the network and of the criterion;
-3. each forward pass is judged by `criterion(output, targets, context).total`; where `criterion.mirrored` is set, the
+3. each forward pass has the loss `criterion(output, targets, context).total`; where `criterion.mirrored` is set, the
    network passes the batch's mirror images as well, and `output.extra` holds "class_maps" and "mirrored_class_maps";
 4. once a step, after the update, `criterion.after_step(output, targets, context)` with the output of the step's first
-   pass and the targets as the data set gives them;
+   pass and the targets of the data set;
 5. checkpoints hold `criterion.state_dict()`.
 """
 
@@ -52,12 +50,12 @@ class TrainingSplit:
     class_shares: tuple[float, ...] | None = None
 
 
-class Lesson(NamedTuple):
-    """What teachers say of a batch, see `ddamfn.objectives.distillation`.
+class SoftTargets(NamedTuple):
+    """Teachers' outputs for a batch, see `ddamfn.objectives.distillation`.
 
     Attributes:
         probabilities: (B, K) float32, at the distillation's temperature, averaged over the teachers.
-        features: (B, C, H, W) float, the (last) teacher's map; None if answers were kept from an earlier epoch.
+        features: (B, C, H, W) float, the (last) teacher's map; None if the outputs were cached.
     """
 
     probabilities: Tensor
@@ -73,13 +71,13 @@ class Context:
         epoch: counted from 0.
         weights: (B,) float32, how much each image counts in the classification loss, with a mean of 1 over the
             split; None where all count alike.
-        lesson: what the teachers say of these images; None where nobody teaches.
+        soft_targets: the teachers' outputs for these images; None without a teacher.
     """
 
     rows: Tensor
     epoch: int
     weights: Tensor | None = None
-    lesson: Lesson | None = None
+    soft_targets: SoftTargets | None = None
 
 
 def weights_of(context: Context | None) -> Tensor | None:
@@ -98,7 +96,7 @@ class Criterion(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, output: ModelOutput, targets: Tensor, context: Context | None = None) -> Loss:
-        """Judge a batch.
+        """Compute the loss of a batch.
 
         Args:
             output: of the network, in training mode.
@@ -107,16 +105,16 @@ class Criterion(nn.Module, ABC):
         """
 
     def __call__(self, output: ModelOutput, targets: Tensor, context: Context | None = None) -> Loss:
-        """Judge a batch, see `forward`."""
+        """Compute the loss of a batch, see `forward`."""
         loss: Loss = super().__call__(output, targets, context)
         return loss
 
-    def right(self, output: ModelOutput, targets: Tensor) -> Tensor | None:
-        """Count the batch's images that are answered right, for the record; None if there is no right answer."""
+    def num_correct(self, output: ModelOutput, targets: Tensor) -> Tensor | None:
+        """Count the batch's correct predictions, for the record; None if the task has no correct class."""
         return (output.logits.argmax(dim=1) == targets.argmax(dim=1)).sum()
 
     def after_step(self, output: ModelOutput, targets: Tensor, context: Context) -> None:
-        """Learn from a batch what is not learned by gradients; most have nothing of the kind.
+        """Update state that gradients do not update; no-op by default.
 
         Args:
             output: what the loss was computed from; no gradient goes through here.
@@ -126,11 +124,11 @@ class Criterion(nn.Module, ABC):
 
 
 class Objective(Protocol):
-    """A recipe's choice: a frozen dataclass of plain numbers.
+    """A recipe's choice: a frozen dataclass of plain numbers, which raises ConfigError for one out of range.
 
     Attributes:
         name: what recipes call it.
-        takes_mixtures: whether it can judge mixtures of images; not if it keeps a label or a center of each image.
+        takes_mixtures: whether its loss is defined for mixtures of images, which have no label or center of their own.
     """
 
     name: ClassVar[str]
@@ -141,18 +139,18 @@ class Objective(Protocol):
 
 
 class Stateless(Criterion):
-    """The criterion of an objective that learns and remembers nothing: it only passes the question on."""
+    """The criterion of an objective without parameters or buffers."""
 
-    def __init__(self, judge: Callable[[ModelOutput, Tensor, Tensor | None], Loss]) -> None:
+    def __init__(self, loss: Callable[[ModelOutput, Tensor, Tensor | None], Loss]) -> None:
         super().__init__()
-        self.judge = judge
+        self.loss = loss
 
     def forward(self, output: ModelOutput, targets: Tensor, context: Context | None = None) -> Loss:
-        """Judge a batch."""
-        return self.judge(output, targets, weights_of(context))
+        """Compute the loss of a batch."""
+        return self.loss(output, targets, weights_of(context))
 
 
-def require_extra(output: ModelOutput, name: str, objective: str) -> Tensor:
+def extra_of(output: ModelOutput, name: str, objective: str) -> Tensor:
     """Take what an objective needs from a network's `extra`, as float32.
 
     Raises:

@@ -15,16 +15,12 @@ from ddamfn.errors import ConfigError
 from ddamfn.models import ModelOutput
 from ddamfn.objectives.cross_entropy import soft_cross_entropy
 from ddamfn.objectives.prior import prior_of, smooth_by_prior
-from ddamfn.objectives.protocol import Context, Criterion, Loss, TrainingSplit, require_extra, weights_of
+from ddamfn.objectives.protocol import Context, Criterion, Loss, TrainingSplit, extra_of, weights_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class PSRObjective:
-    """Mean over the branches of the cross-entropy against labels smoothed by the prior distribution.
-
-    Raises:
-        ConfigError: if the share is out of range.
-    """
+    """Mean over the branches of the cross-entropy against labels smoothed by the prior distribution."""
 
     name: ClassVar[str] = "psr"
     takes_mixtures: ClassVar[bool] = True
@@ -36,11 +32,7 @@ class PSRObjective:
             raise ConfigError(f"label_share must be above 0 and at most 1, not {self.label_share}")
 
     def create_criterion(self, split: TrainingSplit) -> "PSRCriterion":
-        """Begin a run.
-
-        Raises:
-            ConfigError: if the prior does not know a class.
-        """
+        """Begin a run."""
         return PSRCriterion(self, split.classes)
 
 
@@ -62,12 +54,12 @@ class PSRCriterion(Criterion):
         return smooth_by_prior(targets, self.prior, 1 - self.config.label_share)
 
     def forward(self, output: ModelOutput, targets: Tensor, context: Context | None = None) -> Loss:
-        """Judge a batch; the cross-entropy on record is that of the joint answer, against the labels themselves."""
-        branches = require_extra(output, "branch_logits", self.config.name)
+        """Compute the loss of a batch; the recorded cross-entropy is of mean logits and plain labels."""
+        branches = extra_of(output, "branch_logits", self.config.name)
         smoothed = self.smooth(targets)
         losses = [
             soft_cross_entropy(logits, smoothed, weights=weights_of(context)) for logits in branches.unbind(dim=1)
         ]
         total = torch.stack(losses).mean()
-        answer = soft_cross_entropy(output.logits.detach(), targets)
-        return Loss(total, {"cross_entropy": answer, "smoothed": total.detach()})
+        plain = soft_cross_entropy(output.logits.detach(), targets)
+        return Loss(total, {"cross_entropy": plain, "smoothed": total.detach()})

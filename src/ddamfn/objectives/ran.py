@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ddamfn.models import ModelOutput
 from ddamfn.objectives.cross_entropy import soft_cross_entropy
-from ddamfn.objectives.protocol import Criterion, Loss, Stateless, TrainingSplit, require_at_least_0, require_extra
+from ddamfn.objectives.protocol import Criterion, Loss, Stateless, TrainingSplit, extra_of, require_at_least_0
 
 
 def region_bias_loss(crop_weights: Tensor, margin: float) -> Tensor:
@@ -28,11 +28,7 @@ def region_bias_loss(crop_weights: Tensor, margin: float) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class RANObjective:
-    """Cross-entropy plus the region-biased loss.
-
-    Raises:
-        ConfigError: if a number is negative.
-    """
+    """Cross-entropy plus the region-biased loss."""
 
     name: ClassVar[str] = "ran"
     takes_mixtures: ClassVar[bool] = True
@@ -46,7 +42,7 @@ class RANObjective:
     def __call__(self, output: ModelOutput, targets: Tensor, weights: Tensor | None = None) -> Loss:
         """Loss of one batch; targets (B, K) float, rows of which sum to 1; weights (B,) float or None."""
         classification = soft_cross_entropy(output.logits, targets, weights=weights)
-        region = region_bias_loss(require_extra(output, "crop_weights", self.name), self.margin)
+        region = region_bias_loss(extra_of(output, "crop_weights", self.name), self.margin)
         total = classification + self.region_weight * region
         return Loss(total, {"cross_entropy": classification.detach(), "region_bias": region.detach()})
 

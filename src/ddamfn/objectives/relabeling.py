@@ -1,4 +1,4 @@
-"""A book of changed labels: images whose label the network no longer believes.
+"""A record of changed labels.
 
 Source: Wang et al., "Suppressing Uncertainties for Large-Scale Facial Expression Recognition", CVPR 2020, section
 3.2.3.
@@ -31,7 +31,7 @@ class LabelBook(nn.Module):
     def relabel(
         self, logits: Tensor, targets: Tensor, rows: Tensor, *, margin: float, candidates: Tensor | None = None
     ) -> None:
-        """Give an image the network's own answer where that is likelier than its label by more than `margin`.
+        """Relabel an image with the predicted class where that is likelier than its label by more than `margin`.
 
         The change is for good, or until the network is as sure of a third class.
 
@@ -44,12 +44,12 @@ class LabelBook(nn.Module):
         """
         likely = torch.softmax(logits.float(), dim=1)
         label = self(targets, rows).argmax(dim=1, keepdim=True)
-        best, answer = likely.max(dim=1)
+        best, predicted = likely.max(dim=1)
         changes = best - likely.gather(1, label).squeeze(1) > margin
         if candidates is not None:
             changes &= candidates
         # A batch drawn with replacement may hold an image twice; the largest number wins, so that runs repeat.
-        values = torch.where(changes, answer, self.labels[rows])
+        values = torch.where(changes, predicted, self.labels[rows])
         self.labels.scatter_reduce_(0, rows, values, "amax", include_self=False)
 
     def share(self) -> Tensor:

@@ -21,11 +21,7 @@ TURNS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class RotationObjective(PretextObjective):
-    """Cross-entropy over four turns. Aligned faces make it an easy task, so it may teach little.
-
-    Raises:
-        ConfigError: if a number is out of range.
-    """
+    """Cross-entropy over four turns. Aligned faces make it an easy task, so it may teach little."""
 
     name: ClassVar[str] = "rotation"
 
@@ -48,13 +44,13 @@ class RotationCriterion(PretextCriterion):
         return torch.cat([changed.rot90(turn, (2, 3)) for turn in range(TURNS)])
 
     def forward(self, output: ModelOutput, targets: Tensor, context: Context | None = None) -> Loss:
-        """Judge a batch's 4 B views."""
+        """Compute the loss of a batch's 4 B views."""
         loss = F.cross_entropy(self._logits(output), _turns(output))
         return Loss(loss, {"cross_entropy": loss.detach()})
 
     @torch.no_grad()
-    def right(self, output: ModelOutput, targets: Tensor) -> Tensor:
-        """How many of the batch's B images were told right, a part of four for each turn; chance is B / 4."""
+    def num_correct(self, output: ModelOutput, targets: Tensor) -> Tensor:
+        """Count correct turns, a quarter for each of an image's four views; chance is B / 4."""
         return (self._logits(output).argmax(dim=1) == _turns(output)).float().sum() / TURNS
 
     def _logits(self, output: ModelOutput) -> Tensor:

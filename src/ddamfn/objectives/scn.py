@@ -13,15 +13,7 @@ from torch import Tensor
 from ddamfn.errors import ConfigError
 from ddamfn.models import ModelOutput
 from ddamfn.objectives.cross_entropy import soft_cross_entropy
-from ddamfn.objectives.protocol import (
-    Context,
-    Criterion,
-    Loss,
-    TrainingSplit,
-    require_at_least_0,
-    require_extra,
-    weights_of,
-)
+from ddamfn.objectives.protocol import Context, Criterion, Loss, TrainingSplit, extra_of, require_at_least_0, weights_of
 from ddamfn.objectives.relabeling import LabelBook
 
 RelabelGroup = Literal["low", "all"]
@@ -58,11 +50,7 @@ def _mean(values: Tensor, chosen: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class SCNObjective:
-    """Cross-entropy of the weighted logits, rank regularization, relabeling.
-
-    Raises:
-        ConfigError: if a number is out of range.
-    """
+    """Cross-entropy of the weighted logits, rank regularization, relabeling."""
 
     name: ClassVar[str] = "scn"
     takes_mixtures: ClassVar[bool] = False
@@ -104,8 +92,8 @@ class SCNCriterion(Criterion):
         self.book = LabelBook(num_images)
 
     def forward(self, output: ModelOutput, targets: Tensor, context: Context | None = None) -> Loss:
-        """Judge a batch against the labels as they stand now."""
-        importance = require_extra(output, "importance", self.config.name)
+        """Compute the loss of a batch against its current labels."""
+        importance = extra_of(output, "importance", self.config.name)
         current = targets if context is None else self.book(targets, context.rows)
         classification = soft_cross_entropy(output.logits, current, weights=weights_of(context))
         rank = rank_loss(importance, self.config.high_share, self.config.rank_margin)
@@ -119,7 +107,7 @@ class SCNCriterion(Criterion):
             return
         candidates = None
         if self.config.relabel_group == "low":
-            importance = require_extra(output, "importance", self.config.name)
+            importance = extra_of(output, "importance", self.config.name)
             candidates = ~trusted(importance, self.config.high_share)
         self.book.relabel(
             output.logits, targets, context.rows, margin=self.config.relabel_margin, candidates=candidates

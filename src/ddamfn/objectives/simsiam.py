@@ -38,11 +38,7 @@ def spread(projection: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class SimSiamObjective(TwoViewObjective):
-    """SimSiam.
-
-    Raises:
-        ConfigError: if a number is out of range.
-    """
+    """SimSiam."""
 
     name: ClassVar[str] = "simsiam"
     bottleneck: int = 512
@@ -68,7 +64,7 @@ class SimSiamCriterion(TwoViews):
         self.predictor = perceptron(config.width, config.bottleneck, config.width)
 
     def forward(self, output: ModelOutput, targets: Tensor, context: Context | None = None) -> Loss:
-        """Judge a batch's 2 B views; the loss lies between -1 and 1."""
+        """Compute the loss of a batch's 2 B views; the loss lies between -1 and 1."""
         one, other = (self.projector(view) for view in pooled(output, self.config.channels).chunk(2))
         forth, back = negative_cosine(self.predictor(one), other), negative_cosine(self.predictor(other), one)
         return Loss((forth + back) / 2, {"spread": spread(one)})

@@ -8,7 +8,6 @@ Source: dlib's "dlib_face_recognition_resnet_model_v1" (King 2017); two faces le
 person's.
 """
 
-import hashlib
 import importlib
 import importlib.util
 from collections.abc import Callable
@@ -20,6 +19,7 @@ import numpy.typing as npt
 
 from ddamfn.errors import DataError, DegenerateFace, MissingExtra
 from ddamfn.faces import Alignment, similarity, warp
+from ddamfn.files import atomic_writer, sha256_file
 from ddamfn.preparation.prepared import ManifestRow, Prepared
 
 CHIP_SIDE_PX = 150
@@ -65,7 +65,7 @@ class DlibEmbedder:
             dlib: Any = importlib.import_module("dlib")
         except ModuleNotFoundError as error:
             raise MissingExtra("identity", "dlib-bin", "Learning from identities") from error
-        self.name = f"dlib-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}"
+        self.name = f"dlib-{sha256_file(path)[:8]}"
         self._network = dlib.face_recognition_model_v1(str(path))
 
     def embed(self, chips: npt.NDArray[np.uint8]) -> FloatArray:
@@ -74,13 +74,9 @@ class DlibEmbedder:
 
 
 def network_file() -> Path:
-    """Where the network's file lies.
+    """Where the network's file lies; raise MissingExtra if it is not installed.
 
-    Kept because of its import: the package that carries the file needs the long gone `pkg_resources` when imported, so
-    it is only looked for.
-
-    Raises:
-        MissingExtra: if it is not installed.
+    Its package is only looked for, since its import needs `pkg_resources`, which is long gone.
     """
     spec = importlib.util.find_spec("face_recognition_models")
     for folder in (spec.submodule_search_locations or []) if spec else []:
@@ -91,12 +87,10 @@ def network_file() -> Path:
 
 
 def chip_matrix(row: ManifestRow, alignment: Alignment) -> npt.NDArray[np.float64]:
-    """Matrix (2, 3) that takes a prepared crop to the chip of 150 px that dlib's network expects.
+    """Matrix (2, 3) from a prepared crop to the chip of 150 px that dlib's network expects.
 
-    The face's five landmarks are carried into its crop by the crop's own matrix, and the similarity is the one that
-    brings them closest to dlib's mean face, with a quarter of that face's size around it. An image without landmarks
-    is laid out as if its face stood where the alignment's (first) template says. A chip shows a little more than a crop
-    of the tight template; there the crop's edge is repeated.
+    It brings the five landmarks closest to dlib's mean face, with a quarter of that face's size around it; without
+    landmarks, those of the alignment's (first) template.
     """
     chip = (_MEAN_FACE + _PADDING) / (1 + 2 * _PADDING) * CHIP_SIDE_PX
     landmarks, matrix = row.outcome.landmarks, row.outcome.matrix
@@ -111,19 +105,10 @@ def chip_matrix(row: ManifestRow, alignment: Alignment) -> npt.NDArray[np.float6
 def identities(
     prepared: Prepared, name: str, embedder: Embedder, progress: Callable[[int, int], None] | None = None
 ) -> FloatArray:
-    """Embeddings of all readable images of a split, in the order of `prepared.split(name, None)`.
+    """Embeddings (N, D) float32 of all readable images of a split, in the order of `prepared.split(name, None)`.
 
     They are written to `<split>.identity-<network>.npy` beside the crops as they come; a later call, also after a
-    kill, computes only what is missing there.
-
-    Args:
-        prepared: the prepared set.
-        name: one of its splits.
-        embedder: what describes the faces.
-        progress: called with (images done, images in all), also for what an earlier call had done.
-
-    Returns:
-        (N, D) float32.
+    kill, computes only what is missing there. `progress` also counts what an earlier call had done.
 
     Raises:
         DataError: if the file cannot be written or belongs to another set.
@@ -152,10 +137,8 @@ def identities(
 def _open(path: Path, shape: tuple[int, int]) -> "np.memmap[Any, np.dtype[np.float32]]":
     """The cache's file, mapped into memory; a new one holds nothing but NaN."""
     if not path.exists():
-        draft = path.with_name(path.name + ".part")
-        with draft.open("wb") as file:
-            np.save(file, np.full(shape, np.nan, dtype=np.float32))
-        draft.replace(path)
+        with atomic_writer(path) as stream:
+            np.save(stream, np.full(shape, np.nan, dtype=np.float32))
     cache = np.lib.format.open_memmap(path, mode="r+")
     if cache.shape != shape or cache.dtype != np.float32:
         raise ValueError(f"it has the shape {cache.shape}, not {shape}")

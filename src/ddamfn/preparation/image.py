@@ -26,7 +26,7 @@ class Detector(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Hints:
-    """What a data set itself says about where the face is; pixels of the image.
+    """What a data set records of the face's place, in pixels of the image.
 
     Attributes:
         landmarks: five points, (5, 2) as (x, y), viewer's left eye first; None if the set has none.
@@ -49,7 +49,7 @@ class Outcome:
         score: the detector's score; None if the landmarks are the set's own or there are none.
         landmarks: (5, 2) float32 pixels of the image, or None.
         matrix: (2, 3) float64, image to crop, or None if the image is unreadable.
-        error: one line that says why the image is unreadable, or the empty string.
+        error: why the image is unreadable, on one line, or the empty string.
     """
 
     found: bool
@@ -60,11 +60,10 @@ class Outcome:
 
 
 def choose_face(faces: Sequence[Detection], center: tuple[float, float], half_diagonal: float) -> Detection:
-    """Choose the face that an image's label belongs to.
+    """Choose the face that an image's label belongs to: the largest product of score and nearness to the center.
 
-    The rule: the largest product of the detector's score and nearness to the center, where nearness falls from 1 at
-    the center to 0 in the corner of the image. Images of data sets are cut around the labeled face, so a sharp
-    passer-by at the edge must not win over it.
+    Nearness falls from 1 at the center to 0 in the corner of the image. Images of data sets are cut around the labeled
+    face, so a sharp passer-by at the edge must not win over it.
 
     Args:
         faces: at least one face.
@@ -83,15 +82,9 @@ def choose_face(faces: Sequence[Detection], center: tuple[float, float], half_di
 def find_landmarks(
     image: npt.NDArray[np.uint8], hints: Hints, detector: Detector
 ) -> tuple[Landmarks, float | None] | None:
-    """Return the labeled face's landmarks and their score: the set's own, an earlier run's, or detected ones.
+    """Landmarks of the labeled face, (5, 2) float32 pixels, and their score: the set's own, reused, or detected ones.
 
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        hints: what the data set says.
-        detector: asked only if the hints have no landmarks.
-
-    Returns:
-        (5, 2) float32 pixels and the score (None for the set's own landmarks); None if there is no face.
+    The score is None for the set's own landmarks; the result is None if there is no face.
     """
     if hints.landmarks is not None:
         return np.array(hints.landmarks, dtype=np.float32), None
@@ -117,7 +110,7 @@ def prepare_image(
 
     Args:
         content: the file's bytes, or pixels (H, W, 3) uint8 RGB.
-        hints: what the data set says about the face.
+        hints: what the data set records of the face.
         detector: the face detector.
         alignment: template, margin and side of the crop.
 

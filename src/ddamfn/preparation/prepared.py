@@ -4,9 +4,8 @@ import csv
 import io
 import json
 import logging
-import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,14 @@ import numpy.typing as npt
 from ddamfn.data.dataset import Sample, sample_targets
 from ddamfn.errors import ConfigError, DataError
 from ddamfn.faces import Alignment
+from ddamfn.files import write_json
 from ddamfn.preparation.image import Landmarks, Outcome
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+CARD_NAME = "prepared.json"
+MANIFEST_NAME = "manifest.csv"
 
 _POINTS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 
@@ -84,10 +90,7 @@ def read_manifest(path: Path) -> Iterator[ManifestRow]:
 
 
 def repair(path: Path) -> int:
-    """Cut off what a kill left unfinished at the end of a manifest and return the number of image rows that stand.
-
-    A file that does not exist yet, or whose header is torn, is written anew with the header alone.
-    """
+    """Cut off a torn last line, or begin the file with its header, and return the number of image rows."""
     header = ",".join(COLUMNS) + "\n"
     content = path.read_bytes() if path.exists() else b""
     whole = content[: content.rfind(b"\n") + 1]
@@ -120,15 +123,8 @@ def _row(cells: list[str]) -> ManifestRow:
     return ManifestRow(key, split, int(row), outcome, label or None, ballot, subject or None, group or None)
 
 
-log = logging.getLogger(__name__)
-
-FORMAT = 1
-CARD_NAME = "prepared.json"
-MANIFEST_NAME = "manifest.csv"
-
-
 class Crops:
-    """The crops of chosen rows of a memory-mapped array; nothing is read before it is asked for.
+    """The crops of chosen rows of a memory-mapped array, read on demand.
 
     It has the length, shape and indexing (number, slice, list or mask) of an array (N, S, S, 3) uint8 RGB, and
     `numpy.asarray` reads all of it into memory.
@@ -147,11 +143,6 @@ class Crops:
     def dtype(self) -> np.dtype[np.uint8]:
         """Always uint8."""
         return self._array.dtype
-
-    @property
-    def nbytes(self) -> int:
-        """Size in memory when read as a whole, in bytes."""
-        return int(np.prod(self.shape))
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -311,11 +302,7 @@ def load_prepared(folder: str | Path) -> Prepared:
 
 
 def read_card(folder: Path) -> dict[str, Any] | None:
-    """Return the content of a folder's `prepared.json`; None if there is no such file.
-
-    Raises:
-        DataError: if it cannot be read.
-    """
+    """Content of a folder's `prepared.json`, None without one; raise DataError if it cannot be read."""
     path = folder / CARD_NAME
     if not path.is_file():
         return None
@@ -328,14 +315,7 @@ def read_card(folder: Path) -> dict[str, Any] | None:
 
 def write_card(folder: Path, card: Mapping[str, Any]) -> None:
     """Write `prepared.json` in one step, so that a kill leaves the old or the new one and never half of it."""
-    draft = folder / f"{CARD_NAME}.part"
-    draft.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-    os.replace(draft, folder / CARD_NAME)
-
-
-def alignment_record(alignment: Alignment) -> dict[str, Any]:
-    """Return an alignment as plain values for `prepared.json`."""
-    return asdict(alignment)
+    write_json(folder / CARD_NAME, card)
 
 
 def _open_array(path: Path) -> npt.NDArray[np.uint8]:

@@ -4,21 +4,23 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ddamfn.data import open_dataset
 from ddamfn.data.dataset import Dataset
-from ddamfn.errors import DataError, UsageError
+from ddamfn.errors import ConfigError, DataError, UsageError
 from ddamfn.faces import NETWORK_SHA256, Alignment
+from ddamfn.files import atomic_writer
 from ddamfn.preparation.image import Hints, Outcome
 from ddamfn.preparation.prepared import (
     CARD_NAME,
     FORMAT,
     MANIFEST_NAME,
     Prepared,
-    alignment_record,
     load_prepared,
     read_card,
     read_manifest,
@@ -32,6 +34,40 @@ Progress = Callable[[int, int], None]
 _Reused = tuple[tuple[tuple[float, float], ...], float | None] | bool
 
 
+def open_prepared(
+    root: Path, alignment: Alignment, progress: Progress | None = None, *, kind: str | None = None
+) -> Prepared:
+    """Prepared set of a data set in any known layout, or the prepared set that `root` itself is.
+
+    Args:
+        root: a data set, prepared once into `cache_folder()`, or a prepared set.
+        alignment: how faces are to be aligned.
+        progress: called with (images done, images in all) while a data set is being prepared.
+        kind: the layout, where it is not recognized; see `ddamfn.data.KINDS`.
+
+    Raises:
+        ConfigError: if `root` was prepared with another alignment.
+        DataError: if it is no data set.
+    """
+    if (root / CARD_NAME).exists():
+        prepared = load_prepared(root)
+        if prepared.alignment != alignment:
+            raise ConfigError(
+                f"{root} was aligned with {prepared.alignment}, the run asks for {alignment}; prepare the data set "
+                "with the run's alignment, or change --set data.alignment.template, .margin and .side_px"
+            )
+        return prepared
+    name = "|".join(str(part) for part in (root.resolve(), alignment, kind) if part is not None)
+    folder = cache_folder() / f"{root.resolve().name}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+    return prepare(open_dataset(root, kind), folder, alignment, progress=progress)
+
+
+def cache_folder() -> Path:
+    """Where prepared sets are kept: `$XDG_CACHE_HOME/ddamfn/prepared`, or below `~/.cache`."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "ddamfn" / "prepared"
+
+
 def prepare(
     dataset: Dataset,
     destination: str | Path,
@@ -41,11 +77,11 @@ def prepare(
     progress: Progress | None = None,
     landmarks_from: str | Path | None = None,
 ) -> Prepared:
-    """Write a prepared set: one aligned crop and one manifest row for every image, whatever a vote rule says of it.
+    """Write a prepared set: one aligned crop and one manifest row for every image, whatever its votes.
 
     Landmarks are the data set's own where it has them, otherwise those of the detected face with the largest product
     of score and nearness to the image's center. Without a face the whole image is resized. Nothing is dropped
-    silently: an unreadable image leaves a black row, its manifest row says why, and it is counted.
+    silently: an unreadable image leaves a black row, its manifest row has the reason, and it is counted.
 
     With several workers the caller's script must be guarded by `if __name__ == "__main__":`, since processes are
     spawned.
@@ -92,20 +128,20 @@ def _default_workers() -> int:
 
 
 def _begin(dataset: Dataset, folder: Path, alignment: Alignment) -> dict[str, Any]:
-    """Create the folder, its card and its arrays, or check that what is there belongs to the same preparation."""
+    """Create folder, card and arrays, or check that those there belong to the same preparation."""
     wanted: dict[str, Any] = {
         "format": FORMAT,
         "dataset": dataset.card.name,
         "note": dataset.note,
         "classes": list(dataset.classes),
         "votes": any(sample.votes is not None for sample in dataset.samples),
-        "alignment": alignment_record(alignment),
+        "alignment": asdict(alignment),
         "detector": NETWORK_SHA256,
         "samples": _fingerprint(dataset),
     }
     card = read_card(folder)
     if card is None:
-        if folder.exists() and any(entry.name != f"{CARD_NAME}.part" for entry in folder.iterdir()):
+        if folder.exists() and any(entry.name != f".{CARD_NAME}.part" for entry in folder.iterdir()):
             raise DataError(f"{folder} is not empty and holds no prepared set; choose another folder")
         folder.mkdir(parents=True, exist_ok=True)
         card = {**wanted, "complete": False, "counts": {}}
@@ -122,7 +158,7 @@ def _begin(dataset: Dataset, folder: Path, alignment: Alignment) -> dict[str, An
 
 
 def _fingerprint(dataset: Dataset) -> str:
-    """Hash what the manifest repeats of a data set: one that changed meanwhile must not be mixed with its old self."""
+    """Hash what the manifest repeats of a data set, so that a changed one is not mixed with its old self."""
     digest = hashlib.sha256()
     for s in dataset.samples:
         digest.update(repr((s.key, s.split, s.label, s.votes, s.subject, s.group)).encode())
@@ -133,20 +169,17 @@ def _allocate(path: Path, shape: tuple[int, ...]) -> None:
     """Create an array file of zeros with all of its space on the disk, unless it exists."""
     if path.exists():
         return
-    draft = path.with_suffix(".npy.part")
-    with draft.open("wb") as file:
-        np.lib.format.write_array_header_1_0(
-            file, {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": shape}
-        )
-        size = file.tell() + int(np.prod(shape))
-        file.flush()
+    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": shape}
+    with atomic_writer(path) as stream:
+        np.lib.format.write_array_header_1_0(stream, header)
+        size = stream.tell() + int(np.prod(shape))
+        stream.flush()
         # Space is taken now: with a sparse file a full disk would later end the process with a bus error and no
         # message.
         if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), 0, size)
+            os.posix_fallocate(stream.fileno(), 0, size)
         else:
-            file.truncate(size)
-    os.replace(draft, path)
+            stream.truncate(size)
 
 
 def _fill(
@@ -215,11 +248,6 @@ def _count(folder: Path) -> dict[str, dict[str, int]]:
     for row in read_manifest(folder / MANIFEST_NAME):
         split = counts.setdefault(row.split, dict.fromkeys(("images", "found", "given", "resized", "unreadable"), 0))
         split["images"] += 1
-        if row.outcome.error:
-            split["unreadable"] += 1
-        elif not row.outcome.found:
-            split["resized"] += 1
-        else:
-            split["found"] += 1
-            split["given"] += row.outcome.score is None
+        split["unreadable" if row.outcome.error else "found" if row.outcome.found else "resized"] += 1
+        split["given"] += row.outcome.found and row.outcome.score is None
     return counts

@@ -64,12 +64,7 @@ class Bench:
         self._detector, self._arrays = None, {}
 
     def work(self, task: Task) -> Outcome:
-        """Prepare one image and write its crop; an unreadable one leaves its row black and says why.
-
-        Raises:
-            WeightsError: if the detector's network is missing or damaged.
-            OSError: if the array cannot be opened.
-        """
+        """Prepare one image and write its crop, or leave the row black if it is unreadable."""
         # Outside the `try`: what is wrong here is wrong for every image, and must stop the run.
         array, detector = self._array(task.split), self._get_detector()
         try:
@@ -136,7 +131,7 @@ def run(tasks: Iterable[Task], bench: Bench, workers: int) -> Iterator[tuple[Tas
 
 
 def _submit(pool: ProcessPoolExecutor, chunk: Sequence[Task]) -> Future[list[Outcome]]:
-    """Submit a chunk; a pool that has just broken answers with a future that says so, like one that breaks later."""
+    """Submit a chunk; a pool that has just broken gives a failed future, like one that breaks later."""
     try:
         return pool.submit(_work_all, chunk)
     except BrokenProcessPool as error:

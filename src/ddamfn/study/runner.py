@@ -20,12 +20,13 @@ from ddamfn.errors import ConfigError, TrainingError
 from ddamfn.evaluate import score
 from ddamfn.models import create_model
 from ddamfn.models.complexity import count_macs, count_parameters
+from ddamfn.objectives import LiveDistillation, SelfDistillation
 from ddamfn.study.classic import fit_estimator
 from ddamfn.study.images import Parts, StudyImages
 from ddamfn.study.jobs import LEDGER, Job, Ledger, Result, Study, claim
-from ddamfn.train import Outcome, Reporter, Run, fit
-from ddamfn.train.run_folder import RunFolder, load_network, replace_file
-from ddamfn.train.step import answer
+from ddamfn.train import FitResult, Run, TrainingCallback, fit
+from ddamfn.train.run_folder import RunFolder, load_weights_file, replace_file
+from ddamfn.train.step import evaluate_split
 from ddamfn.train.tensorset import TensorSplit
 
 RATES = MappingProxyType({"cpu": 12e9, "cuda": 1.6e12})
@@ -47,9 +48,9 @@ def work(run: Run, images: int) -> float:
     """
     passes = 1.0 if run.optimizer.sam_rho is None else 2.0
     if run.distillation is not None:
-        asked = max(1, len(run.distillation.teachers))
-        taught = _TEACHER * asked * (2 if run.distillation.mirrored else 1)
-        passes += taught / run.epochs if run.distillation.kept_by else taught
+        teachers = 1 if isinstance(run.distillation, SelfDistillation) else len(run.distillation.teachers)
+        extra = _TEACHER * teachers * (2 if run.distillation.flip_average else 1)
+        passes += extra if isinstance(run.distillation, LiveDistillation) else extra / run.epochs
     options = tuple(sorted(run.model.options.items()))
     macs = sum(phase.epochs * _macs(run.model.name, options, phase.side_px) for phase in run.phases)
     return float(passes * macs * images)
@@ -134,7 +135,7 @@ class Answers(NamedTuple):
         return np.asarray(self.logits.argmax(axis=1) == self.true)
 
 
-def run_job(job: Job, parts: Parts, folder: Path, reporter: Reporter) -> Result:
+def run_job(job: Job, parts: Parts, folder: Path, reporter: TrainingCallback) -> Result:
     """Train a job, or go on with it where a kill left it, and score it.
 
     The test part is read here, once a job and after the training has ended, by the network that was best on validation.
@@ -185,24 +186,24 @@ def load_answers(folder: Path) -> Answers:
         ) from error
 
 
-def _train(job: Job, parts: Parts, folder: Path, reporter: Reporter) -> Outcome:
+def _train(job: Job, parts: Parts, folder: Path, reporter: TrainingCallback) -> FitResult:
     place = RunFolder(folder)
     if place.result.exists() and not place.state.exists():  # finished, and its line of the ledger was lost
         reached = json.loads(place.result.read_text(encoding="utf-8"))
-        return Outcome(folder, reached["last"], reached["best"])
+        return FitResult(folder, reached["last"], reached["best"])
     if job.run.compile:
         # Other jobs' code counts towards PyTorch's limit of versions of a function, past which it no longer compiles.
         torch.compiler.reset()
     return fit(job.run, parts.train, parts.valid, folder, reporter, resume=True)
 
 
-def _answer(job: Job, parts: Parts, outcome: Outcome) -> tuple[_Trained, Answers]:
+def _answer(job: Job, parts: Parts, outcome: FitResult) -> tuple[_Trained, Answers]:
     run, test = job.run, parts.test
     network = create_model(run.model.name, num_classes=len(test.classes), **run.model.options)
-    network.load_state_dict(load_network(RunFolder(outcome.folder).best))
+    network.load_state_dict(load_weights_file(RunFolder(outcome.folder).best))
     network.to(test.images.device)
     phase = run.phases[-1]
-    answers = answer(network, test.resized(phase.side_px), run.data, phase.batch_size)
+    answers = evaluate_split(network, test.resized(phase.side_px), run.data, phase.batch_size)
     rows, best = RunFolder(outcome.folder).rows(), outcome.best
     seconds = sum(row["seconds"] for row in rows)
     trained = _Trained(

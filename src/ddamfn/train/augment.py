@@ -42,11 +42,7 @@ def _changes(config: Augment, side_px: int) -> list[Any]:
         # Border pixels are repeated outside the image, as in alignment: no black corners that photographs lack.
         changes.append(
             K.RandomAffine(
-                degrees=config.rotate_deg,
-                translate=(config.shift, config.shift),
-                scale=config.scale,
-                padding_mode="border",
-                p=config.affine,
+                config.rotate_deg, (config.shift, config.shift), config.scale, padding_mode="border", p=config.affine
             )
         )
     if config.brightness:
@@ -110,29 +106,28 @@ class Batch(NamedTuple):
         images: (B, C, S, S) float.
         targets: (B, K) float32, rows of which sum to 1.
         weights: (B,) float32, how much each image counts in the loss; None where all count alike.
-        uncovered: like `images`, before random erasing, for teachers; None where nobody asks for them.
+        unerased: like `images`, before random erasing, for teachers; None where no teacher needs them.
     """
 
     images: Tensor
     targets: Tensor
     weights: Tensor | None = None
-    uncovered: Tensor | None = None
+    unerased: Tensor | None = None
 
 
 def mix(batch: Batch, config: Augment) -> Batch:
     """Mix every image of a batch with another one of it, where the configuration asks for it.
 
-    One share, from Beta(alpha, alpha), holds for the whole batch, as in both papers' programs; with mixup and cutmix
-    both on, each batch takes one of them with equal chance. Chance is torch's global generator of the CPU, which
-    `seed_step` sets before every batch: nothing here waits for the device.
+    One share, from Beta(alpha, alpha), holds for the whole batch, as in both papers' programs. The draws are from the
+    CPU's global generator, which `seed_step` sets before every batch: nothing here waits for the device.
     """
     if not (config.mixup or config.cutmix):
         return batch
-    if batch.uncovered is not None:
+    if batch.unerased is not None:
         # As further channels of the same images they are mixed with the same others, in the same place.
-        both = mix(batch._replace(images=torch.cat((batch.images, batch.uncovered), dim=1), uncovered=None), config)
-        images, uncovered = both.images.chunk(2, dim=1)
-        return both._replace(images=images, uncovered=uncovered)
+        both = mix(batch._replace(images=torch.cat((batch.images, batch.unerased), dim=1), unerased=None), config)
+        images, unerased = both.images.chunk(2, dim=1)
+        return both._replace(images=images, unerased=unerased)
     cut = config.cutmix > 0 and (not config.mixup or _uniform() < 0.5)
     alpha = config.cutmix if cut else config.mixup
     share = float(torch.distributions.Beta(alpha, alpha).sample())

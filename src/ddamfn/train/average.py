@@ -1,4 +1,4 @@
-"""The moving average of a network's weights and statistics, which answers well from the first epochs on."""
+"""The moving average of a network's weights and statistics, accurate from the first epochs on."""
 
 import torch
 from torch import Tensor, nn
@@ -8,11 +8,10 @@ from torch.optim.swa_utils import AveragedModel
 class MovingAverage(AveragedModel):
     """Weights and batch normalization's statistics, a <- d a + (1 - d) w after every step.
 
-    d is min(decay, (1 + t) / (10 + t)), where t counts the updates before, so that the average begins with what the
-    first step made and forgets it quickly; with the full decay from the beginning it would answer with hardly trained
-    weights for 1 / (1 - decay) steps. Statistics are averaged as well because those of the last step belong to other
-    weights. t is `n_averaged`, part of the state and kept on the CPU, so that a resumed run goes on alike and no step
-    waits for the device.
+    d is min(decay, (1 + t) / (10 + t)), where t counts the updates before: with the full decay from the beginning the
+    average would hold hardly trained weights for 1 / (1 - decay) steps. Statistics are averaged too, because those of
+    the last step belong to other weights. t is `n_averaged`, part of the state and kept on the CPU, so that a resumed
+    run goes on alike and no step waits for the device.
 
     Args:
         network: what to follow.

@@ -14,11 +14,10 @@ _CHUNK = 256
 
 
 def with_precise_bn(network: nn.Module, images: Tensor, to_inputs: Callable[[Tensor], Tensor]) -> nn.Module:
-    """Copy of a network whose batch normalizations know the mean and variance that these images give them.
+    """Copy of a network whose batch normalizations have the mean and variance of these images.
 
-    In training they run along with augmented batches, of which random erasing covers parts: another mean and another
-    variance than whole faces have. And those of a moving average lag behind its weights. The answers change;
-    `ddamfn.train.initial.give_statistics` is for weights whose answers must stay.
+    Running statistics are those of augmented and partly erased batches, and a moving average's lag behind its weights.
+    The outputs change; `ddamfn.train.initial.give_statistics` is for weights whose outputs must stay.
 
     Args:
         network: stays as it is. Where it draws at random in training mode (drop path), seed torch before.

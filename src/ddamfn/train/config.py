@@ -1,4 +1,4 @@
-"""A training run as frozen dataclasses: all that decides its result, checked when it is made, written beside it."""
+"""A training run as frozen dataclasses: everything that decides its result, checked when made."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -9,13 +9,20 @@ from ddamfn.data import RULES
 from ddamfn.errors import ConfigError
 from ddamfn.faces import Alignment, Preprocessing
 from ddamfn.labels import EXPRESSIONS
-from ddamfn.objectives import OBJECTIVES, DDAMFNObjective, Distillation, Objective, PretextObjective
+from ddamfn.objectives import (
+    DDAMFNObjective,
+    Distillation,
+    LiveDistillation,
+    Objective,
+    PretextObjective,
+    SelfDistillation,
+)  # fmt: skip
 
 OptimizerName = Literal["sgd", "adam", "adamw"]
 ScheduleName = Literal["constant", "step", "exponential", "cosine"]
 
 _FRONTAL = Alignment("ddamfn_frontal")
-_AS_IT_IS = Preprocessing("rgb", None)
+_RGB = Preprocessing("rgb", None)
 _DEFAULT_OBJECTIVE = DDAMFNObjective()
 
 MAX_SEED = 2**24
@@ -56,7 +63,7 @@ class Data:
     balanced: bool = False
     """Draw every class equally often, with replacement."""
     alignment: Alignment = _FRONTAL
-    preprocessing: Preprocessing = _AS_IT_IS
+    preprocessing: Preprocessing = _RGB
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
@@ -66,7 +73,7 @@ class Data:
         if self.classes is not None:
             unknown = [name for name in self.classes if name not in EXPRESSIONS]
             _require(not unknown, f"no expression named {', '.join(unknown)}; there are: {', '.join(EXPRESSIONS)}")
-            _require(len(set(self.classes)) == len(self.classes), f"a class stands twice in {list(self.classes)}")
+            _require(len(set(self.classes)) == len(self.classes), f"duplicate class in {list(self.classes)}")
             _require(len(self.classes) > 1, "a network needs at least two classes")
         _require(0 < self.holdout < 1, f"holdout must lie between 0 and 1, not {self.holdout}")
         _require(self.validation != "test", "the test split is for `ddamfn eval` alone; select on another one")
@@ -115,8 +122,7 @@ class Augment:
             value = getattr(self, name)
             _require(0 <= value < 1, f"{name} must be at least 0 and below 1, not {value}")
         for name in ("mixup", "cutmix"):
-            value = getattr(self, name)
-            _require(value >= 0, f"{name} is the alpha of a Beta distribution, 0 or more, not {value}")
+            _require(getattr(self, name) >= 0, f"{name} is the alpha of a Beta distribution, 0 or more")
         for name in ("scale", "erase_area"):
             low, high = getattr(self, name)
             _require(0 < low <= high, f"{name} must be two rising numbers above 0, not {(low, high)}")
@@ -161,8 +167,7 @@ class Schedule:
     final: float = 0.0
     """Where "cosine" ends."""
     restarts: bool = False
-    """Begin anew, warm-up included, with every phase (Loshchilov and Hutter, ICLR 2017); a phase's `lr_factor` says how
-    high."""
+    """Restart, warm-up included, with every phase (Loshchilov and Hutter, ICLR 2017), scaled by its `lr_factor`."""
 
     def __post_init__(self) -> None:
         _require(self.name in get_args(ScheduleName), f"no schedule named {self.name!r}")
@@ -231,47 +236,46 @@ class Run:
         _require(self.checkpoint_steps > 0, f"checkpoint_steps must be above 0, not {self.checkpoint_steps}")
         _require(0 <= self.seed < MAX_SEED, f"seed must be 0 to {MAX_SEED - 1}, not {self.seed}")
         self._validate_combinations()
+
+    def _validate_combinations(self) -> None:
+        """Refuse settings that contradict each other."""
+        objective, distillation = self.objective, self.distillation
+        mixed = self.augment.mixup > 0 or self.augment.cutmix > 0
         largest, side_px = max(phase.side_px for phase in self.phases), self.data.alignment.side_px
+        _require(
+            not isinstance(objective, PretextObjective)
+            or not (mixed or self.data.balanced or distillation is not None),
+            f"{objective.name} is a pretext task without labels: leave out distillation, data.balanced, "
+            "augment.mixup and augment.cutmix",
+        )
+        _require(
+            not mixed or objective.takes_mixtures,
+            f"the objective {objective.name} keeps a label or a center of every image, so it takes no mixtures; set "
+            "augment.mixup and augment.cutmix to 0, or choose another objective.name",
+        )
+        _require(
+            not mixed or distillation is None or isinstance(distillation, LiveDistillation),
+            "distillation caches outputs for single images, not for mixtures; set augment.mixup and augment.cutmix to "
+            "0, or choose distillation.name=live",
+        )
+        _require(
+            not (isinstance(distillation, LiveDistillation) and distillation.teacher_sees_unerased)
+            or self.augment.erase > 0,
+            "distillation.teacher_sees_unerased needs augment.erase above 0; set it, or leave the former out",
+        )
+        _require(
+            not isinstance(distillation, SelfDistillation) or len(self.phases) > 1,
+            "distillation.name=self learns from the phase before, and there is one phase; add another to phases",
+        )
+        _require(
+            not (self.data.balanced and getattr(objective, "logit_adjustment", 0) > 0),
+            "data.balanced draws all classes equally often, so there is nothing to adjust logits for; switch it off, "
+            "or set objective.logit_adjustment to 0",
+        )
         _require(
             largest <= side_px,
             f"a phase asks for images of {largest} px, and the crops have {side_px} px; lower the phase's side_px or "
             "raise data.alignment.side_px",
-        )
-
-    def _validate_combinations(self) -> None:
-        """Refuse settings that make no sense together."""
-        mixed = self.augment.mixup > 0 or self.augment.cutmix > 0
-        kept_by = None if self.distillation is None else self.distillation.kept_by
-        _require(
-            not isinstance(self.objective, PretextObjective)
-            or not (mixed or self.data.balanced or self.distillation is not None),
-            f"{self.objective.name} is a pretext task without labels: leave out distillation, data.balanced, "
-            "augment.mixup and augment.cutmix",
-        )
-        _require(
-            not mixed or self.objective.takes_mixtures,
-            f"the objective {self.objective.name} keeps a label or a center of every image and cannot judge "
-            "mixtures; set augment.mixup and augment.cutmix to 0, or choose another objective.name",
-        )
-        _require(
-            self.distillation is None or not self.distillation.uncovered or self.augment.erase > 0,
-            "distillation.uncovered shows teachers what random erasing covers, and augment.erase is 0; set it above 0, "
-            "or leave out distillation.uncovered",
-        )
-        _require(
-            kept_by is None or not mixed,
-            f"distillation.{kept_by} keeps answers to single images, and has none to mixtures; set augment.mixup and "
-            f"augment.cutmix to 0, or leave out distillation.{kept_by}",
-        )
-        _require(
-            self.distillation is None or not self.distillation.born_again or len(self.phases) > 1,
-            "distillation.born_again learns from the phase before, and there is one phase; add another to phases",
-        )
-        adjusted = isinstance(self.objective, DDAMFNObjective) and self.objective.logit_adjustment > 0
-        _require(
-            not (adjusted and self.data.balanced),
-            "data.balanced draws all classes equally often, so there is nothing to adjust logits for; switch it "
-            "off, or set objective.logit_adjustment to 0",
         )
 
     @property
@@ -279,15 +283,8 @@ class Run:
         """Epochs of all phases together."""
         return sum(phase.epochs for phase in self.phases)
 
-    def phase_of(self, epoch: int) -> Phase:
-        """Phase that an epoch, counted from 0, belongs to."""
-        return self._place_of(epoch)[0]
-
-    def epoch_of_phase(self, epoch: int) -> int:
-        """Number of an epoch within its phase; both are counted from 0."""
-        return self._place_of(epoch)[1]
-
-    def _place_of(self, epoch: int) -> tuple[Phase, int]:
+    def place_of(self, epoch: int) -> tuple[Phase, int]:
+        """Phase of an epoch, and the epoch's number within it; both numbers are counted from 0."""
         for phase in self.phases:
             if epoch < phase.epochs:
                 return phase, epoch
@@ -296,12 +293,11 @@ class Run:
 
 
 def to_dict(config: Any) -> Any:
-    """Plain JSON values of a configuration, field by field."""
+    """Plain JSON values of a configuration, field by field; a class with a `name` of its own is written with it."""
     if is_dataclass(config):
         plain = {f.name: to_dict(getattr(config, f.name)) for f in fields(config)}
-        # An objective's name belongs to its class: it says which one to make when a configuration is read back.
-        kind: Any = type(config)
-        return {"name": kind.name, **plain} if kind in OBJECTIVES.values() else plain
+        name = getattr(type(config), "name", None)
+        return plain if name is None or "name" in plain else {"name": name, **plain}
     if isinstance(config, Mapping):
         return {str(key): to_dict(value) for key, value in config.items()}
     if isinstance(config, tuple | list):

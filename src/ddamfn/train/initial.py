@@ -1,6 +1,5 @@
-"""Where a network begins: the weights of another run, or of an exported file, in place of random ones."""
+"""Initial weights: those of another run, or of an exported file, in place of random ones."""
 
-import hashlib
 import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -11,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ddamfn.errors import ConfigError
+from ddamfn.files import sha256_file
 from ddamfn.train.restore import read_exported
-from ddamfn.train.run_folder import load_network
+from ddamfn.train.run_folder import load_weights_file
 from ddamfn.weights import find_weights, list_weights
 
 log = logging.getLogger(__name__)
@@ -25,11 +25,7 @@ _CHUNK = 128
 
 
 def weights_file(place: str) -> Path:
-    """The file of weights that a run's folder, a path to a file, or the name of bundled weights stands for.
-
-    Raises:
-        ConfigError: if there is none.
-    """
+    """The file that a run's folder, a path, or a name of bundled weights stands for; ConfigError if there is none."""
     path = Path(place)
     if path.is_file():
         return find_weights(path)[0] if path.suffix.lower() == ".json" else path
@@ -46,22 +42,11 @@ def weights_file(place: str) -> Path:
     )
 
 
-def sha256_of(path: Path) -> str:
-    """Hash of a file's content, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def begin_from(network: nn.Module, place: str, images: Callable[[], Tensor]) -> dict[str, Any]:
-    """Give a network all tensors of a file that have the name and the shape of one of its own.
+    """Load all tensors of a file that have the name and the shape of one of a network's own.
 
-    Weights that were read back from an exported file have normalizations without statistics (see
-    `ddamfn.train.restore`); these get statistics of `images`.
-
-    Args:
-        network: what to begin; tensors without a counterpart stay as they are.
-        place: see `weights_file`.
-        images: gives training images (N, 3, S, S), normalized, where the network is; asked only if they are needed.
+    Weights that were read back from an exported file have normalizations without statistics; these get statistics of
+    `images`, training images (N, 3, S, S), normalized, where the network is.
 
     Returns:
         For the record: `file`, `sha256`, `taken` (how many of the network's tensors come from it) and `tensors` (how
@@ -84,34 +69,29 @@ def begin_from(network: nn.Module, place: str, images: Callable[[], Tensor]) -> 
     if blank:
         log.info("%d normalizations get the statistics of training images", len(blank))
         give_statistics(network, blank, images())
-    return {"file": str(path), "sha256": sha256_of(path), "taken": len(matching), "tensors": len(own)}
+    return {"file": str(path), "sha256": sha256_file(path), "taken": len(matching), "tensors": len(own)}
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    return load_network(path) if path.suffix.lower() == ".safetensors" else read_exported(path)[0].state_dict()
+    return load_weights_file(path) if path.suffix.lower() == ".safetensors" else read_exported(path)[0].state_dict()
 
 
 @torch.no_grad()
 def give_statistics(network: nn.Module, norms: Iterable[_BatchNorm], images: Tensor) -> None:
-    """Let batch normalizations know the mean and variance of their inputs, and change nothing of what they answer.
+    """Give batch normalizations the statistics of their inputs, and change their affine parts so that outputs stay.
 
-    What a normalization answers in evaluation mode is a straight line of its input. It is kept, and written with the
-    statistics of these images. So the network answers as before, and in training mode, where statistics are those of
-    the batch, nearly so; without it, a network whose normalizations know no statistics forgets all in the first step.
-
-    Args:
-        network: as a whole; its mode is kept.
-        norms: some of its normalizations, with running statistics, weight and bias.
-        images: (N, 3, S, S), normalized, where the network is; some hundred of them.
+    A normalization in evaluation mode is a straight line of its input; it is rewritten with the statistics of these
+    images (N, 3, S, S). So the network's outputs stay, and nearly so in training mode, where statistics are those of
+    the batch. Otherwise a network whose normalizations have no statistics forgets everything in the first step.
     """
     sums = {norm: torch.zeros(3, norm.num_features, dtype=torch.float64, device=images.device) for norm in norms}
 
-    def look(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def measure(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         values = inputs[0].transpose(0, 1).flatten(1).double()
         count = torch.full_like(values[:, 0], values.shape[1])
         sums[norm] += torch.stack([count, values.sum(dim=1), values.square().sum(dim=1)])  # type: ignore[index]
 
-    hooks = [norm.register_forward_pre_hook(look) for norm in sums]
+    hooks = [norm.register_forward_pre_hook(measure) for norm in sums]
     training = network.training
     network.eval()
     for chunk in images.split(_CHUNK):

@@ -35,9 +35,10 @@ def learning_rate(run: Run, epoch: int, part: float) -> float:
     "step" and "exponential" change between epochs, as published; "cosine" and the warm-up at every step. With restarts
     each phase has the course that a run of its length would have.
     """
-    schedule, phase, epochs = run.schedule, run.phase_of(epoch), run.epochs
+    schedule, epochs = run.schedule, run.epochs
+    phase, epoch_of_phase = run.place_of(epoch)
     if schedule.restarts:
-        epoch, epochs = run.epoch_of_phase(epoch), phase.epochs
+        epoch, epochs = epoch_of_phase, phase.epochs
     time, factor = epoch + part, phase.lr_factor
     if schedule.name == "step":
         factor *= schedule.gamma ** (epoch // schedule.step_epochs)
@@ -58,11 +59,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, object]:
-    """Everything of an optimizer that a checkpoint needs.
-
-    SAM's own state is where the weights stood before its first step, which nothing needs between two steps; the moments
-    are those of the optimizer inside it.
-    """
+    """What a checkpoint needs of an optimizer; of SAM the inner one's, since its own state ends with the step."""
     state: dict[str, object] = getattr(optimizer, "base_optimizer", optimizer).state_dict()
     return state
 

@@ -5,54 +5,57 @@ trunk to the very faces that it is scored on, and to learn from validation image
 later run, its temperature and its precision curve look better than on new faces.
 """
 
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ddamfn.errors import ConfigError
 from ddamfn.models import ModelOutput
 from ddamfn.models.registry import as_network
-from ddamfn.objectives import PretextCriterion, PretextObjective
-from ddamfn.preparation import Prepared
+from ddamfn.objectives import PretextCriterion, PretextObjective, SoftTargets
+from ddamfn.preparation import Prepared, Progress
 from ddamfn.preparation.identity import DlibEmbedder, Embedder, identities
+from ddamfn.preparation.splits import own_validation, training_split
 from ddamfn.train.augment import Augmenter, Batch
-from ddamfn.train.config import Phase, Run
-from ddamfn.train.loop import Outcome, Reporter, Trainer, fit
-from ddamfn.train.run_folder import RunFolder, save_network
-from ddamfn.train.sources import Progress, load_splits, own_validation, training_split
+from ddamfn.train.config import Run
+from ddamfn.train.run_folder import RunFolder, save_weights_file
+from ddamfn.train.splits import load_splits
+from ddamfn.train.task import Task
 from ddamfn.train.tensorset import TensorSplit, to_tensors
 
 
-class PretextTrainer(Trainer):
-    """A run of a pretext task: the same loop, without validation; only the trunk is kept."""
+class PretextTask(Task):
+    """A pretext task: no labels, no validation, and only the trunk is kept."""
 
-    pretext = True
     criterion: PretextCriterion
 
-    def __init__(self, run: Run, train: TensorSplit, valid: TensorSplit, folder: RunFolder) -> None:
-        super().__init__(run, train, valid, folder)
-        self.trunk = trunk_names(self.network)
+    def __init__(self, objective: PretextObjective, train: TensorSplit, network: nn.Module) -> None:
+        super().__init__()
+        self.criterion = objective.create_criterion(train.describe()).to(train.images.device)
+        self.trunk = trunk_names(network)
 
-    def _batch(self, train: TensorSplit, rows: Tensor, augment: Augmenter) -> Batch:
-        return Batch(self.criterion.views(train.images[rows].float() / 255, augment), train.targets[rows])
+    def batch(
+        self, split: TensorSplit, rows: Tensor, augment: Augmenter, *, full: bool
+    ) -> tuple[Batch, SoftTargets | None]:
+        """The task's views of the images."""
+        there = rows.to(split.images.device)
+        return Batch(self.criterion.views(split.images[there].float() / 255, augment), split.targets[there]), None
 
-    def _validated(self, kept: nn.Module, valid: TensorSplit, phase: Phase) -> dict[str, Any]:
+    def validate(self, network: nn.Module, valid: TensorSplit | None, batch_size: int) -> dict[str, Any]:
+        """Nothing: there are no labels."""
         return {}
 
-    def _keep(self, kept: nn.Module, row: dict[str, Any]) -> None:
-        self.last = self.best = row
-        weights = kept.state_dict()
-        save_network({name: weights[name] for name in self.trunk}, self.folder.trunk)
+    def keep(
+        self, network: nn.Module, row: dict[str, Any], best: dict[str, Any] | None, folder: RunFolder, *, last: bool
+    ) -> dict[str, Any]:
+        """Keep the trunk of the last epoch."""
+        weights = network.state_dict()
+        save_weights_file({name: weights[name] for name in self.trunk}, folder.trunk)
+        return row
 
 
 def trunk_names(network: nn.Module) -> list[str]:
-    """Names of the tensors that a network's map of features depends on.
-
-    These are the parameters that its gradient reaches, and whatever else belongs to the same modules: the running means
-    of batch normalization.
-    """
+    """Tensors that a network's map of features depends on: parameters with a gradient, and their modules' buffers."""
     parameters = dict(network.named_parameters())
     training = network.training
     network.eval()
@@ -82,7 +85,7 @@ def load_faces(
         run: whose objective is a pretext task.
         device: where the tensors shall live.
         progress: called with (images done, images in all) while embeddings are computed.
-        embedder: what gives a task of identities its targets; None takes dlib's network.
+        embedder: gives a task of identities its targets; None takes dlib's network.
 
     Returns:
         Images whose targets are embeddings (N, D), or (N, 0) for tasks without targets; the classes are the set's.
@@ -95,7 +98,7 @@ def load_faces(
     split = prepared.split(name, None)
     faces = to_tensors(split, run.data.preprocessing, None, device, f"{name} of {prepared.folder}")
     targets = faces.targets
-    if takes_identities(run):
+    if isinstance(run.objective, PretextObjective) and run.objective.takes_identities:
         targets = torch.from_numpy(identities(prepared, name, embedder or DlibEmbedder(), progress)).to(device)
     faces = TensorSplit(faces.images, targets, faces.keys, run.data.classes or prepared.classes, faces.origin)
     if run.data.validation is None and own_validation(prepared) is None:
@@ -105,34 +108,5 @@ def load_faces(
 
 
 def is_pretext(run: Run) -> bool:
-    """Whether a run learns from images alone, and is thus for `pretrain`."""
+    """Whether a run learns from images alone."""
     return isinstance(run.objective, PretextObjective)
-
-
-def takes_identities(run: Run) -> bool:
-    """Whether a run learns embeddings of the faces."""
-    return isinstance(run.objective, PretextObjective) and run.objective.takes_identities
-
-
-def pretrain(run: Run, faces: TensorSplit, folder: Path, reporter: Reporter, *, resume: bool = False) -> Outcome:
-    """Train a trunk into a folder; it is kept as `checkpoints/trunk.safetensors`.
-
-    Args:
-        run: what to do; its objective is a pretext task.
-        faces: from `load_faces`.
-        folder: where everything is written.
-        reporter: who is told; its rows have no validation scores.
-        resume: go on in a folder that holds the same run.
-
-    Returns:
-        The last epoch's row, as last and best: nothing is selected.
-
-    Raises:
-        ConfigError: if the run is none for a pretext task, the folder holds another one, or another process trains in
-            it.
-        TrainingError: see `fit`.
-    """
-    if not is_pretext(run):
-        raise ConfigError(f"the objective {run.objective.name} needs labels; train with it, or choose a pretext task")
-    nothing = faces.subset(torch.zeros(0, dtype=torch.int64))
-    return fit(run, faces, nothing, folder, reporter, resume=resume, trainer=PretextTrainer)

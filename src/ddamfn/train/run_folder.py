@@ -6,8 +6,8 @@ import logging
 import os
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,18 +19,19 @@ from torch import Tensor, nn
 
 import ddamfn
 from ddamfn.errors import ConfigError, TrainingError, UsageError
+from ddamfn.files import append_json_line, exclusive, read_json_lines, write_bytes
 from ddamfn.models import create_model
 from ddamfn.objectives import PretextObjective
 from ddamfn.train.config import Run, to_dict
 from ddamfn.train.settings import run_from_dict
 
+log = logging.getLogger(__name__)
+
+_LIBRARIES = ("torch", "kornia", "numpy", "pytorch_optimizer")
+
 
 def save_state(state: Mapping[str, Any], path: Path) -> None:
-    """Write all that a run needs to go on (tensors, numbers, strings, lists, dictionaries).
-
-    Raises:
-        TrainingError: if the disk refuses; the checkpoint before is then still whole.
-    """
+    """Write everything that a run needs to resume; as `replace_file`."""
     # Made in memory, since torch turns a full disk into an error about its archive that names neither disk nor file.
     content = io.BytesIO()
     torch.save(dict(state), content)
@@ -50,19 +51,15 @@ def load_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def save_network(weights: Mapping[str, Tensor], path: Path) -> None:
-    """Write a network's weights as safetensors.
-
-    Raises:
-        TrainingError: if the disk refuses; the file before is then still whole.
-    """
+def save_weights_file(weights: Mapping[str, Tensor], path: Path) -> None:
+    """Write a network's weights as safetensors; as `replace_file`."""
     # Cloned: safetensors refuses tensors that share memory and takes row-major order alone.
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
     replace_file(path, safetensors.torch.save(plain))
 
 
-def load_network(path: Path) -> dict[str, Tensor]:
-    """Read what `save_network` wrote.
+def load_weights_file(path: Path) -> dict[str, Tensor]:
+    """Read what `save_weights_file` wrote.
 
     Raises:
         TrainingError: if the file is missing or damaged.
@@ -74,31 +71,32 @@ def load_network(path: Path) -> dict[str, Tensor]:
 
 
 def replace_file(path: Path, content: bytes | memoryview) -> None:
-    """Write a file in one step, so that a kill, or a full disk, leaves the old one or the new one.
-
-    Raises:
-        TrainingError: if the disk refuses.
-    """
-    draft = path.with_name(path.name + ".part")
+    """Write a file in one step; raise TrainingError if the disk refuses, which leaves the file before whole."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with draft.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
+        write_bytes(path, content)
     except OSError as error:
-        with suppress(OSError):
-            draft.unlink()
         kept = "the one before is whole" if path.exists() else "there was none before"
-        raise TrainingError(
-            f"{path}: cannot be written ({error.strerror or error}); {kept}; make room, then resume the run"
-        ) from error
+        raise _refused(path, error, f"{kept}; make room, then resume the run") from error
 
 
-log = logging.getLogger(__name__)
+def _refused(path: Path, error: OSError, advice: str) -> TrainingError:
+    return TrainingError(f"{path}: cannot be written ({error.strerror or error}); {advice}")
 
-_LIBRARIES = ("torch", "kornia", "numpy", "pytorch_optimizer")
+
+def write_json(value: Any, path: Path) -> None:
+    """Write JSON in one step; see `replace_file`."""
+    replace_file(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read one of a run's JSON files; raise TrainingError if it is missing or holds no JSON object."""
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{path}: cannot be read ({error}); name a folder below runs/") from error
+    if not isinstance(plain, dict):
+        raise TrainingError(f"{path}: holds no JSON object; name a folder below runs/")
+    return plain
 
 
 class RunFolder:
@@ -117,37 +115,27 @@ class RunFolder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep a second process out of the folder; the lock ends with the process, however that ends.
-
-        A folder made for the lock, in which no run begins, is removed again.
+        """Keep a second process out of the folder; one that was made for the lock, in which no run begins, is removed.
 
         Raises:
             ConfigError: if another process trains in it.
             TrainingError: if it cannot be written.
         """
-        try:
-            import fcntl
-        except ImportError:  # Windows, where nothing keeps a second process out
-            yield
-            return
         made = not self.path.exists()
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            file = (self.path / ".lock").open("w")
-        except OSError as error:
-            raise TrainingError(f"{self.path}: cannot be written ({error.strerror or error})") from error
-        with file:
+        with ExitStack() as stack:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise ConfigError(f"{self.path}: another process is training there; choose another --name") from error
-            except OSError:  # a file system without locks
-                log.debug("%s cannot be locked", self.path)
+                owned = stack.enter_context(exclusive(self.path / ".lock"))
+            except OSError as error:
+                raise _refused(self.path, error, "make room, or choose another --runs") from error
+            if not owned:
+                raise ConfigError(f"{self.path}: another process is training there; choose another --name")
             try:
                 yield
             finally:
                 if made and not self.config.exists():
-                    self._remove()
+                    with suppress(OSError):  # somebody put a file there
+                        (self.path / ".lock").unlink()
+                        self.path.rmdir()
 
     def begin(self, run: Run, environment: Mapping[str, Any], *, resume: bool) -> None:
         """Make the folder's files, or check that those there belong to the same run.
@@ -163,27 +151,21 @@ class RunFolder:
             return
         if not resume:
             raise ConfigError(f"{self.path} holds a run already; add --resume to go on, or choose another --name")
-        wanted = json.loads(json.dumps(to_dict(run)))
         # Read as a run, so that a folder from before a setting existed has that setting's default.
-        before = to_dict(run_from_dict(_read_json(self.config)))
-        different = sorted(_differences(json.loads(json.dumps(before)), wanted))
+        before, wanted = (json.loads(json.dumps(to_dict(one))) for one in (read_settings(self.path), run))
+        different = sorted(_differences(before, wanted))
         if different:
             raise ConfigError(
                 f"{self.path} holds another run than the one asked, different in {', '.join(different)}; resume with "
                 "the settings of its config.json, or choose another --name"
             )
-        self._compare(_read_json(self.environment), environment)
+        self._compare(read_json(self.environment), environment)
 
     def withdraw(self) -> None:
         """Take back what `begin` wrote, unless there is a checkpoint, so that the folder's name is free again."""
         if not self.state.exists():
             self.config.unlink(missing_ok=True)
             self.environment.unlink(missing_ok=True)
-
-    def _remove(self) -> None:
-        with suppress(OSError):  # somebody put a file there
-            (self.path / ".lock").unlink()
-            self.path.rmdir()
 
     def _compare(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         if before.get("data", now.get("data")) != now.get("data"):
@@ -194,49 +176,35 @@ class RunFolder:
                     f"{self.path}: {name} has other weights now than when the run began; put the old ones back, or "
                     "choose another --name"
                 )
-        changed = [name for name, value in now.items() if before.get(name, value) != value]
+        changed = [name for name, value in now.items() if name != "argv" and before.get(name, value) != value]
         if changed:
             log.warning("%s: another %s than before; the result may differ", self.path, ", ".join(changed))
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Add one line to metrics.jsonl.
-
-        Raises:
-            TrainingError: if it cannot be written.
-        """
+        """Add one line to metrics.jsonl; raise TrainingError if the disk refuses."""
         try:
-            with self.metrics.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+            append_json_line(self.metrics, row)
         except OSError as error:
-            raise TrainingError(
-                f"{self.metrics}: cannot be written ({error.strerror or error}); make room, then resume the run"
-            ) from error
+            raise _refused(self.metrics, error, "make room, then resume the run") from error
 
     def forget_after(self, epochs: int) -> None:
-        """Drop the rows of epochs that the checkpoint does not know (a kill can fall between the two files)."""
+        """Drop the rows of epochs that the checkpoint lacks: a kill can fall between the two files."""
         kept = [row for row in self.rows() if row["epoch"] <= epochs]
         if self.metrics.exists():
             replace_file(self.metrics, "".join(json.dumps(row) + "\n" for row in kept).encode())
 
     def rows(self) -> list[dict[str, Any]]:
-        """All whole rows of metrics.jsonl; a torn last line is left out."""
-        rows = []
-        for line in self.metrics.read_text(encoding="utf-8").splitlines() if self.metrics.exists() else []:
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
-                break
-        return rows
+        """All whole rows of metrics.jsonl."""
+        try:
+            return read_json_lines(self.metrics)
+        except OSError as error:
+            raise TrainingError(f"{self.metrics}: cannot be read ({error.strerror or error})") from error
 
 
-def environment(device: torch.device, data: Mapping[str, Any]) -> dict[str, Any]:
-    """Machine, versions and images that a run's numbers depend on.
-
-    Args:
-        device: where the network is trained.
-        data: what is to be known of the images; a run resumes on the same alone.
-    """
+def environment(device: torch.device, data: Mapping[str, Any], argv: Sequence[str] | None = None) -> dict[str, Any]:
+    """Content of environment.json: command line (None from Python), machine, versions, and the images' fingerprints."""
     return {
+        "argv": None if argv is None else list(argv),
         "ddamfn": ddamfn.__version__,
         "commit": commit(),
         "python": platform.python_version(),
@@ -260,23 +228,6 @@ def commit() -> str | None:
     return head + ("+changes" if changes else "")
 
 
-def write_json(value: Any, path: Path) -> None:
-    """Write JSON in one step, so that a kill leaves the old file or the new one.
-
-    Raises:
-        TrainingError: if the disk refuses.
-    """
-    replace_file(path, (json.dumps(value, indent=2) + "\n").encode())
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        plain: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise TrainingError(f"{path}: cannot be read ({error}); choose another --name") from error
-    return plain
-
-
 def _differences(one: Any, other: Any, name: str = "") -> Iterator[str]:
     """Dotted names of the fields in which two configurations differ."""
     if isinstance(one, dict) and isinstance(other, dict):
@@ -287,22 +238,17 @@ def _differences(one: Any, other: Any, name: str = "") -> Iterator[str]:
 
 
 def _version(package: str) -> str | None:
-    try:
+    with suppress(PackageNotFoundError):
         return version(package)
-    except PackageNotFoundError:
-        return None
+    return None
 
 
 def _git(*arguments: str) -> str:
-    done = subprocess.run(
-        ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=True, env=_git_free()
-    )
+    # A git hook may have set variables that name a repository which is not this package's.
+    env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    folder = Path(__file__).parent
+    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, env=env)
     return done.stdout.strip()
-
-
-def _git_free() -> dict[str, str]:
-    """The environment without what a git hook may have set: it names a repository that is not this package's."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
 
 
 Checkpoint = Literal["best", "last"]
@@ -332,9 +278,7 @@ class FinishedRun:
 
 
 def read_run(folder: str | Path, checkpoint: Checkpoint = "best") -> FinishedRun:
-    """Open a run's folder.
-
-    The run need not have come to its end: whatever checkpoint of its last phase is there will do.
+    """Open a run's folder; a checkpoint of its last phase will do, whether the run has ended or not.
 
     Args:
         folder: `runs/<name>`.
@@ -348,7 +292,7 @@ def read_run(folder: str | Path, checkpoint: Checkpoint = "best") -> FinishedRun
     if checkpoint not in get_args(Checkpoint):
         raise UsageError(f"a run has the checkpoints {' and '.join(get_args(Checkpoint))}, not {checkpoint!r}")
     place = Path(folder)
-    run, environment = read_settings(place), _read_finished_json(place / "environment.json")
+    run, environment = read_settings(place), read_json(place / "environment.json")
     if isinstance(run.objective, PretextObjective):
         raise TrainingError(
             f"{place} trained a trunk by {run.objective.name}, without a class; begin a run with it: ddamfn train "
@@ -363,7 +307,7 @@ def read_run(folder: str | Path, checkpoint: Checkpoint = "best") -> FinishedRun
         )
     classes = tuple(row["valid"]["classes"])
     network = create_model(run.model.name, num_classes=len(classes), **run.model.options)
-    weights = load_network(place / "checkpoints" / f"{checkpoint}.safetensors")
+    weights = load_weights_file(place / "checkpoints" / f"{checkpoint}.safetensors")
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
@@ -378,32 +322,14 @@ def read_settings(folder: str | Path) -> Run:
         TrainingError: if the folder is no run.
         ConfigError: if it was written by another version and cannot be understood.
     """
-    return run_from_dict(_read_finished_json(Path(folder) / "config.json"))
+    return run_from_dict(read_json(Path(folder) / "config.json"))
 
 
 def _row_of(place: Path, run: Run, checkpoint: Checkpoint) -> dict[str, Any]:
-    """Find the line of metrics.jsonl that belongs to a checkpoint, by the rule that the training keeps it by."""
+    """Find the row of a checkpoint, by the rule that the training keeps it by."""
     before = sum(phase.epochs for phase in run.phases[:-1])
-    rows = [row for row in _read_rows(place / "metrics.jsonl") if row["epoch"] > before]
+    rows = [row for row in RunFolder(place).rows() if row["epoch"] > before]
     if not rows:
         raise TrainingError(f"{place}: the run's last phase has no epoch yet; go on with ddamfn train --resume")
     # `max` keeps the first of equal epochs, as the training does.
     return rows[-1] if checkpoint == "last" else max(rows, key=lambda row: row["valid"]["accuracy"])
-
-
-def _read_rows(path: Path) -> list[dict[str, Any]]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines if line.endswith("}")]
-    except (OSError, ValueError) as error:
-        raise TrainingError(f"{path}: no readable record of a run ({error}); name a folder below runs/") from error
-
-
-def _read_finished_json(path: Path) -> dict[str, Any]:
-    try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise TrainingError(f"{path}: no readable part of a run ({error}); name a folder below runs/") from error
-    if not isinstance(plain, dict):
-        raise TrainingError(f"{path}: holds no JSON object; name a folder below runs/")
-    return plain

@@ -1,6 +1,6 @@
 """From plain values to a `Run`: the command line's `--set`, and a run's config.json read back.
 
-Every value is fitted to its field's type, so that a typing error ends in one line that names the field.
+Every value is fitted to its field's type, so that a wrong one ends in one line that names the field.
 """
 
 import math
@@ -20,9 +20,7 @@ from ddamfn.train.config import Run, to_dict
 
 
 def override(run: Run, assignments: Mapping[str, Any]) -> Run:
-    """Change fields by dotted name, such as `{"optimizer.lr": 0.1, "phases.0.epochs": 5}`.
-
-    All are changed before any is checked, so that their order does not matter.
+    """Change fields by dotted name, such as `{"optimizer.lr": 0.1, "phases.0.epochs": 5}`; their order does not matter.
 
     Args:
         run: what to begin with.
@@ -33,8 +31,10 @@ def override(run: Run, assignments: Mapping[str, Any]) -> Run:
             lacks what the objective needs.
     """
     plain: Any = to_dict(run)
-    if assignments.get("objective.name", run.objective.name) != run.objective.name:
-        plain["objective"] = {}  # another objective begins with its own numbers
+    for name in ("objective", "distillation"):
+        before = (plain[name] or {}).get("name")
+        if assignments.get(f"{name}.name", before) != before:
+            plain[name] = {}  # another one begins with its own settings
     for name, value in assignments.items():
         _assign(plain, name, value)
     changed = run_from_dict(plain)
@@ -56,8 +56,7 @@ def require_network(run: Run) -> None:
     """Build the network without memory, so that a wrong option is known before any image is read.
 
     Raises:
-        ConfigError: if it cannot be built, if the objective compares class maps and it gives none, or if its map of
-            features has another number of channels than a pretext task's head.
+        ConfigError: if it cannot be built, or lacks the class maps or the channels that the objective needs.
     """
     try:
         with torch.device("meta"):
@@ -89,8 +88,7 @@ def _assign(plain: Any, name: str, value: Any) -> None:
 
 def _item(place: Any, step: str, name: str) -> Any:
     if isinstance(place, dict):
-        # An unknown name is complained about later, where it is known which ones there are. What is switched off, and
-        # therefore nothing, is begun.
+        # An unknown name is refused later, where the known ones are at hand; None becomes an empty object.
         if place.get(step) is None:
             place[step] = {}
         return place[step]
@@ -106,9 +104,10 @@ def _fit(hint: Any, value: Any, name: str) -> Any:
     if get_origin(hint) in (Union, UnionType):
         if value is None and NoneType in get_args(hint):
             return None
-        return _fit(next(arm for arm in get_args(hint) if arm is not NoneType), value, name)
+        arms = [arm for arm in get_args(hint) if arm is not NoneType]
+        return _fit(arms[0], value, name) if len(arms) == 1 else _choice({arm.name: arm for arm in arms}, value, name)
     if hint is Objective:
-        return _objective(value, name)
+        return _choice({DDAMFNObjective.name: DDAMFNObjective, **OBJECTIVES}, value, name)
     if is_dataclass(hint):
         return _dataclass(hint, value, name)
     if get_origin(hint) is tuple:
@@ -145,15 +144,15 @@ def _tuple(hints: tuple[Any, ...], value: Any, name: str) -> tuple[Any, ...]:
     return tuple(_fit(hint, item, f"{name}.{i}") for i, (hint, item) in enumerate(zip(hints, value, strict=True)))
 
 
-def _objective(value: Any, name: str) -> Any:
+def _choice(kinds: Mapping[str, Any], value: Any, name: str) -> Any:
+    """The dataclass that a value's "name" chooses; without one, the first."""
     if not isinstance(value, Mapping):
         raise _wrong(name, "an object of names and values", value)
-    # Configurations from before there was a choice have no name.
-    settings = {"name": DDAMFNObjective.name, **value}
-    kind = settings.pop("name")
-    if not isinstance(kind, str) or kind not in OBJECTIVES:
-        raise ConfigError(f"{name}.name is one of {', '.join(sorted(OBJECTIVES))}, not {kind!r}")
-    return _dataclass(OBJECTIVES[kind], settings, name)
+    settings = {"name": next(iter(kinds)), **value}
+    chosen = settings.pop("name")
+    if not isinstance(chosen, str) or chosen not in kinds:
+        raise ConfigError(f"{name}.name is one of {', '.join(sorted(kinds))}, not {chosen!r}")
+    return _dataclass(kinds[chosen], settings, name)
 
 
 def _dataclass(cls: Any, value: Any, name: str) -> Any:

@@ -36,8 +36,7 @@ def train_step(
 
     Args:
         network: in training mode, compiled or not.
-        criterion: what to lower; where it compares mirror images, the network passes these too and gives
-            class maps.
+        criterion: the loss; where it compares mirror images, the network passes these too and gives class maps.
         optimizer: plain, or SAM, which passes forward and backward twice.
         images: (B, 3, S, S) float, normalized.
         targets: (B, K) float, rows of which sum to 1.
@@ -45,9 +44,9 @@ def train_step(
         clip_norm: largest norm of the gradient that updates the weights, None for no limit.
 
     Returns:
-        float32 scalars on the device, to be summed over steps: "loss" and every part of it times B, "right" (images
-        answered with their target's largest class; not there if the criterion knows no right answer), "n" (B). Nothing
-        here waits for the device.
+        float32 scalars on the device, to be summed over steps: "loss" and every part of it times B, "num_correct"
+        (predictions that are their target's largest class; missing if the criterion counts none), "n" (B). Nothing here
+        waits for the device.
     """
     optimizer.zero_grad(set_to_none=True)
     output, loss = _backward(network, criterion, images, targets, context)
@@ -64,10 +63,10 @@ def train_step(
         optimizer.step()
     output = output.detach()
     criterion.after_step(output, targets, context)
-    right, size = criterion.right(output, targets), len(targets)
+    num_correct, size = criterion.num_correct(output, targets), len(targets)
     sums = {name: part.float() * size for name, part in {"loss": loss.total.detach(), **loss.parts}.items()}
-    answered = {} if right is None else {"right": right.float()}
-    return {**sums, **answered, "n": loss.total.new_tensor(float(size))}
+    counted = {} if num_correct is None else {"num_correct": num_correct.float()}
+    return {**sums, **counted, "n": loss.total.new_tensor(float(size))}
 
 
 def _backward(
@@ -97,8 +96,8 @@ def _with_mirror_images(network: Callable[..., ModelOutput], images: Tensor) -> 
 
 
 @dataclass(frozen=True)
-class Answers:
-    """A network's answers to a whole split.
+class SplitOutputs:
+    """A network's outputs for a whole split.
 
     Attributes:
         logits: (N, K) float32 on the CPU.
@@ -115,13 +114,13 @@ class Answers:
 
 
 @torch.no_grad()
-def answer(network: nn.Module, split: TensorSplit, data: Data, batch_size: int) -> Answers:
+def evaluate_split(network: nn.Module, split: TensorSplit, data: Data, batch_size: int) -> SplitOutputs:
     """Run a network in evaluation mode over a split, without augmentation.
 
     Its input is, bit for bit, what prediction makes of the same crops.
     """
     network.eval()
-    logits, means, differences, joined, sizes = [], [], [], [], []
+    logits, means, differences, maxima, sizes = [], [], [], [], []
     for images in split.images.split(batch_size):
         with mixed_precision(images.device):
             # float64, as in prediction's table of gray levels, so that both round once and alike.
@@ -131,9 +130,9 @@ def answer(network: nn.Module, split: TensorSplit, data: Data, batch_size: int) 
         heads = output.attention.float()
         # The variance over heads is half the mean squared difference of a pair, for any number of heads.
         differences.append(2 * heads.var(dim=1).mean() if heads.shape[1] > 1 else heads.new_zeros(()))
-        joined.append(heads.amax(dim=1).mean() if heads.shape[1] > 0 else heads.new_zeros(()))
+        maxima.append(heads.amax(dim=1).mean() if heads.shape[1] > 0 else heads.new_zeros(()))
         sizes.append(len(images))
     weights = torch.tensor(sizes, dtype=torch.float32) / sum(sizes)
     mean = (torch.stack(means).cpu() * weights[:, None]).sum(dim=0)
-    difference, maximum = ((torch.stack(values).cpu() * weights).sum() for values in (differences, joined))
-    return Answers(torch.cat(logits).cpu(), mean.tolist(), float(difference), float(maximum))
+    difference, maximum = ((torch.stack(values).cpu() * weights).sum() for values in (differences, maxima))
+    return SplitOutputs(torch.cat(logits).cpu(), mean.tolist(), float(difference), float(maximum))

@@ -1,6 +1,6 @@
-"""Teachers: finished runs, or exported files, whose answers another run learns.
+"""Teachers of a run: finished runs, exported files, or the network that the phase before kept.
 
-See `ddamfn.objectives.distillation` for what is learned.
+See `ddamfn.objectives.distillation` for the settings and the loss.
 """
 
 import json
@@ -16,20 +16,21 @@ from torch import Tensor, nn
 from ddamfn.classifier import alignment_of
 from ddamfn.errors import ConfigError
 from ddamfn.faces import Preprocessing
+from ddamfn.files import sha256_file
 from ddamfn.models import ModelOutput
-from ddamfn.objectives import Distillation, Lesson
-from ddamfn.train.augment import to_input
+from ddamfn.objectives import CachedDistillation, LiveDistillation, SelfDistillation, SoftTargets
+from ddamfn.train.augment import Batch, to_input
 from ddamfn.train.config import Data, Run, to_dict
-from ddamfn.train.initial import sha256_of, weights_file
+from ddamfn.train.initial import weights_file
 from ddamfn.train.restore import read_exported
 from ddamfn.train.run_folder import read_run
-from ddamfn.train.step import answer, mixed_precision
+from ddamfn.train.step import evaluate_split, mixed_precision
 from ddamfn.train.tensorset import TensorSplit
 
 
 @dataclass(frozen=True, eq=False)
 class Teacher:
-    """A trained network, and the images that it knows.
+    """A trained network, and the preprocessing of its images.
 
     Attributes:
         place: a run's folder, an exported file, or a name, as it was given.
@@ -45,7 +46,7 @@ class Teacher:
 
 
 def read_teacher(place: str) -> Teacher:
-    """Read who is to teach.
+    """Read a teacher.
 
     Args:
         place: a finished run's folder, an exported `.onnx` file with its card, or the name of bundled weights.
@@ -58,11 +59,10 @@ def read_teacher(place: str) -> Teacher:
     if Path(place).is_dir():
         finished = read_run(place)
         return Teacher(place, finished.network, finished.classes, finished.run.data)
-    path = weights_file(place)
-    if path.suffix.lower() != ".onnx":
+    if weights_file(place).suffix.lower() != ".onnx":
         raise ConfigError(
-            f"teacher {place} says nothing of its images; name a finished run's folder, an exported .onnx file, or "
-            "weights of this package"
+            f"teacher {place} does not record its preprocessing; name a finished run's folder, an exported .onnx file, "
+            "or weights of this package"
         )
     network, card = read_exported(place)
     data = Data(
@@ -82,7 +82,7 @@ class _Member:
     columns: list[int]
     data: Data
 
-    def answer(self, images: Tensor, full: bool) -> ModelOutput:
+    def predict(self, images: Tensor, full: bool) -> ModelOutput:
         network = self.forward if full else self.network
         side_px = self.data.alignment.side_px
         if images.shape[-1] != side_px:
@@ -93,126 +93,155 @@ class _Member:
 
 
 class Teachers:
-    """The teachers of one run, in evaluation mode and without gradients.
+    """The finished teachers of one run, in evaluation mode and without gradients.
 
-    They see the very images that the student sees, after augmentation and mixing; with `Distillation.uncovered` the
-    same images without random erasing; for `Distillation.once`, see `KeptAnswers`. Images of a phase with another
-    size are resampled to the size that a teacher was trained at: at other sizes its answers are worth nothing.
+    Images of another size are resampled to the size that a teacher was trained at: at other sizes its outputs are worth
+    nothing.
 
     Args:
-        config: who teaches.
+        config: which teachers.
         run: the student's run.
         classes: the student's classes, in the order of its outputs; a teacher may have the same ones in another order.
         device: where the networks shall live.
 
     Raises:
-        ConfigError: if a teacher knows other classes, or was trained on images that look otherwise; or as
-            `read_teacher`.
-        TrainingError: as `read_teacher`.
-        WeightsError: as `read_teacher`.
+        ConfigError: if a teacher has other classes or another preprocessing; the rest as `read_teacher`.
     """
 
-    def __init__(self, config: Distillation, run: Run, classes: tuple[str, ...], device: torch.device) -> None:
-        self.temperature, self.mirrored = config.temperature, config.mirrored
+    def __init__(
+        self, config: LiveDistillation | CachedDistillation, run: Run, classes: tuple[str, ...], device: torch.device
+    ) -> None:
+        self.temperature, self.flip_average = config.temperature, config.flip_average
         self._members = [_prepare(read_teacher(place), run, classes, device) for place in config.teachers]
 
     @torch.no_grad()
-    def __call__(self, images: Tensor, *, full: bool = False) -> Lesson:
-        """What the teachers say of images (B, 1 or 3, S, S) float, 0..1; compiled code is for full batches alone."""
+    def __call__(self, images: Tensor, *, full: bool = False) -> SoftTargets:
+        """Soft targets of images (B, 1 or 3, S, S) float, 0..1; compiled code is for full batches alone."""
         probabilities, output = [], None
         for teacher in self._members:
-            output = teacher.answer(images, full)
+            output = teacher.predict(images, full)
             probabilities.append(self._probabilities(teacher, output))
-            if self.mirrored:
-                probabilities.append(self._probabilities(teacher, teacher.answer(images.flip(-1), full)))
+            if self.flip_average:
+                probabilities.append(self._probabilities(teacher, teacher.predict(images.flip(-1), full)))
         assert output is not None  # a distillation names at least one teacher
-        return Lesson(torch.stack(probabilities).mean(dim=0), output.features)
+        return SoftTargets(torch.stack(probabilities).mean(dim=0), output.features)
 
     def _probabilities(self, teacher: _Member, output: ModelOutput) -> Tensor:
         """In the order of the student's classes."""
         return (output.logits[:, teacher.columns].float() / self.temperature).softmax(dim=1)
 
 
-class KeptAnswers:
-    """Teachers that are asked once of every training image as it is; later epochs read what they said.
+class TeacherTargets:
+    """Where a run's soft targets come from, whatever the kind of distillation."""
 
-    Args:
-        teachers: who is asked.
-        images: uint8 (N, 1 or 3, S, S), all training images at their full side.
-        classes: K, how many the student has.
-    """
+    def __call__(self, rows: Tensor, batch: Batch, *, full: bool) -> SoftTargets | None:
+        """Soft targets of a batch, None if there are none yet; rows (B,) int64 on the CPU, code compiled if `full`."""
+        raise NotImplementedError
 
-    def __init__(self, teachers: Teachers, images: Tensor, classes: int) -> None:
-        self._teachers, self._images = teachers, images
-        self._answers = torch.full((len(images), classes), torch.nan, device=images.device)
-        # On the CPU, because looking must not wait for a GPU.
-        self._asked = torch.zeros(len(images), dtype=torch.bool)
-
-    def __call__(self, rows: Tensor) -> Lesson:
-        """What the teachers say of the images of these rows, int64 (B,) on the CPU."""
-        new = rows[~self._asked[rows]]
-        if len(new):
-            there = new.to(self._answers.device)
-            self._answers[there] = self._teachers(self._images[there].float() / 255).probabilities
-            self._asked[new] = True
-        return Lesson(self._answers[rows.to(self._answers.device)], None)
-
-    def state(self) -> Tensor:
-        """For a checkpoint: (N, K) float32, rows of NaN where nobody was asked yet."""
-        return self._answers
-
-    def load_state(self, state: Tensor) -> None:
-        """Go on with the answers of a checkpoint."""
-        self._answers = state.to(self._answers.device)
-        self._asked = ~state[:, 0].isnan().cpu()
-
-
-class OwnAnswers:
-    """What the network itself said of every training image at the end of the phase before (Furlanello et al., 2018).
-
-    Args:
-        config: how it is asked.
-        device: where the answers are wanted.
-    """
-
-    def __init__(self, config: Distillation, device: torch.device) -> None:
-        self._temperature, self._mirrored, self._device = config.temperature, config.mirrored, device
-        self._answers: Tensor | None = None
-
-    def ask(self, network: nn.Module, split: TensorSplit, data: Data, batch_size: int) -> None:
-        """Ask of all images of a split, as they are, and forget what was said before."""
-        asked = [split, replace(split, images=split.images.flip(-1))] if self._mirrored else [split]
-        logits = [answer(network, images, data, batch_size).logits for images in asked]
-        self.load_state(torch.stack([(one / self._temperature).softmax(dim=1) for one in logits]).mean(dim=0))
-
-    def __call__(self, rows: Tensor) -> Lesson | None:
-        """What was said of the images of these rows, int64 (B,); None if nobody was asked yet."""
-        return None if self._answers is None else Lesson(self._answers[rows.to(self._device)], None)
+    def begin_phase(self, network: Callable[[], nn.Module], split: TensorSplit, batch_size: int) -> None:
+        """Update the targets by the network that the phase before kept; no-op by default."""
 
     def state(self) -> Tensor | None:
-        """For a checkpoint: (N, K) float32."""
-        return self._answers
+        """What a checkpoint needs: (N, K) float32 or None."""
+        return None
 
     def load_state(self, state: Tensor | None) -> None:
-        """Go on with the answers of a checkpoint."""
-        self._answers = None if state is None else state.to(self._device)
+        """Restore `state`; no-op by default."""
 
 
-def teachers_record(config: Distillation) -> dict[str, str]:
-    """Place -> sha256 of its weights, so that a run is resumed with the same teachers alone.
+class LiveTargets(TeacherTargets):
+    """Teachers that run on every batch, before random erasing where that is asked for."""
 
-    Raises:
-        ConfigError: if a place holds no weights.
+    def __init__(self, teachers: Teachers) -> None:
+        self._teachers = teachers
+
+    def __call__(self, rows: Tensor, batch: Batch, *, full: bool) -> SoftTargets:
+        """Run the teachers."""
+        return self._teachers(batch.images if batch.unerased is None else batch.unerased, full=full)
+
+
+class CachedTargets(TeacherTargets):
+    """Teachers that run once on every training image without augmentation.
+
+    Args:
+        teachers: the networks.
+        images: uint8 (N, 1 or 3, S, S), all training images at their full side.
+        num_classes: K of the student.
     """
-    return {place: sha256_of(weights_file(place)) for place in config.teachers}
+
+    def __init__(self, teachers: Teachers, images: Tensor, num_classes: int) -> None:
+        self._teachers, self._images = teachers, images
+        self._targets = torch.full((len(images), num_classes), torch.nan, device=images.device)
+        # On the CPU, because looking must not wait for a GPU.
+        self._known = torch.zeros(len(images), dtype=torch.bool)
+
+    def __call__(self, rows: Tensor, batch: Batch | None = None, *, full: bool = False) -> SoftTargets:
+        """Look the rows up, and run the teachers on those that are new."""
+        new = rows[~self._known[rows]]
+        if len(new):
+            there = new.to(self._targets.device)
+            self._targets[there] = self._teachers(self._images[there].float() / 255).probabilities
+            self._known[new] = True
+        return SoftTargets(self._targets[rows.to(self._targets.device)], None)
+
+    def state(self) -> Tensor:
+        """Rows of NaN where no teacher has run yet."""
+        return self._targets
+
+    def load_state(self, state: Tensor | None) -> None:
+        """Go on with the targets of a checkpoint."""
+        assert state is not None  # written by `state`
+        self._targets = state.to(self._targets.device)
+        self._known = ~state[:, 0].isnan().cpu()
+
+
+class SelfTargets(TeacherTargets):
+    """The outputs of the network that the phase before kept (Furlanello et al., 2018)."""
+
+    def __init__(self, config: SelfDistillation, data: Data, device: torch.device) -> None:
+        self._config, self._data, self._device = config, data, device
+        self._targets: Tensor | None = None
+
+    def begin_phase(self, network: Callable[[], nn.Module], split: TensorSplit, batch_size: int) -> None:
+        """Run the network on all training images, without augmentation."""
+        teacher = network()
+        views = [split, replace(split, images=split.images.flip(-1))] if self._config.flip_average else [split]
+        logits = [evaluate_split(teacher, view, self._data, batch_size).logits for view in views]
+        self.load_state(torch.stack([(one / self._config.temperature).softmax(dim=1) for one in logits]).mean(dim=0))
+
+    def __call__(self, rows: Tensor, batch: Batch, *, full: bool) -> SoftTargets | None:
+        """Look the rows up; None in the first phase."""
+        return None if self._targets is None else SoftTargets(self._targets[rows.to(self._device)], None)
+
+    def state(self) -> Tensor | None:
+        """(N, K) float32; None in the first phase."""
+        return self._targets
+
+    def load_state(self, state: Tensor | None) -> None:
+        """Go on with the targets of a checkpoint."""
+        self._targets = None if state is None else state.to(self._device)
+
+
+def create_teacher_targets(run: Run, split: TensorSplit) -> TeacherTargets | None:
+    """The soft targets that a run's distillation asks for, None without one; raises as `Teachers`."""
+    config, device = run.distillation, split.images.device
+    if config is None:
+        return None
+    if isinstance(config, SelfDistillation):
+        return SelfTargets(config, run.data, device)
+    teachers = Teachers(config, run, split.classes, device)
+    if isinstance(config, LiveDistillation):
+        return LiveTargets(teachers)
+    return CachedTargets(teachers, split.images, len(split.classes))
+
+
+def teachers_record(config: LiveDistillation | CachedDistillation) -> dict[str, str]:
+    """Place -> sha256 of its weights, so that a run is resumed with the same teachers alone."""
+    return {place: sha256_file(weights_file(place)) for place in config.teachers}
 
 
 def require_same_preprocessing(teacher: Teacher, run: Run) -> None:
-    """Make sure that a teacher knows images that look like those of a run; their size may differ.
-
-    Raises:
-        ConfigError: if color, detail or alignment differ.
-    """
+    """Raise ConfigError if a teacher's images differ from the run's in more than their size."""
     for name, theirs, ours in (
         ("preprocessing", teacher.data.preprocessing, run.data.preprocessing),
         ("template", teacher.data.alignment.template, run.data.alignment.template),
@@ -233,7 +262,7 @@ def _shown(value: Any) -> str:
 def _prepare(teacher: Teacher, run: Run, classes: tuple[str, ...], device: torch.device) -> _Member:
     if set(teacher.classes) != set(classes):
         raise ConfigError(
-            f"teacher {teacher.place} knows {', '.join(teacher.classes)}, the run is to learn {', '.join(classes)}; "
+            f"teacher {teacher.place} has the classes {', '.join(teacher.classes)}, the run {', '.join(classes)}; "
             "choose a teacher of the same classes, or --set data.classes"
         )
     require_same_preprocessing(teacher, run)

@@ -80,11 +80,7 @@ class TensorSplit:
         return digest.hexdigest()[:16]
 
     def require_every_class(self) -> None:
-        """Make sure that there is something to learn of every class.
-
-        Raises:
-            DataError: if a class has no image.
-        """
+        """Raise DataError if a class has no image."""
         counts = torch.bincount(self.targets.argmax(dim=1), minlength=len(self.classes))
         missing = [name for name, n in zip(self.classes, counts.tolist(), strict=True) if n == 0]
         if missing:
@@ -102,7 +98,7 @@ def to_tensors(
     device: torch.device,
     origin: str,
 ) -> TensorSplit:
-    """Read a prepared split's crops into memory, in the preprocessing that prediction gives them, bit for bit.
+    """Read a prepared split's crops into memory, preprocessed as prediction does, bit for bit.
 
     Args:
         split: what to read.
@@ -138,11 +134,8 @@ def to_tensors(
 def epoch_batches(split: TensorSplit, batch_size: int, *, balanced: bool, generator: torch.Generator) -> list[Tensor]:
     """Row numbers of every batch of one epoch, each (B,) int64 on the CPU.
 
-    Args:
-        split: the training split.
-        batch_size: B; a last batch of one image is dropped, since batch normalization cannot take it.
-        balanced: draw N images with replacement, every class equally often on average (weights 1 / class count).
-        generator: where chance comes from.
+    A last batch of one image is dropped, since batch normalization cannot take it. If `balanced`, N images are drawn
+    with replacement, every class equally often on average (weights 1 / class count).
     """
     n = len(split)
     if balanced:
@@ -157,17 +150,11 @@ def epoch_batches(split: TensorSplit, batch_size: int, *, balanced: bool, genera
 def hold_out(
     split: TensorSplit, share: float, generator: torch.Generator, subjects: Sequence[str | None] | None = None
 ) -> tuple[TensorSplit, TensorSplit]:
-    """Part a split into (train, validation).
+    """Part a split into (train, validation), which has a `share` from 0 to 1 of it.
 
     Where the subject of every image is known, whole subjects are held out: with the same face on both sides a
     network is chosen for knowing who it is. Otherwise the split is parted class by class; a class of two images or
     more is in both parts.
-
-    Args:
-        split: what to part.
-        share: how much to hold out, 0 to 1.
-        generator: where chance comes from.
-        subjects: who is in each image, None where unknown.
     """
     if subjects and all(subjects) and len(set(subjects)) > 1:
         held = _whole_subjects([str(subject) for subject in subjects], share, generator)

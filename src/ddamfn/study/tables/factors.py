@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ddamfn.errors import ConfigError, UsageError
+from ddamfn.objectives import SelfDistillation
 from ddamfn.study.jobs import Plan, Row, Study, repeat, shown
 from ddamfn.train import Run, override
 from ddamfn.train.config import to_dict
@@ -256,14 +257,14 @@ def _twice_the_batch(base: Run) -> Factor:
 
 def _born_again(base: Run) -> tuple[Factor, ...]:
     """A last phase that learns what the run itself has come to; or, where the base has one, the votes alone instead."""
-    if base.distillation is not None and base.distillation.born_again:
+    if isinstance(base.distillation, SelfDistillation):
         return (Factor("distillation", "votes", "the votes alone in every phase", {"distillation": None}),)
     if base.distillation is not None:
         return ()
     last = base.phases[-1]
     again = replace(last, epochs=max(1, base.epochs // 2), lr_factor=last.lr_factor / 2)
     settings = {
-        "distillation": {"born_again": True, "mirrored": True},
+        "distillation": {"name": "self", "flip_average": True},
         "schedule.restarts": True,
         "phases": [to_dict(phase) for phase in (*base.phases, again)],
     }
@@ -286,7 +287,7 @@ def _of_runs(given: AblationOptions) -> tuple[Factor, ...]:
         once, source = f"{title}, asked once of images as they are", "Hinton et al., 2015"
         changes += [
             Factor("distillation", "teachers", title, {"distillation": taught}, source, of_runs=True),
-            Factor("distillation", "once", once, {"distillation": {**taught, "once": True}}, source, of_runs=True),
+            Factor("distillation", "once", once, {"distillation": {"name": "cached", **taught}}, source, of_runs=True),
         ]
     return tuple(changes)
 

@@ -13,8 +13,9 @@ from ddamfn.errors import ConfigError, DataError
 from ddamfn.faces import Alignment
 from ddamfn.labels import EXPRESSIONS
 from ddamfn.preparation import Prepared, PreparedSplit
+from ddamfn.preparation.preparing import cache_folder
+from ddamfn.preparation.splits import own_validation
 from ddamfn.train import Run, load_splits, open_prepared
-from ddamfn.train.sources import cache_folder, own_validation
 
 CPU = torch.device("cpu")
 ALIGNMENT = Alignment("ddamfn_frontal", side_px=32)
@@ -156,7 +157,7 @@ def test_an_empty_class_is_refused_with_its_folder(tmp_path: Path, make_run: Cal
 
 def test_nothing_to_validate_on_is_refused(tmp_path: Path, make_run: Callable[..., Run]) -> None:
     prepared = open_prepared(class_folders(tmp_path / "set", count=1), ALIGNMENT)
-    with pytest.raises(DataError, match="no image is left to validate on"):
+    with pytest.raises(DataError, match="no image is left to select on"):
         load_splits(prepared, make_run(), CPU)
 
 

@@ -1,10 +1,14 @@
-"""The folder of a run: whose it is, what stands in it, and what a torn line or a second process does to it."""
+"""The folder of a run: whose it is, what a torn line, a second process, a full disk or damage does to it."""
 
+import errno
 import json
 import logging
+import os
+import resource
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,8 +17,19 @@ import torch
 from ddamfn.errors import ConfigError, TrainingError
 from ddamfn.train import Run, run_folder
 from ddamfn.train.config import to_dict
-from ddamfn.train.run_folder import RunFolder, commit, environment
+from ddamfn.train.run_folder import (
+    RunFolder,
+    commit,
+    environment,
+    load_state,
+    load_weights_file,
+    replace_file,
+    save_state,
+    save_weights_file,
+)
 
+STATE = {"epoch": 3, "best": {"valid": {"accuracy": 0.5}}, "last": None, "sums": torch.arange(5.0)}
+BIG = {"network": torch.zeros(50_000)}
 PLACE = {"torch": "2", "threads": 1, "data": {"train": {"n": 3, "sha256": "a"}}}
 
 
@@ -108,12 +123,25 @@ def test_rows_come_back_without_a_torn_line(folder: RunFolder) -> None:
 
 
 def test_a_row_that_cannot_be_written_is_told(folder: RunFolder) -> None:
-    with pytest.raises(TrainingError, match=r"metrics\.jsonl: cannot be written \(No such file"):
+    folder.metrics.mkdir(parents=True)
+    with pytest.raises(TrainingError, match=r"metrics\.jsonl: cannot be written"):
         folder.append({"epoch": 1})
+
+
+def test_the_command_line_is_recorded_and_may_differ_when_resumed(
+    folder: RunFolder, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    argv = ["ddamfn", "train", "ddamfn_quick"]
+    folder.begin(run, environment(torch.device("cpu"), {}, argv), resume=False)
+    assert json.loads(folder.environment.read_text())["argv"] == argv
+    with caplog.at_level(logging.WARNING):
+        folder.begin(run, environment(torch.device("cpu"), {}, [*argv, "--resume"]), resume=True)
+    assert "argv" not in caplog.text
 
 
 def test_the_environment_names_versions_and_images() -> None:
     place = environment(torch.device("cpu"), PLACE["data"])
+    assert place["argv"] is None
     assert place["torch"] == torch.__version__
     assert place["threads"] == torch.get_num_threads()
     assert place["data"] == PLACE["data"]
@@ -147,3 +175,90 @@ def test_the_commit_is_that_of_the_package_s_own_repository(tmp_path: Path, monk
     assert len(first) == 12
     code.write_text("a = 2\n")
     assert commit() == f"{first}+changes"
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Let the system refuse larger files, as it refuses any on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_state_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoints" / "state.pt"
+    save_state(STATE, path)
+    loaded = load_state(path)
+    assert {**loaded, "sums": None} == {**STATE, "sums": None}
+    assert torch.equal(loaded["sums"], STATE["sums"])
+    assert [file.name for file in path.parent.iterdir()] == ["state.pt"]
+
+
+def test_a_network_comes_back_whatever_its_memory_looks_like(tmp_path: Path) -> None:
+    base = torch.rand(2, 3, 4, 4)
+    weights = {
+        "last": base.to(memory_format=torch.channels_last),
+        "view": base[0],
+        "same": base,
+        "count": torch.tensor(3),
+    }
+    save_weights_file(weights, tmp_path / "a.safetensors")
+    loaded = load_weights_file(tmp_path / "a.safetensors")
+    assert loaded.keys() == weights.keys()
+    assert all(torch.equal(loaded[name], weights[name]) for name in weights)
+
+
+@pytest.mark.parametrize("kind", ["state", "network"])
+def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "checkpoint"
+    save = save_state if kind == "state" else save_weights_file
+    save({"network": torch.ones(3)}, path)
+    before = path.read_bytes()
+    with largest_file(20_000), pytest.raises(TrainingError) as caught:
+        save(BIG, path)
+    assert str(caught.value) == (
+        f"{path}: cannot be written (File too large); the one before is whole; make room, then resume the run"
+    )
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_without_a_checkpoint_before_is_told(tmp_path: Path) -> None:
+    with largest_file(20_000), pytest.raises(TrainingError, match="there was none before"):
+        save_state(BIG, tmp_path / "state.pt")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_is_full_only_when_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Delayed allocation: the system takes the bytes and finds no room for them later.
+    replace_file(tmp_path / "a", b"before")
+
+    def refuse(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(TrainingError, match="No space left on device"):
+        replace_file(tmp_path / "a", b"after")
+    assert (tmp_path / "a").read_bytes() == b"before"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(TrainingError, match="cannot be written"):
+        replace_file(tmp_path / "file" / "state.pt", b"x")
+
+
+def test_damaged_files_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "state.pt"
+    save_state(STATE, path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(TrainingError, match=rf"^{path}: cannot be read .*; delete it to begin the run anew$"):
+        load_state(path)
+    (tmp_path / "a.safetensors").write_bytes(b"{")
+    for name in ("a.safetensors", "missing.safetensors"):
+        with pytest.raises(TrainingError, match=f"{name}: no readable weights"):
+            load_weights_file(tmp_path / name)

@@ -9,7 +9,7 @@ import torch
 
 from ddamfn.errors import ConfigError
 from ddamfn.train import Run, fit, override
-from ddamfn.train.loop import translate_errors
+from ddamfn.train.loop import _translate_errors
 from ddamfn.train.run_folder import RunFolder
 from ddamfn.train.tensorset import TensorSplit
 
@@ -44,7 +44,7 @@ def test_what_was_trained_is_never_taken_back(make_run: Callable[..., Run], tmp_
     folder.begin(make_run(), {}, resume=False)
     folder.state.parent.mkdir()
     folder.state.write_bytes(b"trained")
-    with pytest.raises(ConfigError, match="a word"), translate_errors(make_run(), folder):
+    with pytest.raises(ConfigError, match="a word"), _translate_errors(make_run(), folder):
         raise ConfigError("a word")
     assert folder.config.exists()
     assert folder.state.exists()
@@ -70,7 +70,7 @@ def test_a_network_that_cannot_be_compiled(
 
 
 def test_other_errors_pass_as_they_are(make_run: Callable[..., Run], tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match=r"^shapes"), translate_errors(make_run(), RunFolder(tmp_path / "one")):
+    with pytest.raises(RuntimeError, match=r"^shapes"), _translate_errors(make_run(), RunFolder(tmp_path / "one")):
         raise RuntimeError("shapes cannot be multiplied")
 
 

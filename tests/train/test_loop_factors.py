@@ -141,6 +141,7 @@ def test_a_run_from_before_there_were_factors_goes_on(
     assert state["criterion"] == {}
     assert set(state) == {
         "network", "average", "criterion", "optimizer", "epoch", "step", "seconds", "sums", "best", "last",
+        "teacher",
     }  # fmt: skip
     save_state({**state, "epoch": 1, "step": 1, "last": None}, path)
     assert fit(run, *splits, folder, reporter, resume=True).last["epoch"] == 2

@@ -12,7 +12,7 @@ from ddamfn.errors import ConfigError
 from ddamfn.train import Run, fit
 from ddamfn.train.augment import to_input
 from ddamfn.train.batchnorm import with_precise_bn
-from ddamfn.train.run_folder import load_network, load_state
+from ddamfn.train.run_folder import load_state, load_weights_file
 from ddamfn.train.tensorset import TensorSplit
 
 Splits = tuple[TensorSplit, TensorSplit]
@@ -56,7 +56,7 @@ def test_a_run_keeps_them_and_trains_as_without(
     for name, precise_bn in (("precise", 16), ("running", None)):
         run = make_run(precise_bn=precise_bn, **erased)
         fit(run, *splits, tmp_path / name, reporter)
-        kept[name] = load_network(tmp_path / name / "checkpoints" / "last.safetensors")
+        kept[name] = load_weights_file(tmp_path / name / "checkpoints" / "last.safetensors")
         states[name] = load_state(tmp_path / name / "checkpoints" / "state.pt")
     for part in ("network", "average") if ema else ("network",):
         assert all(torch.equal(tensor, states["running"][part][key]) for key, tensor in states["precise"][part].items())
