@@ -25,12 +25,12 @@ _PORTRAIT = files("ddamfn").joinpath("demo", "astronaut.jpg").read_bytes()
 
 @pytest.fixture(scope="module")
 def recognizer(stand_in_weights: Path) -> Recognizer:
-    return Recognizer(stand_in_weights, threads=1)
+    return Recognizer(stand_in_weights, num_threads=1)
 
 
 @pytest.fixture(scope="module")
 def classifier(stand_in_weights: Path) -> Classifier:
-    return Classifier(stand_in_weights, threads=1)
+    return Classifier(stand_in_weights, num_threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -130,11 +130,11 @@ def test_a_face_does_not_depend_on_its_neighbors(
     assert [len(entry["faces"]) for entry in together] == [1, 0, 1, 2, 1]
 
 
-@pytest.mark.parametrize("batch", [1, 2, 16])
+@pytest.mark.parametrize("batch_size", [1, 2, 16])
 def test_bad_images_become_results_in_their_place(
-    stand_in_weights: Path, scenery: NDArray[np.uint8], batch: int, tmp_path: Path
+    stand_in_weights: Path, scenery: NDArray[np.uint8], batch_size: int, tmp_path: Path
 ) -> None:
-    recognizer = Recognizer(stand_in_weights, batch=batch, threads=1)
+    recognizer = Recognizer(stand_in_weights, batch_size=batch_size, num_threads=1)
     sources = [_PORTRAIT, b"", b"text", _PORTRAIT[:9000], scenery, tmp_path / "gone.jpg", _PORTRAIT]
     results = list(recognizer.predict_many(sources))
     assert [len(result.faces) for result in results] == [1, 0, 0, 0, 0, 0, 1]
@@ -160,9 +160,9 @@ def test_running_out_of_memory_in_one_image_does_not_end_the_run(
 
 def test_detection_limits_are_kept(stand_in_weights: Path, portrait: NDArray[np.uint8]) -> None:
     pair = np.concatenate([portrait, portrait[:, ::-1]], axis=1)
-    assert len(Recognizer(stand_in_weights, threads=1).predict(pair).faces) == 2
-    assert len(Recognizer(stand_in_weights, max_faces=1, threads=1).predict(pair).faces) == 1
-    assert Recognizer(stand_in_weights, min_score=1.0, threads=1).predict(pair).faces == []
+    assert len(Recognizer(stand_in_weights, num_threads=1).predict(pair).faces) == 2
+    assert len(Recognizer(stand_in_weights, max_faces=1, num_threads=1).predict(pair).faces) == 1
+    assert Recognizer(stand_in_weights, min_detection_score=1.0, num_threads=1).predict(pair).faces == []
 
 
 def test_many_images_are_read_lazily_and_let_go(recognizer: Recognizer, portrait: NDArray[np.uint8]) -> None:
@@ -234,7 +234,9 @@ def test_kept_images_are_bounded_by_bytes(
     assert result.plot(attention=True).width > 512
 
 
-@pytest.mark.parametrize("argument", [{"min_score": 0}, {"min_score": 1.5}, {"max_faces": 0}, {"batch": 0}])
+@pytest.mark.parametrize(
+    "argument", [{"min_detection_score": 0}, {"min_detection_score": 1.5}, {"max_faces": 0}, {"batch_size": 0}]
+)
 def test_arguments_out_of_range_are_named(stand_in_weights: Path, argument: dict[str, float]) -> None:
     with pytest.raises(UsageError, match=next(iter(argument))):
         Recognizer(stand_in_weights, **argument)  # type: ignore[arg-type]
@@ -271,7 +273,7 @@ def test_logits_that_are_not_finite_are_refused(classifier: Classifier, monkeypa
 
 
 def test_abstaining_changes_the_answer_and_nothing_else(calibrated_weights: Path) -> None:
-    always, never, unsure = (Recognizer(calibrated_weights, threads=1, abstain=p) for p in (None, 0.5, 0.9))
+    always, never, unsure = (Recognizer(calibrated_weights, num_threads=1, min_precision=p) for p in (None, 0.5, 0.9))
     assert (always.threshold, never.threshold, unsure.threshold) == (0.0, 0.0, 0.999)
     (answered,), (also,), (withheld,) = (entry.predict(_PORTRAIT).faces for entry in (always, never, unsure))
     assert answered.confidence < 0.999
@@ -282,8 +284,8 @@ def test_abstaining_changes_the_answer_and_nothing_else(calibrated_weights: Path
 
 def test_abstaining_needs_a_curve_that_reaches_the_precision(stand_in_weights: Path, calibrated_weights: Path) -> None:
     with pytest.raises(UsageError, match=r"stand-in cannot abstain: .* export the weights again"):
-        Recognizer(stand_in_weights, abstain=0.9)
+        Recognizer(stand_in_weights, min_precision=0.9)
     with pytest.raises(UsageError, match=r"0\.95 is not reached .* at most 0\.9, "):
-        Recognizer(calibrated_weights, abstain=0.95)
+        Recognizer(calibrated_weights, min_precision=0.95)
     with pytest.raises(UsageError, match="above 0"):
-        Recognizer(calibrated_weights, abstain=0)
+        Recognizer(calibrated_weights, min_precision=0)

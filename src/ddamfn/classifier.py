@@ -22,7 +22,7 @@ class Classifier:
     Args:
         weights: name of bundled weights, or path of an `.onnx` network or its `.json` card; the default weights when
             None.
-        threads: how many threads one run may use; None leaves it to ONNX Runtime (one a core).
+        num_threads: how many threads one run may use; None leaves it to ONNX Runtime (one a core).
 
     Attributes:
         card: the weights' card.
@@ -31,12 +31,12 @@ class Classifier:
         WeightsError: there are no such weights, the file is damaged, or the network does not fit its card.
     """
 
-    def __init__(self, weights: str | os.PathLike[str] | None = None, threads: int | None = None) -> None:
+    def __init__(self, weights: str | os.PathLike[str] | None = None, num_threads: int | None = None) -> None:
         path, self.card = find_weights(weights)
         if path.suffix.lower() != ".onnx":
             raise WeightsError(f"{path} is for PyTorch or another runtime: name an .onnx file, or export one from it")
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or 0
+        options.intra_op_num_threads = num_threads or 0
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         content = verify(self.card, path)

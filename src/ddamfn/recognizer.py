@@ -64,40 +64,40 @@ class Recognizer:
     Args:
         weights: name of bundled weights, or path of an `.onnx` network or its `.json` card; the default weights when
             None.
-        min_score: faces that the detector scores lower are left out, above 0 to 1.
+        min_detection_score: faces that the detector scores lower are left out, above 0 to 1.
         max_faces: only this many of each image, those with the highest score; None for all.
-        batch: faces that `predict_many` collects before it classifies them together.
-        threads: how many threads detector and classifier may use; None leaves it to ONNX Runtime (one a core).
-        abstain: the share of answers that shall be right, above 0 to 1: faces below the confidence that keeps it on
-            the weights' validation images (see `ddamfn.weights.threshold_for`) are answered "uncertain" and keep
+        batch_size: faces that `predict_many` collects before it classifies them together.
+        num_threads: how many threads detector and classifier may use; None leaves it to ONNX Runtime (one a core).
+        min_precision: the share of answers that must be correct, above 0 to 1: faces below the confidence that keeps
+            it on the weights' validation images (see `ddamfn.weights.threshold_for`) are answered "uncertain" and keep
             their probabilities. None answers always.
 
     Attributes:
         card: the weights' card.
-        threshold: the confidence below which a face is answered "uncertain", 0 to 1; 0 without `abstain`.
+        threshold: the confidence below which a face is answered "uncertain", 0 to 1; 0 without `min_precision`.
 
     Raises:
         WeightsError: there are no such weights, or they are damaged.
-        UsageError: an argument is out of range, or the weights cannot keep the precision that `abstain` asks for.
+        UsageError: an argument is out of range, or the weights cannot keep `min_precision`.
     """
 
     def __init__(
         self,
         weights: str | os.PathLike[str] | None = None,
         *,
-        min_score: float = 0.5,
+        min_detection_score: float = 0.5,
         max_faces: int | None = None,
-        batch: int = 16,
-        threads: int | None = None,
-        abstain: float | None = None,
+        batch_size: int = 16,
+        num_threads: int | None = None,
+        min_precision: float | None = None,
     ) -> None:
-        _check(min_score, max_faces=max_faces, batch=batch, threads=threads)
-        self._classifier = Classifier(weights, threads)
-        self._detector = RetinaFace(threads)
+        _check(min_detection_score, max_faces=max_faces, batch_size=batch_size, num_threads=num_threads)
+        self._classifier = Classifier(weights, num_threads)
+        self._detector = RetinaFace(num_threads)
         self.card = self._classifier.card
-        self.threshold = _threshold(self.card, abstain)
+        self.threshold = _threshold(self.card, min_precision)
         self._alignment = alignment_of(self.card)
-        self._min_score, self._max_faces, self._batch = min_score, max_faces, batch
+        self._min_score, self._max_faces, self._batch_size = min_detection_score, max_faces, batch_size
 
     def predict(self, image: ImageInput) -> ImageResult:
         """Read one image.
@@ -116,7 +116,7 @@ class Recognizer:
     def predict_many(self, images: Iterable[ImageInput], *, keep_images: bool = False) -> Iterator[ImageResult]:
         """Read many images, lazily and in constant memory, the faces of consecutive images in one batch.
 
-        Results come in order, at the latest when `batch` faces have been collected. An image that cannot be read
+        Results come in order, at the latest when `batch_size` faces have been collected. An image that cannot be read
         becomes a result with `error` set and never ends the run.
 
         Args:
@@ -137,7 +137,7 @@ class Recognizer:
             faces = sum(len(entry.crops) for entry in waiting)
             kept = sum(entry.kept_bytes for entry in waiting)
             # Without any face nothing waits for a batch, and a run of scenery flows through at once.
-            if not faces or faces >= self._batch or len(waiting) >= self._batch or kept > _MOST_WAITING_BYTES:
+            if not faces or faces >= self._batch_size or len(waiting) >= self._batch_size or kept > _MOST_WAITING_BYTES:
                 yield from self.classify(waiting)
                 waiting = []
         yield from self.classify(waiting)
@@ -147,9 +147,9 @@ class Recognizer:
         image: ImageInput,
         *,
         keep_image: bool = False,
-        min_score: float | None = None,
+        min_detection_score: float | None = None,
         max_faces: int | None = None,
-        abstain: float | None = None,
+        min_precision: float | None = None,
         max_pixels: int = MAX_PIXELS,
     ) -> FoundFaces:
         """Find and align the faces of one image: the first half of `predict`, for callers that batch by themselves.
@@ -159,26 +159,26 @@ class Recognizer:
         Args:
             image: as in `predict`.
             keep_image: keep the image and the crops in the result, for `plot()`.
-            min_score: in place of this recognizer's, for this image.
+            min_detection_score: in place of this recognizer's, for this image.
             max_faces: likewise.
-            abstain: likewise.
+            min_precision: likewise.
             max_pixels: images with more are refused before they are decoded.
 
         Raises:
             ImageTooLarge: more pixels than `max_pixels`.
             UnreadableImage: the image is missing, damaged, or not an image.
-            UsageError: an argument is out of range, or the weights cannot keep the precision that `abstain` asks for.
+            UsageError: an argument is out of range, or the weights cannot keep `min_precision`.
         """
-        min_score = self._min_score if min_score is None else min_score
+        min_detection_score = self._min_score if min_detection_score is None else min_detection_score
         max_faces = self._max_faces if max_faces is None else max_faces
-        _check(min_score, max_faces=max_faces)
-        threshold = self.threshold if abstain is None else _threshold(self.card, abstain)
+        _check(min_detection_score, max_faces=max_faces)
+        threshold = self.threshold if min_precision is None else _threshold(self.card, min_precision)
         pixels = decode(image, max_pixels=max_pixels)
         name = _name(image)
         height, width = pixels.shape[:2]
         result = ImageResult(name, width, height, classes=self.card.labels, image=pixels if keep_image else None)
         found = []
-        for detection in self._detector.detect(pixels, min_score=min_score, max_faces=max_faces):
+        for detection in self._detector.detect(pixels, min_detection_score=min_detection_score, max_faces=max_faces):
             try:
                 found.append((detection, align(pixels, detection.landmarks, self._alignment)))
             except DegenerateFace as error:
@@ -239,9 +239,9 @@ class Recognizer:
         return Prediction.of(dict(zip(self.card.labels, probabilities.tolist(), strict=True)), threshold)
 
 
-def _check(min_score: float, **numbers: int | None) -> None:
-    if not 0 < min_score <= 1:
-        raise UsageError(f"min_score must be above 0 and at most 1, not {min_score}")
+def _check(min_detection_score: float, **numbers: int | None) -> None:
+    if not 0 < min_detection_score <= 1:
+        raise UsageError(f"min_detection_score must be above 0 and at most 1, not {min_detection_score}")
     for name, number in numbers.items():
         if number is not None and number < 1:
             raise UsageError(f"{name} must be at least 1, not {number}")

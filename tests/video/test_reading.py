@@ -58,9 +58,9 @@ def test_frames_are_read_as_images_are(clip: Path, recognizer: Recognizer) -> No
 
 
 def test_neither_batch_nor_threads_change_anything(clip: Path, recognizer: Recognizer) -> None:
-    one = plain(read_video(clip, recognizer, batch=1, workers=1))
-    assert plain(read_video(clip, recognizer, batch=16, workers=3)) == one
-    assert plain(read_video(str(clip), recognizer, batch=3, keep_images=True)) == one
+    one = plain(read_video(clip, recognizer, batch_size=1, workers=1))
+    assert plain(read_video(clip, recognizer, batch_size=16, workers=3)) == one
+    assert plain(read_video(str(clip), recognizer, batch_size=3, keep_images=True)) == one
 
 
 def test_a_face_keeps_its_number_through_a_gap(clip: Path, recognizer: Recognizer) -> None:
@@ -87,7 +87,7 @@ def test_smoothing_follows_each_track_and_can_be_switched_off(clip: Path, recogn
 
 
 def test_abstaining_goes_by_the_smoothed_confidence(clip: Path, calibrated_weights: Path) -> None:
-    recognizer = Recognizer(calibrated_weights, threads=1, abstain=0.9)
+    recognizer = Recognizer(calibrated_weights, num_threads=1, min_precision=0.9)
     frames = list(read_video(clip, recognizer, end_s=0.5))
     assert recognizer.threshold > 0
     for face in (face for frame in frames for face in frame.faces):
@@ -185,7 +185,7 @@ def test_a_slow_caller_holds_the_decoder_up(
 ) -> None:
     path = write_video(tmp_path / "long.mp4", (np.full((48, 64, 3), 90, np.uint8) for _ in range(300)))
     decoded = count_decoded(monkeypatch)
-    with read_video(path, recognizer, workers=2, batch=4) as reading:
+    with read_video(path, recognizer, workers=2, batch_size=4) as reading:
         held_at = count_refusals(reading._pipeline._ready, decoded, monkeypatch)
         for _ in range(10):
             next(reading)
@@ -200,7 +200,7 @@ def test_a_slow_caller_holds_the_decoder_up(
 def test_what_fails_in_a_thread_reaches_the_caller_after_the_frames_before(
     clip: Path, stand_in_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recognizer = Recognizer(stand_in_weights, threads=1)
+    recognizer = Recognizer(stand_in_weights, num_threads=1)
     find_faces = recognizer.find_faces
 
     def failing(image: Any, **options: Any) -> Any:
@@ -211,7 +211,7 @@ def test_what_fails_in_a_thread_reaches_the_caller_after_the_frames_before(
     monkeypatch.setattr(recognizer, "find_faces", failing)
     seen: list[int] = []
     with pytest.raises(WeightsError, match="enough"):
-        seen.extend(frame.index for frame in read_video(clip, recognizer, workers=2, batch=4))
+        seen.extend(frame.index for frame in read_video(clip, recognizer, workers=2, batch_size=4))
     assert seen == list(range(15))
 
 
@@ -253,7 +253,8 @@ def test_a_camera_drops_what_comes_too_late(
 
 
 @pytest.mark.parametrize(
-    "options", [{"every": 0}, {"smooth_s": -1}, {"start_s": -1}, {"end_s": float("nan")}, {"workers": 0}, {"batch": 0}]
+    "options",
+    [{"every": 0}, {"smooth_s": -1}, {"start_s": -1}, {"end_s": float("nan")}, {"workers": 0}, {"batch_size": 0}],
 )
 def test_numbers_out_of_range_are_usage_errors(clip: Path, recognizer: Recognizer, options: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=next(iter(options))):

@@ -286,7 +286,7 @@ def _prepare(
 ) -> Iterator[list[_Prepared]]:
     """Yield chunks of outcomes and crops in the order of the samples, working ahead of the caller."""
     # One thread a detection and a thread a core: images are independent, and small ones gain nothing from two cores.
-    detector = RetinaFace(threads=1)
+    detector = RetinaFace(num_threads=1)
 
     def work(sample: Sample) -> _Prepared:
         try:

@@ -198,8 +198,8 @@ def _score_rows(scored: Sequence[Scores], titles: Sequence[str]) -> list[list[st
 
 
 def _kept_rows(kept: Sequence[Kept]) -> list[list[str]]:
-    """What `ddamfn predict --abstain P` would have answered on these images, a row for each P."""
-    rows = [["--abstain", "threshold", "answered", "", "right", "", "95 % interval"]]
+    """What `ddamfn predict --min-precision P` would have answered on these images, a row for each P."""
+    rows = [["--min-precision", "threshold", "answered", "", "right", "", "95 % interval"]]
     for entry in kept:
         ends = "-" if entry.ci95 is None else " - ".join(f"{100 * end:.2f}" for end in entry.ci95)
         answered = [_percent(entry.coverage), f"{entry.answered:,}/{entry.n:,}"]

@@ -56,7 +56,7 @@ class RetinaFace:
     Decoding is in floating point to the end: landmarks cut to whole pixels would shift the alignment of small faces.
 
     Args:
-        threads: how many threads one detection may use; None leaves it to ONNX Runtime (one a core).
+        num_threads: how many threads one detection may use; None leaves it to ONNX Runtime (one a core).
 
     Raises:
         WeightsError: the network is not in the installed package, or not the one expected.
@@ -64,9 +64,9 @@ class RetinaFace:
     Source: Deng et al. 2020, RetinaFace; weights: yakhyo/retinaface-pytorch, trained on WIDER FACE.
     """
 
-    def __init__(self, threads: int | None = None) -> None:
+    def __init__(self, num_threads: int | None = None) -> None:
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or 0
+        options.intra_op_num_threads = num_threads or 0
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(_read_network(), options, providers=["CPUExecutionProvider"])
@@ -75,7 +75,7 @@ class RetinaFace:
         self,
         image: NDArray[np.uint8],
         *,
-        min_score: float = 0.5,
+        min_detection_score: float = 0.5,
         max_faces: int | None = None,
         side_px: int = 960,
     ) -> list[Detection]:
@@ -83,7 +83,7 @@ class RetinaFace:
 
         Args:
             image: (H, W, 3) uint8 RGB.
-            min_score: faces with a lower score are left out, 0 to 1.
+            min_detection_score: faces with a lower score are left out, 0 to 1.
             max_faces: only this many, those with the highest score; None for all.
             side_px: an image whose longer side is larger is shrunk to it before detection. More finds smaller faces
                 and costs time in proportion to the area. Images whose longer side is below 144 px are enlarged to it.
@@ -97,33 +97,33 @@ class RetinaFace:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
             raise ValueError(f"expected an image (H, W, 3) of uint8, not {image.shape} of {image.dtype}")
         height, width = image.shape[:2]
-        found = self._look(image, min_score, side_px)
+        found = self._look(image, min_detection_score, side_px)
         # A face larger than the largest anchor is seen as several parts of one; in a smaller image it is seen whole.
         too_large = _LARGEST_ANCHOR_PX * max(1.0, max(height, width) / side_px)
         if (_longer_sides(found[0]) > too_large).any():
-            found = _merge(found, self._look(image, min_score, _COARSE_SIDE_PX), too_large)
+            found = _merge(found, self._look(image, min_detection_score, _COARSE_SIDE_PX), too_large)
         boxes, landmarks, scores = found
         boxes = np.clip(boxes.reshape(-1, 2, 2), 0, (width, height)).reshape(-1, 4).astype(np.float32)
         visible = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         rows = np.flatnonzero(visible)[:max_faces]
         return [Detection(boxes[row], landmarks[row], float(scores[row])) for row in rows]
 
-    def _look(self, image: NDArray[np.uint8], min_score: float, side_px: int) -> _Found:
+    def _look(self, image: NDArray[np.uint8], min_detection_score: float, side_px: int) -> _Found:
         """Detect at one scale and return boxes, landmarks and scores in the image's own pixels, boxes not clipped."""
         scaled = _resize(image, side_px)
-        boxes, landmarks, scores = self._run(scaled, min_score)
+        boxes, landmarks, scores = self._run(scaled, min_detection_score)
         (height, width), (rows, columns) = image.shape[:2], scaled.shape[:2]
         ratio = np.array([width / columns, height / rows], dtype=np.float32)
         return boxes * np.tile(ratio, 2), landmarks * ratio, scores
 
-    def _run(self, image: NDArray[np.uint8], min_score: float) -> _Found:
+    def _run(self, image: NDArray[np.uint8], min_detection_score: float) -> _Found:
         """Return boxes (N, 4), landmarks (N, 5, 2) and scores (N,) by falling score, at the given image's scale."""
         pixels = image[:, :, ::-1].astype(np.float32) - _MEAN_BGR
         batch = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])
         offsets, confidence, points = self._session.run(("loc", "conf", "landmarks"), {"input": batch})
         scores = confidence[0, :, 1]
         order = np.argsort(-scores, kind="stable")[:_MAX_CANDIDATES]
-        order = order[scores[order] >= min_score]
+        order = order[scores[order] >= min_detection_score]
         anchors = _anchors(*image.shape[:2])[order]
         boxes = _decode_boxes(offsets[0, order], anchors)
         landmarks = _decode_landmarks(points[0, order], anchors)

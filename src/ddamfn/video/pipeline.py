@@ -39,19 +39,19 @@ class Pipeline:
 
     Args:
         source: what is decoded.
-        recognizer: finds and classifies; best made with `threads=1`.
+        recognizer: finds and classifies; best made with `num_threads=1`.
         workers: threads, at least 1.
-        batch: faces classified together, at least 1.
+        batch_size: faces classified together, at least 1.
         keep_images: keep each frame's pixels in its result.
     """
 
     def __init__(
-        self, source: VideoSource, recognizer: Recognizer, *, workers: int, batch: int, keep_images: bool
+        self, source: VideoSource, recognizer: Recognizer, *, workers: int, batch_size: int, keep_images: bool
     ) -> None:
         self._source, self._recognizer, self._keep_images = source, recognizer, keep_images
         # What a camera shows is read at once; a batch would only make it late.
-        self._batch = 1 if source.info.live else batch
-        self._frames_a_group = self._batch
+        self._batch_size = 1 if source.info.live else batch_size
+        self._frames_a_group = self._batch_size
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix=_WORKERS)
         self._ready: queue.Queue[_Entry] = queue.Queue(maxsize=workers + 2)
         self._stop = threading.Event()
@@ -102,7 +102,7 @@ class Pipeline:
                 break
             faces = sum(len(looked.found.crops) for looked in group)
             kept = sum(looked.found.kept_bytes for looked in group) * (_GROUPS_AT_WORK + 1)
-            full = faces >= self._batch or len(group) >= self._frames_a_group or kept > _MOST_WAITING_BYTES
+            full = faces >= self._batch_size or len(group) >= self._frames_a_group or kept > _MOST_WAITING_BYTES
             if full or not faces:
                 yield group
                 group = []

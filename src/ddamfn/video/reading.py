@@ -32,7 +32,7 @@ def read_video(
     smooth_s: float = DEFAULT_SMOOTHING_S,
     keep_images: bool = False,
     keep_crops: bool = False,
-    batch: int = 8,
+    batch_size: int = 8,
     workers: int | None = None,
 ) -> "VideoReading":
     """Open a video or a camera and read the faces of its frames, lazily, on all cores and in constant memory.
@@ -44,7 +44,7 @@ def read_video(
 
     Args:
         source: a path, or the number of a camera.
-        recognizer: finds and classifies; make it with `threads=1`, since the cores are shared out among frames. The
+        recognizer: finds and classifies; make it with `num_threads=1`, since the cores are shared out among frames. The
             default weights when None.
         every: read the first of every so many frames; the others are decoded and skipped.
         start_s: leave out frames before this time, in seconds from the start of the file.
@@ -53,7 +53,7 @@ def read_video(
         smooth_s: time constant of smoothing each track's probabilities, in seconds; 0 for none. Needs `track`.
         keep_images: keep each frame's pixels in its result, for `plot()`.
         keep_crops: keep each face's aligned crop in its result.
-        batch: faces of consecutive frames that are classified together.
+        batch_size: faces of consecutive frames that are classified together.
         workers: threads that find and classify; None for one a core.
 
     Returns:
@@ -65,7 +65,7 @@ def read_video(
         UsageError: an argument is out of range, or the start lies past the end.
         MissingExtra: PyAV is not installed.
     """
-    for name, number in (("every", every), ("batch", batch), ("workers", workers)):
+    for name, number in (("every", every), ("batch_size", batch_size), ("workers", workers)):
         if number is not None and number < 1:
             raise UsageError(f"{name} must be at least 1, not {number}")
     if not smooth_s >= 0:
@@ -75,11 +75,11 @@ def read_video(
             raise UsageError(f"{name} must be at least 0 seconds, not {seconds}")
     opened = VideoSource(source, every=every, start_s=start_s, end_s=end_s)
     try:
-        recognizer = Recognizer(threads=1) if recognizer is None else recognizer
+        recognizer = Recognizer(num_threads=1) if recognizer is None else recognizer
     except BaseException:
         opened.close()
         raise
-    pipeline = Pipeline(opened, recognizer, workers=workers or _cores(), batch=batch, keep_images=keep_images)
+    pipeline = Pipeline(opened, recognizer, workers=workers or _cores(), batch_size=batch_size, keep_images=keep_images)
     tracker = Tracker(longest_gap_s(opened.info, every)) if track else None
     smoother = Smoother(smooth_s) if track and smooth_s else None
     return VideoReading(opened, pipeline, recognizer.threshold, tracker, smoother, keep_crops=keep_crops)
