@@ -78,7 +78,7 @@ class Tracker:
             The track of each face, numbered from 1 in the order of preprocessing.
         """
         self._tracks = [track for track in self._tracks if time_s - track.seen_s <= self._gap_s]
-        seen = [(face.landmarks.points.astype(np.float64), _size(face)) for face in faces]
+        seen = [(face.landmarks.to_numpy(), _size(face)) for face in faces]
         numbers = [0] * len(seen)
         taken: set[int] = set()
         for _, row, track in self._pairs(seen, time_s):
