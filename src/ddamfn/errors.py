@@ -10,7 +10,7 @@ class DdamfnError(Exception):
 
 
 class UsageError(DdamfnError, ValueError):
-    """Arguments that are out of range, of the wrong kind, or cannot be used together (exit status 2 on the command line)."""
+    """Arguments out of range, of the wrong kind, or unusable together (exit status 2 on the command line)."""
 
 
 class UnreadableImage(DdamfnError):

@@ -198,6 +198,30 @@ def test_other_arrays_are_the_callers_error(detector: RetinaFace, image: NDArray
         detector.detect(image)  # type: ignore[arg-type]
 
 
+def test_a_face_is_found_again_in_a_loose_or_tight_box(detector: RetinaFace, portrait: NDArray[np.uint8]) -> None:
+    (face,) = detector.detect(portrait)
+    x1, y1, x2, y2 = face.bbox.tolist()
+    for box in ((x1, y1, x2, y2), (x1 - 20, y1 - 25, x2 + 15, y2 + 10), (x1 + 8, y1 + 10, x2 - 8, y2 - 10)):
+        found = detector.detect_in_box(portrait, np.array(box))
+        assert found is not None
+        assert np.abs(found.landmarks - face.landmarks).max() < 4
+
+
+def test_the_face_in_a_box_is_the_boxes_own(detector: RetinaFace, portrait: NDArray[np.uint8]) -> None:
+    pair = np.concatenate([portrait[:240, 140:310], portrait[:240, 140:310][:, ::-1]], axis=1)
+    both = detector.detect(pair)
+    assert len(both) == 2
+    for face in both:
+        found = detector.detect_in_box(pair, face.bbox)
+        assert found is not None
+        assert np.abs(found.landmarks - face.landmarks).max() < 4
+
+
+def test_no_face_in_a_box_is_none(detector: RetinaFace, portrait: NDArray[np.uint8]) -> None:
+    assert detector.detect_in_box(portrait, np.array([10.0, 300, 90, 400])) is None
+    assert detector.detect_in_box(np.full((40, 40, 3), 90, np.uint8), np.array([0.0, 0, 1, 1])) is None
+
+
 def test_a_missing_or_damaged_network_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(retinaface, "files", lambda package: tmp_path)
     with pytest.raises(WeightsError, match="is missing: install the package again"):
