@@ -1,7 +1,7 @@
 """Results in the shapes of other packages, none of which is imported before it is asked for."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -24,6 +24,7 @@ DEEPFACE_NAMES = {
 """Our names of expressions -> those of DeepFace. It has no contempt, which keeps its name."""
 
 
+@runtime_checkable
 class HasRows(Protocol):
     """Anything that turns into rows: an `ImageResult`, or a video's `FrameResult`."""
 
@@ -119,7 +120,7 @@ def to_supervision(result: ImageResult) -> dict[str, Any]:
 
 def _table(results: Results) -> tuple[list[str], list[dict[str, Any]]]:
     """Return columns and rows of all results; expressions in the order in which the results name them."""
-    each = results if isinstance(results, Iterable) and not isinstance(results, ImageResult) else [results]
+    each = [results] if isinstance(results, HasRows) else results
     rows = [row for result in each for row in result.to_rows()]
     names = list(dict.fromkeys(name for row in rows for name in row)) or row_columns(())
     # Another network's expressions come late, and belong beside the first one's.

@@ -15,6 +15,8 @@ from PIL import Image
 
 from ddamfn.errors import UnreadableImage, UsageError
 from ddamfn.faces import decode
+from ddamfn.faces.decode import _formats
+from ddamfn.files import IMAGE_SUFFIXES
 
 RED, BLUE, GREEN, WHITE = (200, 30, 30), (30, 30, 200), (30, 160, 30), (250, 250, 250)
 
@@ -130,6 +132,11 @@ def test_the_result_is_the_callers_own() -> None:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "JPEG2000", "TGA"])
 def test_common_formats_are_read(kind: str) -> None:
     _assert_corners(decode(_saved(_four_corners(), kind)))
+
+
+def test_every_suffix_of_an_image_names_a_format_that_is_read() -> None:
+    kinds = {Image.registered_extensions()[suffix] for suffix in IMAGE_SUFFIXES}
+    assert kinds <= set(_formats()) | {"AVIF"}  # which not every build of Pillow has
 
 
 def test_a_format_that_starts_another_program_is_not_read() -> None:

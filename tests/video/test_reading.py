@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 
 import ddamfn
@@ -43,6 +44,24 @@ def _nothing_left_running() -> Iterator[None]:
 
 def plain(frames: Any) -> list[dict[str, Any]]:
     return [frame.to_dict() for frame in frames]
+
+
+def test_the_threads_are_set_by_the_reading_itself(
+    clip: Path, stand_in_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = Recognizer(stand_in_weights, num_threads=4, min_detection_score=0.6)
+    opened: list[int] = []
+    session = onnxruntime.InferenceSession
+
+    def open_one(network: bytes, options: Any, providers: Any) -> Any:
+        opened.append(options.intra_op_num_threads)
+        return session(network, options, providers=providers)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", open_one)
+    with read_video(clip, many) as reading:
+        frame = next(reading)
+    assert opened == [1, 1]
+    assert frame.faces
 
 
 def test_frames_are_read_as_images_are(clip: Path, recognizer: Recognizer) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ddamfn.errors import DdamfnError, UsageError
+from ddamfn.files import IMAGE_SUFFIXES
 
 FORMATS = ("table", "json", "jsonl", "csv", "parquet")
 """How results can be written."""
@@ -127,14 +128,6 @@ def ending_on_sigterm() -> Iterator[None]:
     finally:
         signal.signal(signal.SIGTERM, before)
 
-
-IMAGE_SUFFIXES = frozenset(
-    [
-        *(".avif", ".bmp", ".dib", ".gif", ".ico", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
-        *(".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
-    ]
-)
-"""Which files of a folder count as images; a file that is named itself is always tried."""
 
 VIDEO_SUFFIXES = frozenset(
     [

@@ -14,9 +14,6 @@ from ddamfn.data.rules import targets as vote_targets
 from ddamfn.errors import DataError, UnknownLabel, UnreadableImage, UsageError
 from ddamfn.labels import EXPRESSIONS
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"})
-"""File endings that count as images when a folder is listed (lower case)."""
-
 
 class ImageSource(Protocol):
     """Anything that can hand out an image by its location."""

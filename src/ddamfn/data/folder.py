@@ -5,8 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from ddamfn.data.catalog import DatasetCard
-from ddamfn.data.dataset import IMAGE_SUFFIXES, Dataset, FileImages, Sample
+from ddamfn.data.dataset import Dataset, FileImages, Sample
 from ddamfn.errors import DataError, UnknownLabel
+from ddamfn.files import IMAGE_SUFFIXES
 from ddamfn.labels import EXPRESSIONS, canonical
 
 SPLIT_NAMES: dict[str, str] = {

@@ -31,18 +31,11 @@ _Entry = Future[DetectedFrame] | BaseException | None
 
 
 class Pipeline:
-    """Reads a source's frames.
+    """Reads a source's frames: one thread decodes, `workers` threads find faces and classify.
 
-    One thread decodes; `workers` threads find faces and classify, each with a single thread of ONNX Runtime, which
-    leaves no core idle and needs no waiting for each other within a network. PyAV and ONNX Runtime let go of the
-    interpreter's lock while they compute. What is in flight is bounded, so a slow caller holds the decoder up.
-
-    Args:
-        source: what is decoded.
-        recognizer: finds and classifies; best made with `num_threads=1`.
-        workers: threads, at least 1.
-        batch_size: faces classified together, at least 1.
-        keep_images: keep each frame's pixels in its result.
+    The recognizer should have one thread of its own: then no core is idle, and none waits for another within a network.
+    PyAV and ONNX Runtime let go of the interpreter's lock while they compute. What is in flight is bounded, so a slow
+    caller holds the decoder up.
     """
 
     def __init__(
@@ -51,7 +44,6 @@ class Pipeline:
         self._source, self._recognizer, self._keep_images = source, recognizer, keep_images
         # What a camera shows is read at once; a batch would only make it late.
         self._batch_size = 1 if source.info.live else batch_size
-        self._frames_a_group = self._batch_size
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix=_WORKERS)
         self._ready: queue.Queue[_Entry] = queue.Queue(maxsize=workers + 2)
         self._stop = threading.Event()
@@ -67,7 +59,7 @@ class Pipeline:
         groups: deque[tuple[Sequence[DetectedFrame], Future[list[ImageResult]]]] = deque()
         failure: list[BaseException] = []
         for group in self._groups(failure):
-            groups.append((group, self._pool.submit(self._recognizer.classify, [looked.found for looked in group])))
+            groups.append((group, self._pool.submit(self._recognizer.classify, [frame.found for frame in group])))
             while len(groups) >= (1 if self._source.info.live else _GROUPS_AT_WORK):
                 yield from _results(*groups.popleft())
         while groups:
@@ -100,9 +92,9 @@ class Pipeline:
             except Exception as error:
                 failure.append(error)
                 break
-            faces = sum(len(looked.found.crops) for looked in group)
-            kept = sum(looked.found.kept_bytes for looked in group) * (_GROUPS_AT_WORK + 1)
-            full = faces >= self._batch_size or len(group) >= self._frames_a_group or kept > _MOST_WAITING_BYTES
+            faces = sum(len(frame.found.crops) for frame in group)
+            kept = sum(frame.found.kept_bytes for frame in group) * (_GROUPS_AT_WORK + 1)
+            full = faces >= self._batch_size or len(group) >= self._batch_size or kept > _MOST_WAITING_BYTES
             if full or not faces:
                 yield group
                 group = []
@@ -115,13 +107,13 @@ class Pipeline:
         end: BaseException | None = None
         try:
             for raw in self._source.frames():
-                if self._stop.is_set() or not self._put(self._pool.submit(self._look, raw)):
+                if self._stop.is_set() or not self._put(self._pool.submit(self._detect, raw)):
                     return
         except BaseException as error:
             end = error
         self._put(end)
 
-    def _look(self, raw: RawFrame) -> DetectedFrame:
+    def _detect(self, raw: RawFrame) -> DetectedFrame:
         pixels = upright_rgb(raw.frame, self._source.aspect)
         return DetectedFrame(raw.index, raw.time_s, self._recognizer.find_faces(pixels, keep_image=self._keep_images))
 
