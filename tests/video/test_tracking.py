@@ -9,7 +9,7 @@ from ddamfn.video import Tracker
 FaceAt = Callable[..., Face]
 
 
-def test_faces_are_numbered_in_the_order_of_preprocessing(face_at: FaceAt) -> None:
+def test_faces_are_numbered_in_the_order_of_appearance(face_at: FaceAt) -> None:
     tracker = Tracker()
     assert tracker.update(0.0, []) == ()
     assert tracker.update(0.1, [face_at(500, 100), face_at(100, 100)]) == (1, 2)

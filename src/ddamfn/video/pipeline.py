@@ -1,5 +1,6 @@
 """Decoding, detection and classification at once on all cores, in order and in constant memory."""
 
+import contextlib
 import queue
 import threading
 from collections import deque
@@ -50,11 +51,7 @@ class Pipeline:
         self._decoder = threading.Thread(target=self._decode, name="ddamfn-decode", daemon=True)
 
     def run(self) -> Iterator[tuple[DetectedFrame, ImageResult]]:
-        """Yield each frame with its result, in order.
-
-        Raises:
-            DdamfnError: what the source or the recognizer raises, after the frames before it.
-        """
+        """Yield each frame with its result, in order; what a thread raises comes after the frames before it."""
         self._decoder.start()
         groups: deque[tuple[Sequence[DetectedFrame], Future[list[ImageResult]]]] = deque()
         failure: list[BaseException] = []
@@ -101,8 +98,6 @@ class Pipeline:
         if group:
             yield group
 
-    # ---------------------------------------------------------------- other threads
-
     def _decode(self) -> None:
         end: BaseException | None = None
         try:
@@ -124,18 +119,13 @@ class Pipeline:
                 self._ready.put(entry, timeout=0.1)
             except queue.Full:
                 if self._source.info.live:
-                    self._drop_oldest()
+                    with contextlib.suppress(queue.Empty):
+                        oldest = self._ready.get_nowait()
+                        if isinstance(oldest, Future):
+                            oldest.cancel()
             else:
                 return True
         return False
-
-    def _drop_oldest(self) -> None:
-        try:
-            oldest = self._ready.get_nowait()
-        except queue.Empty:
-            return
-        if isinstance(oldest, Future):
-            oldest.cancel()
 
 
 def _results(
