@@ -1,6 +1,6 @@
 """Time of each stage from a photograph to an expression, beside the same network in eager PyTorch.
 
-    python benchmarks/inference.py [--weights NAME_OR_PATH] [--rounds 5] [--seconds 4] [--threads N]
+    python benchmarks/inference.py [--weights NAME_OR_PATH] [--rounds 5] [--seconds 4] [--num-threads N]
 
 Each side runs in a process of its own, one after the other and in turns, so that neither's threads disturb the other
 and each has its own peak of memory. Writes docs/benchmarks/<date>-<commit>-inference.md.
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--weights", help="bundled weights or an .onnx file")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each side (default: 5)")
     parser.add_argument("--seconds", type=float, default=4.0, help="time a stage and round (default: 4)")
-    parser.add_argument("--threads", type=int, default=cores(), help="threads of either side (default: all cores)")
+    parser.add_argument("--num-threads", type=int, default=cores(), help="threads of either side (default: all cores)")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "benchmarks")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -98,7 +98,7 @@ def instrument_stages(args: argparse.Namespace) -> dict[str, Callable[[], object
     from ddamfn.classifier import Classifier
     from ddamfn.faces import Alignment, RetinaFace, align, decode
 
-    classifier, detector = Classifier(args.weights, args.threads), RetinaFace(args.threads)
+    classifier, detector = Classifier(args.weights, args.num_threads), RetinaFace(args.num_threads)
     content = photograph()
     image = decode(content)
     face = detector.detect(image)[0]
@@ -124,7 +124,7 @@ def eager_stages(args: argparse.Namespace) -> dict[str, Callable[[], object]]:
     from ddamfn.models import create_model
     from ddamfn.weights import find_weights
 
-    torch.set_num_threads(args.threads)
+    torch.set_num_threads(args.num_threads)
     _, card = find_weights(args.weights)
     made = card.architecture
     heads = {"num_heads": made["num_heads"]} if made["num_heads"] else {}
@@ -157,7 +157,7 @@ def report(args: argparse.Namespace, rounds: dict[str, list[dict[str, Any]]], be
     lines = heading("From a photograph to an expression", command, before, *packages)
     lines += [
         f"- weights: {card.name}, {card.architecture['name']}, {path.stat().st_size / 1e6:.1f} MB, {card.precision}",
-        f"- photograph: the bundled portrait, {width} x {height}, one face; {args.threads} threads on either side",
+        f"- photograph: the bundled portrait, {width} x {height}, one face; {args.num_threads} threads on either side",
         f"- {args.rounds} rounds of {args.seconds:g} s a stage, the two sides in turns, each in a process of its own",
         "",
         "Means are over the rounds, and so are deviations; a face's time is a call's time divided by its faces.",

@@ -32,7 +32,7 @@ def main() -> int:
     """Measure, print, write; return the exit status."""
     args = parse_arguments()
     before = load()
-    classifier = Classifier(args.weights, args.threads)
+    classifier = Classifier(args.weights, args.num_threads)
     source = open_faces(args, classifier)
     with Bar(quiet=args.quiet) as bar:
         result = measure_robustness(classifier, source, draws=args.draws, seed=args.seed, progress=bar)
@@ -58,7 +58,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--limit", type=int, metavar="N", help="only N images, chosen at random (default: all)")
     parser.add_argument("--draws", type=int, default=5, help="draws per face of mild random changes (default: 5)")
     parser.add_argument("--seed", type=int, default=0, help="of all random numbers (default: 0)")
-    parser.add_argument("--threads", type=int, help="of the network (default: all cores)")
+    parser.add_argument("--num-threads", type=int, help="of the network (default: all cores)")
     parser.add_argument(
         "--output", type=Path, default=ROOT / "docs" / "benchmarks", help="folder of page, chart and figures"
     )

@@ -1,6 +1,6 @@
 """Images a second of training, on the device at hand, by side of the images.
 
-    python benchmarks/training.py [--quick] [--no-compile] [--recipe ddamfn_ferplus_cpu] [--batch 64] [--device cpu]
+    python benchmarks/training.py [--quick] [--no-compile] [--recipe NAME] [--batch-size 64] [--device cpu]
 
 Two tables. The training loop itself, with the recipe's augmentation, moving average and checkpoints, plain and
 compiled, with the seconds that compiling took. And the step of the network alone in several ways (order of memory,
@@ -74,10 +74,10 @@ QUICK_CPU_WAYS, QUICK_CUDA_WAYS = CPU_WAYS[:3], (CUDA_WAYS[0], *CUDA_WAYS[3:6])
 def main() -> None:
     """Measure every side, and write the tables."""
     args = parse_arguments()
-    torch.set_num_threads(args.threads)
+    torch.set_num_threads(args.num_threads)
     device, before, run = torch.device(args.device), load(), recipe(args.recipe)
     command = " ".join(["python benchmarks/training.py", *sys.argv[1:]])
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {args.threads} threads"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {args.num_threads} threads"
     sides = SIDES_PX[:1] if args.quick else SIDES_PX
     with tempfile.TemporaryDirectory() as cache:
         # Without what earlier runs compiled, so that the seconds of compiling are those of a new machine.
@@ -88,7 +88,7 @@ def main() -> None:
     lines = [
         *heading("Training speed", command, before, "ddamfn", "torch", "kornia", "numpy"),
         f"- device: {name}",
-        f"- recipe {args.recipe}: {run.model.name}, {run.optimizer.name}, batch {args.batch}",
+        f"- recipe {args.recipe}: {run.model.name}, {run.optimizer.name}, batch {args.batch_size}",
         "",
         *loop,
         "",
@@ -103,21 +103,23 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--recipe", default="ddamfn_ferplus_cpu")
     parser.add_argument("--images", type=int, help="of an epoch of the loop (default: 512, quick: 128)")
-    parser.add_argument("--batch", type=int, help="images a step (default: 64, quick: 32)")
+    parser.add_argument("--batch-size", type=int, help="images a step (default: 64, quick: 32)")
     parser.add_argument("--rounds", type=int, help="turns of each way (default: 3, quick: 2)")
     parser.add_argument("--quick", action="store_true", help="one side and few ways, in less than four minutes")
     parser.add_argument("--no-compile", action="store_true", help="leave compiled ways out")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=int, default=cores(), help="threads of the CPU (default: all cores)")
+    parser.add_argument("--num-threads", type=int, default=cores(), help="threads of the CPU (default: all cores)")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "benchmarks")
     args = parser.parse_args()
-    defaults = {"images": 128, "batch": 32, "rounds": 2} if args.quick else {"images": 512, "batch": 64, "rounds": 3}
+    defaults = (
+        {"images": 128, "batch_size": 32, "rounds": 2} if args.quick else {"images": 512, "batch_size": 64, "rounds": 3}
+    )
     for option, value in defaults.items():
         if getattr(args, option) is None:
             setattr(args, option, value)
     args.turn_seconds = 1.0 if args.quick else 2.0
-    if args.images < args.batch:
-        parser.error(f"--images {args.images} is less than one step of --batch {args.batch}")
+    if args.images < args.batch_size:
+        parser.error(f"--images {args.images} is less than one step of --batch-size {args.batch_size}")
     return args
 
 
@@ -142,7 +144,7 @@ def step_table(run: Run, args: argparse.Namespace, sides: Sequence[int], device:
     for side_px in sides:
         steps, firsts = [], []
         for way in ways:
-            step = make_step(run, way, args.batch, side_px, device)
+            step = make_step(run, way, args.batch_size, side_px, device)
             firsts.append(seconds(step, device))
             for _ in range(2):
                 step()
@@ -212,7 +214,7 @@ def rate(step: Callable[[], None], args: argparse.Namespace, device: torch.devic
     times: list[float] = []
     while len(times) < 2 or sum(times) < args.turn_seconds:
         times.append(seconds(step, device))
-    return len(times) * int(args.batch) / sum(times)
+    return len(times) * int(args.batch_size) / sum(times)
 
 
 # ---------------------------------------------------------------- the loop
@@ -239,7 +241,7 @@ class Silent:
 def loop_table(run: Run, args: argparse.Namespace, sides: Sequence[int], device: torch.device) -> list[str]:
     """Images a second of the training loop, plain and compiled: the second epoch of two."""
     train, valid = random_split(args.images, device), random_split(64, device)
-    plain = {side_px: two_epochs(run, False, side_px, args.batch, train, valid) for side_px in sides}
+    plain = {side_px: two_epochs(run, False, side_px, args.batch_size, train, valid) for side_px in sides}
     peak = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else peak_mb()
     lines = [
         "## The loop",
@@ -251,7 +253,7 @@ def loop_table(run: Run, args: argparse.Namespace, sides: Sequence[int], device:
         "|---|---|---|---|---|---|",
     ]
     for side_px in sides:
-        compiled = None if args.no_compile else two_epochs(run, True, side_px, args.batch, train, valid)
+        compiled = None if args.no_compile else two_epochs(run, True, side_px, args.batch_size, train, valid)
         for name, rows in (("plain", plain[side_px]), ("compiled", compiled)):
             if rows is None:
                 continue

@@ -140,7 +140,7 @@ def stage_times(path: str, weights: str | None) -> dict[str, Any]:
     from ddamfn.video import AnnotatedVideo, FrameResult
     from ddamfn.video.source import upright_rgb
 
-    recognizer = Recognizer(weights, threads=1)
+    recognizer = Recognizer(weights, num_threads=1)
     with av.open(path) as container:
         container.streams.video[0].thread_count = 1
         decoded = container.decode(video=0)
@@ -180,7 +180,7 @@ def speed(path: str, weights: str | None, cores: int, annotate: bool) -> dict[st
 
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
-    recognizer = Recognizer(weights, threads=1)
+    recognizer = Recognizer(weights, num_threads=1)
     # The first run of a network makes its plans.
     recognizer.predict(np.zeros((720, 1280, 3), np.uint8))
     count = faces = 0

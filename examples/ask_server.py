@@ -22,7 +22,7 @@ def ask(server: str, image: str, token: str | None = None, **options: Any) -> di
         server: its address, such as `http://127.0.0.1:8000`.
         image: path of the image.
         token: the bearer token, if the server wants one.
-        options: `attention=True`, `abstain=0.9`, `min_score=0.7`, `max_faces=3`.
+        options: `attention=True`, `min_precision=0.9`, `min_detection_score=0.7`, `max_faces=3`.
 
     Raises:
         HTTPError: the server refused; the body says why, as problem details (RFC 9457).

@@ -13,9 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ddamfn import Recognizer
+from ddamfn.files import IMAGE_SUFFIXES
 from ddamfn.results import row_columns
-
-ENDINGS = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -28,16 +27,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     recognizer = Recognizer(args.weights)
     # A generator: the next image is opened only when a batch has room for it.
-    images = (path for path in sorted(args.folder.rglob("*")) if path.suffix.lower() in ENDINGS)
+    images = (path for path in sorted(args.folder.rglob("*")) if path.suffix.lower() in IMAGE_SUFFIXES)
     counts: Counter[str] = Counter()
     with args.table.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, row_columns(recognizer.card.labels))
         writer.writeheader()
         for result in recognizer.predict_many(images):
             writer.writerows(result.to_rows())
-            counts.update(face.expression for face in result.faces)
+            counts.update(face.expression for face in result)
             counts["unreadable"] += result.error is not None
-            counts["without a face"] += result.error is None and not result.faces
+            counts["without a face"] += result.error is None and not result
     for name, count in counts.most_common():
         print(f"{name:<16}{count:>8,}")
 

@@ -11,6 +11,7 @@ from ddamfn.adapters import DEEPFACE_NAMES, to_arrow, to_deepface, to_pandas, to
 from ddamfn.errors import MissingExtra
 from ddamfn.labels import EXPRESSIONS
 from ddamfn.results import UNCERTAIN, BBox, Face, ImageResult, Landmarks, Prediction, row_columns
+from ddamfn.video import FrameResult, frame_columns
 
 
 def face(answer: str, left: float = 10.4) -> Face:
@@ -41,6 +42,30 @@ def test_pandas_has_a_row_a_face_and_loses_no_image() -> None:
     assert table["error"][2] == "b.jpg: no image"
     assert pandas.isna(table["x1"][2])
     assert len(to_pandas(image())) == 1
+
+
+def test_pandas_takes_the_frames_of_a_video() -> None:
+    pandas = pytest.importorskip("pandas", reason="needs pandas")
+    frames = [FrameResult(image(face("fear")), 3, 0.25, (7,)), FrameResult(image(), 4, 0.5)]
+    table = to_pandas(iter(frames))
+    assert list(table.columns) == frame_columns(EXPRESSIONS)
+    assert list(table["frame"]) == [3, 4]
+    assert table["track"][0] == 7
+    assert pandas.isna(table["x1"][1])
+    assert len(to_pandas(frames[0])) == 1
+
+
+def test_arrow_numbers_frames_and_tracks() -> None:
+    pyarrow = pytest.importorskip("pyarrow", reason="needs pyarrow")
+    table = to_arrow(FrameResult(image(), 4, 0.5))
+    assert table.schema.field("frame").type == table.schema.field("track").type == pyarrow.int64()
+    assert table.column("track").to_pylist() == [None]
+
+
+def test_columns_of_several_weights_are_joined() -> None:
+    pytest.importorskip("pandas", reason="needs pandas")
+    other = replace(image(), classes=("awe",))
+    assert list(to_pandas([image(face("fear")), other]).columns) == row_columns((*EXPRESSIONS, "awe"))
 
 
 def test_arrow_has_types_even_without_a_face() -> None:

@@ -26,6 +26,13 @@ def test_every_error_is_a_ddamfn_error(name: str) -> None:
     assert str(error) == "what to do"
 
 
+@pytest.mark.parametrize(
+    ("error", "builtin"), [(errors.UsageError("size"), ValueError), (errors.MissingExtra("plot", "x"), ImportError)]
+)
+def test_errors_are_also_what_python_calls_them(error: errors.DdamfnError, builtin: type[Exception]) -> None:
+    assert isinstance(error, builtin)
+
+
 def test_missing_extra_names_the_command() -> None:
     error = errors.MissingExtra("parquet", "pyarrow")
     assert isinstance(error, errors.DdamfnError)
@@ -36,4 +43,4 @@ def test_missing_extra_names_the_command() -> None:
 def test_missing_extra_survives_a_process_border() -> None:
     error = errors.MissingExtra("plot", "matplotlib", "The confusion plot")
     again = pickle.loads(pickle.dumps(error))
-    assert (str(again), again.extra, again.package) == (str(error), "plot", "matplotlib")
+    assert (str(again), again.extra, again.name) == (str(error), "plot", "matplotlib")

@@ -1,6 +1,7 @@
 """The examples run, on synthetic faces and on the bundled portrait."""
 
 import csv
+import re
 from importlib.resources import files
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -27,6 +28,25 @@ def load(name: str) -> ModuleType:
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_the_pages_on_the_api_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("photo.jpg").write_bytes(PORTRAIT)
+    page = (EXAMPLES.parent / "docs" / "api-reading.md").read_text(encoding="utf-8")
+    # The last one asks a running server, which tests/test_docs.py has.
+    codes = [
+        code for code in re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL) if "ask(" not in code
+    ]
+    assert len(codes) == 4
+    for number, code in enumerate(codes):
+        exec(compile(code, f"api-reading.md, block {number}", "exec"), {})
+    out = capsys.readouterr().out
+    assert re.search(r"^[a-z]+ \d+% \(\d+\.\d+, .*\(5, 2\)$", out, re.MULTILINE)
+    assert "missing.jpg no such file" in out
+    assert Path("annotated.png").stat().st_size > 10_000
 
 
 @pytest.fixture(scope="module")

@@ -7,14 +7,16 @@ import weakref
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
 from ddamfn.classifier import Classifier
-from ddamfn.errors import UnreadableImage, UsageError, WeightsError
+from ddamfn.errors import DegenerateFace, UnreadableImage, UsageError, WeightsError
 from ddamfn.faces import Preprocessing, normalize, preprocess
 from ddamfn.files import sha256_bytes
 from ddamfn.labels import EXPRESSIONS
@@ -26,12 +28,12 @@ _PORTRAIT = files("ddamfn").joinpath("demo", "astronaut.jpg").read_bytes()
 
 @pytest.fixture(scope="module")
 def recognizer(stand_in_weights: Path) -> Recognizer:
-    return Recognizer(stand_in_weights, threads=1)
+    return Recognizer(stand_in_weights, num_threads=1)
 
 
 @pytest.fixture(scope="module")
 def classifier(stand_in_weights: Path) -> Classifier:
-    return Classifier(stand_in_weights, threads=1)
+    return Classifier(stand_in_weights, num_threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +55,15 @@ def test_every_kind_of_input_gives_the_same_faces(
 ) -> None:
     path = tmp_path / "portrait é.png"
     Image.fromarray(portrait).save(path)
-    results = [recognizer.predict(source) for source in (path, str(path), path.read_bytes(), portrait)]
-    results.append(recognizer.predict(Image.fromarray(portrait)))
-    plain = [result.to_dict(attention=True) for result in results]
-    assert [entry.pop("source") for entry in plain] == [str(path), str(path), "<bytes>", "<array>", "<image>"]
+    content = path.read_bytes()
+    binary = [content, bytearray(content), memoryview(content)]
+    sources = [path, str(path), *binary, io.BytesIO(content), portrait, Image.fromarray(portrait)]
+    plain = [recognizer(source).to_dict(attention=True) for source in sources]
+    plain.append(recognizer(portrait[..., ::-1], channel_order="bgr").to_dict(attention=True))
+    (many,) = recognizer.predict_many([portrait[..., ::-1]], channel_order="bgr")
+    plain.append(many.to_dict(attention=True))
+    names = [str(path), str(path), *["<bytes>"] * 3, "<file>", "<array>", "<image>", "<array>", "<array>"]
+    assert [entry.pop("source") for entry in plain] == names
     assert all(entry == plain[0] for entry in plain)
     assert len(plain[0]["faces"]) == 1
 
@@ -89,8 +96,6 @@ def test_the_temperature_on_the_card_softens_the_probabilities(classifier: Class
 def test_the_card_decides_how_crops_look_to_the_network(
     classifier: Classifier, stand_in_weights: Path, rng: np.random.Generator
 ) -> None:
-    import onnxruntime
-
     crops = rng.integers(0, 256, size=(3, 112, 112, 3), dtype=np.uint8)
     pixels = normalize(preprocess(crops, Preprocessing("gray", 48)), (0.5,) * 3, (0.25,) * 3)
     session = onnxruntime.InferenceSession(stand_in_weights.read_bytes(), providers=["CPUExecutionProvider"])
@@ -131,11 +136,11 @@ def test_a_face_does_not_depend_on_its_neighbors(
     assert [len(entry["faces"]) for entry in together] == [1, 0, 1, 2, 1]
 
 
-@pytest.mark.parametrize("batch", [1, 2, 16])
+@pytest.mark.parametrize("batch_size", [1, 2, 16])
 def test_bad_images_become_results_in_their_place(
-    stand_in_weights: Path, scenery: NDArray[np.uint8], batch: int, tmp_path: Path
+    stand_in_weights: Path, scenery: NDArray[np.uint8], batch_size: int, tmp_path: Path
 ) -> None:
-    recognizer = Recognizer(stand_in_weights, batch=batch, threads=1)
+    recognizer = Recognizer(stand_in_weights, batch_size=batch_size, num_threads=1)
     sources = [_PORTRAIT, b"", b"text", _PORTRAIT[:9000], scenery, tmp_path / "gone.jpg", _PORTRAIT]
     results = list(recognizer.predict_many(sources))
     assert [len(result.faces) for result in results] == [1, 0, 0, 0, 0, 0, 1]
@@ -159,11 +164,122 @@ def test_running_out_of_memory_in_one_image_does_not_end_the_run(
     assert errors == ["not enough memory for this image", None]
 
 
+# ---------------------------------------------------------------- faces of the caller's own
+
+
+def test_landmarks_of_ones_own_are_aligned_as_they_are(recognizer: Recognizer, portrait: NDArray[np.uint8]) -> None:
+    (found,) = recognizer.predict(portrait)
+    points = found.landmarks.to_numpy()
+    given = recognizer.predict(portrait, landmarks=[points, points + 3])
+    assert len(given) == 2
+    assert given[0].prediction == found.prediction
+    assert given[0].matrix.tolist() == found.matrix.tolist()
+    assert given[0].landmarks == found.landmarks
+    assert given[1].matrix.tolist() != found.matrix.tolist()
+    assert np.isnan(given[0].score)
+    # Without a box of the caller's, it is what the classifier saw.
+    x1, y1, x2, y2 = given[0].bbox
+    assert x1 < points[:, 0].min() < points[:, 0].max() < x2
+    assert y1 < points[:, 1].min() < points[:, 1].max() < y2
+    boxed = recognizer.predict(portrait, landmarks=[points], boxes=[found.bbox.xyxy])
+    assert (boxed[0].bbox, boxed[0].prediction) == (found.bbox, found.prediction)
+
+
+def test_boxes_of_ones_own_get_landmarks(recognizer: Recognizer, portrait: NDArray[np.uint8]) -> None:
+    (found,) = recognizer.predict(portrait)
+    x1, y1, x2, y2 = found.bbox
+    boxes = np.array([[10, 300, 90, 400], [x1 - 20, y1 - 20, x2 + 20, y2 + 10]])
+    faceless, face = recognizer.predict(portrait, boxes=boxes)
+    # The rows stay the caller's, also where no face is found: there the box alone is aligned.
+    assert (faceless.bbox.xyxy, face.bbox.xyxy) == (tuple(boxes[0]), tuple(boxes[1]))
+    assert np.isnan(faceless.score)
+    assert faceless.landmarks.nose == (50, pytest.approx(300 + 0.58 * 100))
+    assert face.score > 0.9
+    assert np.abs(face.landmarks.to_numpy() - found.landmarks.to_numpy()).max() < 4
+    assert face.expression == found.expression
+
+
+def test_no_faces_of_ones_own_are_no_faces(recognizer: Recognizer, portrait: NDArray[np.uint8]) -> None:
+    assert recognizer.predict(portrait, boxes=[]).faces == []
+    assert recognizer.predict(portrait, landmarks=np.zeros((0, 5, 2))).faces == []
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"boxes": [1, 2, 3, 4]}, r"boxes.*\(N, 4\)"),
+        ({"boxes": [[10, 10, 5, 20]]}, r"boxes\[0\]"),
+        ({"boxes": [[1, 1, 9, 9], [1, 1, float("nan"), 9]]}, r"boxes\[1\]"),
+        ({"boxes": [[600, 10, 700, 90]]}, r"boxes\[0\].*outside"),
+        ({"boxes": "none"}, r"boxes"),
+        ({"landmarks": np.zeros((1, 10))}, r"landmarks.*\(N, 5, 2\)"),
+        ({"landmarks": np.full((1, 5, 2), np.inf)}, r"landmarks\[0\]"),
+        ({"landmarks": [[[1, 2], [3, 4], [5, 6], [7, 8], [9, 9]]], "boxes": [[1, 1, 9, 9]] * 2}, "one box"),
+    ],
+)
+def test_faces_of_ones_own_are_checked(
+    recognizer: Recognizer, portrait: NDArray[np.uint8], given: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        recognizer.predict(portrait, **given)
+
+
+def test_landmarks_that_make_no_face_are_named(recognizer: Recognizer, portrait: NDArray[np.uint8]) -> None:
+    (found,) = recognizer.predict(portrait)
+    with pytest.raises(DegenerateFace, match=r"landmarks\[1\].*one spot"):
+        recognizer.predict(portrait, landmarks=[found.landmarks.to_numpy(), np.full((5, 2), 9.0)])
+
+
+def test_aligned_crops_are_classified(calibrated_weights: Path) -> None:
+    recognizer = Recognizer(calibrated_weights, num_threads=1, min_precision=0.9)
+    (face,) = recognizer.predict(_PORTRAIT)
+    assert face.aligned is not None
+    predictions = recognizer.classify_aligned(np.stack([face.aligned, face.aligned[:, ::-1]]))
+    assert predictions[0] == face.prediction
+    assert len(predictions) == 2
+    assert recognizer.classify_aligned(np.zeros((0, 112, 112, 3), np.uint8)) == []
+    with pytest.raises(UsageError, match=r"\(N, 112, 112, 3\)"):
+        recognizer.classify_aligned(face.aligned)
+    with pytest.raises(UsageError, match="list"):
+        recognizer.classify_aligned([face.aligned])  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------- sessions
+
+
+def test_providers_and_options_reach_both_networks(stand_in_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[tuple[Any, Any]] = []
+    session = onnxruntime.InferenceSession
+
+    def open_one(network: bytes, options: Any, providers: Any) -> Any:
+        opened.append((options, providers))
+        return session(network, options, providers=providers)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", open_one)
+    options = onnxruntime.SessionOptions()
+    Recognizer(stand_in_weights, providers=["cpu"], session_options=options)
+    assert opened == [(options, ["CPUExecutionProvider"])] * 2
+    with pytest.raises(UsageError, match=r"'tpu'.*cpu"):
+        Recognizer(stand_in_weights, providers=["tpu"])
+
+
+def test_another_number_of_threads_leaves_all_else(calibrated_weights: Path) -> None:
+    recognizer = Recognizer(calibrated_weights, min_detection_score=0.25, max_faces=3, min_precision=0.9)
+    one = recognizer.with_num_threads(1)
+    assert one is not recognizer
+    assert one.with_num_threads(1) is one
+    assert (one.threshold, one.card) == (recognizer.threshold, recognizer.card)
+    assert one.predict(_PORTRAIT).to_dict() == recognizer.predict(_PORTRAIT).to_dict()
+
+
+# ---------------------------------------------------------------- limits
+
+
 def test_detection_limits_are_kept(stand_in_weights: Path, portrait: NDArray[np.uint8]) -> None:
     pair = np.concatenate([portrait, portrait[:, ::-1]], axis=1)
-    assert len(Recognizer(stand_in_weights, threads=1).predict(pair).faces) == 2
-    assert len(Recognizer(stand_in_weights, max_faces=1, threads=1).predict(pair).faces) == 1
-    assert Recognizer(stand_in_weights, min_score=1.0, threads=1).predict(pair).faces == []
+    assert len(Recognizer(stand_in_weights, num_threads=1).predict(pair).faces) == 2
+    assert len(Recognizer(stand_in_weights, max_faces=1, num_threads=1).predict(pair).faces) == 1
+    assert Recognizer(stand_in_weights, min_detection_score=1.0, num_threads=1).predict(pair).faces == []
 
 
 def test_many_images_are_read_lazily_and_let_go(recognizer: Recognizer, portrait: NDArray[np.uint8]) -> None:
@@ -199,9 +315,34 @@ def test_scenery_does_not_wait_for_a_batch(recognizer: Recognizer, scenery: NDAr
     assert next(recognizer.predict_many(itertools.repeat(scenery))).faces == []
 
 
-def test_one_path_is_not_taken_for_many(recognizer: Recognizer) -> None:
+@pytest.mark.parametrize(
+    "image",
+    [
+        "photo.jpg",
+        Path("photo.jpg"),
+        b"bytes",
+        bytearray(b"bytes"),
+        memoryview(b"bytes"),
+        io.BytesIO(b"bytes"),
+        Image.new("RGB", (8, 8)),
+        np.zeros((512, 512, 3), np.uint8),
+        np.zeros((512, 512), np.uint8),
+    ],
+    ids=lambda image: type(image).__name__,
+)
+def test_one_image_is_not_taken_for_many(recognizer: Recognizer, image: Any) -> None:
     with pytest.raises(UsageError, match=r"predict\(\)"):
-        next(recognizer.predict_many("photo.jpg"))
+        recognizer.predict_many(image)
+
+
+def test_an_array_of_frames_is_many_images(recognizer: Recognizer, scenery: NDArray[np.uint8]) -> None:
+    assert len(list(recognizer.predict_many(np.stack([scenery, scenery])))) == 2
+
+
+def test_what_is_no_image_ends_many_too(recognizer: Recognizer, scenery: NDArray[np.uint8]) -> None:
+    for wrong in (None, scenery.astype(np.float32)):
+        with pytest.raises(UsageError, match=r"NoneType|float32"):
+            list(recognizer.predict_many([scenery, wrong]))  # type: ignore[list-item]
 
 
 def test_memory_does_not_grow_with_the_number_of_images(recognizer: Recognizer, portrait: NDArray[np.uint8]) -> None:
@@ -235,7 +376,9 @@ def test_kept_images_are_bounded_by_bytes(
     assert result.plot(attention=True).width > 512
 
 
-@pytest.mark.parametrize("argument", [{"min_score": 0}, {"min_score": 1.5}, {"max_faces": 0}, {"batch": 0}])
+@pytest.mark.parametrize(
+    "argument", [{"min_detection_score": 0}, {"min_detection_score": 1.5}, {"max_faces": 0}, {"batch_size": 0}]
+)
 def test_arguments_out_of_range_are_named(stand_in_weights: Path, argument: dict[str, float]) -> None:
     with pytest.raises(UsageError, match=next(iter(argument))):
         Recognizer(stand_in_weights, **argument)  # type: ignore[arg-type]
@@ -272,7 +415,7 @@ def test_logits_that_are_not_finite_are_refused(classifier: Classifier, monkeypa
 
 
 def test_abstaining_changes_the_answer_and_nothing_else(calibrated_weights: Path) -> None:
-    always, never, unsure = (Recognizer(calibrated_weights, threads=1, abstain=p) for p in (None, 0.5, 0.9))
+    always, never, unsure = (Recognizer(calibrated_weights, num_threads=1, min_precision=p) for p in (None, 0.5, 0.9))
     assert (always.threshold, never.threshold, unsure.threshold) == (0.0, 0.0, 0.999)
     (answered,), (also,), (withheld,) = (entry.predict(_PORTRAIT).faces for entry in (always, never, unsure))
     assert answered.confidence < 0.999
@@ -283,8 +426,8 @@ def test_abstaining_changes_the_answer_and_nothing_else(calibrated_weights: Path
 
 def test_abstaining_needs_a_curve_that_reaches_the_precision(stand_in_weights: Path, calibrated_weights: Path) -> None:
     with pytest.raises(UsageError, match=r"stand-in cannot abstain: .* export the weights again"):
-        Recognizer(stand_in_weights, abstain=0.9)
+        Recognizer(stand_in_weights, min_precision=0.9)
     with pytest.raises(UsageError, match=r"0\.95 is not reached .* at most 0\.9, "):
-        Recognizer(calibrated_weights, abstain=0.95)
+        Recognizer(calibrated_weights, min_precision=0.95)
     with pytest.raises(UsageError, match="above 0"):
-        Recognizer(calibrated_weights, abstain=0)
+        Recognizer(calibrated_weights, min_precision=0)

@@ -1,11 +1,15 @@
 """Results as dictionaries, rows and images: the names and shapes that programs rely on."""
 
+import io
 import json
 from dataclasses import FrozenInstanceError, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from ddamfn.errors import UsageError
 from ddamfn.results import UNCERTAIN, BBox, Face, ImageResult, Landmarks, Prediction, row_columns
 
 _CLASSES = ("neutral", "happiness")
@@ -88,7 +92,7 @@ def test_results_are_frozen_and_landmarks_keep_their_order(result: ImageResult, 
     with pytest.raises(FrozenInstanceError):
         result.source = "b.jpg"  # type: ignore[misc]
     assert face.expression == "happiness"
-    assert (face.landmarks.points == _POINTS).all()
+    assert (face.landmarks.to_numpy() == _POINTS).all()
     assert face.landmarks.nose == (20, 30)
     with pytest.raises(ValueError, match=r"\(4, 2\)"):
         Landmarks.from_points(_POINTS[:4])
@@ -122,3 +126,73 @@ def test_an_uncertain_face_keeps_its_probabilities_and_shows_no_per_cent(result:
 
     # The confidence stands nowhere in the image, so another one draws the same.
     assert drawn(0.55) == drawn(0.99)
+
+
+def test_a_box_unpacks_and_is_never_rounded() -> None:
+    box = BBox(1.004, 2, 50.5, 60.0625)
+    x1, y1, x2, y2 = box
+    assert (x1, y1, x2, y2) == box.xyxy == (1.004, 2, 50.5, 60.0625)
+    assert box.xywh == (1.004, 2, 50.5 - 1.004, 58.0625)
+    array = box.to_numpy()
+    assert (array.dtype, array.tolist()) == (np.float64, [1.004, 2, 50.5, 60.0625])
+
+
+def test_landmarks_are_never_rounded() -> None:
+    landmarks = Landmarks((1.004, 2), (3, 4), (5, 6), (7, 8), (9, 10.0625))
+    array = landmarks.to_numpy()
+    assert (array.dtype, array.shape) == (np.float64, (5, 2))
+    assert (array[0, 0], array[4, 1]) == (1.004, 10.0625)
+
+
+def test_a_result_is_a_sequence_of_its_faces(result: ImageResult, face: Face) -> None:
+    other = replace(face, score=0.5)
+    two = replace(result, faces=[face, other])
+    assert list(two) == [face, other]
+    assert (len(two), two[0], two[-1]) == (2, face, other)
+    assert two[1:] == [other]
+    with pytest.raises(IndexError):
+        two[2]
+
+
+def test_a_result_without_a_face_is_false_as_any_empty_sequence(result: ImageResult) -> None:
+    assert result
+    assert not replace(result, faces=[])
+    assert not ImageResult("b.jpg", None, None, error="empty, 0 bytes")
+
+
+@pytest.mark.parametrize(("name", "kind"), [("a.png", "PNG"), ("a.JPG", "JPEG"), ("a.webp", "WEBP"), ("a.tif", "TIFF")])
+def test_saving_draws_in_the_format_of_the_suffix(result: ImageResult, tmp_path: Path, name: str, kind: str) -> None:
+    result.save(tmp_path / "new" / name)
+    with Image.open(tmp_path / "new" / name) as image:
+        assert (image.format, image.size) == (kind, result.plot().size)
+    result.save(str(tmp_path / name), attention=True)
+    with Image.open(tmp_path / name) as image:
+        assert image.size == result.plot(attention=True).size
+    assert {path.name for path in tmp_path.iterdir()} == {"new", name}
+
+
+def test_saving_under_an_unknown_suffix_is_refused(result: ImageResult, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"\.xyz"):
+        result.save(tmp_path / "a.xyz")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_showing_is_pillows(result: ImageResult, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[tuple[int, int]] = []
+    monkeypatch.setattr(Image.Image, "show", lambda image: shown.append(image.size))
+    result.show()
+    result.show(attention=True)
+    assert shown == [result.plot().size, result.plot(attention=True).size]
+
+
+def test_notebooks_show_the_image_where_it_is_kept(result: ImageResult) -> None:
+    content = result._repr_png_()
+    assert content is not None
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(content))), np.asarray(result.plot()))
+    assert replace(result, image=None)._repr_png_() is None
+
+
+def test_a_score_that_no_detector_gave_is_null(result: ImageResult, face: Face) -> None:
+    given = replace(result, faces=[replace(face, score=float("nan"))])
+    assert given.to_dict()["faces"][0]["score"] is None
+    assert given.to_rows()[0]["score"] is None

@@ -1,7 +1,7 @@
 """Results in the shapes of other packages, none of which is imported before it is asked for."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -23,11 +23,24 @@ DEEPFACE_NAMES = {
 }
 """Our names of expressions -> those of DeepFace. It has no contempt, which keeps its name."""
 
-Results = ImageResult | Iterable[ImageResult]
+
+@runtime_checkable
+class HasRows(Protocol):
+    """Anything that turns into rows: an `ImageResult`, or a video's `FrameResult`."""
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """Return one flat row a face; a single row without face columns where there is no face."""
+
+
+Results = HasRows | Iterable[HasRows]
+"""A result of an image or a frame, or any number of them, such as `predict_many` and `read_video` yield."""
 
 
 def to_pandas(results: Results) -> "pandas.DataFrame":
-    """One row a face, with the columns of `ddamfn.results.row_columns`; an image without a face is a row too.
+    """One row a face, with the columns of `row_columns` or `frame_columns`; an image without a face is a row too.
+
+    Args:
+        results: of images or of a video's frames.
 
     Raises:
         MissingExtra: if pandas is not installed.
@@ -43,8 +56,11 @@ def to_pandas(results: Results) -> "pandas.DataFrame":
 def to_arrow(results: Results) -> "pyarrow.Table":
     """The same rows as an Arrow table, for Parquet, Polars and DuckDB.
 
-    Strings are `source`, `expression` and `error`, `face` is int64, all else float64. Where there is no face its
-    columns are null, and where there is no error that one is.
+    Strings are `source`, `expression` and `error`; `frame`, `track` and `face` are int64, all else float64. Where there
+    is no face its columns are null, and where there is no error that one is.
+
+    Args:
+        results: of images or of a video's frames.
 
     Raises:
         MissingExtra: if pyarrow is not installed.
@@ -54,7 +70,8 @@ def to_arrow(results: Results) -> "pyarrow.Table":
     except ModuleNotFoundError as error:
         raise MissingExtra("parquet", "pyarrow", "An Arrow table") from error
     columns, rows = _table(results)
-    kinds = {name: pyarrow.string() for name in ("source", "expression", "error")} | {"face": pyarrow.int64()}
+    kinds = dict.fromkeys(("source", "expression", "error"), pyarrow.string())
+    kinds |= dict.fromkeys(("frame", "track", "face"), pyarrow.int64())
     schema = pyarrow.schema([(name, kinds.get(name, pyarrow.float64())) for name in columns])
     return pyarrow.Table.from_pylist(rows, schema=schema)
 
@@ -87,7 +104,7 @@ def to_supervision(result: ImageResult) -> dict[str, Any]:
         of the detector, `probabilities` float32 (N, K).
     """
     faces, classes = result.faces, result.classes
-    boxes = [[face.bbox.x1, face.bbox.y1, face.bbox.x2, face.bbox.y2] for face in faces]
+    boxes = [face.bbox.xyxy for face in faces]
     table = [[face.probabilities[name] for name in classes] for face in faces]
     return {
         "xyxy": np.array(boxes, dtype=np.float32).reshape(-1, 4),
@@ -102,15 +119,18 @@ def to_supervision(result: ImageResult) -> dict[str, Any]:
 
 
 def _table(results: Results) -> tuple[list[str], list[dict[str, Any]]]:
-    """Columns and rows of all results; expressions in the order in which the results name them."""
-    each = [results] if isinstance(results, ImageResult) else list(results)
-    classes = tuple(dict.fromkeys(name for result in each for name in result.classes))
-    return row_columns(classes), [row for result in each for row in result.to_rows()]
+    """Return columns and rows of all results; expressions in the order in which the results name them."""
+    each = [results] if isinstance(results, HasRows) else results
+    rows = [row for result in each for row in result.to_rows()]
+    names = list(dict.fromkeys(name for row in rows for name in row)) or row_columns(())
+    # Another network's expressions come late, and belong beside the first one's.
+    return sorted(names, key=lambda name: (name == "error", name.startswith("p_"))), rows
 
 
 def _deepface(face: Face, width: int, height: int) -> dict[str, Any]:
-    left, right = round(max(face.bbox.x1, 0)), round(min(face.bbox.x2, width))
-    top, bottom = round(max(face.bbox.y1, 0)), round(min(face.bbox.y2, height))
+    x1, y1, x2, y2 = face.bbox
+    left, right = round(max(x1, 0)), round(min(x2, width))
+    top, bottom = round(max(y1, 0)), round(min(y2, height))
     named = {DEEPFACE_NAMES.get(name, name): 100 * value for name, value in face.probabilities.items()}
     answer = face.expression
     return {

@@ -9,8 +9,8 @@ class DdamfnError(Exception):
     """Base of every error that this package raises on purpose; catch it to catch them all."""
 
 
-class UsageError(DdamfnError):
-    """Arguments that cannot be used together or do not exist (exit status 2 on the command line)."""
+class UsageError(DdamfnError, ValueError):
+    """Arguments out of range, of the wrong kind, or unusable together (exit status 2 on the command line)."""
 
 
 class UnreadableImage(DdamfnError):
@@ -49,7 +49,7 @@ class TrainingError(DdamfnError):
     """A training run that cannot go on: a loss that is not finite, an empty class, a full disk."""
 
 
-class MissingExtra(DdamfnError):
+class MissingExtra(DdamfnError, ImportError):
     """An optional package that the asked feature needs is not installed."""
 
     def __init__(self, extra: str, package: str, feature: str | None = None) -> None:
@@ -60,11 +60,11 @@ class MissingExtra(DdamfnError):
             package: the distribution that is missing, such as `pyarrow`.
             feature: what needs it, as the sentence's subject; the extra's name capitalized when None.
         """
-        super().__init__(f'{feature or extra.capitalize()} needs {package}: pip install "ddamfn[{extra}]"')
+        message = f'{feature or extra.capitalize()} needs {package}: pip install "ddamfn[{extra}]"'
+        super().__init__(message, name=package)
         self.extra = extra
-        self.package = package
         self.feature = feature
 
-    def __reduce__(self) -> tuple[type["MissingExtra"], tuple[str, str, str | None]]:
+    def __reduce__(self) -> tuple[type["MissingExtra"], tuple[str, str | None, str | None]]:
         """Pickle by the constructor's own arguments, so that the error survives a worker process."""
-        return (type(self), (self.extra, self.package, self.feature))
+        return (type(self), (self.extra, self.name, self.feature))

@@ -1,4 +1,4 @@
-"""Files that are never half written: atomic replacement, JSON lines, digests and locks."""
+"""Files that are never half written: atomic replacement, JSON lines, digests and locks; and which files are images."""
 
 import hashlib
 import json
@@ -8,7 +8,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from filelock import FileLock, Timeout
+IMAGE_SUFFIXES = frozenset(
+    [
+        *(".avif", ".bmp", ".dib", ".gif", ".ico", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
+        *(".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
+    ]
+)
+"""Which files of a folder count as images, in lower case; a file that is named itself is always tried. All are read by
+`ddamfn.faces.decode`. The list stands here since the command line and the readers of data sets, which import nothing of
+`faces`, need the same one."""
 
 
 @contextmanager
@@ -130,6 +138,8 @@ def exclusive(path: str | os.PathLike[str]) -> Iterator[bool]:
     Raises:
         OSError: if the lock file cannot be made.
     """
+    from filelock import FileLock, Timeout  # it imports asyncio, which reading an image should not pay for
+
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(target, timeout=0)

@@ -1,27 +1,43 @@
 """Image to faces to expressions: the one place where the face detector and the weights meet."""
 
+import copy
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from ddamfn.classifier import Classifier, alignment_of
-from ddamfn.errors import DdamfnError, DegenerateFace, UsageError
-from ddamfn.faces import MAX_PIXELS, Detection, RetinaFace, align, decode
+from ddamfn.errors import DegenerateFace, UnreadableImage, UsageError
+from ddamfn.faces import (
+    MAX_PIXELS,
+    ChannelOrder,
+    Crop,
+    Detection,
+    ImageInput,
+    Providers,
+    RetinaFace,
+    align,
+    check_boxes,
+    check_landmarks,
+    crop_bounds,
+    decode,
+    image_name,
+    landmarks_in_box,
+)
 from ddamfn.results import BBox, Face, ImageResult, Landmarks, Prediction
 from ddamfn.weights import Card, threshold_for
 
-__all__ = ["Classifier", "FoundFaces", "ImageInput", "Recognizer", "alignment_of"]
+if TYPE_CHECKING:
+    import onnxruntime
+
+__all__ = ["ChannelOrder", "FoundFaces", "ImageInput", "Recognizer"]
 
 _LOGGER = logging.getLogger(__name__)
-
-ImageInput = str | Path | bytes | Image.Image | NDArray[np.uint8]
-"""What can be read: a path, a file's bytes, a Pillow image, or uint8 (H, W, 3) RGB."""
 
 # Images that wait for their batch are dropped to this many bytes of kept pixels, whatever the batch: with
 # 50-megapixel photographs sixteen of them would need 2.4 GB.
@@ -57,99 +73,129 @@ class Recognizer:
 
     Examples:
         >>> from ddamfn import Recognizer
-        >>> result = Recognizer().predict("photo.jpg")  # doctest: +SKIP
-        >>> result.faces[0].expression  # doctest: +SKIP
-        'happiness'
+        >>> recognizer = Recognizer()
+        >>> for face in recognizer("photo.jpg"):  # doctest: +SKIP
+        ...     print(face.expression, face.confidence, face.bbox.xyxy)
 
     Args:
         weights: name of bundled weights, or path of an `.onnx` network or its `.json` card; the default weights when
             None.
-        min_score: faces that the detector scores lower are left out, above 0 to 1.
+        min_detection_score: faces that the detector scores lower are left out, above 0 to 1.
         max_faces: only this many of each image, those with the highest score; None for all.
-        batch: faces that `predict_many` collects before it classifies them together.
-        threads: how many threads detector and classifier may use; None leaves it to ONNX Runtime (one a core).
-        abstain: the share of answers that shall be right, above 0 to 1: faces below the confidence that keeps it on
-            the weights' validation images (see `ddamfn.weights.threshold_for`) are answered "uncertain" and keep
+        batch_size: faces that `predict_many` collects before it classifies them together.
+        num_threads: how many threads detector and classifier may use; None leaves it to ONNX Runtime (one per core).
+        min_precision: the share of answers that must be correct, above 0 to 1: faces below the confidence that keeps
+            it on the weights' validation images (see `ddamfn.weights.threshold_for`) are answered "uncertain" and keep
             their probabilities. None answers always.
+        providers: ONNX Runtime's execution providers for both networks, the most wanted first: "cpu", "cuda",
+            "coreml", "openvino" or full names such as "CUDAExecutionProvider", each alone or in a pair with a mapping
+            of its options. The CPU when None. All but the CPU need another onnxruntime package.
+        session_options: an `onnxruntime.SessionOptions` for both networks, used as it is; it also sets the threads, so
+            `num_threads` cannot be given beside it.
 
     Attributes:
         card: the weights' card.
-        threshold: the confidence below which a face is answered "uncertain", 0 to 1; 0 without `abstain`.
+        threshold: the confidence below which a face is answered "uncertain", 0 to 1; 0 without `min_precision`.
 
     Raises:
         WeightsError: there are no such weights, or they are damaged.
-        UsageError: an argument is out of range, or the weights cannot keep the precision that `abstain` asks for.
+        UsageError: an argument is out of range, a provider is not installed, or the weights cannot keep
+            `min_precision`.
     """
 
     def __init__(
         self,
         weights: str | os.PathLike[str] | None = None,
         *,
-        min_score: float = 0.5,
+        min_detection_score: float = 0.5,
         max_faces: int | None = None,
-        batch: int = 16,
-        threads: int | None = None,
-        abstain: float | None = None,
+        batch_size: int = 16,
+        num_threads: int | None = None,
+        min_precision: float | None = None,
+        providers: Providers | None = None,
+        session_options: "onnxruntime.SessionOptions | None" = None,
     ) -> None:
-        _check(min_score, max_faces=max_faces, batch=batch, threads=threads)
-        self._classifier = Classifier(weights, threads)
-        self._detector = RetinaFace(threads)
+        _check(min_detection_score, max_faces=max_faces, batch_size=batch_size, num_threads=num_threads)
+        self._weights, self._providers, self._session_options = weights, providers, session_options
+        self._open(num_threads)
         self.card = self._classifier.card
-        self.threshold = _threshold(self.card, abstain)
+        self.threshold = _threshold(self.card, min_precision)
         self._alignment = alignment_of(self.card)
-        self._min_score, self._max_faces, self._batch = min_score, max_faces, batch
+        self._min_score, self._max_faces, self._batch_size = min_detection_score, max_faces, batch_size
 
-    def predict(self, image: ImageInput) -> ImageResult:
-        """Read one image.
+    def predict(
+        self,
+        image: ImageInput,
+        *,
+        boxes: ArrayLike | None = None,
+        landmarks: ArrayLike | None = None,
+        channel_order: ChannelOrder = "rgb",
+    ) -> ImageResult:
+        """Read one image; `recognizer(image)` does the same.
+
+        With `boxes` or `landmarks` the faces are those of the caller's own detector: row i becomes face i, whatever
+        `min_detection_score` and `max_faces` say. Landmarks are aligned as they are. For a box without landmarks the
+        package's detector looks around it and takes the landmarks of the face that overlaps it the most; where it
+        finds none, mean landmarks in the box are aligned. A face's score is that detector's, and NaN where it gave
+        none.
 
         Args:
-            image: a path, a file's bytes, a Pillow image, or an array uint8 (H, W, 3) RGB.
+            image: a path, a file's content (bytes, bytearray, memoryview), a binary file object, a Pillow image, or
+                an array of uint8 or uint16: (H, W) or (H, W, 1) gray, (H, W, 3) RGB, (H, W, 4) RGBA.
+            boxes: (N, 4), x1, y1, x2, y2 in pixels of the upright image; each becomes its face's `bbox`.
+            landmarks: (N, 5, 2), (x, y) in pixels of the upright image: viewer's left eye, right eye, nose, left and
+                right corner of the mouth. Without `boxes` a face's `bbox` is the rectangle around its aligned crop.
+            channel_order: "bgr" for arrays of OpenCV, BGR or BGRA.
 
         Returns:
             The faces, surest detection first; none is a result too. It keeps the image, for `plot()`.
 
         Raises:
             UnreadableImage: the image is missing, damaged, too large, or not an image.
+            UsageError: another type, dtype or shape of `image`, `boxes` or `landmarks`.
+            DegenerateFace: a row of `landmarks` lies on one spot or one line.
         """
-        return self.classify([self.find_faces(image, keep_image=True)])[0]
+        found = self.find_faces(image, boxes=boxes, landmarks=landmarks, channel_order=channel_order, keep_image=True)
+        return self.classify([found])[0]
 
-    def predict_many(self, images: Iterable[ImageInput], *, keep_images: bool = False) -> Iterator[ImageResult]:
+    __call__ = predict
+
+    def predict_many(
+        self, images: Iterable[ImageInput], *, keep_images: bool = False, channel_order: ChannelOrder = "rgb"
+    ) -> Iterator[ImageResult]:
         """Read many images, lazily and in constant memory, the faces of consecutive images in one batch.
 
-        Results come in order, at the latest when `batch` faces have been collected. An image that cannot be read
+        Results come in order, at the latest when `batch_size` faces have been collected. An image that cannot be read
         becomes a result with `error` set and never ends the run.
 
         Args:
-            images: any iterable, a generator too; read no further ahead than a batch needs.
+            images: any iterable, a generator too; read no further ahead than a batch needs. Each as in `predict`.
             keep_images: keep each image in its result, for `plot()`; its memory is then freed with the result.
+            channel_order: as in `predict`, for all arrays.
 
-        Yields:
-            One result an image.
+        Returns:
+            An iterator with one result per image.
 
         Raises:
-            UsageError: `images` is a single image.
+            UsageError: `images` is a single image; while iterating, an entry is of a type that is no image.
         """
-        if isinstance(images, (str, bytes, Path, Image.Image)):
+        one = (str, bytes, bytearray, memoryview, os.PathLike, Image.Image)
+        is_array = isinstance(images, np.ndarray) and images.ndim in (2, 3)
+        if isinstance(images, one) or is_array or hasattr(images, "read"):
             raise UsageError("predict_many() takes several images: put this one into a list, or call predict()")
-        waiting: list[FoundFaces] = []
-        for image in images:
-            waiting.append(self._try_to_find_faces(image, keep=keep_images))
-            faces = sum(len(entry.crops) for entry in waiting)
-            kept = sum(entry.kept_bytes for entry in waiting)
-            # Without any face nothing waits for a batch, and a run of scenery flows through at once.
-            if not faces or faces >= self._batch or len(waiting) >= self._batch or kept > _MOST_WAITING_BYTES:
-                yield from self.classify(waiting)
-                waiting = []
-        yield from self.classify(waiting)
+        return self._predict_many(images, keep_images, channel_order)
 
     def find_faces(
         self,
         image: ImageInput,
         *,
+        boxes: ArrayLike | None = None,
+        landmarks: ArrayLike | None = None,
+        channel_order: ChannelOrder = "rgb",
         keep_image: bool = False,
-        min_score: float | None = None,
+        min_detection_score: float | None = None,
         max_faces: int | None = None,
-        abstain: float | None = None,
+        min_precision: float | None = None,
         max_pixels: int = MAX_PIXELS,
     ) -> FoundFaces:
         """Find and align the faces of one image: the first half of `predict`, for callers that batch by themselves.
@@ -158,32 +204,33 @@ class Recognizer:
 
         Args:
             image: as in `predict`.
+            boxes: as in `predict`.
+            landmarks: as in `predict`.
+            channel_order: as in `predict`.
             keep_image: keep the image and the crops in the result, for `plot()`.
-            min_score: in place of this recognizer's, for this image.
+            min_detection_score: in place of this recognizer's, for this image.
             max_faces: likewise.
-            abstain: likewise.
+            min_precision: likewise.
             max_pixels: images with more are refused before they are decoded.
 
         Raises:
             ImageTooLarge: more pixels than `max_pixels`.
             UnreadableImage: the image is missing, damaged, or not an image.
-            UsageError: an argument is out of range, or the weights cannot keep the precision that `abstain` asks for.
+            UsageError: an argument is out of range or of the wrong kind, or the weights cannot keep `min_precision`.
+            DegenerateFace: a row of `landmarks` lies on one spot or one line.
         """
-        min_score = self._min_score if min_score is None else min_score
+        min_score = self._min_score if min_detection_score is None else min_detection_score
         max_faces = self._max_faces if max_faces is None else max_faces
         _check(min_score, max_faces=max_faces)
-        threshold = self.threshold if abstain is None else _threshold(self.card, abstain)
-        pixels = decode(image, max_pixels=max_pixels)
-        name = _name(image)
+        threshold = self.threshold if min_precision is None else _threshold(self.card, min_precision)
+        pixels = decode(image, max_pixels=max_pixels, channel_order=channel_order)
+        name = image_name(image)
         height, width = pixels.shape[:2]
         result = ImageResult(name, width, height, classes=self.card.labels, image=pixels if keep_image else None)
-        found = []
-        for detection in self._detector.detect(pixels, min_score=min_score, max_faces=max_faces):
-            try:
-                found.append((detection, align(pixels, detection.landmarks, self._alignment)))
-            except DegenerateFace as error:
-                # Not a face that anything could be read from; seen in noise, never in photographs.
-                _LOGGER.warning("%s: a detection at score %.2f is left out: %s", name, detection.score, error)
+        if boxes is None and landmarks is None:
+            found = self._detected(pixels, name, min_score, max_faces)
+        else:
+            found = self._given(pixels, boxes, landmarks)
         detections, crops = [entry for entry, _ in found], [crop for _, crop in found]
         return FoundFaces(
             result, detections, [crop.pixels for crop in crops], [crop.matrix for crop in crops], threshold
@@ -198,7 +245,7 @@ class Recognizer:
             images: what `find_faces` returned.
 
         Returns:
-            One result an image, in order.
+            One result per image, in order.
 
         Raises:
             WeightsError: the network gives logits that are not finite.
@@ -227,21 +274,112 @@ class Recognizer:
             results.append(replace(entry.result, faces=faces))
         return results
 
-    def _try_to_find_faces(self, image: ImageInput, *, keep: bool) -> FoundFaces:
+    def classify_aligned(self, crops: NDArray[np.uint8]) -> list[Prediction]:
+        """Classify faces that the caller has aligned, to the template, margin and side on the weights' card.
+
+        Args:
+            crops: uint8 (N, S, S, 3) RGB, with S the card's `input_side_px`; N may be 0.
+
+        Returns:
+            One prediction per crop, in order.
+
+        Raises:
+            UsageError: `crops` is not of that type and shape.
+            WeightsError: the network gives logits that are not finite.
+        """
+        logits, _ = self._classifier.classify(crops)
+        return [self._prediction(row, self.threshold) for row in self._classifier.probabilities(logits)]
+
+    def with_num_threads(self, num_threads: int) -> "Recognizer":
+        """Return this recognizer with another number of threads, its networks loaded a second time.
+
+        Args:
+            num_threads: at least 1.
+
+        Returns:
+            This recognizer itself if it has that many already, or if `session_options` set them.
+
+        Raises:
+            UsageError: `num_threads` is below 1.
+        """
+        _check(self._min_score, num_threads=num_threads)
+        if self._session_options is not None or self._num_threads == num_threads:
+            return self
+        other = copy.copy(self)
+        other._open(num_threads)
+        return other
+
+    def _open(self, num_threads: int | None) -> None:
+        """Load both networks."""
+        self._num_threads = num_threads
+        providers, options = self._providers, self._session_options
+        self._classifier = Classifier(self._weights, num_threads, providers=providers, session_options=options)
+        self._detector = RetinaFace(num_threads, providers=providers, session_options=options)
+
+    def _predict_many(
+        self, images: Iterable[ImageInput], keep: bool, channel_order: ChannelOrder
+    ) -> Iterator[ImageResult]:
+        waiting: list[FoundFaces] = []
+        for image in images:
+            waiting.append(self._try_to_find_faces(image, keep, channel_order))
+            faces = sum(len(entry.crops) for entry in waiting)
+            kept = sum(entry.kept_bytes for entry in waiting)
+            # Without any face nothing waits for a batch, and a run of scenery flows through at once.
+            if not faces or max(faces, len(waiting)) >= self._batch_size or kept > _MOST_WAITING_BYTES:
+                yield from self.classify(waiting)
+                waiting = []
+        yield from self.classify(waiting)
+
+    def _try_to_find_faces(self, image: ImageInput, keep: bool, channel_order: ChannelOrder) -> FoundFaces:
         try:
-            return self.find_faces(image, keep_image=keep)
-        except (DdamfnError, MemoryError) as error:
-            name = _name(image)
+            return self.find_faces(image, keep_image=keep, channel_order=channel_order)
+        except (UnreadableImage, MemoryError) as error:
+            name = image_name(image)
             reason = str(error).removeprefix(f"{name}: ") or "not enough memory for this image"
             return FoundFaces(ImageResult(name, None, None, error=reason, classes=self.card.labels))
+
+    def _detected(
+        self, pixels: NDArray[np.uint8], name: str, min_score: float, max_faces: int | None
+    ) -> list[tuple[Detection, Crop]]:
+        """Find faces with the package's detector, and align them."""
+        found = []
+        for detection in self._detector.detect(pixels, min_detection_score=min_score, max_faces=max_faces):
+            try:
+                found.append((detection, align(pixels, detection.landmarks, self._alignment)))
+            except DegenerateFace as error:
+                # Not a face that anything could be read from; seen in noise, never in photographs.
+                _LOGGER.warning("%s: a detection at score %.2f is left out: %s", name, detection.score, error)
+        return found
+
+    def _given(
+        self, pixels: NDArray[np.uint8], boxes: ArrayLike | None, landmarks: ArrayLike | None
+    ) -> list[tuple[Detection, Crop]]:
+        """Align the faces of the caller's own detector, row by row."""
+        height, width = pixels.shape[:2]
+        rectangles = None if boxes is None else check_boxes(boxes, (width, height))
+        if landmarks is not None:
+            points = [(entry, float("nan")) for entry in check_landmarks(landmarks)]
+        elif rectangles is not None:
+            points = [landmarks_in_box(self._detector, pixels, box) for box in rectangles]
+        if rectangles is not None and len(rectangles) != len(points):
+            raise UsageError(f"each face has one box: {len(rectangles)} boxes came with {len(points)} faces' landmarks")
+        found = []
+        for row, (entry, score) in enumerate(points):
+            try:
+                crop = align(pixels, entry, self._alignment)
+            except DegenerateFace as error:
+                raise DegenerateFace(f"landmarks[{row}]: {error}") from error
+            box = crop_bounds(crop.matrix, self._alignment.side_px) if rectangles is None else rectangles[row]
+            found.append((Detection(box, entry, score), crop))
+        return found
 
     def _prediction(self, probabilities: NDArray[np.float64], threshold: float) -> Prediction:
         return Prediction.of(dict(zip(self.card.labels, probabilities.tolist(), strict=True)), threshold)
 
 
-def _check(min_score: float, **numbers: int | None) -> None:
-    if not 0 < min_score <= 1:
-        raise UsageError(f"min_score must be above 0 and at most 1, not {min_score}")
+def _check(min_detection_score: float, **numbers: int | None) -> None:
+    if not 0 < min_detection_score <= 1:
+        raise UsageError(f"min_detection_score must be above 0 and at most 1, not {min_detection_score}")
     for name, number in numbers.items():
         if number is not None and number < 1:
             raise UsageError(f"{name} must be at least 1, not {number}")
@@ -256,11 +394,3 @@ def _threshold(card: Card, precision: float | None) -> float:
             "weights again with their data, or ask for an answer to every face"
         )
     return threshold_for(card.calibration, precision)
-
-
-def _name(image: ImageInput) -> str:
-    if isinstance(image, bytes):
-        return "<bytes>"
-    if isinstance(image, Image.Image):
-        return str(getattr(image, "filename", "") or "<image>")
-    return "<array>" if isinstance(image, np.ndarray) else str(image)

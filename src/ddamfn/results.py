@@ -1,17 +1,22 @@
-"""What comes out of reading an image: frozen results that turn into dictionaries, table rows and annotated images.
+"""Results of reading an image: frozen values that turn into dictionaries, table rows and annotated images.
 
 Coordinates are pixels of the upright image, x to the right and y down, 0 at the outer edge of the first pixel.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+import io
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import astuple, dataclass, field
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from ddamfn.drawing import FaceCard, Mark, annotate, with_cards
+from ddamfn.errors import UsageError
+from ddamfn.files import atomic_writer
 
 # Written numbers are rounded: a hundredth of a pixel and a millionth of a probability are far below what the networks
 # can tell, and short numbers stay the same when a processor adds in another order.
@@ -21,15 +26,21 @@ _PROBABILITY_DIGITS = 6
 # A matrix's entries are multiplied by coordinates of thousands of pixels.
 _MATRIX_DIGITS = 8
 
+# By Pillow's name of the format: colors at full resolution, and no loss that an eye sees.
+_SAVE_OPTIONS: dict[str, dict[str, Any]] = {"JPEG": {"quality": 92, "subsampling": 0}, "WEBP": {"quality": 92}}
+
 UNCERTAIN = "uncertain"
-"""What is answered in place of an expression where abstaining is asked for and the confidence is too low."""
+"""The answer in place of an expression where `min_precision` is set and the confidence is too low."""
 
 Point = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class BBox:
-    """A face's rectangle: left, top, right and bottom edge in pixels, x1 <= x2 and y1 <= y2."""
+    """A face's rectangle: left, top, right and bottom edge in pixels, x1 <= x2 and y1 <= y2.
+
+    It unpacks: `x1, y1, x2, y2 = face.bbox`.
+    """
 
     x1: float
     y1: float
@@ -46,9 +57,27 @@ class BBox:
         """Height in pixels."""
         return self.y2 - self.y1
 
+    @property
+    def xyxy(self) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom edge in pixels, unrounded."""
+        return self.x1, self.y1, self.x2, self.y2
+
+    @property
+    def xywh(self) -> tuple[float, float, float, float]:
+        """Left and top edge, width and height in pixels, unrounded."""
+        return self.x1, self.y1, self.width, self.height
+
+    def __iter__(self) -> Iterator[float]:
+        """Yield x1, y1, x2 and y2 in pixels, unrounded."""
+        return iter(self.xyxy)
+
+    def to_numpy(self) -> NDArray[np.float64]:
+        """Return (x1, y1, x2, y2) as float64 (4,) in pixels, unrounded."""
+        return np.array(self.xyxy, dtype=np.float64)
+
     def to_list(self) -> list[float]:
         """Return [x1, y1, x2, y2] in pixels, rounded to hundredths."""
-        return [round(value, _PIXEL_DIGITS) for value in (self.x1, self.y1, self.x2, self.y2)]
+        return [round(value, _PIXEL_DIGITS) for value in self]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,22 +101,21 @@ class Landmarks:
             raise ValueError(f"landmarks are five (x, y) points, not an array of shape {points.shape}")
         return cls(*((float(x), float(y)) for x, y in points))
 
-    @property
-    def points(self) -> NDArray[np.float32]:
-        """The points as float32 (5, 2), in the order of the fields."""
-        return np.array([self.left_eye, self.right_eye, self.nose, self.left_mouth, self.right_mouth], dtype=np.float32)
+    def to_numpy(self) -> NDArray[np.float64]:
+        """Return the points as float64 (5, 2) in pixels, in the order of the fields, unrounded."""
+        return np.array(astuple(self), dtype=np.float64)
 
     def to_list(self) -> list[list[float]]:
         """Return [[x, y] x 5] in pixels, rounded to hundredths."""
-        return [[round(float(x), _PIXEL_DIGITS), round(float(y), _PIXEL_DIGITS)] for x, y in self.points]
+        return [[round(value, _PIXEL_DIGITS) for value in point] for point in self.to_numpy().tolist()]
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What the classifier says of one face.
+    """The classifier's prediction for one face.
 
     Attributes:
-        expression: the likeliest of the weights' expressions; `UNCERTAIN` where abstaining is asked for and the
+        expression: the likeliest of the weights' expressions; `UNCERTAIN` where `min_precision` is set and the
             confidence is too low.
         confidence: the likeliest expression's probability, 0 to 1, after the calibration on the weights' card.
         probabilities: every expression's probability in the weights' own order; they sum to 1.
@@ -122,9 +150,10 @@ class Face:
 
     Attributes:
         bbox: where it is.
-        score: the detector's confidence that it is a face, 0 to 1.
+        score: the detector's confidence that it is a face, 0 to 1; NaN where the caller gave the face and no detector
+            scored it (None in `to_dict` and `to_rows`).
         landmarks: eyes, nose and corners of the mouth.
-        prediction: what the classifier says.
+        prediction: the classifier's.
         matrix: float64 (2, 3), maps (x, y, 1) in the image to the aligned crop that the classifier saw.
         attention: float32 (A, 7, 7), one map per attention head on the aligned crop, each value 0 to 1 (the mean over
             the head's channels); None if the network has no heads.
@@ -164,7 +193,7 @@ class Face:
         """
         plain: dict[str, Any] = {
             "bbox": self.bbox.to_list(),
-            "score": round(self.score, _SCORE_DIGITS),
+            "score": None if math.isnan(self.score) else round(self.score, _SCORE_DIGITS),
             "landmarks": self.landmarks.to_list(),
             "expression": self.expression,
             "confidence": round(self.confidence, _PROBABILITY_DIGITS),
@@ -180,10 +209,13 @@ class Face:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageResult:
-    """What was read from one image.
+    """What was read from one image: a sequence of its faces, with what belongs to the whole image.
+
+    It iterates, indexes and has a length. As any empty sequence, a result without a face is false, whether the image
+    shows none or could not be read: `error` tells these apart.
 
     Attributes:
-        source: the image's path, or `<bytes>`, `<image>`, `<array>`.
+        source: the image's path, or `<bytes>`, `<file>`, `<image>`, `<array>`.
         width: of the upright image in pixels; None if it could not be read.
         height: of the upright image in pixels; None if it could not be read.
         faces: the faces, surest detection first; empty if there is none.
@@ -199,6 +231,22 @@ class ImageResult:
     error: str | None = None
     classes: tuple[str, ...] = ()
     image: NDArray[np.uint8] | None = field(default=None, repr=False)
+
+    def __iter__(self) -> Iterator[Face]:
+        """Yield the faces, surest detection first."""
+        return iter(self.faces)
+
+    def __len__(self) -> int:
+        """Count the faces."""
+        return len(self.faces)
+
+    @overload
+    def __getitem__(self, index: int) -> Face: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Face]: ...
+    def __getitem__(self, index: int | slice) -> Face | list[Face]:
+        """Return the face at an index, or a list of those in a slice."""
+        return self.faces[index]
 
     def to_dict(self, *, attention: bool = False) -> dict[str, Any]:
         """Return plain numbers, strings and lists, ready for JSON.
@@ -252,6 +300,45 @@ class ImageResult:
         drawn = annotate(pixels, [mark(face) for face in self.faces])
         return with_cards(drawn, [_card(face) for face in self.faces]) if attention else drawn
 
+    def save(self, path: str | os.PathLike[str], *, attention: bool = False) -> None:
+        """Write the annotated image (see `plot`) into a file, at once complete.
+
+        Args:
+            path: the file; its suffix names the format, such as `.png`, `.jpg` or `.webp`. Its folder is made.
+            attention: as for `plot`.
+
+        Raises:
+            ValueError: if the image or, with `attention`, the crops were not kept.
+            UsageError: if Pillow writes no format of that suffix.
+            OSError: if the file cannot be written.
+        """
+        suffix = os.path.splitext(path)[1].lower()
+        kind = Image.registered_extensions().get(suffix)
+        if kind not in Image.SAVE:
+            raise UsageError(f"no format for images ends in {suffix!r}: use .png, .jpg, .webp or another of Pillow's")
+        drawn = self.plot(attention=attention)
+        with atomic_writer(path, durable=False) as stream:
+            drawn.save(stream, kind, **_SAVE_OPTIONS.get(kind, {}))
+
+    def show(self, *, attention: bool = False) -> None:
+        """Open the annotated image (see `plot`) in the system's viewer, as `PIL.Image.Image.show` does.
+
+        Args:
+            attention: as for `plot`.
+
+        Raises:
+            ValueError: if the image or, with `attention`, the crops were not kept.
+        """
+        self.plot(attention=attention).show()
+
+    def _repr_png_(self) -> bytes | None:
+        """Return the annotated image for notebooks; None, for plain text, if the image was not kept."""
+        if self.image is None:
+            return None
+        stream = io.BytesIO()
+        self.plot().save(stream, "PNG")
+        return stream.getvalue()
+
     def _row(self, index: int, face: Face) -> dict[str, Any]:
         plain = face.to_dict()
         numbers = [*plain["bbox"], plain["score"], *(value for point in plain["landmarks"] for value in point)]
@@ -280,8 +367,7 @@ def mark(face: Face, tag: str = "") -> Mark:
         face: the face.
         tag: stands before the expression, such as the number of its track.
     """
-    box = face.bbox
-    return Mark((box.x1, box.y1, box.x2, box.y2), face.expression, _shown_confidence(face), tag)
+    return Mark(face.bbox.xyxy, face.expression, _shown_confidence(face), tag)
 
 
 def _shown_confidence(face: Face) -> float | None:

@@ -17,12 +17,12 @@ pytestmark = [
 
 
 def call(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPT), "--device", "cpu", "--threads", "1", *map(str, arguments)]
+    command = [sys.executable, str(SCRIPT), "--device", "cpu", "--num-threads", "1", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def test_a_page_with_the_loop_and_the_step_is_written(tmp_path: Path) -> None:
-    options = ("--quick", "--no-compile", "--images", "16", "--batch", "8", "--rounds", "1")
+    options = ("--quick", "--no-compile", "--images", "16", "--batch-size", "8", "--rounds", "1")
     done = call(*options, "--output", tmp_path)
     assert done.returncode == 0, done.stderr
     (page,) = tmp_path.glob("*-training.md")
@@ -39,7 +39,7 @@ def test_a_page_with_the_loop_and_the_step_is_written(tmp_path: Path) -> None:
 
 
 def test_an_epoch_shorter_than_a_step_is_refused(tmp_path: Path) -> None:
-    done = call("--images", "8", "--batch", "16", "--output", tmp_path)
+    done = call("--images", "8", "--batch-size", "16", "--output", tmp_path)
     assert done.returncode == 2
     assert "less than one step" in done.stderr
     assert not list(tmp_path.iterdir())

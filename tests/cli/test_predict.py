@@ -96,7 +96,7 @@ def test_a_summary_stands_on_standard_error_unless_quiet(photos: Path, predict: 
 def test_the_same_image_gives_the_same_bytes(photos: Path, predict: Any) -> None:
     alone = predict("photos/face.jpg", "--format", "jsonl", "--attention")[1]
     assert predict("photos/face.jpg", "--format", "jsonl", "--attention")[1] == alone
-    assert alone in predict("photos", "--format", "jsonl", "--attention", "--batch", "1")[1]
+    assert alone in predict("photos", "--format", "jsonl", "--attention", "--batch-size", "1")[1]
     assert json.loads(alone)["faces"][0]["attention"][1][6][6] > 0
 
 
@@ -140,9 +140,9 @@ def test_a_missing_file_is_an_error_of_its_own(photos: Path, predict: Any) -> No
     ("arguments", "named"),
     [
         (["*.nothing"], "*.nothing"),
-        (["photos", "--min-score", "0"], "--min-score"),
+        (["photos", "--min-detection-score", "0"], "--min-detection-score"),
         (["photos", "--max-faces", "none"], "--max-faces"),
-        (["photos", "--batch", "0"], "--batch"),
+        (["photos", "--batch-size", "0"], "--batch-size"),
         (["photos", "--format", "xml"], "--format"),
         (["photos", "--attention"], "--attention"),
         (["photos", "--output", "photos"], "--output"),
@@ -247,7 +247,7 @@ def test_an_interrupted_run_leaves_readable_results(photos: Path, stand_in_weigh
         (many / f"{index}.jpg").write_bytes(_PORTRAIT)
     os.mkfifo(many / "3.jpg")
     command = [sys.executable, "-c", _INTERRUPTIBLE, "predict", "many"]
-    options = ["--weights", str(stand_in_weights), "--batch", "1", "--output", f"out.{ending}"]
+    options = ["--weights", str(stand_in_weights), "--batch-size", "1", "--output", f"out.{ending}"]
     process = subprocess.Popen([*command, *options], cwd=photos.parent, stderr=subprocess.PIPE)
     pipe = _when_read(many / "3.jpg")
     process.send_signal(signal.SIGINT)

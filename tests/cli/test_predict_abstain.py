@@ -1,4 +1,4 @@
-"""`ddamfn predict --abstain`: "uncertain" in every format and image, and one line where it cannot be had."""
+"""`ddamfn predict --min-precision`: "uncertain" in every format and image, and one line where it cannot be had."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ def test_uncertain_is_an_answer_in_every_format(
 ) -> None:
     call = ("photos/face.jpg", "--format", kind)
     _, plain, _ = predict(*call)
-    status, out, _ = predict(*call, "--abstain", "0.9", "--weights", str(calibrated_weights))
+    status, out, _ = predict(*call, "--min-precision", "0.9", "--weights", str(calibrated_weights))
     assert status == 0
     assert b"uncertain" in out
     assert b"uncertain" not in plain
@@ -26,7 +26,7 @@ def test_uncertain_is_an_answer_in_every_format(
 
 
 def test_uncertain_faces_are_counted_and_drawn(photos: Path, predict: Any, calibrated_weights: Path) -> None:
-    options = ("--annotate", "marked", "--weights", str(calibrated_weights), "--abstain")
+    options = ("--annotate", "marked", "--weights", str(calibrated_weights), "--min-precision")
     _, _, err = predict("photos/*", *options, "0.9")
     assert "1 face, 1 uncertain, " in err[-1]
     marked = Path("marked/face.jpg").read_bytes()
@@ -41,6 +41,6 @@ def test_uncertain_faces_are_counted_and_drawn(photos: Path, predict: Any, calib
 def test_a_precision_out_of_reach_is_one_line(
     photos: Path, predict: Any, calibrated_weights: Path, value: str, said: str
 ) -> None:
-    status, out, err = predict("photos", "--abstain", value, "--weights", str(calibrated_weights))
+    status, out, err = predict("photos", "--min-precision", value, "--weights", str(calibrated_weights))
     assert (status, out, len(err)) == (2, b"", 1)
     assert said in err[0]

@@ -62,7 +62,7 @@ def _own_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def arguments(faces: Path, runs: Path, *more: str, settings: list[str] | None = None) -> list[str]:
     chosen = [part for setting in (TINY if settings is None else settings) for part in ("--set", setting)]
-    return ["train", "ddamfn_quick", "--data", str(faces), "--runs", str(runs), "--threads", "1", *chosen, *more]
+    return ["train", "ddamfn_quick", "--data", str(faces), "--runs", str(runs), "--num-threads", "1", *chosen, *more]
 
 
 def test_a_run_from_images_to_weights(faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -137,7 +137,7 @@ def test_list_names_every_recipe_with_a_line(capsys: pytest.CaptureFixture[str])
         (["--name", "../elsewhere"], "--name '../elsewhere' is no folder's name"),
         (["--name", ".."], "--name '..' is no folder's name"),
         (["--device", "gpu"], "no device 'gpu' here: "),
-        (["--threads", "0"], "'0' is not a whole number of at least 1"),
+        (["--num-threads", "0"], "'0' is not a whole number of at least 1"),
         (["--kind", "photos"], "invalid choice: 'photos'"),
     ],
 )

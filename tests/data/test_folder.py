@@ -7,6 +7,7 @@ import pytest
 from ddamfn.data.catalog import AFFECTNET_7, RAFDB
 from ddamfn.data.folder import open_folder
 from ddamfn.errors import DataError
+from ddamfn.files import IMAGE_SUFFIXES
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -40,6 +41,11 @@ def test_without_splits(tmp_path: Path) -> None:
 def test_what_is_no_image_is_passed_over(tmp_path: Path) -> None:
     root = touch(tmp_path, "fear/a.png", "fear/notes.txt", "fear/.hidden.png", ".cache/x/y.png")
     assert [s.key for s in open_folder(root).samples] == ["fear/a.png"]
+
+
+def test_every_suffix_of_an_image_counts(tmp_path: Path) -> None:
+    names = sorted(f"fear/a{suffix}" for suffix in IMAGE_SUFFIXES)
+    assert [s.key for s in open_folder(touch(tmp_path, *names)).samples] == names
 
 
 def test_a_folder_with_a_name_that_is_no_class(tmp_path: Path) -> None:

@@ -18,4 +18,4 @@ def drawn_ferplus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def classifier(stand_in_weights: Path) -> Classifier:
     """The stand-in weights, opened once."""
-    return Classifier(stand_in_weights, threads=1)
+    return Classifier(stand_in_weights, num_threads=1)

@@ -41,7 +41,7 @@ def test_logits_are_those_of_the_image_itself(table: LogitTable, classifier: Cla
     dataset = open_dataset(drawn_ferplus).select("test")
     for row in (0, 17):
         content = dataset.read(dataset.samples[row])
-        outcome, crop = prepare_image(content, Hints(), RetinaFace(threads=1), ARCFACE)
+        outcome, crop = prepare_image(content, Hints(), RetinaFace(num_threads=1), ARCFACE)
         np.testing.assert_allclose(table.logits[row], classifier.classify(crop[None])[0][0], atol=1e-5)
         assert table.found[row] == outcome.found
 

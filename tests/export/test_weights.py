@@ -68,8 +68,6 @@ def write_run(folder: Path, run: Run, rows: list[dict[str, object]]) -> Path:
     (folder / "config.json").write_text(json.dumps(to_dict(run)))
     environment = {"commit": "abc123", "torch": "2", "ddamfn": "0", "argv": ARGV}
     (folder / "environment.json").write_text(json.dumps(environment))
-        json.dumps({"commit": "abc123", "torch": "2", "ddamfn": "0", "argv": ARGV})
-    )
     (folder / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in rows))
     for seed, name in enumerate(("best", "last")):
         torch.manual_seed(seed)
@@ -148,7 +146,7 @@ def test_without_data_nothing_is_calibrated(run_folder: Path, tmp_path: Path) ->
     assert "not fitted" in done.card.training["temperature"]
     assert done.card.calibration is None
     with pytest.raises(UsageError, match="mine cannot abstain"):
-        Recognizer(done.path, abstain=0.5)
+        Recognizer(done.path, min_precision=0.5)
 
 
 def test_the_curve_is_that_of_the_file_on_validation(run_folder: Path, prepared: Prepared, tmp_path: Path) -> None:
@@ -163,7 +161,7 @@ def test_the_curve_is_that_of_the_file_on_validation(run_folder: Path, prepared:
     assert curve["thresholds"] == pytest.approx(expected["thresholds"], abs=1e-4)
     assert curve["ece_before"] == pytest.approx(expected["ece_before"], abs=1e-3)
     # Whatever so small a network reaches, that much can be asked for.
-    assert Recognizer(done.path, abstain=max(curve["precision_low"])).threshold in curve["thresholds"]
+    assert Recognizer(done.path, min_precision=max(curve["precision_low"])).threshold in curve["thresholds"]
 
 
 @pytest.mark.parametrize("tau", [0.5, "fit"])
@@ -233,14 +231,14 @@ def test_command_line_computes_on_the_threads_that_are_asked_for(
     before = torch.get_num_threads()
     try:
         for threads in (2, 1):
-            assert main([*asked, "--threads", str(threads)]) == 0
+            assert main([*asked, "--num-threads", str(threads)]) == 0
             assert torch.get_num_threads() == threads
         assert main(asked) == 0
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
     with pytest.raises(SystemExit):
-        main([*asked, "--threads", "0"])
+        main([*asked, "--num-threads", "0"])
     assert "'0' is not a whole number of at least 1" in capsys.readouterr().err
 
 

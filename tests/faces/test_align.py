@@ -203,7 +203,7 @@ def test_absurd_sizes_cost_no_memory_and_do_not_fail(scale: float, portrait: NDA
     assert crop.pixels.shape == (112, 112, 3)
 
 
-def test_one_pixel_is_a_image() -> None:
+def test_one_pixel_is_an_image() -> None:
     crop = align(np.full((1, 1, 3), 77, dtype=np.uint8), TEMPLATES["arcface"], ARCFACE)
     assert (crop.pixels == 77).all()
 

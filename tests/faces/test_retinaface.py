@@ -18,7 +18,7 @@ POINTS = np.array([[206, 101], [246, 103], [223, 127], [202, 137], [245, 141]])
 
 @pytest.fixture(scope="module")
 def detector() -> RetinaFace:
-    return RetinaFace(threads=1)
+    return RetinaFace(num_threads=1)
 
 
 def _largest_difference(first: Detection, second: Detection) -> float:
@@ -26,7 +26,7 @@ def _largest_difference(first: Detection, second: Detection) -> float:
     return float(max(np.abs(boxes).max(), np.abs(points).max()))
 
 
-def _reference(image: NDArray[np.uint8], min_score: float) -> list[tuple[float, list[float], list[float]]]:
+def _reference(image: NDArray[np.uint8], min_detection_score: float) -> list[tuple[float, list[float], list[float]]]:
     """Detect at the image's own scale, written anchor by anchor from the paper's description."""
     session = onnxruntime.InferenceSession(retinaface._read_network(), providers=["CPUExecutionProvider"])
     blob = np.zeros((1, 3, *image.shape[:2]), dtype=np.float32)
@@ -42,7 +42,7 @@ def _reference(image: NDArray[np.uint8], min_score: float) -> list[tuple[float, 
     assert len(anchors) == conf.shape[1]
     faces = []
     for index, (x, y, side) in enumerate(anchors):
-        if conf[0, index, 1] >= min_score:
+        if conf[0, index, 1] >= min_detection_score:
             dx, dy, dw, dh = (float(value) for value in loc[0, index])
             cx, cy = x + 0.1 * dx * side, y + 0.1 * dy * side
             w, h = side * math.exp(0.2 * dw), side * math.exp(0.2 * dh)
@@ -77,7 +77,7 @@ def test_decoding_agrees_with_a_plain_reference(detector: RetinaFace, portrait: 
     # An odd size, so that the anchors' grids are rounded up; a low score, so that many candidates must be suppressed.
     image = np.concatenate([portrait[:301], portrait[:301, ::-1][:, :333]], axis=1)[:, :845]
     expected = _reference(image, 0.02)
-    found = detector.detect(image, min_score=0.02)
+    found = detector.detect(image, min_detection_score=0.02)
     assert len(found) == len(expected) >= 3
     for face, (score, box, landmarks) in zip(found, expected, strict=True):
         assert face.score == pytest.approx(score, abs=1e-6)
@@ -141,18 +141,18 @@ def test_a_larger_side_finds_smaller_faces(detector: RetinaFace, portrait: NDArr
 def test_faces_come_by_falling_score(detector: RetinaFace, portrait: NDArray[np.uint8]) -> None:
     blurred = np.asarray(Image.fromarray(portrait).resize((24, 24)).resize((512, 512), Image.Resampling.BILINEAR))
     image = np.concatenate([blurred, portrait, portrait[:, ::-1]], axis=1)
-    faces = detector.detect(image, min_score=0.1)
+    faces = detector.detect(image, min_detection_score=0.1)
     assert len(faces) >= 2
     assert [face.score for face in faces] == sorted((face.score for face in faces), reverse=True)
-    best = detector.detect(image, min_score=0.1, max_faces=1)
+    best = detector.detect(image, min_detection_score=0.1, max_faces=1)
     assert len(best) == 1
     assert _largest_difference(best[0], faces[0]) == 0
 
 
 def test_the_score_is_a_threshold(detector: RetinaFace, portrait: NDArray[np.uint8]) -> None:
     (face,) = detector.detect(portrait)
-    assert len(detector.detect(portrait, min_score=face.score)) == 1
-    assert detector.detect(portrait, min_score=np.nextafter(face.score, 1)) == []
+    assert len(detector.detect(portrait, min_detection_score=face.score)) == 1
+    assert detector.detect(portrait, min_detection_score=np.nextafter(face.score, 1)) == []
 
 
 def test_a_box_ends_at_the_images_edge(detector: RetinaFace, portrait: NDArray[np.uint8]) -> None:
@@ -196,6 +196,30 @@ def test_a_mirrored_image_gives_mirrored_points(detector: RetinaFace, portrait: 
 def test_other_arrays_are_the_callers_error(detector: RetinaFace, image: NDArray[np.generic]) -> None:
     with pytest.raises(ValueError, match=r"expected an image \(H, W, 3\) of uint8"):
         detector.detect(image)  # type: ignore[arg-type]
+
+
+def test_a_face_is_found_again_in_a_loose_or_tight_box(detector: RetinaFace, portrait: NDArray[np.uint8]) -> None:
+    (face,) = detector.detect(portrait)
+    x1, y1, x2, y2 = face.bbox.tolist()
+    for box in ((x1, y1, x2, y2), (x1 - 20, y1 - 25, x2 + 15, y2 + 10), (x1 + 8, y1 + 10, x2 - 8, y2 - 10)):
+        found = detector.detect_in_box(portrait, np.array(box))
+        assert found is not None
+        assert np.abs(found.landmarks - face.landmarks).max() < 4
+
+
+def test_the_face_in_a_box_is_the_boxes_own(detector: RetinaFace, portrait: NDArray[np.uint8]) -> None:
+    pair = np.concatenate([portrait[:240, 140:310], portrait[:240, 140:310][:, ::-1]], axis=1)
+    both = detector.detect(pair)
+    assert len(both) == 2
+    for face in both:
+        found = detector.detect_in_box(pair, face.bbox)
+        assert found is not None
+        assert np.abs(found.landmarks - face.landmarks).max() < 4
+
+
+def test_no_face_in_a_box_is_none(detector: RetinaFace, portrait: NDArray[np.uint8]) -> None:
+    assert detector.detect_in_box(portrait, np.array([10.0, 300, 90, 400])) is None
+    assert detector.detect_in_box(np.full((40, 40, 3), 90, np.uint8), np.array([0.0, 0, 1, 1])) is None
 
 
 def test_a_missing_or_damaged_network_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

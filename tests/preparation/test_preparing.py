@@ -50,7 +50,7 @@ def test_one_row_and_one_crop_a_image(dataset: Dataset, prepared: Prepared) -> N
 
 
 def test_the_crops_are_bit_for_bit_those_of_prediction(dataset: Dataset, prepared: Prepared) -> None:
-    detector = RetinaFace(threads=2)
+    detector = RetinaFace(num_threads=2)
     split = prepared.split("test")
     samples = {s.key: s for s in dataset.samples}
     for i, key in enumerate(split.keys):
@@ -174,7 +174,7 @@ def test_a_full_disk_is_one_clear_line(dataset: Dataset, tmp_path: Path, monkeyp
 def test_a_missing_detector_is_not_the_images_fault(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def missing(threads: int | None = None) -> RetinaFace:
+    def missing(num_threads: int | None = None) -> RetinaFace:
         raise WeightsError("the face detector's network is missing")
 
     with monkeypatch.context() as patch:

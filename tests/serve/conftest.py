@@ -61,7 +61,7 @@ def noise() -> bytes:
 @pytest.fixture(scope="session")
 def recognizer(stand_in_weights: Path) -> Recognizer:
     """Return what the servers must agree with."""
-    return Recognizer(stand_in_weights, threads=1)
+    return Recognizer(stand_in_weights, num_threads=1)
 
 
 @pytest.fixture

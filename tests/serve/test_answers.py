@@ -56,17 +56,19 @@ def test_options_are_the_command_lines(running: Any, calibrated_weights: Path, p
     pair = stream.getvalue()
     assert len(running.predict(pair).json()["faces"]) == 2
     assert len(running.predict(pair, params={"max_faces": 1}).json()["faces"]) == 1
-    assert running.predict(pair, params={"min_score": 1}).json()["faces"] == []
+    assert running.predict(pair, params={"min_detection_score": 1}).json()["faces"] == []
     said = {
         face["expression"]
-        for abstain in (None, 0.9)
-        for face in running.predict(portrait, params={} if abstain is None else {"abstain": abstain}).json()["faces"]
+        for min_precision in (None, 0.9)
+        for face in running.predict(
+            portrait, params={} if min_precision is None else {"min_precision": min_precision}
+        ).json()["faces"]
     }
-    threshold = Recognizer(calibrated_weights, threads=1, abstain=0.9).threshold
+    threshold = Recognizer(calibrated_weights, num_threads=1, min_precision=0.9).threshold
     assert threshold == 0.999
     assert "uncertain" in said
     assert len(said) == 2
-    refused = running.predict(portrait, params={"abstain": 0.99})
+    refused = running.predict(portrait, params={"min_precision": 0.99})
     assert refused.status_code == 400
     assert "0.9" in refused.json()["detail"]
 
@@ -78,7 +80,7 @@ def test_images_at_once_are_classified_together_and_answered_alike(
     alone = [_expected(recognizer, image, attention=True) for image in images]
     gate.clear()
     # Nobody is waited for so long: a batch is complete when it has eight, or no other image is being searched.
-    running = serve(batch_wait_s=90.0, batch=8)
+    running = serve(batch_wait_s=90.0, batch_size=8)
     order = list(range(len(images))) * 4
     with ThreadPoolExecutor(len(order)) as clients:
         asked = [clients.submit(running.predict, images[row], params={"attention": True}) for row in order]
@@ -177,5 +179,5 @@ def test_the_interface_is_described_with_examples(running: Any) -> None:
     assert set(operation["responses"]) >= {"200", "400", "401", "408", "413", "415", "429", "503"}
     assert "422" not in operation["responses"]
     assert set(operation["requestBody"]["content"]) == {"multipart/form-data", "application/octet-stream", "image/*"}
-    abstain = next(entry for entry in operation["parameters"] if entry["name"] == "abstain")
-    assert abstain["schema"]["maximum"] == 0.9
+    min_precision = next(entry for entry in operation["parameters"] if entry["name"] == "min_precision")
+    assert min_precision["schema"]["maximum"] == 0.9

@@ -90,7 +90,7 @@ def test_one_person_keeps_skin_and_hair(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize(("side_px", "head"), [(48, None), (112, None), (224, 0.55), (400, 0.5)])
 def test_the_detector_finds_the_faces_at_their_landmarks(side_px: int, head: float | None) -> None:
     generator = np.random.default_rng(11)
-    detector = RetinaFace(threads=1)
+    detector = RetinaFace(num_threads=1)
     found, errors = 0, []
     for label in EXPRESSIONS * 3:
         pixels, landmarks = synthetic_face(label, generator, side_px, head=head)

@@ -43,7 +43,7 @@ def train(name, prelude=lambda: None):
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             prelude()
             arguments = ["train", "ddamfn_quick", "--data", root, "--runs", runs, "--name", name, "--resume", "--quiet"]
-            status = main(arguments + ["--threads", "1"] + [part for s in settings for part in ("--set", s)])
+            status = main(arguments + ["--num-threads", "1"] + [part for s in settings for part in ("--set", s)])
         except BaseException:
             traceback.print_exc()
             status = 99

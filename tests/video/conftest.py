@@ -12,7 +12,7 @@ from ddamfn.results import BBox, Face, Landmarks, Prediction
 
 @pytest.fixture(scope="session")
 def recognizer(stand_in_weights: Path) -> Recognizer:
-    return Recognizer(stand_in_weights, threads=1)
+    return Recognizer(stand_in_weights, num_threads=1)
 
 
 @pytest.fixture

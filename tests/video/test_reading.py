@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 
 import ddamfn
@@ -45,6 +46,24 @@ def plain(frames: Any) -> list[dict[str, Any]]:
     return [frame.to_dict() for frame in frames]
 
 
+def test_the_threads_are_set_by_the_reading_itself(
+    clip: Path, stand_in_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = Recognizer(stand_in_weights, num_threads=4, min_detection_score=0.6)
+    opened: list[int] = []
+    session = onnxruntime.InferenceSession
+
+    def open_one(network: bytes, options: Any, providers: Any) -> Any:
+        opened.append(options.intra_op_num_threads)
+        return session(network, options, providers=providers)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", open_one)
+    with read_video(clip, many) as reading:
+        frame = next(reading)
+    assert opened == [1, 1]
+    assert frame.faces
+
+
 def test_frames_are_read_as_images_are(clip: Path, recognizer: Recognizer) -> None:
     source = VideoSource(clip, start_s=None, end_s=None)
     alone = [recognizer.predict(upright_rgb(raw.frame)).to_dict()["faces"] for raw in source.frames()]
@@ -58,9 +77,9 @@ def test_frames_are_read_as_images_are(clip: Path, recognizer: Recognizer) -> No
 
 
 def test_neither_batch_nor_threads_change_anything(clip: Path, recognizer: Recognizer) -> None:
-    one = plain(read_video(clip, recognizer, batch=1, workers=1))
-    assert plain(read_video(clip, recognizer, batch=16, workers=3)) == one
-    assert plain(read_video(str(clip), recognizer, batch=3, keep_images=True)) == one
+    one = plain(read_video(clip, recognizer, batch_size=1, workers=1))
+    assert plain(read_video(clip, recognizer, batch_size=16, workers=3)) == one
+    assert plain(read_video(str(clip), recognizer, batch_size=3, keep_images=True)) == one
 
 
 def test_a_face_keeps_its_number_through_a_gap(clip: Path, recognizer: Recognizer) -> None:
@@ -87,7 +106,7 @@ def test_smoothing_follows_each_track_and_can_be_switched_off(clip: Path, recogn
 
 
 def test_abstaining_goes_by_the_smoothed_confidence(clip: Path, calibrated_weights: Path) -> None:
-    recognizer = Recognizer(calibrated_weights, threads=1, abstain=0.9)
+    recognizer = Recognizer(calibrated_weights, num_threads=1, min_precision=0.9)
     frames = list(read_video(clip, recognizer, end_s=0.5))
     assert recognizer.threshold > 0
     for face in (face for frame in frames for face in frame.faces):
@@ -185,7 +204,7 @@ def test_a_slow_caller_holds_the_decoder_up(
 ) -> None:
     path = write_video(tmp_path / "long.mp4", (np.full((48, 64, 3), 90, np.uint8) for _ in range(300)))
     decoded = count_decoded(monkeypatch)
-    with read_video(path, recognizer, workers=2, batch=4) as reading:
+    with read_video(path, recognizer, workers=2, batch_size=4) as reading:
         held_at = count_refusals(reading._pipeline._ready, decoded, monkeypatch)
         for _ in range(10):
             next(reading)
@@ -200,7 +219,7 @@ def test_a_slow_caller_holds_the_decoder_up(
 def test_what_fails_in_a_thread_reaches_the_caller_after_the_frames_before(
     clip: Path, stand_in_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recognizer = Recognizer(stand_in_weights, threads=1)
+    recognizer = Recognizer(stand_in_weights, num_threads=1)
     find_faces = recognizer.find_faces
 
     def failing(image: Any, **options: Any) -> Any:
@@ -211,7 +230,7 @@ def test_what_fails_in_a_thread_reaches_the_caller_after_the_frames_before(
     monkeypatch.setattr(recognizer, "find_faces", failing)
     seen: list[int] = []
     with pytest.raises(WeightsError, match="enough"):
-        seen.extend(frame.index for frame in read_video(clip, recognizer, workers=2, batch=4))
+        seen.extend(frame.index for frame in read_video(clip, recognizer, workers=2, batch_size=4))
     assert seen == list(range(15))
 
 
@@ -253,7 +272,8 @@ def test_a_camera_drops_what_comes_too_late(
 
 
 @pytest.mark.parametrize(
-    "options", [{"every": 0}, {"smooth_s": -1}, {"start_s": -1}, {"end_s": float("nan")}, {"workers": 0}, {"batch": 0}]
+    "options",
+    [{"every": 0}, {"smooth_s": -1}, {"start_s": -1}, {"end_s": float("nan")}, {"workers": 0}, {"batch_size": 0}],
 )
 def test_numbers_out_of_range_are_usage_errors(clip: Path, recognizer: Recognizer, options: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=next(iter(options))):

@@ -219,7 +219,7 @@ def attention(card: Card) -> list[str]:
 
 
 def abstention(card: Card) -> list[str]:
-    """Return the table of `--abstain`: thresholds and coverage on validation, coverage and accuracy on test."""
+    """Return the table of `--min-precision`: thresholds and coverage on validation, coverage and accuracy on test."""
     known = card.calibration
     if known is None:
         return []
@@ -239,7 +239,7 @@ def abstention(card: Card) -> list[str]:
             correct = f"{there['correct']:,} of {there['answered']:,} = {percent(there['precision'])}"
             test = (f"{100 * there['coverage']:.0f} %", f"{correct} ({interval(there)})")
         rows.append((f"{precision:g}", f"{threshold:.3f}", f"{100 * coverage:.0f} %", *test))
-    head = ("`--abstain`", "threshold", "coverage on validation", "coverage on test", "correct on test")
+    head = ("`--min-precision`", "threshold", "coverage on validation", "coverage on test", "correct on test")
     return [table(head, rows)]
 
 

@@ -1,4 +1,4 @@
-"""The options --device and --threads of the verbs that use PyTorch."""
+"""The options --device and --num-threads of the verbs that use PyTorch."""
 
 import argparse
 from typing import TYPE_CHECKING
@@ -16,8 +16,10 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 
 
 def add_threads(parser: argparse.ArgumentParser) -> None:
-    """Add `--threads`, which `use_threads` reads."""
-    parser.add_argument("--threads", type=positive_integer, metavar="N", help="CPU threads (default: PyTorch's choice)")
+    """Add `--num-threads`, which `use_threads` reads."""
+    parser.add_argument(
+        "--num-threads", type=positive_integer, metavar="N", help="CPU threads (default: PyTorch's choice)"
+    )
 
 
 def choose_device(name: str | None) -> "torch.device":
@@ -38,5 +40,5 @@ def use_threads(args: argparse.Namespace) -> None:
     """Let PyTorch compute on as many threads as were asked for, from now on."""
     import torch
 
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    if args.num_threads:
+        torch.set_num_threads(args.num_threads)

@@ -25,7 +25,7 @@ or on 1,000 synthetic faces without it, and kept on the card:
   onnx-int8                      98 % of the predictions the same, at most 0.5 points less accuracy on validation
 --force keeps a file all the same, and its card records that. OpenVINO files are for OpenVINO's own runtime; the others
 can be read back: .onnx by ddamfn predict, safetensors and hub folders by ddamfn.create_model(..., weights=PATH).
-Beside a training on the same cores use --threads 1: threads that wait for a busy core wait for each other.
+Beside a training on the same cores use --num-threads 1: threads that wait for a busy core wait for each other.
 """
 
 

@@ -13,18 +13,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ddamfn.errors import DdamfnError, UsageError
-from ddamfn.files import atomic_writer
+from ddamfn.files import IMAGE_SUFFIXES, atomic_writer
 
 FORMATS = ("table", "json", "jsonl", "csv", "parquet")
 """How results can be written."""
-
-IMAGE_SUFFIXES = frozenset(
-    [
-        *(".avif", ".bmp", ".dib", ".gif", ".ico", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
-        *(".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
-    ]
-)
-"""Which files of a folder count as images; a file that is named itself is always tried."""
 
 VIDEO_SUFFIXES = frozenset(
     [

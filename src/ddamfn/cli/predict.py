@@ -37,8 +37,8 @@ _EPILOG = """\
 A folder is searched to the bottom; "-" reads one image from standard input. One named image gives one JSON object,
 anything else a list ("json") or a line each ("jsonl"). An image without a face is a result with no faces. A file that
 cannot be read is one line on standard error and has "error" in the output; the others go on, and the exit status is 1.
-With --abstain .9 at least nine of ten answers were right on validation images (lower end of the 95 % interval); the
-other faces are "uncertain" and keep the likeliest expression's confidence and all probabilities.
+With --min-precision .9 at least nine of ten answers were right on validation images (lower end of the 95 % interval);
+the other faces are "uncertain" and keep the likeliest expression's confidence and all probabilities.
 A video is named by itself, a camera by its number; videos in a folder are left out. Ctrl-C leaves complete files.
 """
 # What Pillow writes without loss of color; an image in any other format is annotated as PNG.
@@ -76,15 +76,19 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--attention", action="store_true", help="add the attention maps to JSON and to the annotated images"
     )
-    parser.add_argument("--min-score", type=share, default=0.5, metavar="S", help="leave out faces detected with less")
+    parser.add_argument(
+        "--min-detection-score", type=share, default=0.5, metavar="S", help="leave out faces detected with less"
+    )
     parser.add_argument("--max-faces", type=positive_integer, metavar="N", help="only the N surest faces of an image")
     parser.add_argument(
-        "--abstain",
+        "--min-precision",
         type=share,
         metavar="P",
         help='answer "uncertain" where less confidence would leave fewer than the share P of the answers right',
     )
-    parser.add_argument("--batch", type=positive_integer, default=16, metavar="N", help="faces classified together")
+    parser.add_argument(
+        "--batch-size", type=positive_integer, default=16, metavar="N", help="faces classified together"
+    )
     parser.add_argument("--weights", metavar="NAME_OR_PATH", help="bundled weights or an .onnx file")
     parser.add_argument("--quiet", action="store_true", help="no progress and no summary")
     _add_video_arguments(parser)
@@ -122,10 +126,10 @@ def run(args: argparse.Namespace) -> int:
 
     recognizer = Recognizer(
         args.weights,
-        min_score=args.min_score,
+        min_detection_score=args.min_detection_score,
         max_faces=args.max_faces,
-        batch=args.batch,
-        abstain=args.abstain,
+        batch_size=args.batch_size,
+        min_precision=args.min_precision,
     )
     with ending_on_sigterm():
         return _read_all(args, kind, sources, recognizer)

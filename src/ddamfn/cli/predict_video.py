@@ -32,7 +32,11 @@ def run(args: argparse.Namespace, source: str | int) -> int:
     from ddamfn.video import DEFAULT_SMOOTHING_S, read_video
 
     recognizer = Recognizer(
-        args.weights, min_score=args.min_score, max_faces=args.max_faces, threads=1, abstain=args.abstain
+        args.weights,
+        min_detection_score=args.min_detection_score,
+        max_faces=args.max_faces,
+        num_threads=1,
+        min_precision=args.min_precision,
     )
     with (
         ending_on_sigterm(),
@@ -46,7 +50,7 @@ def run(args: argparse.Namespace, source: str | int) -> int:
             smooth_s=DEFAULT_SMOOTHING_S if args.smooth is None else args.smooth,
             keep_images=args.annotate is not None,
             keep_crops=args.timeline is not None,
-            batch=args.batch,
+            batch_size=args.batch_size,
         ) as reading,
     ):
         return _read_all(args, kind, reading, recognizer.card.labels)

@@ -10,8 +10,9 @@ import re
 from pathlib import Path
 
 from ddamfn.data.catalog import CKPLUS
-from ddamfn.data.dataset import IMAGE_SUFFIXES, Dataset, FileImages, Sample
+from ddamfn.data.dataset import Dataset, FileImages, Sample
 from ddamfn.errors import DataError
+from ddamfn.files import IMAGE_SUFFIXES
 from ddamfn.labels import canonical
 
 _FRAMES = 3

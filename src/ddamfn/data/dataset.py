@@ -17,9 +17,6 @@ from ddamfn.labels import EXPRESSIONS
 Progress = Callable[[int, int], None]
 """Called with the number of images done and the total."""
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"})
-"""File endings that count as images when a folder is listed (lower case)."""
-
 
 class ImageSource(Protocol):
     """Anything that reads an image by its location."""

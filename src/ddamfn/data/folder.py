@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ddamfn.data.catalog import DatasetCard
-from ddamfn.data.dataset import IMAGE_SUFFIXES, Dataset, FileImages, Sample
+from ddamfn.data.dataset import Dataset, FileImages, Sample
 from ddamfn.errors import DataError, UnknownLabel
+from ddamfn.files import IMAGE_SUFFIXES
 from ddamfn.labels import EXPRESSIONS, canonical
 
 SPLIT_NAMES: dict[str, str] = {

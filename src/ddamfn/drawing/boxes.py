@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from ddamfn.drawing.palette import INK, MUTED, PAPER, expression_color, text_color
-from ddamfn.drawing.text import fill_rounded, outline_rounded, text_width, write
+from ddamfn.drawing.text import draw_rounded, text_width, write
 
 # A label may hide this share of another face at most.
 _MOST_HIDDEN = 0.15
@@ -22,18 +23,11 @@ Rectangle = tuple[int, int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """One face to mark.
+    """One face to mark: a box, an expression, and a tag before it, which stays when the label shrinks."""
 
-    Attributes:
-        box: (x1, y1, x2, y2) in the image's pixels.
-        name: what it shows.
-        confidence: how sure that is, 0 to 1; None to write the name alone.
-        tag: stands before the name and stays when the label shrinks, such as a number.
-    """
-
-    box: tuple[float, float, float, float]
+    box: tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels of the image
     name: str
-    confidence: float | None
+    confidence: float | None  # 0 to 1; None to write the name alone
     tag: str = ""
 
     @property
@@ -42,9 +36,8 @@ class Mark:
         return f"{self.tag}  {self.name}" if self.tag else self.name
 
 
-@dataclass(frozen=True, slots=True)
-class _Label:
-    """A label with its place: `text` in letters of `size_px` on the rectangle `place`."""
+class _Label(NamedTuple):
+    """A label: `text` in letters of `size_px` on the rectangle `place`."""
 
     text: str
     size_px: int
@@ -52,18 +45,11 @@ class _Label:
 
 
 def annotate(image: NDArray[np.uint8], marks: Sequence[Mark], *, keep_size: bool = False) -> Image.Image:
-    """Draw the marks into a copy of an image.
+    """Draw marks into a copy of an image (H, W, 3), enlarged by a whole factor if it is below 480 pixels.
 
     Labels stay inside the image and keep clear of each other; in a crowd they shrink to the bare expression, and a
-    face that leaves no room for one keeps its colored box, explained by a legend under the image.
-
-    Args:
-        image: uint8 (H, W, 3) RGB.
-        marks: the faces, in any order; without any, a note says that no face was found.
-        keep_size: neither legend nor note, so that all frames of a video have one size and nothing flickers.
-
-    Returns:
-        An RGB image, enlarged by a whole factor if its longer side is below 480 pixels.
+    face that leaves no room for one keeps its colored box, explained by a legend under the image. With `keep_size`
+    there is neither legend nor note, so that all frames of a video have one size.
     """
     canvas = Image.fromarray(image).convert("RGB")
     factor = min(_LARGEST_FACTOR, -(-_SMALLEST_SIDE_PX // max(canvas.size)))
@@ -86,7 +72,7 @@ def annotate(image: NDArray[np.uint8], marks: Sequence[Mark], *, keep_size: bool
 
 
 def _line_px(size: tuple[int, int], box_side_px: int) -> int:
-    """Return the thickness of a box's line, by the image's size and the box's shorter side."""
+    """Return a box's line width, by the image's size and the box's shorter side."""
     return max(2, min(round(max(size) / 320), round(box_side_px / 18)))
 
 
@@ -105,14 +91,14 @@ def _draw_box(canvas: Image.Image, box: Rectangle, name: str) -> None:
     # A dark hair-line around the color keeps the box visible on a background of the same color.
     hair = max(1, line // 3)
     outer = (box[0] - hair, box[1] - hair, box[2] + hair, box[3] + hair)
-    outline_rounded(canvas, outer, radius + hair, INK, line + 2 * hair)
-    outline_rounded(canvas, box, radius, expression_color(name), line)
+    draw_rounded(canvas, outer, radius + hair, INK, line + 2 * hair)
+    draw_rounded(canvas, box, radius, expression_color(name), line)
 
 
 def _draw_label(canvas: Image.Image, label: _Label, name: str) -> None:
     color = expression_color(name)
     left, top, right, bottom = label.place
-    fill_rounded(canvas, label.place, 0.28 * label.size_px, color)
+    draw_rounded(canvas, label.place, 0.28 * label.size_px, color)
     write(canvas, ((left + right) / 2, (top + bottom) / 2), label.text, label.size_px, text_color(color), "mm")
 
 
@@ -188,7 +174,7 @@ def _note(canvas: Image.Image, text: str) -> None:
     if width + margin > canvas.width or height + margin > canvas.height:
         return
     top = canvas.height - margin - height
-    fill_rounded(canvas, (margin, top, margin + width, top + height), 0.3 * size_px, INK)
+    draw_rounded(canvas, (margin, top, margin + width, top + height), 0.3 * size_px, INK)
     write(canvas, (margin + width / 2, top + height / 2), text, size_px, PAPER, "mm")
 
 
@@ -209,6 +195,6 @@ def _with_legend(canvas: Image.Image, names: list[str]) -> Image.Image:
         middle = canvas.height + round(1.5 * size_px) + 2 * size_px * row
         for left, name in line:
             chip = (left, middle - size_px // 2, left + size_px, middle - size_px // 2 + size_px)
-            fill_rounded(grown, chip, 0.25 * size_px, expression_color(name))
+            draw_rounded(grown, chip, 0.25 * size_px, expression_color(name))
             write(grown, (left + 1.5 * size_px, middle), name, size_px, MUTED)
     return grown

@@ -3,13 +3,14 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from ddamfn.drawing.palette import FAINT, INK, MUTED, PAPER, expression_color, overlay
-from ddamfn.drawing.text import clip_rounded, fill_rounded, write
+from ddamfn.drawing.text import clip_rounded, draw_rounded, write
 
 # Measures of a card at scale 1, in pixels.
 _TILE, _GAP, _MARGIN = 148, 14, 24
@@ -22,34 +23,17 @@ _PLEASANT_ASPECT = 16 / 9
 
 @dataclass(frozen=True, slots=True)
 class FaceCard:
-    """What one card shows.
+    """Content of one card."""
 
-    Attributes:
-        crop: uint8 (S, S, 3) RGB, the aligned face.
-        attention: (A, h, w), one map a head, over the whole crop; None if there are no heads.
-        name: the answer, as a rule the likeliest expression.
-        confidence: its probability, 0 to 1; None to write the name alone.
-        probabilities: every expression's probability, in the order to show.
-    """
-
-    crop: NDArray[np.uint8]
-    attention: NDArray[np.floating] | None
+    crop: NDArray[np.uint8]  # (S, S, 3) RGB, the aligned face
+    attention: NDArray[np.floating] | None  # (A, h, w), one map per head over the whole crop
     name: str
-    confidence: float | None
-    probabilities: Mapping[str, float]
+    confidence: float | None  # 0 to 1; None to write the name alone
+    probabilities: Mapping[str, float]  # in the order to show
 
 
 def with_cards(image: Image.Image, cards: Sequence[FaceCard]) -> Image.Image:
-    """Stand cards to the right of an image.
-
-    Args:
-        image: RGB.
-        cards: one a face; beyond the sixth they are counted in a note.
-
-    Returns:
-        A white canvas with the image and the cards, as near to 16:9 as their number allows; the image itself when
-        there are no cards.
-    """
+    """Stand cards to the right of an image, as near to 16:9 as their number allows; beyond six they are counted."""
     if not cards:
         return image
     shown = cards[:_MOST_CARDS]
@@ -73,12 +57,7 @@ def with_cards(image: Image.Image, cards: Sequence[FaceCard]) -> Image.Image:
 
 
 def draw_card(card: FaceCard, scale: float = 1.0) -> Image.Image:
-    """Draw one card on white.
-
-    Args:
-        card: what to show.
-        scale: 1 gives tiles of 148 pixels; letters and gaps grow alike.
-    """
+    """Draw one card on white; scale 1 gives tiles of 148 pixels, and letters and gaps grow alike."""
     canvas = Image.new("RGB", _card_size(card, scale), PAPER)
     pen = _Pen(scale)
     y = _MARGIN + _TITLE // 2
@@ -98,8 +77,7 @@ def draw_card(card: FaceCard, scale: float = 1.0) -> Image.Image:
     return canvas
 
 
-@dataclass(frozen=True, slots=True)
-class _Pen:
+class _Pen(NamedTuple):
     """Turns a card's measures into pixels."""
 
     scale: float
@@ -129,12 +107,12 @@ def _draw_bar(canvas: Image.Image, pen: _Pen, y: float, name: str, value: float,
     write(canvas, pen(_MARGIN, y), name, pen.px(_CAPTION), color)
     write(canvas, pen(right, y), f"{value:.1%}", pen.px(_CAPTION), color, "rm")
     track = (pen.px(left), pen.px(y - half), pen.px(end), pen.px(y + half))
-    fill_rounded(canvas, track, half * pen.scale, FAINT)
+    draw_rounded(canvas, track, half * pen.scale, FAINT)
     filled = left + value * (end - left)
     if pen.px(filled) > track[0]:
         bar = (track[0], track[1], max(pen.px(filled), track[0] + track[3] - track[1]), track[3])
         # Below the width of its own round ends a bar would look longer than it is; there it fades instead of growing.
-        fill_rounded(canvas, bar, half * pen.scale, expression_color(name) if value >= 0.005 else FAINT)
+        draw_rounded(canvas, bar, half * pen.scale, expression_color(name) if value >= 0.005 else FAINT)
 
 
 def _card_size(card: FaceCard, scale: float) -> tuple[int, int]:

@@ -60,18 +60,7 @@ _WEAKEST, _STRONGEST = 0.35, 0.75
 
 
 def overlay(crop: NDArray[np.uint8], attention: NDArray[np.floating], side_px: int) -> Image.Image:
-    """Lay one attention map over the face that it was computed from.
-
-    Colors run from the map's own smallest value (dark) to its largest (bright); a flat map is one even color.
-
-    Args:
-        crop: uint8 (S, S, 3) RGB, the aligned face.
-        attention: (h, w), the map over the whole crop.
-        side_px: side of the drawn square.
-
-    Returns:
-        An RGB image, `side_px` square.
-    """
+    """Lay a map (h, w) over its face (S, S, 3), from its smallest value (dark) to its largest (bright)."""
     face = np.asarray(Image.fromarray(crop).resize((side_px, side_px), Image.Resampling.LANCZOS))
     return Image.fromarray(np.round(tint(face, stretch(attention, side_px))).astype(np.uint8))
 

@@ -13,11 +13,7 @@ _LARGE_MASK_PX = 4_000_000
 
 @lru_cache(maxsize=64)
 def font(size_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Return the typeface that comes inside Pillow (Aileron), so that no system font is needed.
-
-    Args:
-        size_px: height of the letters' em square.
-    """
+    """Return the typeface inside Pillow (Aileron), so that no system font is needed, at an em of `size_px`."""
     return ImageFont.load_default(size_px)
 
 
@@ -29,16 +25,7 @@ def text_width(text: str, size_px: int) -> int:
 def write(
     canvas: Image.Image, place: tuple[float, float], text: str, size_px: int, color: Color, anchor: str = "lm"
 ) -> None:
-    """Write one line.
-
-    Args:
-        canvas: RGB image, changed in place.
-        place: (x, y) pixels of the anchor.
-        text: the line.
-        size_px: letter size.
-        color: of the letters.
-        anchor: Pillow's two letters, horizontal l, m, r and vertical a, m, s.
-    """
+    """Write one line with its anchor at `place`; `anchor` is Pillow's: horizontal l, m, r and vertical a, m, s."""
     # The middle of capital height, not of the line box: otherwise words with and without descenders sit unevenly.
     x, y = place
     if anchor[1] == "m":
@@ -46,30 +33,23 @@ def write(
     ImageDraw.Draw(canvas).text((x, y), text, fill=color, font=font(size_px), anchor=anchor)
 
 
-def fill_rounded(canvas: Image.Image, box: tuple[int, int, int, int], radius_px: float, color: Color) -> None:
-    """Fill a rectangle (left, top, right, bottom) with rounded, smooth corners."""
-    _stamp(canvas, box, radius_px, color, None)
-
-
-def outline_rounded(
-    canvas: Image.Image, box: tuple[int, int, int, int], radius_px: float, color: Color, line_px: int
+def draw_rounded(
+    canvas: Image.Image,
+    box: tuple[int, int, int, int],
+    radius_px: float,
+    color: Color,
+    line_px: int | None = None,
 ) -> None:
-    """Draw a rectangle's outline, `line_px` thick inwards, with rounded, smooth corners."""
-    _stamp(canvas, box, radius_px, color, line_px)
+    """Fill a rectangle with smooth, rounded corners, or draw its outline, `line_px` thick inwards."""
+    left, top, right, bottom = box
+    size = (right - left, bottom - top)
+    if size[0] > 0 and size[1] > 0:
+        canvas.paste(color, (left, top), _mask(size, radius_px, line_px))
 
 
 def clip_rounded(image: Image.Image, radius_px: float) -> Image.Image:
     """Return the mask (mode L) that rounds an image's corners."""
     return _mask(image.size, radius_px, None)
-
-
-def _stamp(
-    canvas: Image.Image, box: tuple[int, int, int, int], radius_px: float, color: Color, line_px: int | None
-) -> None:
-    left, top, right, bottom = box
-    size = (right - left, bottom - top)
-    if size[0] > 0 and size[1] > 0:
-        canvas.paste(color, (left, top), _mask(size, radius_px, line_px))
 
 
 def _mask(size: tuple[int, int], radius_px: float, line_px: int | None) -> Image.Image:

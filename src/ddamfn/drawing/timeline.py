@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ddamfn.drawing.palette import FAINT, INK, MUTED, PAPER, expression_color
-from ddamfn.drawing.text import clip_rounded, fill_rounded, text_width, write
+from ddamfn.drawing.text import clip_rounded, draw_rounded, text_width, write
 
 _WIDTH, _MARGIN, _GAP = 1600, 40, 30
 _PLOT_LEFT, _PLOT_HEIGHT = 228, 132
@@ -21,37 +21,18 @@ _MOST_TICKS = 12
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """One face's probabilities over the whole time.
-
-    Attributes:
-        title: its first line, such as "face 1".
-        note: a quieter remark beside the title.
-        values: (N, K), the probabilities in N equal spans of time; NaN where the face was not seen.
-        crop: uint8 (S, S, 3) RGB, its image; None for none.
-    """
+    """One face's probabilities over the whole time."""
 
     title: str
-    note: str
-    values: NDArray[np.floating]
-    crop: NDArray[np.uint8] | None
+    note: str  # in gray beside the title
+    values: NDArray[np.floating]  # (N, K) in N equal spans of time; NaN where the face was not seen
+    crop: NDArray[np.uint8] | None  # (S, S, 3) RGB
 
 
 def draw_timeline(
     strips: Sequence[Strip], names: Sequence[str], start_s: float, end_s: float, title: str, note: str = ""
 ) -> Image.Image:
-    """Draw the strips one above the other over a common axis of time.
-
-    Args:
-        strips: the faces; without any, a note says that no face was found.
-        names: the K expressions, the lowest area first.
-        start_s: time of the left edge, in seconds.
-        end_s: time of the right edge.
-        title: stands at the top.
-        note: a last line at the bottom.
-
-    Returns:
-        An RGB image, 1600 pixels wide.
-    """
+    """Draw strips over a common axis of time, 1600 pixels wide; the first name is the lowest area."""
     head = _MARGIN + 2 * _TITLE + _GAP + 2 * _CAPTION
     row = _TITLE + _CAPTION + _PLOT_HEIGHT + _GAP
     height = head + max(1, len(strips)) * row + _MARGIN // 2 + (2 * _CAPTION if note else 0)
@@ -114,7 +95,7 @@ def _draw_legend(canvas: Image.Image, names: Sequence[str], middle: int) -> None
     left = _PLOT_LEFT
     for name in names:
         chip = (left, middle - _CAPTION // 2, left + _CAPTION, middle - _CAPTION // 2 + _CAPTION)
-        fill_rounded(canvas, chip, 4, expression_color(name))
+        draw_rounded(canvas, chip, 4, expression_color(name))
         write(canvas, (left + 1.5 * _CAPTION, middle), name, _CAPTION, INK)
         left += text_width(name, _CAPTION) + 3 * _CAPTION
 
@@ -125,7 +106,7 @@ def _draw_axis(canvas: Image.Image, top: int, bottom: int, start_s: float, end_s
     width = _WIDTH - _PLOT_LEFT - _MARGIN
     for number in range(int(np.ceil(start_s / step_s - 1e-6)), int(end_s / step_s + 1e-6) + 1):
         x = _PLOT_LEFT + round((number * step_s - start_s) / length_s * width)
-        fill_rounded(canvas, (x, bottom, x + 1, bottom + 7), 0, MUTED)
+        draw_rounded(canvas, (x, bottom, x + 1, bottom + 7), 0, MUTED)
         write(canvas, (x, bottom + 8 + _CAPTION // 2), clock(number * step_s, step_s), _CAPTION - 2, MUTED, "mm")
 
 

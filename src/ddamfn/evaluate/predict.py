@@ -209,7 +209,7 @@ def _prepared_crops(prepared: Prepared, split: str, samples: Sequence[Sample]) -
 def _align(dataset: Dataset, samples: Sequence[Sample], alignment: Alignment, workers: int) -> Iterator[list[_Aligned]]:
     """Yield chunks of outcomes and crops in the order of the samples, working ahead of the caller."""
     # One thread per detection and a thread per core: images are independent, and small ones gain nothing from two.
-    detector = RetinaFace(threads=1)
+    detector = RetinaFace(num_threads=1)
 
     def work(sample: Sample) -> _Aligned:
         try:

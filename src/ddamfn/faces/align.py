@@ -172,12 +172,12 @@ def warp(image: NDArray[np.uint8], matrix: NDArray[np.float64], side_px: int) ->
     """
     # The region that is needed is zoomed to twice the crop's scale, its edges repeated; then it is turned, and halved.
     back = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))
-    corners = back[:2] @ [[0, side_px, 0, side_px], [0, 0, side_px, side_px], [1, 1, 1, 1]]
+    left, top, right, bottom = crop_bounds(matrix, side_px)
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
     zoom = min(scale * _OVERSAMPLING, _MAX_ZOOM)
 
-    columns = _Axis.plan(corners[0].min(), corners[0].max(), image.shape[1], zoom)
-    rows = _Axis.plan(corners[1].min(), corners[1].max(), image.shape[0], zoom)
+    columns = _Axis.plan(left, right, image.shape[1], zoom)
+    rows = _Axis.plan(top, bottom, image.shape[0], zoom)
     zoomed = _zoom(image, columns, rows)
 
     # Pillow's affine transform asks where in the source a pixel of the result lies.
@@ -191,6 +191,21 @@ def warp(image: NDArray[np.uint8], matrix: NDArray[np.float64], side_px: int) ->
         Image.Resampling.BICUBIC,
     )
     return np.array(turned.resize((side_px, side_px), Image.Resampling.BICUBIC))
+
+
+def crop_bounds(matrix: NDArray[np.float64], side_px: int) -> NDArray[np.float64]:
+    """Return the upright rectangle of the image that encloses a crop.
+
+    Args:
+        matrix: (2, 3), takes (x, y, 1) of the image to the crop, both in pixels.
+        side_px: the crop's side.
+
+    Returns:
+        float64 (4,), x1, y1, x2, y2 in pixels of the image; it may reach beyond it.
+    """
+    back = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))
+    corners = back[:2] @ [[0, side_px, 0, side_px], [0, 0, side_px, side_px], [1, 1, 1, 1]]
+    return np.concatenate([corners.min(axis=1), corners.max(axis=1)])
 
 
 def plain_resize(image: NDArray[np.uint8], alignment: Alignment) -> Crop:

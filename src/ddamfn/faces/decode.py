@@ -1,17 +1,33 @@
 """Any image to upright RGB pixels, or one clear line that says why not."""
 
 import io
+import os
 import threading
 import warnings
 from pathlib import Path
+from typing import BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from ddamfn.errors import ImageTooLarge, UnreadableImage
+from ddamfn.errors import ImageTooLarge, UnreadableImage, UsageError
 
-Source = str | Path | bytes | Image.Image | NDArray[np.generic]
+ImageInput = (
+    str
+    | os.PathLike[str]
+    | bytes
+    | bytearray
+    | memoryview
+    | BinaryIO
+    | Image.Image
+    | NDArray[np.uint8]
+    | NDArray[np.uint16]
+)
+"""What can be read: a path, a file's content, a binary file object, a Pillow image, or an array; see `decode`."""
+
+ChannelOrder = Literal["rgb", "bgr"]
+"""How the channels of arrays are ordered; "bgr" is OpenCV's."""
 
 MAX_PIXELS = 178_956_970
 """Pillow's own limit, beyond which it speaks of a decompression bomb: about 13,000 x 13,000."""
@@ -61,17 +77,22 @@ class _Quiet:
 _QUIET = _Quiet()
 
 
-def decode(source: Source, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+def decode(
+    source: ImageInput, *, max_pixels: int = MAX_PIXELS, channel_order: ChannelOrder = "rgb"
+) -> NDArray[np.uint8]:
     """Read an image.
 
     Turned upright by its EXIF orientation; CMYK, palette and gray become RGB; transparency is laid over white; 16 bits
     become 8; of an animation the first frame is taken.
 
     Args:
-        source: a path, a file's bytes, a Pillow image, or an array: uint8 or uint16, (H, W) gray, (H, W, 3) RGB or
-            (H, W, 4) RGBA.
+        source: a path, a file's content, a binary file object, which is read from its position on, a Pillow image, or
+            an array of uint8 or uint16, 0 to the type's largest: (H, W) or (H, W, 1) gray, (H, W, 3) RGB, (H, W, 4)
+            RGBA.
         max_pixels: images with more are refused before they are decoded. Pillow refuses those above `MAX_PIXELS` in
             any case.
+        channel_order: of arrays with three or four channels; "bgr" reads the fourth as alpha too. Files and Pillow
+            images say by themselves.
 
     Returns:
         (H, W, 3) uint8 RGB, contiguous and the caller's own.
@@ -79,16 +100,20 @@ def decode(source: Source, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]
     Raises:
         ImageTooLarge: more pixels than `max_pixels`.
         UnreadableImage: missing, empty, truncated, or not an image.
+        UsageError: a source of another type, an array of another dtype or shape, or an unknown order of channels.
     """
+    if channel_order not in ("rgb", "bgr"):
+        raise UsageError(f"channel_order must be 'rgb' or 'bgr', not {channel_order!r}")
     if isinstance(source, np.ndarray):
-        return _from_array(source)
-    name = _name(source)
+        return _from_array(source, channel_order)
+    name = image_name(source)
+    opened = source if isinstance(source, Image.Image) else _content(source, name)
     try:
         # Pillow warns of odd metadata, which is of no use to a reader, and of large images, which are checked below.
         with _QUIET:
-            if isinstance(source, Image.Image):
-                return _from_pillow(source, name, max_pixels)
-            with Image.open(_opened(source, name), formats=_formats()) as image:
+            if isinstance(opened, Image.Image):
+                return _from_pillow(opened, name, max_pixels)
+            with Image.open(io.BytesIO(opened), formats=_formats()) as image:
                 return _from_pillow(image, name, max_pixels)
     except UnreadableImage:
         raise
@@ -104,12 +129,18 @@ def decode(source: Source, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]
         raise UnreadableImage(f"{name}: damaged or truncated image ({reason})") from error
 
 
-def _name(source: str | Path | bytes | Image.Image) -> str:
-    if isinstance(source, (str, Path)):
-        return str(source)
-    if isinstance(source, bytes):
+def image_name(source: ImageInput) -> str:
+    """Return the name of an image in results and messages: its path, or `<bytes>`, `<file>`, `<image>`, `<array>`."""
+    if isinstance(source, (str, os.PathLike)):
+        return os.fsdecode(source)
+    if isinstance(source, (bytes, bytearray, memoryview)):
         return "<bytes>"
-    return str(getattr(source, "filename", "") or "<image>")
+    if isinstance(source, np.ndarray):
+        return "<array>"
+    if isinstance(source, Image.Image):
+        return str(getattr(source, "filename", "") or "<image>")
+    name = getattr(source, "name", None)
+    return name if isinstance(name, str) else "<file>"
 
 
 def _formats() -> list[str]:
@@ -117,16 +148,26 @@ def _formats() -> list[str]:
     return [name for name in _FORMATS if name in Image.OPEN]
 
 
-def _opened(source: str | Path | bytes, name: str) -> io.BytesIO:
+def _content(source: object, name: str) -> bytes:
+    """Return the bytes of a path, a file object or a buffer."""
+    content = source
     try:
-        content = source if isinstance(source, bytes) else Path(source).read_bytes()
+        if isinstance(source, (str, os.PathLike)):
+            content = Path(os.fsdecode(source)).read_bytes()
+        elif hasattr(source, "read"):
+            content = source.read()
     except FileNotFoundError:
         raise UnreadableImage(f"{name}: no such file") from None
-    except OSError as error:
-        raise UnreadableImage(f"{name}: cannot be read ({error.strerror or error})") from None
+    except (OSError, ValueError) as error:  # a closed file object, a path with a null byte
+        raise UnreadableImage(f"{name}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    if not isinstance(content, (bytes, bytearray, memoryview)):
+        raise UsageError(
+            "an image is a path, bytes, a binary file object, a Pillow image or an array of uint8 or uint16, not "
+            f"{type(source).__name__}"
+        )
     if not content:
         raise UnreadableImage(f"{name}: empty, 0 bytes")
-    return io.BytesIO(content)
+    return bytes(content)
 
 
 def _from_pillow(image: Image.Image, name: str, max_pixels: int) -> NDArray[np.uint8]:
@@ -176,12 +217,16 @@ def _to_8_bit(values: NDArray[np.generic]) -> NDArray[np.uint8]:
     return np.clip(np.round(levels), 0, 255).astype(np.uint8)
 
 
-def _from_array(array: NDArray[np.generic]) -> NDArray[np.uint8]:
+def _from_array(array: NDArray[np.generic], channel_order: ChannelOrder) -> NDArray[np.uint8]:
     shaped = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
-    if shaped.ndim != 2 and not (shaped.ndim == 3 and shaped.shape[2] in (3, 4)):
-        raise UnreadableImage(f"<array>: expected shape (H, W, 3), not {array.shape}")
-    if array.dtype not in (np.uint8, np.uint16):
-        raise UnreadableImage(f"<array>: expected dtype uint8, not {array.dtype}: scale it to 0..255 first")
+    is_color = shaped.ndim == 3 and shaped.shape[2] in (3, 4)
+    if array.dtype not in (np.uint8, np.uint16) or not (shaped.ndim == 2 or is_color):
+        raise UsageError(
+            "an image array is uint8 or uint16 of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), not "
+            f"{array.dtype} of shape {array.shape}"
+        )
     if array.size == 0:
         raise UnreadableImage(f"<array>: no pixels, shape {array.shape}")
+    if is_color and channel_order == "bgr":
+        shaped = shaped[..., [2, 1, 0, 3][: shaped.shape[2]]]
     return np.array(_to_rgb(Image.fromarray(np.ascontiguousarray(_to_8_bit(shaped)))))

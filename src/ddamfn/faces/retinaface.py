@@ -3,17 +3,21 @@
 The network is unpacked into this package when it is built; its license (MIT) lies beside it.
 """
 
-import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image
 
-from ddamfn.errors import WeightsError
+from ddamfn.errors import UsageError, WeightsError
+from ddamfn.faces.sessions import Providers, open_session
+from ddamfn.files import sha256_bytes
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 NETWORK_SHA256 = "b7a7acab55e104dce6f32cdfff929bd83946da5cd869b9e2e9bdffafd1b7e4a5"
 """sha256 of the network's file; prepared data sets and cards name it, since landmarks of two detectors differ."""
@@ -33,20 +37,26 @@ _Found = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 # large ones.
 _MIN_SIDE_PX = 144
 
+# Around a box of another detector half its sides are looked at on each side, since detectors cut faces differently;
+# what is found there must share this much of the union with the box.
+_BOX_MARGIN = 0.5
+_BOX_MIN_SCORE = 0.1
+_BOX_MIN_OVERLAP = 0.3
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Detection:
-    """One face that was found.
+    """One face that was found, in float32; or one that the caller gave, in float64.
 
     Attributes:
-        bbox: (4,) float32, (x1, y1, x2, y2) in pixels of the image, clipped to it.
-        landmarks: (5, 2) float32, (x, y) in pixels: viewer's left eye, right eye, nose, left and right corner of the
-            mouth. They may lie outside the image.
-        score: the detector's, 0 to 1.
+        bbox: (4,), (x1, y1, x2, y2) in pixels of the image; clipped to it if found.
+        landmarks: (5, 2), (x, y) in pixels: viewer's left eye, right eye, nose, left and right corner of the mouth.
+            They may lie outside the image.
+        score: the detector's, 0 to 1; NaN if no detector scored it.
     """
 
-    bbox: NDArray[np.float32]
-    landmarks: NDArray[np.float32]
+    bbox: NDArray[np.floating[Any]]
+    landmarks: NDArray[np.floating[Any]]
     score: float
 
 
@@ -56,26 +66,33 @@ class RetinaFace:
     Decoding is in floating point to the end: landmarks cut to whole pixels would shift the alignment of small faces.
 
     Args:
-        threads: how many threads one detection may use; None leaves it to ONNX Runtime (one a core).
+        num_threads: how many threads one detection may use; None leaves it to ONNX Runtime (one per core).
+        providers: as for `ddamfn.Recognizer`.
+        session_options: as for `ddamfn.Recognizer`.
 
     Raises:
         WeightsError: the network is not in the installed package, or not the one expected.
+        UsageError: a provider is not installed, or `num_threads` stands beside `session_options`.
 
     Source: Deng et al. 2020, RetinaFace; weights: yakhyo/retinaface-pytorch, trained on WIDER FACE.
     """
 
-    def __init__(self, threads: int | None = None) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or 0
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(_read_network(), options, providers=["CPUExecutionProvider"])
+    def __init__(
+        self,
+        num_threads: int | None = None,
+        *,
+        providers: Providers | None = None,
+        session_options: "onnxruntime.SessionOptions | None" = None,
+    ) -> None:
+        self._session = open_session(
+            _read_network(), num_threads=num_threads, providers=providers, session_options=session_options
+        )
 
     def detect(
         self,
         image: NDArray[np.uint8],
         *,
-        min_score: float = 0.5,
+        min_detection_score: float = 0.5,
         max_faces: int | None = None,
         side_px: int = 960,
     ) -> list[Detection]:
@@ -83,7 +100,7 @@ class RetinaFace:
 
         Args:
             image: (H, W, 3) uint8 RGB.
-            min_score: faces with a lower score are left out, 0 to 1.
+            min_detection_score: faces with a lower score are left out, 0 to 1.
             max_faces: only this many, those with the highest score; None for all.
             side_px: an image whose longer side is larger is shrunk to it before detection. More finds smaller faces
                 and costs time in proportion to the area. Images whose longer side is below 144 px are enlarged to it.
@@ -92,38 +109,58 @@ class RetinaFace:
             The faces by falling score; an empty list if there is none.
 
         Raises:
-            ValueError: `image` is not of that shape and type.
+            UsageError: `image` is not of that shape and type.
         """
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
-            raise ValueError(f"expected an image (H, W, 3) of uint8, not {image.shape} of {image.dtype}")
+            raise UsageError(f"expected an image (H, W, 3) of uint8, not {image.shape} of {image.dtype}")
         height, width = image.shape[:2]
-        found = self._look(image, min_score, side_px)
+        found = self._look(image, min_detection_score, side_px)
         # A face larger than the largest anchor is seen as several parts of one; in a smaller image it is seen whole.
         too_large = _LARGEST_ANCHOR_PX * max(1.0, max(height, width) / side_px)
         if (_longer_sides(found[0]) > too_large).any():
-            found = _merge(found, self._look(image, min_score, _COARSE_SIDE_PX), too_large)
+            found = _merge(found, self._look(image, min_detection_score, _COARSE_SIDE_PX), too_large)
         boxes, landmarks, scores = found
         boxes = np.clip(boxes.reshape(-1, 2, 2), 0, (width, height)).reshape(-1, 4).astype(np.float32)
         visible = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         rows = np.flatnonzero(visible)[:max_faces]
         return [Detection(boxes[row], landmarks[row], float(scores[row])) for row in rows]
 
-    def _look(self, image: NDArray[np.uint8], min_score: float, side_px: int) -> _Found:
+    def detect_in_box(self, image: NDArray[np.uint8], box: NDArray[np.floating[Any]]) -> Detection | None:
+        """Find the face that another detector's box encloses.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            box: (4,), x1, y1, x2, y2 in pixels; it may reach beyond the image.
+
+        Returns:
+            The face whose box overlaps `box` the most, in pixels of `image`; None if none shares 0.3 of the union.
+        """
+        height, width = image.shape[:2]
+        margin = _BOX_MARGIN * (box[2:] - box[:2])
+        left, top = np.clip(np.floor(box[:2] - margin), 0, (width, height)).astype(int)
+        right, bottom = np.clip(np.ceil(box[2:] + margin), 0, (width, height)).astype(int)
+        found = self.detect(image[top:bottom, left:right], min_detection_score=_BOX_MIN_SCORE)
+        corner = np.array([left, top], dtype=np.float32)
+        moved = [Detection(face.bbox + np.tile(corner, 2), face.landmarks + corner, face.score) for face in found]
+        best = max(moved, key=lambda face: _shared_of_union(face.bbox, box), default=None)
+        return None if best is None or _shared_of_union(best.bbox, box) < _BOX_MIN_OVERLAP else best
+
+    def _look(self, image: NDArray[np.uint8], min_detection_score: float, side_px: int) -> _Found:
         """Detect at one scale and return boxes, landmarks and scores in the image's own pixels, boxes not clipped."""
         scaled = _resize(image, side_px)
-        boxes, landmarks, scores = self._run(scaled, min_score)
+        boxes, landmarks, scores = self._run(scaled, min_detection_score)
         (height, width), (rows, columns) = image.shape[:2], scaled.shape[:2]
         ratio = np.array([width / columns, height / rows], dtype=np.float32)
         return boxes * np.tile(ratio, 2), landmarks * ratio, scores
 
-    def _run(self, image: NDArray[np.uint8], min_score: float) -> _Found:
+    def _run(self, image: NDArray[np.uint8], min_detection_score: float) -> _Found:
         """Return boxes (N, 4), landmarks (N, 5, 2) and scores (N,) by falling score, at the given image's scale."""
         pixels = image[:, :, ::-1].astype(np.float32) - _MEAN_BGR
         batch = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])
         offsets, confidence, points = self._session.run(("loc", "conf", "landmarks"), {"input": batch})
         scores = confidence[0, :, 1]
         order = np.argsort(-scores, kind="stable")[:_MAX_CANDIDATES]
-        order = order[scores[order] >= min_score]
+        order = order[scores[order] >= min_detection_score]
         anchors = _anchors(*image.shape[:2])[order]
         boxes = _decode_boxes(offsets[0, order], anchors)
         landmarks = _decode_landmarks(points[0, order], anchors)
@@ -136,7 +173,7 @@ def _read_network() -> bytes:
     if not network.is_file():
         raise WeightsError("the face detector's network is missing: install the package again (pip install .)")
     content = network.read_bytes()
-    if hashlib.sha256(content).hexdigest() != NETWORK_SHA256:
+    if sha256_bytes(content) != NETWORK_SHA256:
         raise WeightsError("the face detector's network is damaged: install the package again (pip install .)")
     return content
 
@@ -177,6 +214,12 @@ def _decode_landmarks(points: NDArray[np.float32], anchors: NDArray[np.float32])
 def _longer_sides(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
     sides: NDArray[np.float32] = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
     return sides
+
+
+def _shared_of_union(one: NDArray[np.floating[Any]], other: NDArray[np.floating[Any]]) -> float:
+    sides = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
+    shared = float(np.prod(np.clip(sides, 0, None)))
+    return shared / (float(np.prod(one[2:] - one[:2])) + float(np.prod(other[2:] - other[:2])) - shared)
 
 
 def _merge(fine: _Found, coarse: _Found, too_large: float) -> _Found:

@@ -81,7 +81,7 @@ class Bench:
     def _get_detector(self) -> RetinaFace:
         if self._detector is None:
             # One thread: every core already has a process of its own.
-            self._detector = RetinaFace(threads=1)
+            self._detector = RetinaFace(num_threads=1)
         return self._detector
 
     def _array(self, split: str) -> npt.NDArray[np.uint8]:

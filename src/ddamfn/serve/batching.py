@@ -22,14 +22,14 @@ class Options:
     """How one request wants its images read.
 
     Attributes:
-        min_score: faces that the detector scores lower are left out, above 0 to 1.
+        min_detection_score: faces that the detector scores lower are left out, above 0 to 1.
         max_faces: only this many of each image.
-        abstain: the share of answers that must be right, above 0 to 1; None answers always.
+        min_precision: the share of answers that must be right, above 0 to 1; None answers always.
     """
 
-    min_score: float
+    min_detection_score: float
     max_faces: int
-    abstain: float | None = None
+    min_precision: float | None = None
 
 
 class Batcher:
@@ -75,7 +75,7 @@ class Batcher:
             WeightsError: they are missing or damaged.
         """
         # One thread a run: many runs at a time fill the cores better than one run that is spread over them.
-        self._recognizer = Recognizer(self._settings.weights, threads=1)
+        self._recognizer = Recognizer(self._settings.weights, num_threads=1)
         self._metrics.ready.set(1)
 
     def close(self) -> None:
@@ -123,9 +123,9 @@ class Batcher:
         find = partial(
             self._recognizer.find_faces,
             content,
-            min_score=options.min_score,
+            min_detection_score=options.min_detection_score,
             max_faces=options.max_faces,
-            abstain=options.abstain,
+            min_precision=options.min_precision,
             max_pixels=self._settings.max_pixels,
         )
         self._finding += 1
@@ -179,14 +179,14 @@ class Batcher:
         """Wait until a batch is full, no other image is being searched, or the wait is over."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._settings.batch_wait_s):
-                while self._finding and sum(len(found.crops) for found, _ in self._waiting) < self._settings.batch:
+                while self._finding and sum(len(found.crops) for found, _ in self._waiting) < self._settings.batch_size:
                     self._arrived.clear()
                     await self._arrived.wait()
 
     def _next_batch(self) -> Sequence[_Waiting]:
         """Take images until a batch is full; one with many faces may be a batch by itself."""
         faces = taken = 0
-        while taken < len(self._waiting) and faces < self._settings.batch:
+        while taken < len(self._waiting) and faces < self._settings.batch_size:
             faces += len(self._waiting[taken][0].crops)
             taken += 1
         batch, self._waiting = self._waiting[:taken], self._waiting[taken:]

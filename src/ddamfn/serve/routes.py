@@ -148,14 +148,16 @@ def _options_for(card: Card, settings: Settings) -> Callable[..., Options]:
     precision = Annotated[float, Field(gt=0, le=1, json_schema_extra=kept)]
 
     def options(
-        min_score: Annotated[float, Query(gt=0, le=1, description="leave out faces detected with less")] = 0.5,
+        min_detection_score: Annotated[
+            float, Query(gt=0, le=1, description="leave out faces detected with less")
+        ] = 0.5,
         max_faces: count = settings.max_faces,
-        abstain: Annotated[
+        min_precision: Annotated[
             precision | SkipJsonSchema[None],
             Query(description='answer "uncertain" where fewer than this share of the answers would be right'),
         ] = None,
     ) -> Options:
-        return Options(min_score, max_faces, abstain)
+        return Options(min_detection_score, max_faces, min_precision)
 
     return options
 

@@ -23,7 +23,7 @@ class Settings:
             keep the server busy with.
         queue: images that may be inside at once, waiting or being read; more are refused until some are done. A batch
             request may hold this many.
-        batch: faces that are classified together, about.
+        batch_size: faces that are classified together, about.
         batch_wait_s: how long a found face waits at most for others to be classified with; none if nobody else is
             being read.
         buffered_bytes: bodies of all requests together; more are refused until some are done.
@@ -43,7 +43,7 @@ class Settings:
     max_pixels: int = 64_000_000
     max_faces: int = 128
     queue: int = 64
-    batch: int = 16
+    batch_size: int = 16
     batch_wait_s: float = 0.005
     buffered_bytes: int = 256 * 2**20
     body_idle_s: float = 10.0
@@ -53,7 +53,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Refuse what no server can work with."""
-        for name in ("workers", "max_upload_bytes", "max_pixels", "max_faces", "queue", "batch", "buffered_bytes"):
+        for name in ("workers", "max_upload_bytes", "max_pixels", "max_faces", "queue", "batch_size", "buffered_bytes"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.batch_wait_s < 0 or self.body_idle_s <= 0 or self.body_total_s <= 0:

@@ -4,7 +4,6 @@ import logging
 import os
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -61,6 +60,7 @@ class AnnotatedVideo:
         self.encoder = next((name for name in _ENCODERS if self._can_write(name)), "")
         if not self.encoder:
             raise DdamfnError("this build of PyAV can write neither H.264 nor MPEG-4: leave the annotated video out")
+        # Not `files.atomic_writer`: FFmpeg opens a path by itself, and after an error the frames so far are kept.
         self._partial = self._path.with_name(f".{self._path.name}.part")
         self._stream: VideoStream | None = None
         self._last_tick = -1
@@ -117,9 +117,7 @@ class AnnotatedVideo:
         """The file is open already."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close."""
         self.close()
 

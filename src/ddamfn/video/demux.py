@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-
 _MICROSECONDS = 1e6
 # Elsewhere FFmpeg guesses a duration from the file's size or its last time, which says nothing about a missing end.
 _WITH_DURATION = frozenset({"mp4", "matroska", "avi", "flv", "asf"})
@@ -19,11 +18,7 @@ _WIDEST_PIXEL = 4.0
 
 
 def readable_stream(container: "InputContainer", name: str) -> "VideoStream":
-    """Return the video that a player would show.
-
-    Raises:
-        UnreadableVideo: there is none, or no decoder for it.
-    """
+    """Return the video that a player would show, or raise UnreadableVideo if none can be decoded."""
     from av.stream import Disposition
 
     # The cover of a song is a "video" of one image.
@@ -54,11 +49,9 @@ def declared_duration(container: "InputContainer", stream: "VideoStream") -> flo
 
 
 def announced_duration(container: "InputContainer", stream: "VideoStream") -> float | None:
-    """Return the duration that was written when the video was complete, so that a shorter one is known as broken.
+    """Return the seconds that were written when the video was complete, so that a shorter one is known as broken.
 
-    Returns:
-        Seconds from the container's start; None where the container has no such field, or where its field counts the
-        sound as well.
+    None where the container has no such field, or where its field counts the sound as well.
     """
     if not set(container.format.name.split(",")) & _WITH_DURATION:
         return None
@@ -84,20 +77,15 @@ def pixel_aspect(stream: "VideoStream") -> float:
 
 def _clock(text: str) -> float | None:
     """Read Matroska's "00:01:02.500000000"."""
-    parts = text.split(":")
     try:
-        hours, minutes, seconds = (float(part) for part in parts)
+        hours, minutes, seconds = (float(part) for part in text.split(":"))
     except ValueError:
         return None
     return 3600 * hours + 60 * minutes + seconds
 
 
 def load_av() -> ModuleType:
-    """Return the module `av`.
-
-    Raises:
-        MissingExtra: PyAV is not installed.
-    """
+    """Return the module `av`, or raise MissingExtra."""
     try:
         return importlib.import_module("av")
     except ModuleNotFoundError as error:

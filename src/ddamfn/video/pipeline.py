@@ -1,5 +1,6 @@
 """Decoding, detection and classification at once on all cores, in order and in constant memory."""
 
+import contextlib
 import queue
 import threading
 from collections import deque
@@ -31,43 +32,31 @@ _Entry = Future[DetectedFrame] | BaseException | None
 
 
 class Pipeline:
-    """Reads a source's frames.
+    """Reads a source's frames: one thread decodes, `workers` threads find faces and classify.
 
-    One thread decodes; `workers` threads find faces and classify, each with a single thread of ONNX Runtime, which
-    leaves no core idle and needs no waiting for each other within a network. PyAV and ONNX Runtime let go of the
-    interpreter's lock while they compute. What is in flight is bounded, so a slow caller holds the decoder up.
-
-    Args:
-        source: what is decoded.
-        recognizer: finds and classifies; best made with `threads=1`.
-        workers: threads, at least 1.
-        batch: faces classified together, at least 1.
-        keep_images: keep each frame's pixels in its result.
+    The recognizer should have one thread of its own: then no core is idle, and none waits for another within a network.
+    PyAV and ONNX Runtime let go of the interpreter's lock while they compute. What is in flight is bounded, so a slow
+    caller holds the decoder up.
     """
 
     def __init__(
-        self, source: VideoSource, recognizer: Recognizer, *, workers: int, batch: int, keep_images: bool
+        self, source: VideoSource, recognizer: Recognizer, *, workers: int, batch_size: int, keep_images: bool
     ) -> None:
         self._source, self._recognizer, self._keep_images = source, recognizer, keep_images
         # What a camera shows is read at once; a batch would only make it late.
-        self._batch = 1 if source.info.live else batch
-        self._frames_a_group = self._batch
+        self._batch_size = 1 if source.info.live else batch_size
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix=_WORKERS)
         self._ready: queue.Queue[_Entry] = queue.Queue(maxsize=workers + 2)
         self._stop = threading.Event()
         self._decoder = threading.Thread(target=self._decode, name="ddamfn-decode", daemon=True)
 
     def run(self) -> Iterator[tuple[DetectedFrame, ImageResult]]:
-        """Yield each frame with its result, in order.
-
-        Raises:
-            DdamfnError: what the source or the recognizer raises, after the frames before it.
-        """
+        """Yield each frame with its result, in order; what a thread raises comes after the frames before it."""
         self._decoder.start()
         groups: deque[tuple[Sequence[DetectedFrame], Future[list[ImageResult]]]] = deque()
         failure: list[BaseException] = []
         for group in self._groups(failure):
-            groups.append((group, self._pool.submit(self._recognizer.classify, [looked.found for looked in group])))
+            groups.append((group, self._pool.submit(self._recognizer.classify, [frame.found for frame in group])))
             while len(groups) >= (1 if self._source.info.live else _GROUPS_AT_WORK):
                 yield from _results(*groups.popleft())
         while groups:
@@ -100,28 +89,26 @@ class Pipeline:
             except Exception as error:
                 failure.append(error)
                 break
-            faces = sum(len(looked.found.crops) for looked in group)
-            kept = sum(looked.found.kept_bytes for looked in group) * (_GROUPS_AT_WORK + 1)
-            full = faces >= self._batch or len(group) >= self._frames_a_group or kept > _MOST_WAITING_BYTES
+            faces = sum(len(frame.found.crops) for frame in group)
+            kept = sum(frame.found.kept_bytes for frame in group) * (_GROUPS_AT_WORK + 1)
+            full = faces >= self._batch_size or len(group) >= self._batch_size or kept > _MOST_WAITING_BYTES
             if full or not faces:
                 yield group
                 group = []
         if group:
             yield group
 
-    # ---------------------------------------------------------------- other threads
-
     def _decode(self) -> None:
         end: BaseException | None = None
         try:
             for raw in self._source.frames():
-                if self._stop.is_set() or not self._put(self._pool.submit(self._look, raw)):
+                if self._stop.is_set() or not self._put(self._pool.submit(self._detect, raw)):
                     return
         except BaseException as error:
             end = error
         self._put(end)
 
-    def _look(self, raw: RawFrame) -> DetectedFrame:
+    def _detect(self, raw: RawFrame) -> DetectedFrame:
         pixels = upright_rgb(raw.frame, self._source.aspect)
         return DetectedFrame(raw.index, raw.time_s, self._recognizer.find_faces(pixels, keep_image=self._keep_images))
 
@@ -132,18 +119,13 @@ class Pipeline:
                 self._ready.put(entry, timeout=0.1)
             except queue.Full:
                 if self._source.info.live:
-                    self._drop_oldest()
+                    with contextlib.suppress(queue.Empty):
+                        oldest = self._ready.get_nowait()
+                        if isinstance(oldest, Future):
+                            oldest.cancel()
             else:
                 return True
         return False
-
-    def _drop_oldest(self) -> None:
-        try:
-            oldest = self._ready.get_nowait()
-        except queue.Empty:
-            return
-        if isinstance(oldest, Future):
-            oldest.cancel()
 
 
 def _results(

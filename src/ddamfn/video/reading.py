@@ -3,7 +3,6 @@
 import os
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
-from types import TracebackType
 from typing import Self
 
 from ddamfn.errors import UnreadableVideo, UsageError
@@ -32,7 +31,7 @@ def read_video(
     smooth_s: float = DEFAULT_SMOOTHING_S,
     keep_images: bool = False,
     keep_crops: bool = False,
-    batch: int = 8,
+    batch_size: int = 8,
     workers: int | None = None,
 ) -> "VideoReading":
     """Open a video or a camera and read the faces of its frames, lazily, on all cores and in constant memory.
@@ -44,8 +43,8 @@ def read_video(
 
     Args:
         source: a path, or the number of a camera.
-        recognizer: finds and classifies; make it with `threads=1`, since the cores are shared out among frames. The
-            default weights when None.
+        recognizer: finds and classifies. The cores are shared out among frames, so its networks are loaded again with
+            one thread each, unless they have one, or `session_options` of the caller's. The default weights when None.
         every: read the first of every so many frames; the others are decoded and skipped.
         start_s: leave out frames before this time, in seconds from the start of the file.
         end_s: stop before this time; for a camera, after so many seconds.
@@ -53,8 +52,8 @@ def read_video(
         smooth_s: time constant of smoothing each track's probabilities, in seconds; 0 for none. Needs `track`.
         keep_images: keep each frame's pixels in its result, for `plot()`.
         keep_crops: keep each face's aligned crop in its result.
-        batch: faces of consecutive frames that are classified together.
-        workers: threads that find and classify; None for one a core.
+        batch_size: faces of consecutive frames that are classified together.
+        workers: threads that find and classify; None for one per core.
 
     Returns:
         An iterator of `FrameResult`. Iterating raises `UnreadableVideo` after the last frame that could be read, if
@@ -65,7 +64,7 @@ def read_video(
         UsageError: an argument is out of range, or the start lies past the end.
         MissingExtra: PyAV is not installed.
     """
-    for name, number in (("every", every), ("batch", batch), ("workers", workers)):
+    for name, number in (("every", every), ("batch_size", batch_size), ("workers", workers)):
         if number is not None and number < 1:
             raise UsageError(f"{name} must be at least 1, not {number}")
     if not smooth_s >= 0:
@@ -75,11 +74,11 @@ def read_video(
             raise UsageError(f"{name} must be at least 0 seconds, not {seconds}")
     opened = VideoSource(source, every=every, start_s=start_s, end_s=end_s)
     try:
-        recognizer = Recognizer(threads=1) if recognizer is None else recognizer
+        recognizer = Recognizer(num_threads=1) if recognizer is None else recognizer.with_num_threads(1)
     except BaseException:
         opened.close()
         raise
-    pipeline = Pipeline(opened, recognizer, workers=workers or _cores(), batch=batch, keep_images=keep_images)
+    pipeline = Pipeline(opened, recognizer, workers=workers or _cores(), batch_size=batch_size, keep_images=keep_images)
     tracker = Tracker(longest_gap_s(opened.info, every)) if track else None
     smoother = Smoother(smooth_s) if track and smooth_s else None
     return VideoReading(opened, pipeline, recognizer.threshold, tracker, smoother, keep_crops=keep_crops)
@@ -128,20 +127,18 @@ class VideoReading(Iterator[FrameResult]):
         """Nothing is read before the first frame is asked for."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close."""
         self.close()
 
     def _run(self) -> Generator[FrameResult]:
         try:
-            for looked, result in self._pipeline.run():
+            for frame, result in self._pipeline.run():
                 image = replace(result, source=self.info.source)
                 if self._keep_crops:
-                    pairs = zip(image.faces, looked.found.crops, strict=True)
+                    pairs = zip(image, frame.found.crops, strict=True)
                     image = replace(image, faces=[replace(face, aligned=crop) for face, crop in pairs])
-                yield self._finish(looked.index, looked.time_s, image)
+                yield self._finish(frame.index, frame.time_s, image)
         finally:
             self._pipeline.close()
         if self._source.damage is not None:

@@ -31,51 +31,6 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-
-def open_camera(av: ModuleType, number: int) -> "InputContainer":
-    """Open a camera.
-
-    Args:
-        av: the module PyAV.
-        number: of the camera, from 0.
-
-    Raises:
-        UnreadableVideo: there is no such camera, it is in use or forbidden, or PyAV was built without cameras.
-    """
-    try:
-        name, kind, options = _place(av, number)
-        container: InputContainer = av.open(name, format=kind, options=options)
-    # PyAV says so with a plain ValueError where it lacks the system's interface.
-    except ValueError as error:
-        if isinstance(error, av.FFmpegError):
-            raise UnreadableVideo(f"camera {number} gives no video: {error.strerror}") from error
-        raise UnreadableVideo(f"this build of PyAV has no camera input: {error}") from error
-    except FileNotFoundError as error:
-        raise UnreadableVideo(f"there is no camera {number}{_looked_for(error)}: is it plugged in?") from error
-    except av.FFmpegError as error:
-        raise UnreadableVideo(
-            f"camera {number} cannot be opened: {error.strerror}; does another program use it?"
-        ) from error
-    return container
-
-
-def _place(av: ModuleType, number: int) -> tuple[str, str, dict[str, str]]:
-    """Return the camera's name, the input format and its options on this system."""
-    if sys.platform == "darwin":
-        # AVFoundation refuses its own default of 29.97 on most cameras.
-        return f"{number}:none", "avfoundation", {"framerate": "30"}
-    if sys.platform == "win32":
-        devices = [device for device in av.device.enumerate_input_devices("dshow") if "video" in device.media_types]
-        if number >= len(devices):
-            raise FileNotFoundError(0, f"{len(devices)} found")
-        return f"video={devices[number].name}", "dshow", {}
-    return f"/dev/video{number}", "v4l2", {}
-
-
-def _looked_for(error: FileNotFoundError) -> str:
-    return f" ({error.filename})" if error.filename else ""
-
-
 _LOGGER = logging.getLogger(__name__)
 
 # What a stream without any rate is given, as FFmpeg does.
@@ -111,13 +66,7 @@ class VideoInfo:
 
 @dataclass(frozen=True, slots=True)
 class RawFrame:
-    """A frame as decoded.
-
-    Attributes:
-        index: number of the frame, counted from the first one of what is read.
-        time_s: seconds from the start of the file, from the container's timestamps.
-        frame: PyAV's frame.
-    """
+    """PyAV's frame with its number, from 0 where reading starts, and its time from the start of the file."""
 
     index: int
     time_s: float
@@ -125,23 +74,12 @@ class RawFrame:
 
 
 class VideoSource:
-    """Opens a video and decodes it, once.
-
-    Args:
-        source: a path, or the number of a camera.
-        every: yield the first of every so many frames.
-        start_s: leave out frames before this time; None or 0 for none.
-        end_s: stop before this time; None for the end.
+    """Opens a video or a camera and decodes it, once; see `read_video` for the arguments and errors.
 
     Attributes:
         info: what the container says.
         aspect: width of a stored pixel by its height.
         damage: after the last frame, where and how the file is broken; None if it is not.
-
-    Raises:
-        UnreadableVideo: no such file, no video in it, no decoder for it.
-        UsageError: numbers out of range, or a start past the end.
-        MissingExtra: PyAV is not installed.
     """
 
     def __init__(
@@ -163,7 +101,7 @@ class VideoSource:
         self._failures = 0
 
     def frames(self) -> Iterator[RawFrame]:
-        """Decode and yield the frames; the last of them is followed by the look for damage."""
+        """Decode and yield the frames, then look for damage."""
         index = 0
         for time_s, frame in self._from_start():
             if self._end_s is not None and time_s >= self._end_s - _TICK_S:
@@ -183,7 +121,7 @@ class VideoSource:
 
     def _open(self) -> None:
         if isinstance(self._source, int):
-            self._container: InputContainer = open_camera(self._av, self._source)
+            self._container: InputContainer = _open_camera(self._av, self._source)
         else:
             self._container = self._open_file(self._source)
         try:
@@ -318,7 +256,7 @@ class VideoSource:
             self.damage = f"damaged at {self._decoded_to_s or 0:.2f} s ({reason})"
 
     def _look_for_damage(self, count: int) -> None:
-        """Compare what came with what the container announced: most demuxers end a truncated file without a word."""
+        """Compare the end with the announced one: most demuxers end a truncated file without a word."""
         if not count:
             raise UnreadableVideo(
                 f"{self._name}: no frame from {self._start_s:g} s on could be decoded"
@@ -332,36 +270,50 @@ class VideoSource:
             _LOGGER.debug("%s: %d packets could not be decoded", self._name, self._failures)
 
 
-_MATRIX_SHAPE = (3, 3)
+def _open_camera(av: ModuleType, number: int) -> "InputContainer":
+    """Open a camera, or raise UnreadableVideo if it is missing or in use, or PyAV was built without cameras."""
+    try:
+        name, kind, options = _place(av, number)
+        container: InputContainer = av.open(name, format=kind, options=options)
+    # PyAV says so with a plain ValueError where it lacks the system's interface.
+    except ValueError as error:
+        if isinstance(error, av.FFmpegError):
+            raise UnreadableVideo(f"camera {number} gives no video: {error.strerror}") from error
+        raise UnreadableVideo(f"this build of PyAV has no camera input: {error}") from error
+    except FileNotFoundError as error:
+        place = f" ({error.filename})" if error.filename else ""
+        raise UnreadableVideo(f"there is no camera {number}{place}: is it plugged in?") from error
+    except av.FFmpegError as error:
+        raise UnreadableVideo(
+            f"camera {number} cannot be opened: {error.strerror}; does another program use it?"
+        ) from error
+    return container
+
+
+def _place(av: ModuleType, number: int) -> tuple[str, str, dict[str, str]]:
+    """Return the camera's name, the input format and its options on this system."""
+    if sys.platform == "darwin":
+        # AVFoundation refuses its own default of 29.97 on most cameras.
+        return f"{number}:none", "avfoundation", {"framerate": "30"}
+    if sys.platform == "win32":
+        devices = [device for device in av.device.enumerate_input_devices("dshow") if "video" in device.media_types]
+        if number >= len(devices):
+            raise FileNotFoundError(0, f"{len(devices)} found")
+        return f"video={devices[number].name}", "dshow", {}
+    return f"/dev/video{number}", "v4l2", {}
 
 
 def upright_rgb(frame: "VideoFrame", aspect: float = 1.0) -> NDArray[np.uint8]:
-    """Convert a frame to RGB and bring it upright.
-
-    Args:
-        frame: as decoded.
-        aspect: width of a stored pixel by its height; other than 1 the image is made that much wider.
-
-    Returns:
-        (H, W, 3) uint8 RGB, with square pixels.
-    """
+    """Return a frame upright, as uint8 (H, W, 3) RGB; `aspect` is the width of a stored pixel by its height."""
     width = frame.width if aspect == 1 else max(1, round(frame.width * aspect))
     pixels = frame.to_ndarray(format="rgb24", width=width, height=frame.height).astype(np.uint8, copy=False)
     return np.ascontiguousarray(turned(pixels, _matrix(frame)))
 
 
 def turned(pixels: NDArray[np.uint8], matrix: NDArray[np.int32] | None) -> NDArray[np.uint8]:
-    """Apply a container's display matrix, to the nearest quarter turn, with mirroring.
+    """Return a view of pixels (H, W, 3), turned by a display matrix to the nearest quarter turn, with mirroring.
 
-    Args:
-        pixels: (H, W, 3) uint8.
-        matrix: (3, 3) as stored: it takes the row (x, y, 1) of a stored pixel to its place on the screen; None leaves
-            the pixels as they are.
-
-    Returns:
-        A view of the pixels.
-
-    Source: ISO/IEC 14496-12, 6.2.2 (matrix of the track header).
+    The matrix (3, 3) takes the row (x, y, 1) of a stored pixel to its place on the screen (ISO/IEC 14496-12, 6.2.2).
     """
     if matrix is None or not matrix[:2, :2].any():
         return pixels
@@ -379,4 +331,4 @@ def _matrix(frame: "VideoFrame") -> NDArray[np.int32] | None:
     side_data = cast("Mapping[str, Buffer]", frame.side_data)
     stored = side_data.get("DISPLAYMATRIX")
     # In the memory of libavutil, so in the machine's own byte order.
-    return None if stored is None else np.frombuffer(bytes(stored), np.int32).reshape(_MATRIX_SHAPE)
+    return None if stored is None else np.frombuffer(bytes(stored), np.int32).reshape(3, 3)

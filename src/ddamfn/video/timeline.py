@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,15 +22,15 @@ _MOST_KEPT = 64
 
 @dataclass(slots=True)
 class _Series:
-    """One track: sums (spans, K) and counts (spans,) of its frames."""
+    """One track's frames, summed in spans of time."""
 
-    sums: NDArray[np.float32]
-    counts: NDArray[np.int32]
+    sums: NDArray[np.float32]  # (spans, K)
+    counts: NDArray[np.int32]  # (spans,)
     first_s: float
     last_s: float = 0.0
     frames: int = 0
     crop: NDArray[np.uint8] | None = None
-    score: float = field(default=-1.0)
+    score: float = -1.0
 
     def add(self, span: int, time_s: float, face: Face) -> None:
         self.sums[span] += np.fromiter(face.probabilities.values(), np.float32)
@@ -90,7 +90,7 @@ class Timeline:
             self._series(track, frame.time_s).add(span, frame.time_s, face)
 
     def draw(self) -> Image.Image:
-        """Draw the longest tracks, at most eight, in the order of their first preprocessing."""
+        """Draw the longest tracks, at most eight, in the order of their first appearance."""
         start_s = self._start_s or 0.0
         used = max(1, int((self._end_s - start_s) / self._span_s) + 1)
         longest = sorted(self._tracks, key=lambda number: -self._tracks[number].frames)[:_MOST_DRAWN]

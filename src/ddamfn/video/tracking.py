@@ -22,19 +22,19 @@ _MOST_GROWTH = 1.8
 _SPEED_S = 0.2
 _COASTS_S = 0.5
 
+# A track that has not been seen for this many time constants keeps less than a thousandth of its past.
+_FORGOTTEN = 7.0
+
 
 @dataclass(slots=True)
 class _Track:
-    """One face's last sighting.
-
-    `points` float64 (5, 2) pixels; `size_px` the side of a square of the box's area; `speed` (2,) pixels a second.
-    """
+    """One face's last sighting."""
 
     number: int
-    points: NDArray[np.float64]
-    size_px: float
+    points: NDArray[np.float64]  # (5, 2) pixels
+    size_px: float  # side of a square of the box's area
     seen_s: float
-    speed: NDArray[np.float64]
+    speed: NDArray[np.float64]  # (2,) pixels a second
 
     def expected(self, time_s: float) -> NDArray[np.float64]:
         return self.points + self.speed * min(max(time_s - self.seen_s, 0.0), _COASTS_S)
@@ -52,11 +52,10 @@ class Tracker:
     """Gives each face a number that it keeps while it is seen, and through gaps.
 
     A face goes to the track whose expected landmarks are nearest, measured in face sizes; the nearest pairs are taken
-    first. Landmarks tell turned and overlapping faces apart where boxes only overlap. Taking the nearest first instead
-    of minimizing the sum (the Hungarian method) costs nothing in practice: the two differ only where two faces lie
-    within half a face of each other, and there neither knows who is who. So SciPy, which has the method, need not be
-    installed. A number says "the same place went on", not "the same person": at a cut a new face at the old place keeps
-    the number.
+    first. Landmarks tell turned and overlapping faces apart where boxes only overlap. Minimizing the sum of distances
+    (the Hungarian method, which needs SciPy) differs only where two faces lie within half a face of each other, and
+    there neither knows who is who. A number says "the same place went on", not "the same person": at a cut a new face
+    at the old place keeps the number.
 
     Args:
         gap_s: a face that was not seen for longer gets a new number when it comes back, at least 0 seconds.
@@ -75,10 +74,10 @@ class Tracker:
             faces: in any order.
 
         Returns:
-            The track of each face, numbered from 1 in the order of preprocessing.
+            The track of each face, numbered from 1 in the order of appearance.
         """
         self._tracks = [track for track in self._tracks if time_s - track.seen_s <= self._gap_s]
-        seen = [(face.landmarks.points.astype(np.float64), _size(face)) for face in faces]
+        seen = [(face.landmarks.to_numpy(), _size(face)) for face in faces]
         numbers = [0] * len(seen)
         taken: set[int] = set()
         for _, row, track in self._pairs(seen, time_s):
@@ -96,7 +95,7 @@ class Tracker:
     def _pairs(
         self, seen: Sequence[tuple[NDArray[np.float64], float]], time_s: float
     ) -> list[tuple[float, int, _Track]]:
-        """Return what may belong together as (distance, row of the face, track), the nearest first."""
+        """Return candidate pairs as (distance, row of the face, track), the nearest first."""
         pairs = []
         for track in self._tracks:
             expected = track.expected(time_s)
@@ -113,10 +112,6 @@ class Tracker:
 
 def _size(face: Face) -> float:
     return max(1.0, math.sqrt(face.bbox.width * face.bbox.height))
-
-
-# A track that has not been seen for this many time constants keeps less than a thousandth of its past.
-_FORGOTTEN = 7.0
 
 
 class Smoother:
@@ -139,7 +134,7 @@ class Smoother:
         self._past: dict[int, tuple[float, NDArray[np.float64]]] = {}
 
     def smooth(self, track: int, time_s: float, probabilities: Mapping[str, float]) -> dict[str, float]:
-        """Take what one frame says of a track.
+        """Take one frame's probabilities of a track.
 
         Args:
             track: its number.
@@ -154,10 +149,7 @@ class Smoother:
         left = math.exp(-max(0.0, time_s - before_s) / self._constant_s)
         smoothed = now + left * (past - now)
         self._past[track] = (time_s, smoothed)
-        self._forget(time_s)
-        return dict(zip(probabilities, smoothed.tolist(), strict=True))
-
-    def _forget(self, time_s: float) -> None:
         oldest_s = time_s - _FORGOTTEN * self._constant_s
-        for track in [track for track, (seen_s, _) in self._past.items() if seen_s < oldest_s]:
-            del self._past[track]
+        for number in [number for number, (seen_s, _) in self._past.items() if seen_s < oldest_s]:
+            del self._past[number]
+        return dict(zip(probabilities, smoothed.tolist(), strict=True))

@@ -36,7 +36,7 @@ export class Api {
     if (file.size === 0) throw new Refusal("empty");
     if (this.limits && file.size > this.limits.max_upload_bytes) throw new Refusal("tooLarge");
     const query = new URLSearchParams({ attention: "true" });
-    if (precision !== null) query.set("abstain", precision);
+    if (precision !== null) query.set("min_precision", precision);
     for (let tried = 1; ; tried += 1) {
       const body = new FormData();
       body.append("file", file, file.name);
