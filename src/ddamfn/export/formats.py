@@ -205,7 +205,8 @@ def _gate_faces(card: Card, prepared: Prepared | None, least: int) -> GateFaces:
     part = prepared.split(split, _RULE)
     if not len(part):
         raise DataError(f"{prepared.folder}: the split {split} has no image to measure on")
-    crops, words, missing = [part.crops], f"{len(part):,} validation faces", least - len(part)
+    crops: list[Any] = [part.crops]
+    words, missing = f"{len(part):,} validation faces", least - len(part)
     if missing > 0:
         crops.append(synthetic_crops(card.labels, card.input_side_px, missing))
         words += f" and {missing:,} synthetic faces"
