@@ -1,9 +1,7 @@
 """The folder of a run: whose it is, what a torn line, a second process, a full disk or damage does to it."""
 
-import errno
 import json
 import logging
-import os
 import resource
 import shutil
 import subprocess
@@ -230,20 +228,6 @@ def test_a_full_disk_without_a_checkpoint_before_is_told(tmp_path: Path) -> None
     with largest_file(20_000), pytest.raises(TrainingError, match="there was none before"):
         save_state(BIG, tmp_path / "state.pt")
     assert not list(tmp_path.iterdir())
-
-
-def test_a_disk_that_is_full_only_when_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Delayed allocation: the system takes the bytes and finds no room for them later.
-    replace_file(tmp_path / "a", b"before")
-
-    def refuse(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", refuse)
-    with pytest.raises(TrainingError, match="No space left on device"):
-        replace_file(tmp_path / "a", b"after")
-    assert (tmp_path / "a").read_bytes() == b"before"
-    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # The whole command line's options leave no verb to run, so a verb can only stand first.
     parser = build_parser(argv[0] if argv else None)
     args = parser.parse_args(argv)
-    args.argv = ["ddamfn", *(sys.argv[1:] if argv is None else argv)]
+    args.argv = list(sys.argv[1:] if argv is None else argv)
     if not hasattr(args, "run"):
         parser.print_help()
         return 0

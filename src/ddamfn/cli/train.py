@@ -106,7 +106,7 @@ def _train(args: argparse.Namespace, settings: "Run", folder: Path) -> "FitResul
     if not args.quiet:
         print(f"ddamfn: {summary}, on {device}", file=sys.stderr)
     with EpochBars(quiet=args.quiet, draw=lambda: draw_curves(folder)) as bars:
-        result = train.fit(settings, images, valid, folder, bars, resume=args.resume, argv=args.argv)
+        result = train.fit(settings, images, valid, folder, bars, resume=args.resume, argv=["ddamfn", *args.argv])
     draw_curves(folder)
     return result
 
