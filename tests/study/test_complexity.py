@@ -5,13 +5,13 @@ import pytest
 pytest.importorskip("torch", reason="needs the extra train")
 
 from ddamfn.cli import main
-from ddamfn.study.tables.complexity import MEBI, as_slide_flops, as_slide_parameters, measure
+from ddamfn.study.tables.complexity import MEBI, format_flops, format_parameters, measure
 
 
 def test_the_ten_figures_are_the_slides_own() -> None:
     costs = measure()
     printed = {
-        cost.title: (as_slide_parameters(cost.parameters, cost.slide_unit), as_slide_flops(cost.flops))
+        cost.reported.title: (format_parameters(cost.parameters, cost.reported.unit), format_flops(cost.flops))
         for cost in costs
     }
     assert printed == {
@@ -23,7 +23,7 @@ def test_the_ten_figures_are_the_slides_own() -> None:
     }
     assert all(cost.agrees == (True, True) for cost in costs)
     # The units are mixed: printed in one, the last row would be another.
-    assert as_slide_parameters(costs[-1].parameters, MEBI) == "3.916 M"
+    assert format_parameters(costs[-1].parameters, MEBI) == "3.916 M"
 
 
 def test_the_command_prints_the_table_and_what_is_wrong_with_it(capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,7 +50,7 @@ def test_every_factor_fits_the_recipes_that_it_is_for(name: str) -> None:
     either = (
         {"optimization-no-sam", "optimization-sam"},
         {"regularization-any-gray", "regularization-one-gray"},
-        {"distillation-born-again", "distillation-votes"},
+        {"distillation-self", "distillation-votes"},
     )
     assert WANTED - growing - set().union(*either) - mixtures <= keys
     assert [len(keys & pair) for pair in either] == [1, 1, 1]
@@ -64,18 +64,16 @@ def test_phases_of_several_sides_can_all_be_of_the_last(best: Study) -> None:
     assert [(phase.epochs, phase.side_px) for phase in run.phases] == [(5, 112)]
 
 
-def test_a_base_can_be_born_again_or_learn_from_the_votes_to_the_end(best: Study) -> None:
+def test_a_base_can_distill_itself_or_learn_from_the_votes_to_the_end(best: Study) -> None:
     base = best.row("base").run
-    run = best.row("distillation-born-again").run
+    run = best.row("distillation-self").run
     assert run.distillation == SelfDistillation(flip_average=True)
     assert run.phases[:-1] == base.phases
     assert (run.phases[-1].epochs, run.phases[-1].lr_factor) == (base.epochs // 2, 0.5)
     ((factor, plain),) = factors_of(run, AblationOptions(only=("distillation",)))[0].items()
     assert (factor.key, plain) == ("distillation-votes", replace(run, distillation=None))
     mixed = override(base, {"augment.mixup": 0.2})
-    assert any(
-        "taught by its own answers" in note for note in factors(mixed, Plan(data="faces"), AblationOptions()).notes
-    )
+    assert any("of self-distillation" in note for note in factors(mixed, Plan(data="faces"), AblationOptions()).notes)
 
 
 def test_a_row_changes_the_settings_that_it_names_and_no_other(best: Study) -> None:
@@ -94,7 +92,7 @@ def test_a_row_changes_the_settings_that_it_names_and_no_other(best: Study) -> N
             assert changed == {"phases", "optimizer.lr", "ema"}
         elif row.name == "regularization-any-gray":
             assert changed == {"augment.erase_gray"}
-        elif row.name == "distillation-born-again":
+        elif row.name == "distillation-self":
             assert {key.split(".")[0] for key in changed} == {"distillation", "phases", "schedule"}
         else:
             assert changed == {"phases"}
@@ -165,25 +163,25 @@ def test_what_does_not_fit_the_base_is_left_out_and_said() -> None:
 
 def test_rows_of_other_runs_stand_there_only_if_runs_are_named(best: Study) -> None:
     assert not any(row.name.startswith("pretraining") for row in best.rows)
-    assert not {row.name for row in best.rows} & {"distillation-teachers", "distillation-once"}
+    assert not {row.name for row in best.rows} & {"distillation-teachers", "distillation-cached"}
     trunks = ("/home/me/runs/trunk", "/home/me/runs/turned")
     given = AblationOptions(only=("pretraining", "distillation"), pretrained=trunks, teachers=("/home/me/big", "/b"))
     study = factors(recipe("ddamfn_ferplus_112"), Plan(data="faces"), given)
     begun = ["pretraining-trunk", "pretraining-turned"]
-    taught_by = ["distillation-born-again", "distillation-teachers", "distillation-once"]
+    taught_by = ["distillation-self", "distillation-teachers", "distillation-cached"]
     assert [row.name for row in study.rows] == ["base", *begun, *taught_by]
     assert tuple(study.row(name).run.initial for name in begun) == trunks
     taught = study.row("distillation-teachers").run.distillation
     assert taught == LiveDistillation(teachers=("/home/me/big", "/b"))
-    assert study.row("distillation-once").run.distillation == CachedDistillation(teachers=("/home/me/big", "/b"))
-    assert '"name": "cached"' in study.row("distillation-once").note
+    assert study.row("distillation-cached").run.distillation == CachedDistillation(teachers=("/home/me/big", "/b"))
+    assert '"name": "cached"' in study.row("distillation-cached").note
     # A report names the runs without their places on this machine.
     assert "trunk" in study.row("pretraining-trunk").note
     assert not any("/home/me" in row.note for row in study.rows)
 
 
 def test_two_runs_of_one_name_are_refused() -> None:
-    with pytest.raises(UsageError, match="a name stands twice: trunk, trunk"):
+    with pytest.raises(UsageError, match="duplicate name"):
         factors(
             recipe("ddamfn_ferplus_112"), Plan(data="faces"), AblationOptions(pretrained=("/one/trunk", "/two/trunk"))
         )

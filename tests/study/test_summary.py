@@ -1,4 +1,4 @@
-"""What a table says of its jobs, on answers that are made up."""
+"""What a table says of its jobs, on made-up predictions."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddamfn.evaluate.significance import Interval, mcnemar
-from ddamfn.study import Plan, Progress, ReportMetadata, Result, Study, ablation, comparison, crossval, write_report
-from ddamfn.study.jobs import Ledger, claim
-from ddamfn.study.report import percents
-from ddamfn.study.runner import ANSWERS
-from ddamfn.study.summary import summarize, verdict
-from ddamfn.study.tables.crossval import summarize_folds
+from ddamfn.study.jobs import Ledger, Plan, Result, Study, claim
+from ddamfn.study.report import percents, write_report
+from ddamfn.study.runner import PREDICTIONS, StudyOutcome
+from ddamfn.study.significance import Interval, mcnemar
+from ddamfn.study.summary import fold_interval, summarize, verdict
+from ddamfn.study.tables.ablations import ablation
+from ddamfn.study.tables.comparison import comparison
+from ddamfn.study.tables.crossval import crossval
 from ddamfn.study.tables.factors import AblationOptions, factors
 from ddamfn.train import recipe
 
@@ -30,7 +31,7 @@ def result(job: str, row: str, right: np.ndarray, *, seed: int = 0, fold: int | 
 
 
 def fill(study: Study, folder: Path, accuracies: dict[str, float], *, shuffled: bool = False) -> list[Result]:
-    """Give every job answers that are right with some probability, mostly on the same images for all rows."""
+    """Give every job predictions that are correct with some probability, mostly on the same images for all rows."""
     hard = np.random.default_rng(0).random(N)
     results = []
     for number, job in enumerate(study.jobs):
@@ -40,14 +41,14 @@ def fill(study: Study, folder: Path, accuracies: dict[str, float], *, shuffled: 
         logits = np.where(right[:, None], [[1.0, 0.0]], [[0.0, 1.0]]).astype(np.float32)
         (folder / job.id).mkdir(parents=True)
         keys = np.array([f"test/{i}.png" for i in range(N)])
-        np.savez(folder / job.id / ANSWERS, keys=keys[order], true=np.zeros(N, np.int64), logits=logits[order])
+        np.savez(folder / job.id / PREDICTIONS, keys=keys[order], labels=np.zeros(N, np.int64), logits=logits[order])
         results.append(result(job.id, job.row, right, seed=job.seed))
     return results
 
 
 @pytest.fixture
 def study() -> Study:
-    return ablation("backbones", recipe("ddamfn_rafdb"), Plan(data="faces", seeds=3, commit="abc"))
+    return ablation("backbones", recipe("ddamfn_rafdb"), Plan(data="faces", seeds=3))
 
 
 ACCURACIES = {"mobilefacenet": 0.80, "iresnet18": 0.897, "iresnet50": 0.90, "mfn": 0.86, "ddamfn": 0.90}
@@ -79,7 +80,7 @@ def test_differences_are_paired_by_image_and_judged_against_noise(study: Study, 
 
 
 def test_one_seed_is_said_to_be_one(tmp_path: Path) -> None:
-    study = ablation("ddan", recipe("ddamfn_rafdb"), Plan(data="faces", commit="abc"))
+    study = ablation("ddan", recipe("ddamfn_rafdb"), Plan(data="faces"))
     results = fill(study, tmp_path, {"mfn": 0.8, "ddamfn": 0.9})
     summaries = summarize(study, results, tmp_path)
     assert summaries[0].seeds_interval is None
@@ -108,25 +109,24 @@ def test_a_table_for_choosing_speaks_of_validation_images(tmp_path: Path) -> Non
 
 
 def test_a_study_without_results_says_so(study: Study, tmp_path: Path) -> None:
-    progress = Progress((), {"job-1": "loss is not finite"}, study.jobs)
-    text = write_report(study, progress, tmp_path, tmp_path / "report", ReportMetadata(
-        command="ddamfn study", data="faces", date="2026-01-01", commit="abc"))  # fmt: skip
+    outcome = StudyOutcome((), {"job-1": "loss is not finite"}, study.jobs)
+    text, _ = write_report(study, outcome, tmp_path, tmp_path / "report", command="ddamfn study", data="faces")
     assert "0 of 15 jobs done" in text
     assert "Failed: `job-1`: loss is not finite" in text
     assert "No difference can be judged yet" in text
 
 
 def report(study: Study, results: list[Result], folder: Path) -> str:
-    circumstances = ReportMetadata(command="ddamfn study", data="faces", date="2026-01-01", commit="abc")
-    return write_report(study, Progress(tuple(results), {}, ()), folder, folder / "report", circumstances)
+    outcome = StudyOutcome(tuple(results), {}, ())
+    return write_report(study, outcome, folder, folder / "report", command="ddamfn study", data="faces")[0]
 
 
 @pytest.mark.parametrize("folds", [10, 3])
-def test_the_slides_folds_stand_beside_ten_folds_alone(folds: int, tmp_path: Path) -> None:
+def test_the_reported_folds_stand_beside_ten_folds_alone(folds: int, tmp_path: Path) -> None:
     study = crossval(recipe("ddamfn_rafdb"), Plan(data="faces"), folds=folds, grouped=False)
     results = [result(job.id, job.row, np.arange(100) < 90, fold=k) for k, job in enumerate(study.jobs)]
     text = report(study, results, tmp_path)
-    assert ("| slides, RAF-DB |" in text) is (folds == 10)
+    assert ("| reported on RAF-DB |" in text) is (folds == 10)
     assert ("| 91.82 |" in text) is (folds == 10)
     assert "| 0 | 3 | 90 of 100 | 90.00 % |" in text
 
@@ -140,25 +140,25 @@ def test_rows_with_recipes_of_their_own_are_named_with_them(tmp_path: Path) -> N
 
 def test_folds_get_the_corrected_interval() -> None:
     rights = [np.arange(1000) < correct for correct in (906, 902, 898, 908)]
-    folds = summarize_folds([result(f"job{k}", "ddamfn", right, fold=k) for k, right in enumerate(rights)])
-    assert folds.test_share == pytest.approx(1 / 9)
-    assert folds.interval is not None
-    assert folds.interval.mean == pytest.approx(0.9035)
+    interval, share = fold_interval([result(f"job{k}", "ddamfn", right, fold=k) for k, right in enumerate(rights)])
+    assert share == pytest.approx(1 / 9)
+    assert interval is not None
+    assert interval.mean == pytest.approx(0.9035)
     # 3.182 is the 97.5 % quantile of t with 3 degrees of freedom.
     half = 3.1824 * np.sqrt(1 / 4 + 1 / 9) * np.std([0.906, 0.902, 0.898, 0.908], ddof=1)
-    assert folds.interval.high - folds.interval.mean == pytest.approx(half, rel=1e-4)
+    assert interval.high - interval.mean == pytest.approx(half, rel=1e-4)
 
 
 def test_the_ledger_gives_back_what_it_got_and_leaves_out_a_torn_line(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "study" / "results.jsonl")
-    assert ledger.read() == {}
+    ledger = Ledger(tmp_path / "study")
+    assert ledger.results == {}
     one, other = (result(name, "mfn", np.ones(5, bool)) for name in ("one", "other"))
     ledger.append(one)
     with ledger.path.open("a") as file:
         file.write('{"job": "torn", "row')
-    assert list(ledger.read()) == ["one"]
+    assert list(Ledger(tmp_path / "study").results) == ["one"]
     ledger.append(other)
-    assert ledger.read() == {"one": one, "other": other}
+    assert ledger.results == Ledger(tmp_path / "study").results == {"one": one, "other": other}
 
 
 def test_a_job_can_be_claimed_once_at_a_time(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_job_can_be_claimed_once_at_a_time(tmp_path: Path) -> None:
 def test_a_job_s_name_holds_all_that_decides_its_result_and_nothing_else(study: Study) -> None:
     job = study.jobs[0]
     assert job.id.startswith("mobilefacenet-seed0-")
-    assert replace(job, commit="another").id == job.id
+    assert replace(job, after=("another",)).id == job.id
     assert replace(job, data="other faces").id != job.id
     slower = replace(job.run, optimizer=replace(job.run.optimizer, lr=0.001))
     assert replace(job, run=slower).id != job.id

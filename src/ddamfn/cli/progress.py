@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-    from ddamfn.study import Result, StudyProgress
+    from ddamfn.study.runner import StudyProgress
 
 _SECONDS_BETWEEN_LINES = 30.0
 _SECONDS_BETWEEN_DRAWINGS = 60.0
@@ -195,35 +195,22 @@ def _scores(row: dict[str, Any]) -> str:
     return text
 
 
-class StudyLines:
-    """What `ddamfn.study.run_study` reports to.
-
-    Args:
-        quiet: no lines of epochs.
-    """
-
-    def __init__(self, *, quiet: bool) -> None:
-        self._quiet = quiet
-
-    def job_started(self, standing: "StudyProgress") -> None:
-        """Say which job begins."""
-        _say(f"{_place(standing)} {standing.job.id}, {_left(standing)}")
-
-    def epoch_done(self, standing: "StudyProgress", row: Mapping[str, Any]) -> None:
-        """Say how an epoch ended."""
-        if not self._quiet:
-            _say(
-                f"{_place(standing)} epoch {standing.epoch}/{standing.epochs}: loss {row['train']['loss']:.3f}, "
-                f"validation {row['valid']['accuracy']:.4f}, {row['images_per_second']:.0f}/s, {_left(standing)}"
-            )
-
-    def job_done(self, standing: "StudyProgress", result: "Result") -> None:
-        """Say what a job's network scored."""
-        _say(f"{_place(standing)} done: {result.correct:,} of {result.n:,} = {result.accuracy:.4f}, {_left(standing)}")
-
-    def job_failed(self, standing: "StudyProgress", reason: str) -> None:
-        """Say why a job ended early."""
-        _say(f"{standing.job.id} failed: {' '.join(reason.split())}")
+def print_study_progress(progress: "StudyProgress", *, quiet: bool) -> None:
+    """Print a line of a study's progress, none of an epoch if `quiet`."""
+    row, result = progress.row, progress.result
+    text = f"[{progress.done}/{progress.total} jobs done] {progress.job.id}"
+    if progress.error is not None:
+        text += f" failed: {' '.join(progress.error.split())}"
+    elif result is not None:
+        text += f" done: {result.correct:,} of {result.n:,} = {result.accuracy:.4f}"
+    elif row is not None:
+        if quiet:
+            return
+        text += (
+            f" epoch {row['epoch']}/{progress.job.run.epochs}: loss {row['train']['loss']:.3f}, validation "
+            f"{row['valid']['accuracy']:.4f}, {row['images_per_second']:.0f}/s"
+        )
+    _say(f"{text}, about {duration(progress.remaining_s)} left")
 
 
 def duration(seconds: float) -> str:
@@ -231,14 +218,6 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
-
-
-def _place(standing: "StudyProgress") -> str:
-    return f"[{standing.done}/{standing.total} jobs done]"
-
-
-def _left(standing: "StudyProgress") -> str:
-    return f"about {duration(standing.remaining_s)} left"
 
 
 def _say(text: str) -> None:

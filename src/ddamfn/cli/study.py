@@ -1,19 +1,33 @@
-"""`ddamfn study`: the tables of the slides, each with one command, and each job of them done once."""
+"""`ddamfn study`: the published tables, each with one command, and each job of them done once."""
 
 import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from shlex import join
+from textwrap import fill
+from typing import TYPE_CHECKING, Literal
 
 from ddamfn.cli.args import add_kind, positive_integer
-from ddamfn.cli.device import add_device, add_threads
-from ddamfn.cli.study_queue import QUEUE, run_queue
-from ddamfn.cli.study_run import ablation, comparison, crossval, factors, require_torch, run_one, seeds
+from ddamfn.cli.device import add_device, add_threads, choose_device, use_threads
+from ddamfn.cli.progress import Bar, duration, print_study_progress
+from ddamfn.cli.train import assignments
+from ddamfn.errors import ConfigError, MissingExtra, UsageError
+from ddamfn.study.catalog import ESTIMATORS, NETWORKS, QUEUE, TABLES
 
-# Written down here because asking the package itself needs PyTorch; a test holds the two together.
-TABLES = ("backbones", "ddan", "heads", "attention-loss", "mixed-kernels", "coordinate-attention")
-METHODS = ("ran", "scn", "dacl", "mvit", "psr", "dan", "transfer", "poster", "ddamfn")
-ESTIMATORS = ("lbp", "nmf", "sparse")
+if TYPE_CHECKING:
+    from ddamfn.study.images import StudyImages
+    from ddamfn.study.jobs import Job, Plan, Study
+    from ddamfn.study.runner import StudyOutcome
+    from ddamfn.study.tables.factors import AblationOptions
+    from ddamfn.train import Run
 
+Build = Callable[[argparse.Namespace, "Run", "Plan"], "Study"]
 _Verbs = argparse._SubParsersAction
+_WIDTH, _UNLIMITED = 118, 1000
+"""Characters per line: of a paragraph, and of a table."""
 
 
 def add_parser(subparsers: "_Verbs[argparse.ArgumentParser]") -> None:
@@ -21,11 +35,11 @@ def add_parser(subparsers: "_Verbs[argparse.ArgumentParser]") -> None:
     parser = subparsers.add_parser(
         "study",
         description="Runs whole tables: ablations, cross-validation, comparison. A study that was stopped goes on when "
-        "the same command is given again; started once a GPU, with --device, it shares its jobs out. Networks are "
-        "chosen by validation images; test images are scored once a job, at its end.",
+        "the same command is given again; started once per GPU, with --device, it shares out its jobs. Networks are "
+        "chosen by validation images; test images are scored once per job, at its end.",
     )
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    complexity = verbs.add_parser("complexity", help="count the slides' parameters and FLOPs anew; needs no data")
+    complexity = verbs.add_parser("complexity", help="count the parameters and FLOPs of the slides; needs no data")
     complexity.set_defaults(run=run_complexity)
     _add_ablation(verbs)
     _add_crossval(verbs)
@@ -43,27 +57,17 @@ def _add_ablation(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
     )
     parser.add_argument("--table", choices=(*TABLES, "factors"), required=True, help="which one")
     _add_factors(parser)
-    _add_common(parser, seeds=3)
-    parser.set_defaults(run=lambda args: run_one(args, factors if args.table == "factors" else ablation))
+    _add_common(parser, partial(run_study, build=_ablation), seeds=3)
 
 
 def _add_factors(parser: argparse.ArgumentParser) -> None:
     """Add what decides the rows of the table of factors."""
-    parser.add_argument("--rows", nargs="+", default=[], metavar="NAME", help="factors: groups or rows, not all")
-    parser.add_argument(
-        "--pretrained",
-        nargs="+",
-        default=[],
-        metavar="RUN",
-        help="factors: also a row for each of these, runs or exported weights, that begins with it",
-    )
-    parser.add_argument(
-        "--teachers",
-        nargs="+",
-        default=[],
-        metavar="RUN",
-        help="factors: also a row taught by these, runs or exported weights",
-    )
+    for option, metavar, text in (
+        ("--rows", "NAME", "factors: groups or rows, not all"),
+        ("--pretrained", "RUN", "factors: also a row for each of these, runs or exported weights, that begins with it"),
+        ("--teachers", "RUN", "factors: also a row distilled from these, runs or exported weights"),
+    ):
+        parser.add_argument(option, nargs="+", default=[], metavar=metavar, help=text)
 
 
 def _add_crossval(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
@@ -75,8 +79,7 @@ def _add_crossval(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
     )
     parser.add_argument("--folds", type=positive_integer, default=10, metavar="K", help="how many (%(default)s)")
     parser.add_argument("--groups", choices=("subject",), help="keep every subject on one side")
-    _add_common(parser, seeds=1)
-    parser.set_defaults(run=lambda args: run_one(args, crossval))
+    _add_common(parser, partial(run_study, build=_crossval), seeds=1)
 
 
 def _add_comparison(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
@@ -90,10 +93,10 @@ def _add_comparison(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
     parser.add_argument(
         "--methods",
         nargs="+",
-        choices=(*METHODS, *ESTIMATORS),
+        choices=(*NETWORKS, *ESTIMATORS),
         metavar="NAME",
-        help=f"who, beside ddamfn: {', '.join(METHODS[:-1])} (all of these by default), and before deep learning "
-        f"{', '.join(ESTIMATORS)}",
+        help=f"beside ddamfn: {', '.join(name for name in NETWORKS if name != 'ddamfn')} (all of these by default), "
+        f"and from before deep learning {', '.join(ESTIMATORS)}",
     )
     parser.add_argument(
         "--as-published",
@@ -101,8 +104,7 @@ def _add_comparison(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
         help="each paper's own recipe in place of equal conditions; needs the data set itself: a prepared set has "
         "crops of one side",
     )
-    _add_common(parser, seeds=3)
-    parser.set_defaults(run=lambda args: run_one(args, comparison))
+    _add_common(parser, partial(run_study, build=_comparison), seeds=3)
 
 
 def _add_seeds(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
@@ -110,20 +112,19 @@ def _add_seeds(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
         "seeds",
         help="one recipe several times",
         description="Trains a recipe with several seeds and scores it on validation images; the run folders are "
-        "those of ddamfn train, for ddamfn export. With --again a second round follows: every seed goes on from its "
-        "own network and learns the mean answer of all of them.",
+        "those of ddamfn train, for ddamfn export. With --again a second round follows: every seed starts from its "
+        "own network and is distilled from the networks of all seeds.",
     )
     _add_again(parser, "")
-    _add_common(parser, seeds=3)
-    parser.set_defaults(run=lambda args: run_one(args, seeds))
+    _add_common(parser, partial(run_study, build=_seeds), seeds=3)
 
 
 def _add_queue(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
     parser = verbs.add_parser(
         "queue",
         help="several studies one after another, within one budget of time",
-        description=f"Runs {', '.join(QUEUE)} in this order: the most wanted tables first. Each is the study of the "
-        "command of its own, in the same folders: what is done is not done again, and the same command goes on after "
+        description=f"Runs {', '.join(QUEUE)} in this order: the most wanted tables first. Each is the study of its "
+        "own command, in the same folders: what is done is not done again, and the same command goes on after "
         "a kill or when the budget was spent. A report is written whenever a study ends. `best` trains the recipe "
         "that weights are shipped of, and exports the seed that is best on validation.",
     )
@@ -133,8 +134,7 @@ def _add_queue(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
     )
     _add_factors(parser)
     _add_again(parser, "best: ")
-    _add_common(parser, seeds=3)
-    parser.set_defaults(run=run_queue)
+    _add_common(parser, run_queue, seeds=3)
 
 
 def _add_again(parser: argparse.ArgumentParser, study: str) -> None:
@@ -147,16 +147,13 @@ def _add_again(parser: argparse.ArgumentParser, study: str) -> None:
     )
 
 
-def _add_common(parser: argparse.ArgumentParser, *, seeds: int) -> None:
-    parser.add_argument(
-        "--data", type=Path, required=True, metavar="ROOT", help="a data set in its official layout, or a prepared set"
-    )
+def _add_common(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], int], *, seeds: int) -> None:
+    add = parser.add_argument
+    add("--data", type=Path, required=True, metavar="ROOT", help="a data set in its official layout, or a prepared set")
     add_kind(parser)
-    parser.add_argument("--seeds", type=positive_integer, default=seeds, metavar="N", help="runs a row (%(default)s)")
-    parser.add_argument(
-        "--recipe", metavar="NAME", help="what all rows share (default: the authors' for this data set)"
-    )
-    parser.add_argument(
+    add("--seeds", type=positive_integer, default=seeds, metavar="N", help="runs per row (%(default)s)")
+    add("--recipe", metavar="NAME", help="what all rows share (default: the authors' for this data set)")
+    add(
         "--set",
         action="append",
         default=[],
@@ -164,42 +161,255 @@ def _add_common(parser: argparse.ArgumentParser, *, seeds: int) -> None:
         dest="assignments",
         help="change a setting of all rows, such as phases.0.epochs=20 (JSON); may be repeated",
     )
-    parser.add_argument(
-        "--images", type=positive_integer, metavar="N", help="train on so many, every class with its share"
-    )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="list the jobs and how long they may take; train nothing"
-    )
-    parser.add_argument(
-        "--budget", type=float, metavar="MINUTES", help="stop after the epoch that is being trained then"
-    )
-    parser.add_argument("--runs", type=Path, default=Path("runs/studies"), metavar="DIR", help="of jobs (%(default)s)")
-    parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="of the report (default: docs/studies/NAME-DATE-COMMIT)"
-    )
+    add("--images", type=positive_integer, metavar="N", help="train on so many, every class with its share")
+    add("--dry-run", action="store_true", help="list the jobs and how long they may take; train nothing")
+    add("--budget", type=float, metavar="MINUTES", help="stop after the epoch that is being trained then")
+    add("--runs", type=Path, default=Path("runs/studies"), metavar="DIR", help="of jobs (%(default)s)")
+    add("--output", type=Path, metavar="DIR", help="of the report (default: docs/studies/NAME-DATE-COMMIT)")
     add_device(parser)
     add_threads(parser)
-    parser.add_argument("--ray", metavar="ADDRESS", help="run the jobs on the Ray cluster there, such as auto")
-    parser.add_argument("--quiet", action="store_true", help="no lines of epochs")
+    add("--ray", metavar="ADDRESS", help="run the jobs on the Ray cluster there, such as auto")
+    add("--quiet", action="store_true", help="no lines of epochs")
+    parser.set_defaults(run=run)
+
+
+def _ablation(args: argparse.Namespace, base: "Run", plan: "Plan") -> "Study":
+    from ddamfn.study.tables.ablations import ablation
+    from ddamfn.study.tables.factors import factors
+
+    if args.table == "factors":
+        return factors(base, plan, _options(args, base))
+    if args.rows or args.pretrained or args.teachers:
+        raise UsageError("--rows, --pretrained and --teachers are for --table factors")
+    return ablation(args.table, base, plan)
+
+
+def _crossval(args: argparse.Namespace, base: "Run", plan: "Plan") -> "Study":
+    from ddamfn.study.tables.crossval import crossval
+
+    return crossval(base, plan, folds=args.folds, grouped=args.groups == "subject")
+
+
+def _comparison(args: argparse.Namespace, base: "Run", plan: "Plan") -> "Study":
+    from ddamfn.study.tables.comparison import comparison
+
+    return comparison(base, plan, methods=args.methods, as_published=args.as_published)
+
+
+def _seeds(args: argparse.Namespace, base: "Run", plan: "Plan") -> "Study":
+    from ddamfn.study.tables.seeds import seeds
+
+    return seeds(base, plan, runs=args.runs, again=assignments(args.again, "--again"))
+
+
+def _options(args: argparse.Namespace, base: "Run") -> "AblationOptions":
+    """Rows of the table of factors; a run that does not fit is refused now, not hours later when its row begins."""
+    from ddamfn.study.tables.factors import AblationOptions
+    from ddamfn.train.initial import weights_file
+    from ddamfn.train.teachers import read_teacher, require_same_preprocessing
+
+    for place in args.pretrained:
+        weights_file(place)
+    for place in args.teachers:
+        require_same_preprocessing(read_teacher(place), base)
+    return AblationOptions(
+        only=args.rows,
+        pretrained=[_absolute(place) for place in args.pretrained],
+        teachers=[_absolute(place) for place in args.teachers],
+        one_alignment=(args.data / "prepared.json").exists(),
+    )
+
+
+def _absolute(place: str) -> str:
+    """A path as every process of a study finds it; names of bundled weights stay."""
+    return str(Path(place).resolve()) if Path(place).exists() else place
+
+
+def run_study(args: argparse.Namespace, build: Build) -> int:
+    """Build a study, run what is not done of it, write its report; return 1 if a job failed, else 0."""
+    _require_torch()
+    with _usage_errors():
+        study = build(args, _base(args, args.recipe), _plan(args))
+        if args.dry_run:
+            _list_jobs(args, study, each=True)
+            return 0
+        outcome = _carry_out(args, study, _open_images(args), _seconds(args), args.output)
+    return 1 if outcome.failed else 0
+
+
+def run_queue(args: argparse.Namespace) -> int:
+    """Run the studies in the order of `QUEUE`; return 1 if a job or a study failed, else 0."""
+    _require_torch()
+    from ddamfn.study import queue
+
+    with _usage_errors():
+        studies = queue.build_queue(
+            args.studies,
+            partial(_base, args),
+            _plan(args),
+            recipe=args.recipe,
+            best=args.best,
+            options=partial(_options, args),
+            again=assignments(args.again, "--again"),
+            runs=args.runs,
+        )
+    if args.dry_run:
+        seconds = sum(_list_jobs(args, study, each=False) for study in studies.values())
+        print(f"about {duration(seconds)} left in all")
+        return 0
+    images = _open_images(args)
+
+    def run(name: str, study: "Study", budget_s: float | None) -> "StudyOutcome":
+        outcome = _carry_out(args, study, images, budget_s, args.output and args.output / name)
+        if name == "best":
+            print(queue.export_best(study, outcome, images, args.runs))
+        return outcome
+
+    return 0 if queue.run_queue(studies, run, _say, _seconds(args)) else 1
+
+
+def _base(args: argparse.Namespace, recipe: str | None) -> "Run":
+    from ddamfn.study.jobs import base_run
+
+    return base_run(args.data, args.kind, recipe, assignments(args.assignments))
+
+
+def _plan(args: argparse.Namespace) -> "Plan":
+    from ddamfn.study.jobs import Plan
+
+    return Plan(data=str(args.data.resolve()), seeds=args.seeds, images=args.images)
+
+
+def _open_images(args: argparse.Namespace) -> "StudyImages":
+    """The data set on the device that is asked for; nothing is read yet."""
+    from ddamfn.study.images import StudyImages
+
+    use_threads(args)
+    return StudyImages(args.data, choose_device(args.device), kind=args.kind)
+
+
+def _carry_out(
+    args: argparse.Namespace, study: "Study", images: "StudyImages", budget_s: float | None, output: Path | None
+) -> "StudyOutcome":
+    """Run what is not done of a study, and write its report."""
+    from ddamfn.study import runner
+
+    folder = args.runs / study.name
+    try:
+        with Bar(quiet=args.quiet, resumes=True) as bar:
+            for alignment in dict.fromkeys(job.run.data.alignment for job in study.jobs):
+                images.prepared(alignment, bar)
+        executor: runner.Executor = runner.LocalExecutor(folder, images)
+        if args.ray is not None:
+            from ddamfn.study.cluster import RayExecutor
+
+            executor = RayExecutor(args.ray, folder, images.device.type, args.kind)
+        lines = partial(print_study_progress, quiet=args.quiet)
+        outcome = runner.run_study(study, folder, images, lines, executor, budget_s=budget_s)
+    except KeyboardInterrupt:
+        print("\nddamfn: stopped; the same command goes on", file=sys.stderr)
+        raise
+    _report(args, study, images, outcome, output)
+    return outcome
+
+
+def _report(
+    args: argparse.Namespace, study: "Study", images: "StudyImages", outcome: "StudyOutcome", output: Path | None
+) -> None:
+    from ddamfn.study.jobs import describe
+    from ddamfn.study.report import write_folds, write_report
+
+    command, data = join(map(_without_folders, args.argv)), describe(args.data, args.kind)
+    text, destination = write_report(study, outcome, args.runs / study.name, output, command=command, data=data)
+    print(text)
+    if study.jobs[0].fold is not None:
+        write_folds(study, images, destination)
+    print(f"report: {destination}")
+    if outcome.waiting:
+        _say(f"{len(outcome.waiting)} jobs wait; the same command goes on")
+
+
+def _without_folders(word: str) -> str:
+    """An argument, or its value, without the folders of this machine that it lies in."""
+    option, equals, value = word.rpartition("=")
+    return option + equals + (Path(value).name if Path(value).is_absolute() else value)
+
+
+def _list_jobs(args: argparse.Namespace, study: "Study", *, each: bool) -> float:
+    """Print what all jobs that are not done will take, in seconds, and each job if so asked."""
+    from ddamfn.study.eta import EtaEstimator
+    from ddamfn.study.jobs import Ledger, count_images
+
+    device, images, fold = choose_device(args.device).type, count_images(args.data, args.kind), study.jobs[0].fold
+    done = Ledger(args.runs / study.name).results
+    eta = EtaEstimator(device, images if fold is None else images * (fold.of - 1) // fold.of)
+    known = [job for job in study.jobs if job.id in done]
+    for job in known:
+        eta.observe_job(job, done[job.id])
+
+    def state(job: "Job") -> str:
+        if job.id in done:
+            return "done"
+        return duration(eta.seconds([job])) if job.estimator is None else "not estimated"
+
+    if each:
+        _print_table([[job.id, state(job)] for job in study.jobs])
+    seconds = eta.seconds([job for job in study.jobs if job.id not in done])
+    source = f"measured on {len(known)} finished jobs" if known else f"assumed for {device}; the first job measures it"
+    print(
+        f"{'' if each else f'{study.name}: '}{len(study.jobs)} jobs, {len(known)} done; about {duration(seconds)} "
+        f"left, at {eta.rate / 1e9:,.0f} GMAC/s of forward passes ({source}), on at most {images:,} images"
+    )
+    return seconds
 
 
 def run_complexity(args: argparse.Namespace) -> int:
-    """Print the slides' table of parameters and FLOPs beside what is counted here.
-
-    Returns:
-        0, or 1 if a figure does not agree.
-
-    Raises:
-        MissingExtra: if PyTorch is not installed.
-    """
-    require_torch()
-    from ddamfn.study.tables.complexity import explanation, measure, table
+    """Print the slides' table of parameters and FLOPs beside our counts; return 1 if a figure differs, else 0."""
+    _require_torch()
+    from ddamfn.study.tables.complexity import cells, explanation, measure
 
     costs = measure()
-    rows = table(costs)
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        cells = [row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))]
-        print("  ".join(cells))
-    print(f"\n{explanation(costs)}")
+    head, *rows = cells(costs)
+    _print_table(rows, head)
+    for paragraph in explanation(costs):
+        print(f"\n{fill(paragraph, _WIDTH)}")
     return 0 if all(all(cost.agrees) for cost in costs) else 1
+
+
+def _print_table(rows: Sequence[Sequence[str]], head: Sequence[str] = ()) -> None:
+    """Print a table whose numbers, in all columns but the first, stand to the right."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, show_header=bool(head), pad_edge=False, padding=(0, 2, 0, 0))
+    for place in range(len(rows[0])):
+        justify: Literal["left", "right"] = "right" if place else "left"
+        table.add_column(head[place] if head else "", justify=justify, no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    # Nothing is cut: a terminal wraps what is too long for it, and a pipe has no width.
+    Console(width=_UNLIMITED, highlight=False, markup=False).print(table)
+
+
+def _require_torch() -> None:
+    try:
+        import ddamfn.train  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise MissingExtra("train", str(error.name), "A study") from error
+
+
+@contextmanager
+def _usage_errors() -> Iterator[None]:
+    """Turn a setting that does not fit into an error of the command line."""
+    try:
+        yield
+    except ConfigError as error:
+        raise UsageError(str(error)) from error
+
+
+def _seconds(args: argparse.Namespace) -> float | None:
+    return None if args.budget is None else 60 * float(args.budget)
+
+
+def _say(text: str) -> None:
+    print(f"ddamfn: {text}", file=sys.stderr)

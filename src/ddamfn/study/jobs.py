@@ -1,18 +1,17 @@
 """Jobs of a study: what each one trains, its identity, and the ledger of results."""
 
-import hashlib
 import json
-import os
-import platform
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import MISSING, asdict, dataclass, fields, replace
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
 from ddamfn.data import open_dataset
 from ddamfn.errors import TrainingError
+from ddamfn.files import append_json_line, exclusive, read_json_lines, sha256_bytes
 from ddamfn.objectives import DDAMFNObjective
 from ddamfn.preparation import load_prepared
 from ddamfn.train import Run, override, recipe
@@ -33,8 +32,8 @@ class Fold:
 
     Attributes:
         number: counted from 0.
-        of: how many folds.
-        grouped: whether nobody's images stand on both sides; otherwise every class has its share in each fold.
+        of: number of folds.
+        grouped: whether each subject's images stay on one side; otherwise every class has its share in each fold.
     """
 
     number: int
@@ -52,12 +51,10 @@ class Job:
         data: the data set's folder.
         fold: what is held out to score on; None is the set's own test split.
         scored: other than "test", it never opens the test split: for tables that settings or runs are chosen by.
-        images: at most so many are trained on, of every class its share; None takes all.
+        images: largest number of training images, drawn in proportion to the classes; None takes all.
         estimator: a method of `study.classic` in place of the run's network, which then gives images and seed alone.
-        commit: of the source tree, on record beside the result; no part of the name, so that a study can be finished
-            after a change elsewhere.
-        after: names of jobs that must be done first, since the run begins with their networks or learns from them; no
-            part of the name either, for the run has their folders among its settings.
+        after: ids of jobs that must be done first, since the run begins with their networks or learns from them; not
+            part of the id, since the run has their folders among its settings.
     """
 
     row: str
@@ -67,7 +64,6 @@ class Job:
     scored: Scored = "test"
     images: int | None = None
     estimator: str | None = None
-    commit: str | None = None
     after: tuple[str, ...] = ()
 
     @property
@@ -75,17 +71,16 @@ class Job:
         """The run's seed."""
         return self.run.seed
 
-    @property
+    @cached_property
     def id(self) -> str:
-        """Name of the job and of its folder: row, seed, fold, and a hash of settings, data set and fold."""
-        plain = {"run": to_dict(self.run), "data": self.data, "fold": None if self.fold is None else to_dict(self.fold)}
-        # Left out where they say nothing, so that results from before there was a choice keep their names.
-        special = {"images": self.images, "estimator": self.estimator}
-        plain |= {name: value for name, value in special.items() if value is not None}
-        plain |= {"scored": self.scored} if self.scored != "test" else {}
-        digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:8]
+        """Name of the job and of its folder: row, seed, fold, and a hash of all that decides its result."""
+        decisive = {name: to_dict(getattr(self, name)) for name in _DECISIVE}
+        digest = sha256_bytes(json.dumps(decisive, sort_keys=True).encode())[:8]
         fold = "" if self.fold is None else f"-fold{self.fold.number + 1}of{self.fold.of}"
         return f"{self.row}-seed{self.seed}{fold}-{digest}"
+
+
+_DECISIVE = ("run", "data", "fold", "scored", "images", "estimator")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +91,7 @@ class Row:
         name: short, for files and the command line.
         title: for readers.
         run: what is trained, seed 0.
-        slides: accuracy on RAF-DB on the slides, in per cent; None where they have none.
+        reported: accuracy on RAF-DB on the slides, in per cent; None where they have none.
         published: accuracy on RAF-DB in the method's own paper, in per cent.
         note: what differs from the source, or how the row was set up.
         estimator: a method of `study.classic` in place of the run's network.
@@ -105,7 +100,7 @@ class Row:
     name: str
     title: str
     run: Run
-    slides: float | None = None
+    reported: float | None = None
     published: float | None = None
     note: str = ""
     estimator: str | None = None
@@ -122,7 +117,7 @@ class Study:
         reference: the row that every other is compared with; None compares nothing.
         jobs: in the order in which they are to run.
         notes: sentences that belong below the table.
-        beside: the same rows under other conditions; what is done of it is shown in a column of its own.
+        beside: the same rows under other conditions; its finished jobs are shown in a column of their own.
     """
 
     name: str
@@ -144,35 +139,25 @@ class Plan:
 
     Attributes:
         data: the data set's folder.
-        seeds: how many runs a row.
-        images: at most so many are trained on; None takes all.
-        commit: of the source tree.
+        seeds: number of runs per row.
+        images: largest number of training images; None takes all.
     """
 
     data: str
     seeds: int = 1
     images: int | None = None
-    commit: str | None = None
 
+    def job(self, row: Row, seed: int, **settings: Any) -> Job:
+        """A row's job of one seed; `settings` are further fields of the job."""
+        run = replace(row.run, seed=seed)
+        return Job(row=row.name, run=run, data=self.data, images=self.images, estimator=row.estimator, **settings)
 
-def repeat(rows: Sequence[Row], plan: Plan, *, scored: Scored = "test") -> tuple[Job, ...]:
-    """Jobs of every row with the seeds 0, 1, ...; all rows once before the first one twice.
+    def repeat(self, rows: Sequence[Row], *, scored: Scored = "test") -> tuple[Job, ...]:
+        """Jobs of every row with the seeds 0, 1, ...; all rows once before the first one twice.
 
-    So a study that is stopped early has every row rather than every seed.
-    """
-    return tuple(
-        Job(
-            row=row.name,
-            run=replace(row.run, seed=seed),
-            data=plan.data,
-            scored=scored,
-            images=plan.images,
-            estimator=row.estimator,
-            commit=plan.commit,
-        )
-        for seed in range(plan.seeds)
-        for row in rows
-    )
+        So a study that is stopped early has every row rather than every seed.
+        """
+        return tuple(self.job(row, seed, scored=scored) for seed in range(self.seeds) for row in rows)
 
 
 _RECIPES = MappingProxyType(
@@ -203,28 +188,9 @@ def base_run(root: Path, kind: str | None, name: str | None, assignments: Mappin
 
 
 def count_images(root: Path, kind: str | None) -> int:
-    """Images that are trained on, before the vote rule and the part to select on; nothing is prepared for it."""
+    """Count training images before the vote rule and the validation part; prepares nothing."""
     _, counts = _dataset(root, kind)
     return counts.get("all", 0) or counts.get("train", 0)
-
-
-def attention_note(run: Run) -> tuple[str, ...]:
-    """What readers must know of the attention loss of DDAMFN's rows; nothing of other objectives."""
-    if not isinstance(run.objective, DDAMFNObjective):
-        return ()
-    weight = run.objective.attention_weight
-    text = f"DDAMFN's attention loss is weighed by {weight:g}."
-    if weight >= 0.1:
-        text += (
-            " That is the published weight; from random weights it may hold rows with heads back, and "
-            "`--set objective.attention_weight=0.001` shows what they reach with less."
-        )
-    return (text,)
-
-
-def shown(settings: Mapping[str, Any]) -> str:
-    """Settings for a report, as the command line takes them."""
-    return ", ".join(f"`{name}={json.dumps(value)}`" for name, value in settings.items())
 
 
 def describe(root: Path, kind: str | None) -> str:
@@ -242,38 +208,54 @@ def _dataset(root: Path, kind: str | None) -> tuple[str, dict[str, int]]:
     return dataset.card.name, {split: splits.count(split) for split in dataset.splits}
 
 
-LEDGER = "results.jsonl"
+def attention_note(run: Run) -> tuple[str, ...]:
+    """What readers must know of the attention loss of DDAMFN's rows; nothing of other objectives."""
+    if not isinstance(run.objective, DDAMFNObjective):
+        return ()
+    weight = run.objective.attention_weight
+    text = f"DDAMFN's attention loss is weighed by {weight:g}."
+    if weight >= 0.1:
+        text += (
+            " That is the published weight; from random weights it may hold rows with heads back, and "
+            "`--set objective.attention_weight=0.001` shows what they reach with less."
+        )
+    return (text,)
+
+
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """Settings for a report, as the command line takes them."""
+    return ", ".join(f"`{name}={json.dumps(value)}`" for name, value in settings.items())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """One job's score.
+    """One job's score, which is one line of the ledger.
 
     Attributes:
         job: the job's id.
         row: the table's row.
         seed: the run's seed.
         fold: number of the fold, counted from 0; None for the set's own test split.
-        n_train: images trained on, without those selected on.
-        n_valid: images selected on.
+        n_train: images trained on, without the validation images.
+        n_valid: validation images.
         n: images scored.
-        correct: of these, answered correctly.
+        correct: of these, classified correctly.
         accuracy: correct / n, 0..1.
         ci95: its Wilson interval.
         mean_class_accuracy: mean recall over the classes, 0..1.
         macro_f1: 0..1.
-        valid_accuracy: of the epoch that was chosen, on the images selected on.
-        epoch: the chosen epoch, counted from 1.
-        epochs: of the whole run.
-        parameters: of the network.
+        valid_accuracy: of the chosen epoch, on the validation images.
+        epoch: the chosen epoch, counted from 1; 0 for estimators, which have no epochs.
+        epochs: of the whole run; 0 for estimators.
+        parameters: of the network; 0 for estimators.
         seconds: of training, all epochs together.
         images_per_second: trained, over the whole run.
-        test: what was scored on, such as `test of FOLDER`.
+        test: name of the data set's folder.
         rule: the vote rule of the images scored on.
         device: where it was trained.
         commit: of the source tree, None where there was none.
         finished: UTC, ISO 8601.
-        head_means: mean of each attention head's map on the images selected on, by the network that was chosen.
+        head_means: mean of each attention head's map on the validation images, by the chosen epoch's network.
         head_difference: mean squared difference of the heads' maps; 0 with fewer than two heads.
         max_attention_mean: mean of the heads' maximum, which weighs the features; near 1 the attention is switched off.
     """
@@ -305,84 +287,76 @@ class Result:
     head_difference: float = 0.0
     max_attention_mean: float = 0.0
 
-    @classmethod
-    def from_dict(cls, plain: dict[str, Any]) -> "Result":
-        """Make a result of a line's values; what a later version may have added is left out."""
-        known = {
-            field.name: plain[field.name] for field in fields(cls) if field.name in plain or field.default is MISSING
-        }
-        low, high = plain["ci95"]
-        return cls(**{**known, "ci95": (low, high), "head_means": tuple(plain.get("head_means", ()))})
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values of a line."""
-        return asdict(self)
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the disk refuses into a TrainingError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise TrainingError(f"{path}: cannot be written ({error.strerror or error}); make room") from error
 
 
 class Ledger:
-    """`results.jsonl` of a study: a line a finished job."""
+    """`results.jsonl` of a study, one line per finished job: read once, then kept in memory.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Args:
+        folder: of the study.
 
-    def read(self) -> dict[str, Result]:
-        """Finished jobs by id; a line torn by a kill is left out, and its job is scored again."""
-        results = {}
-        for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []:
-            try:
-                result = Result.from_dict(json.loads(line))
-            except (ValueError, KeyError, TypeError):
-                continue
-            results[result.job] = result
-        return results
+    Attributes:
+        results: finished jobs by id.
+
+    Raises:
+        TrainingError: if it cannot be read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "results.jsonl"
+        self.results: dict[str, Result] = {}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read what other processes have added.
+
+        Raises:
+            TrainingError: if it cannot be read.
+        """
+        try:
+            lines = read_json_lines(self.path)
+        except OSError as error:
+            raise TrainingError(f"{self.path}: cannot be read ({error.strerror or error})") from error
+        for line in lines:
+            # A line of another version, whose job is scored again.
+            with suppress(KeyError, TypeError, ValueError):
+                low, high = line["ci95"]
+                result = Result(**{**line, "ci95": (low, high), "head_means": tuple(line["head_means"])})
+                self.results[result.job] = result
 
     def append(self, result: Result) -> None:
-        """Write a line, on the disk when this returns.
+        """Add a line, which is on the disk when this returns.
 
         Raises:
             TrainingError: if it cannot be written.
         """
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            torn = self.path.exists() and not self.path.read_bytes().endswith(b"\n") and self.path.stat().st_size > 0
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(("\n" if torn else "") + json.dumps(result.to_dict()) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise TrainingError(f"{self.path}: cannot be written ({error.strerror or error}); make room") from error
+        with writing(self.path):
+            append_json_line(self.path, asdict(result))
+        self.results[result.job] = result
 
 
 @contextmanager
 def claim(folder: Path) -> Iterator[bool]:
     """Take a job for this process, and tell whether no other one has it; a claim ends with its process.
 
-    So the same command, started once a GPU, shares a study out.
+    So the same command, started once per GPU, shares out the jobs of a study.
 
     Raises:
         TrainingError: if the folder cannot be made.
     """
-    try:
-        import fcntl
-    except ImportError:  # Windows, where one process does it all
-        yield True
-        return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".claim").open("a+")
-    except OSError as error:
-        raise TrainingError(
-            f"{folder}: cannot be written ({error.strerror or error}); choose another --runs"
-        ) from error
-    with file:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        except OSError:  # a file system without locks
-            pass
-        file.truncate(0)
-        file.write(f"{platform.node()} {os.getpid()}\n")
-        file.flush()
-        yield True
+            claimed = stack.enter_context(exclusive(folder / ".claim"))
+        except OSError as error:
+            raise TrainingError(
+                f"{folder}: cannot be written ({error.strerror or error}); choose another --runs"
+            ) from error
+        yield claimed

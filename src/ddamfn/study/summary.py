@@ -1,16 +1,16 @@
-"""From the jobs' results to the rows of the table: means, intervals, and which differences exceed noise."""
+"""From the jobs' results to rows and folds: means, intervals, and which differences exceed noise."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ddamfn.evaluate.metrics import wilson_interval
-from ddamfn.evaluate.significance import Interval, mcnemar, paired_bootstrap, t_interval
 from ddamfn.study.jobs import Result, Row, Study
-from ddamfn.study.runner import Answers, load_answers
+from ddamfn.study.runner import JobPredictions, load_predictions
+from ddamfn.study.significance import Interval, mcnemar, paired_bootstrap, t_interval
 
 _BOOTSTRAP_SEED = 0
 
@@ -35,25 +35,38 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class RowSummary:
-    """What a row's jobs came to.
+    """A row's finished jobs in numbers.
 
     Attributes:
         row: the row.
-        results: its finished jobs, by seed.
-        mean: of the accuracies, 0..1.
-        deviation: of the accuracies over seeds; None for one seed.
-        seeds_interval: t interval of the mean over seeds; None for one seed.
-        images_interval: Wilson's of the mean accuracy on these images, blind to what another seed would give.
+        results: its finished jobs, at least one, by seed.
         difference: to the reference; None for the reference itself, and without common images and seeds.
     """
 
     row: Row
     results: tuple[Result, ...]
-    mean: float
-    deviation: float | None
-    seeds_interval: Interval | None
-    images_interval: tuple[float, float]
-    difference: Difference | None
+    difference: Difference | None = None
+
+    @property
+    def accuracies(self) -> list[float]:
+        """One per seed, 0..1."""
+        return [result.accuracy for result in self.results]
+
+    @property
+    def mean(self) -> float:
+        """Mean accuracy, 0..1."""
+        return float(np.mean(self.accuracies))
+
+    @property
+    def seeds_interval(self) -> Interval | None:
+        """T interval of the mean over seeds; None for one seed."""
+        return t_interval(self.accuracies) if len(self.results) > 1 else None
+
+    @property
+    def images_interval(self) -> tuple[float, float]:
+        """Wilson's interval of the mean accuracy on these images, blind to what another seed would give."""
+        n = self.results[0].n
+        return wilson_interval(round(self.mean * n), n)
 
 
 def summarize(study: Study, results: Sequence[Result], folder: Path) -> tuple[RowSummary, ...]:
@@ -62,48 +75,48 @@ def summarize(study: Study, results: Sequence[Result], folder: Path) -> tuple[Ro
     Args:
         study: the table.
         results: finished jobs.
-        folder: of the study; the jobs' answers are read there.
+        folder: of the study; the jobs' predictions are read there.
 
     Raises:
-        TrainingError: if a job's answers are missing.
+        TrainingError: if a job's predictions are missing.
     """
-    by_row = {row.name: tuple(r for r in results if r.row == row.name) for row in study.rows}
-    compared = [name for name, found in by_row.items() if found and name != study.reference]
-    reference = _answers(by_row.get(study.reference or "", ()), folder)
-    summaries = []
-    for row in study.rows:
-        found = by_row[row.name]
-        if not found:
-            continue
-        difference = None
-        if row.name != study.reference and reference:
-            difference = _difference(_answers(found, folder), reference, len(compared))
-        accuracies = [result.accuracy for result in found]
-        several = t_interval(accuracies) if len(found) > 1 else None
-        mean, n = float(np.mean(accuracies)), found[0].n
-        summaries.append(
-            RowSummary(
-                row=row,
-                results=found,
-                mean=mean,
-                deviation=None if several is None else several.deviation,
-                seeds_interval=several,
-                images_interval=wilson_interval(round(mean * n), n),
-                difference=difference,
-            )
-        )
-    return tuple(summaries)
+
+    def predictions(name: str | None) -> dict[int, JobPredictions]:
+        return {result.seed: load_predictions(folder / result.job) for result in results if result.row == name}
+
+    found = [
+        RowSummary(row=row, results=own)
+        for row in study.rows
+        if (own := tuple(result for result in results if result.row == row.name))
+    ]
+    reference, compared = predictions(study.reference), sum(one.row.name != study.reference for one in found)
+    if not reference:
+        return tuple(found)
+    return tuple(
+        one
+        if one.row.name == study.reference
+        else replace(one, difference=_difference(predictions(one.row.name), reference, compared))
+        for one in found
+    )
 
 
-def _answers(results: Sequence[Result], folder: Path) -> dict[int, Answers]:
-    return {result.seed: load_answers(folder / result.job) for result in results}
+def fold_interval(results: Sequence[Result]) -> tuple[Interval | None, float]:
+    """Corrected resampled t interval of the mean over folds, and the mean n_test / n_train.
+
+    The interval is None with fewer than two results; n_train counts the images really trained on.
+    """
+    share = float(np.mean([result.n / result.n_train for result in results])) if results else 0.0
+    accuracies = [result.accuracy for result in results]
+    return (t_interval(accuracies, test_share=share) if len(results) > 1 else None), share
 
 
-def _difference(mine: Mapping[int, Answers], reference: Mapping[int, Answers], comparisons: int) -> Difference | None:
-    seeds = sorted(set(mine) & set(reference))
+def _difference(
+    own: Mapping[int, JobPredictions], reference: Mapping[int, JobPredictions], comparisons: int
+) -> Difference | None:
+    seeds = sorted(set(own) & set(reference))
     if not seeds:
         return None
-    one, other = _paired([mine[seed] for seed in seeds], [reference[seed] for seed in seeds])
+    one, other = _paired([own[seed] for seed in seeds], [reference[seed] for seed in seeds])
     if one.shape[1] == 0:
         return None
     interval = paired_bootstrap(one, other, np.random.default_rng(_BOOTSTRAP_SEED))
@@ -117,31 +130,33 @@ def _difference(mine: Mapping[int, Answers], reference: Mapping[int, Answers], c
     )
 
 
-def _paired(one: Sequence[Answers], other: Sequence[Answers]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Right answers (S, N) of both to the images that every run was scored on, paired by the images' names."""
-    common = sorted(set.intersection(*(set(answers.keys.tolist()) for answers in (*one, *other))))
+def _paired(
+    one: Sequence[JobPredictions], other: Sequence[JobPredictions]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which predictions of both are correct, (S, N), on the images that every run was scored on, paired by name."""
+    common = sorted(set.intersection(*(set(run.keys.tolist()) for run in (*one, *other))))
 
-    def right(answers: Answers) -> NDArray[np.bool_]:
-        place = {key: i for i, key in enumerate(answers.keys.tolist())}
-        return answers.right[[place[key] for key in common]]
+    def correct(run: JobPredictions) -> NDArray[np.bool_]:
+        place = {key: i for i, key in enumerate(run.keys.tolist())}
+        return run.correct[[place[key] for key in common]]
 
-    return np.array([right(a) for a in one]), np.array([right(a) for a in other])
+    return np.array([correct(run) for run in one]), np.array([correct(run) for run in other])
 
 
 def verdict(study: Study, summaries: Sequence[RowSummary]) -> str:
-    """One sentence that says which differences from the reference are larger than noise, and what noise means."""
-    compared = [summary for summary in summaries if summary.difference is not None]
+    """Tell in one sentence which differences from the reference exceed noise, and what noise means."""
+    compared = [(summary.row, summary.difference) for summary in summaries if summary.difference is not None]
     if study.reference is None or not compared:
         return "No difference can be judged yet: fewer than two rows have a finished job on common images and seeds."
     name = study.row(study.reference).title
-    found = [_phrase(s, s.difference) for s in compared if s.difference and s.difference.exceeds_noise]
-    rest = [_title(s.row) for s in compared if s.difference and not s.difference.exceeds_noise]
+    found = [f"{_title(row)} ({100 * d.interval.mean:+.2f} points)" for row, d in compared if d.exceeds_noise]
+    rest = [_title(row) for row, difference in compared if not difference.exceeds_noise]
     parts = []
     if found:
         parts.append(f"against {name}, larger than noise: {', '.join(found)}")
     if rest:
         parts.append(f"not larger than noise{'' if found else f' against {name}'}: {', '.join(rest)}")
-    seeds = min(s.difference.seeds for s in compared if s.difference)
+    seeds = min(difference.seeds for _, difference in compared)
     images = "test images" if study.jobs[0].scored == "test" else "validation images"
     noise = (
         f"with one seed, noise is the choice of {images} alone, and what another seed would give is not known"
@@ -150,10 +165,6 @@ def verdict(study: Study, summaries: Sequence[RowSummary]) -> str:
     )
     text = f"{'; '.join(parts)} ({noise}; intervals widened for {len(compared)} comparison{'s' * (len(compared) > 1)})."
     return text[0].upper() + text[1:]
-
-
-def _phrase(summary: RowSummary, difference: Difference) -> str:
-    return f"{_title(summary.row)} ({100 * difference.interval.mean:+.2f} points)"
 
 
 def _title(row: Row) -> str:

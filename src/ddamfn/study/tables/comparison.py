@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ddamfn.errors import UsageError
-from ddamfn.study.classic import ESTIMATORS
-from ddamfn.study.jobs import Plan, Row, Study, attention_note, repeat
+from ddamfn.study.catalog import ESTIMATORS, GAIN_NOTE
+from ddamfn.study.jobs import Plan, Row, Study, attention_note
 from ddamfn.study.tables.methods import METHODS, Method
 from ddamfn.train import Run
 
@@ -14,7 +14,7 @@ REFERENCE = "ddamfn"
 _SLIPS = (
     "The slides' figure of DDAMFN in their comparison is the mean of ten folds, 90.635; the others are of RAF-DB's "
     "test split, on which the slides give DDAMFN 91.35 elsewhere.",
-    "The slides give DDAN's gain as +1.06 points; their own figures, 91.35 and 90.32, differ by 1.03.",
+    GAIN_NOTE,
     "The slides do not compare POSTER; they explain its cross-attention.",
 )
 _EQUAL = (
@@ -27,11 +27,6 @@ _PUBLISHED = (
     "As published: each method's own side, optimizer, schedule and augmentation, from random weights; what could not "
     "be had or done as there stands with each."
 )
-_TITLES = {
-    "lbp": ("LBP + SVM", "Shan et al., Image and Vision Computing 2009"),
-    "nmf": ("NMF + SVM", "Lee and Seung, Nature 1999; Zhi et al., IEEE SMC-B 2011"),
-    "sparse": ("Sparse representation", "Wright et al., PAMI 2009; Yang et al., ICIP 2010"),
-}
 
 
 def comparison(base: Run, plan: Plan, *, methods: Sequence[str] | None = None, as_published: bool = False) -> Study:
@@ -67,23 +62,23 @@ def _conditions(base: Run, plan: Plan, names: Sequence[str], *, as_published: bo
         title=f"Comparison, {'each as published' if as_published else 'equal conditions'}",
         rows=rows,
         reference=REFERENCE,
-        jobs=repeat(rows, plan),
+        jobs=plan.repeat(rows),
         notes=(_PUBLISHED if as_published else _EQUAL, *_SLIPS, *(() if as_published else attention_note(base))),
     )
 
 
 def _row(method: Method, base: Run, as_published: bool) -> Row:
     run = method.as_published(base) if as_published else method.equal(base)
-    note = f"{method.paper}{'; ' + method.differs if as_published else ''}."
+    note = f"{method.source.paper}{'; ' + method.differs if as_published else ''}."
     sides, wanted = ([phase.side_px for phase in one.phases] for one in (run, base))
     if not as_published and sides != wanted:
         note += f" It cannot take images of {_sides(wanted)} px and is given {_sides(sides)} px."
     return Row(
         name=method.network,
-        title=method.title,
+        title=method.source.title,
         run=run,
-        slides=method.slides,
-        published=method.published,
+        reported=method.source.reported,
+        published=method.source.published,
         note=note,
     )
 
@@ -95,6 +90,6 @@ def _sides(sides: Sequence[int]) -> str:
 def _estimator(name: str, base: Run) -> Row:
     import ddamfn.classic  # noqa: F401 - its extra is missed before any job, not after hours
 
-    title, paper = _TITLES[name]
-    note = f"{paper}; fitted once to labels without augmentation, the same in both columns."
-    return Row(name=name, title=title, run=base, note=note, estimator=name)
+    source = ESTIMATORS[name]
+    note = f"{source.paper}; fitted once to labels without augmentation, the same in both columns."
+    return Row(name=name, title=source.title, run=base, note=note, estimator=name)

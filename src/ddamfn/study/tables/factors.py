@@ -7,7 +7,7 @@ from typing import Any
 
 from ddamfn.errors import ConfigError, UsageError
 from ddamfn.objectives import SelfDistillation
-from ddamfn.study.jobs import Plan, Row, Study, repeat, shown
+from ddamfn.study.jobs import Plan, Row, Study, settings_text
 from ddamfn.train import Run, override
 from ddamfn.train.config import to_dict
 
@@ -47,69 +47,59 @@ _ALIGNED = (
 _ADAMW = {"optimizer.name": "adamw", "optimizer.lr": 1e-3, "optimizer.weight_decay": 0.05}
 _SGD = {"optimizer.name": "sgd", "optimizer.lr": 0.05, "optimizer.momentum": 0.9, "optimizer.weight_decay": 5e-4}
 
-FACTORS: tuple[Factor, ...] = (
-    Factor("labels", "majority", "majority of the votes", {"data.rule": "majority"}),
-    Factor("labels", "probability", "shares of the votes", {"data.rule": "probability"}, "Barsoum et al., ICMI 2016"),
-    Factor(
-        "labels", "multi", "every class with enough votes",
-        {"data.rule": "multi_target"}, "Barsoum et al., ICMI 2016",
+_ROWS: Mapping[str, Sequence[tuple[Any, ...]]] = {
+    "labels": (
+        ("majority", "majority of the votes", {"data.rule": "majority"}),
+        ("probability", "shares of the votes", {"data.rule": "probability"}, "Barsoum et al., ICMI 2016"),
+        ("multi", "every class with enough votes", {"data.rule": "multi_target"}, "Barsoum et al., ICMI 2016"),
+        ("vote-weight", "images weighted by their votes", {"data.vote_weight": True}),
+        ("smoothing", "label smoothing 0.1", {"objective.label_smoothing": 0.1}, "Szegedy et al., CVPR 2016"),
+        ("prior", "smoothed by the class prior, 0.2",
+         {"objective.prior_smoothing": 0.2}, "Vo et al., IEEE Access 2020"),
     ),
-    Factor("labels", "vote-weight", "images weighted by their votes", {"data.vote_weight": True}),
-    Factor(
-        "labels", "smoothing", "label smoothing 0.1",
-        {"objective.label_smoothing": 0.1}, "Szegedy et al., CVPR 2016",
+    "optimization": (
+        ("sam", "SAM, rho 0.05", {"optimizer.sam_rho": 0.05}, "Foret et al., ICLR 2021"),
+        ("no-sam", "no SAM", {"optimizer.sam_rho": None}),
+        ("ema", "moving average, 0.999", {"ema": 0.999}),
+        ("no-ema", "no moving average", {"ema": None}),
+        ("precise-bn", "statistics of 2,048 images as they are", {"precise_bn": 2048}, "Wu and Johnson, 2021"),
+        ("no-precise-bn", "statistics of augmented batches", {"precise_bn": None}),
+        ("sgd", "SGD with momentum", _SGD),
+        ("adamw", "AdamW", _ADAMW, "Loshchilov and Hutter, ICLR 2019"),
+        ("no-warmup", "no warm-up", {"schedule.warmup_epochs": 0.0}),
+        ("no-decay", "no weight decay", {"optimizer.weight_decay": 0.0}),
+        ("balanced", "every class drawn equally often", {"data.balanced": True}),
+        ("logit-adjustment", "logit adjustment, tau 1", {"objective.logit_adjustment": 1.0}, "Menon et al., ICLR 2021"),
     ),
-    Factor(
-        "labels", "prior", "smoothed by the class prior, 0.2",
-        {"objective.prior_smoothing": 0.2}, "Vo et al., IEEE Access 2020",
+    "regularization": (
+        ("erasing", "random erasing of every second image", {"augment.erase": 0.5}, "Zhong et al., AAAI 2020"),
+        ("no-erasing", "no random erasing", {"augment.erase": 0.0}),
+        ("mixup", "mixup 0.2", {"augment.mixup": 0.2}, "Zhang et al., ICLR 2018"),
+        ("cutmix", "cutmix 1", {"augment.cutmix": 1.0}, "Yun et al., ICCV 2019"),
+        ("no-flip", "no mirroring", {"augment.flip": 0.0}),
+        ("no-affine", "no rotation, shift and scale", {"augment.affine": 0.0}),
+        ("photometry", "stronger light, blur and noise",
+         {"augment.brightness": 0.4, "augment.gamma": 0.5, "augment.blur": 0.4, "augment.noise": 0.4}),
+        ("flip-consistency", "flip consistency, lambda 5",
+         {"objective.flip_consistency": 5.0}, "Zhang et al., ECCV 2022"),
+        ("drop-path", "drop path 0.1", {"model.options.drop_path": 0.1}, "Huang et al., ECCV 2016"),
     ),
-    Factor("optimization", "sam", "SAM, rho 0.05", {"optimizer.sam_rho": 0.05}, "Foret et al., ICLR 2021"),
-    Factor("optimization", "no-sam", "no SAM", {"optimizer.sam_rho": None}),
-    Factor("optimization", "ema", "moving average, 0.999", {"ema": 0.999}),
-    Factor("optimization", "no-ema", "no moving average", {"ema": None}),
-    Factor(
-        "optimization", "precise-bn", "statistics of 2,048 images as they are",
-        {"precise_bn": 2048}, "Wu and Johnson, 2021",
+    "attention": (
+        ("none", "attention loss off", {"objective.attention_weight": 0.0}),
+        ("1e-4", "attention loss times 0.0001", {"objective.attention_weight": 0.0001}),
+        ("1e-3", "attention loss times 0.001", {"objective.attention_weight": 0.001}),
+        ("1e-2", "attention loss times 0.01", {"objective.attention_weight": 0.01}),
+        ("0.1", "attention loss times 0.1, as published", {"objective.attention_weight": 0.1}),
+        ("heads0", "no attention heads", {"model.options.num_heads": 0}),
     ),
-    Factor("optimization", "no-precise-bn", "statistics of augmented batches", {"precise_bn": None}),
-    Factor("optimization", "sgd", "SGD with momentum", _SGD),
-    Factor("optimization", "adamw", "AdamW", _ADAMW, "Loshchilov and Hutter, ICLR 2019"),
-    Factor("optimization", "no-warmup", "no warm-up", {"schedule.warmup_epochs": 0.0}),
-    Factor("optimization", "no-decay", "no weight decay", {"optimizer.weight_decay": 0.0}),
-    Factor("optimization", "balanced", "every class drawn equally often", {"data.balanced": True}),
-    Factor(
-        "optimization", "logit-adjustment", "logit adjustment, tau 1",
-        {"objective.logit_adjustment": 1.0}, "Menon et al., ICLR 2021",
+    "alignment": (
+        ("arcface", "wider crops: ArcFace's template", {"data.alignment.template": "arcface"}),
+        ("frontal", "DDAMFN++'s frontal template", {"data.alignment.template": "ddamfn_frontal"}),
+        ("five-pose", "nearest of five poses", {"data.alignment.template": "ddamfn_five_pose"}),
+        ("margin", "crops a tenth wider", {"data.alignment.margin": 0.1}),
     ),
-    Factor(
-        "regularization", "erasing", "random erasing of every second image",
-        {"augment.erase": 0.5}, "Zhong et al., AAAI 2020",
-    ),
-    Factor("regularization", "no-erasing", "no random erasing", {"augment.erase": 0.0}),
-    Factor("regularization", "mixup", "mixup 0.2", {"augment.mixup": 0.2}, "Zhang et al., ICLR 2018"),
-    Factor("regularization", "cutmix", "cutmix 1", {"augment.cutmix": 1.0}, "Yun et al., ICCV 2019"),
-    Factor("regularization", "no-flip", "no mirroring", {"augment.flip": 0.0}),
-    Factor("regularization", "no-affine", "no rotation, shift and scale", {"augment.affine": 0.0}),
-    Factor(
-        "regularization", "photometry", "stronger light, blur and noise",
-        {"augment.brightness": 0.4, "augment.gamma": 0.5, "augment.blur": 0.4, "augment.noise": 0.4},
-    ),
-    Factor(
-        "regularization", "flip-consistency", "flip consistency, lambda 5",
-        {"objective.flip_consistency": 5.0}, "Zhang et al., ECCV 2022",
-    ),
-    Factor("regularization", "drop-path", "drop path 0.1", {"model.options.drop_path": 0.1}, "Huang et al., ECCV 2016"),
-    Factor("attention", "none", "attention loss off", {"objective.attention_weight": 0.0}),
-    Factor("attention", "1e-4", "attention loss times 0.0001", {"objective.attention_weight": 1e-4}),
-    Factor("attention", "1e-3", "attention loss times 0.001", {"objective.attention_weight": 1e-3}),
-    Factor("attention", "1e-2", "attention loss times 0.01", {"objective.attention_weight": 1e-2}),
-    Factor("attention", "0.1", "attention loss times 0.1, as published", {"objective.attention_weight": 0.1}),
-    Factor("attention", "heads0", "no attention heads", {"model.options.num_heads": 0}),
-    Factor("alignment", "arcface", "wider crops: ArcFace's template", {"data.alignment.template": "arcface"}),
-    Factor("alignment", "frontal", "DDAMFN++'s frontal template", {"data.alignment.template": "ddamfn_frontal"}),
-    Factor("alignment", "five-pose", "nearest of five poses", {"data.alignment.template": "ddamfn_five_pose"}),
-    Factor("alignment", "margin", "crops a tenth wider", {"data.alignment.margin": 0.1}),
-)  # fmt: skip
+}  # fmt: skip
+FACTORS = tuple(Factor(group, *row) for group, rows in _ROWS.items() for row in rows)
 """Changes that depend on nothing but the base; those that it has already are no row of its table."""
 
 GROUPS = tuple(dict.fromkeys((*(factor.group for factor in FACTORS), "pretraining", "distillation")))
@@ -157,7 +147,7 @@ def factors_of(base: Run, given: AblationOptions) -> tuple[Mapping[Factor, Run],
 def _chosen(base: Run, given: AblationOptions) -> list[Factor]:
     """Factors that are asked for and that these data offer; a network is built only for these."""
     offered = sorted(
-        (*FACTORS, *_phases(base), *_erasing(base), *_born_again(base), *_of_runs(given)),
+        (*FACTORS, *_phases(base), *_erasing(base), *_self_distillation(base), *_of_runs(given)),
         key=lambda factor: GROUPS.index(factor.group),
     )
     offered = [
@@ -206,7 +196,7 @@ def factors(base: Run, plan: Plan, given: AblationOptions) -> Study:
         title="Factors, one at a time",
         rows=tuple(rows),
         reference=BASE,
-        jobs=repeat(rows, plan, scored="valid"),
+        jobs=plan.repeat(rows, scored="valid"),
         notes=tuple(notes),
     )
 
@@ -255,8 +245,8 @@ def _twice_the_batch(base: Run) -> Factor:
     return Factor("optimization", "twice-the-batch", title, settings, source)
 
 
-def _born_again(base: Run) -> tuple[Factor, ...]:
-    """A last phase that learns what the run itself has come to; or, where the base has one, the votes alone instead."""
+def _self_distillation(base: Run) -> tuple[Factor, ...]:
+    """A last phase of self-distillation; or, where the base has one, the votes alone instead."""
     if isinstance(base.distillation, SelfDistillation):
         return (Factor("distillation", "votes", "the votes alone in every phase", {"distillation": None}),)
     if base.distillation is not None:
@@ -268,15 +258,15 @@ def _born_again(base: Run) -> tuple[Factor, ...]:
         "schedule.restarts": True,
         "phases": [to_dict(phase) for phase in (*base.phases, again)],
     }
-    title = "half as many epochs more, taught by its own answers"
-    return (Factor("distillation", "born-again", title, settings, "Furlanello et al., ICML 2018"),)
+    title = "half as many epochs more, of self-distillation"
+    return (Factor("distillation", "self", title, settings, "Furlanello et al., ICML 2018"),)
 
 
 def _of_runs(given: AblationOptions) -> tuple[Factor, ...]:
     """Changes that begin with or learn from runs that were named for this table."""
     names = [Path(place).name for place in given.pretrained]
     if len(set(names)) < len(names):
-        raise UsageError(f"rows are named by the runs they begin with, and a name stands twice: {', '.join(names)}")
+        raise UsageError(f"rows are named by the runs they begin with, and duplicate name: {', '.join(names)}")
     changes = [
         Factor("pretraining", name, f"begun from {name}", {"initial": place}, of_runs=True)
         for name, place in zip(names, given.pretrained, strict=True)
@@ -284,10 +274,11 @@ def _of_runs(given: AblationOptions) -> tuple[Factor, ...]:
     if given.teachers:
         taught = {"teachers": list(given.teachers)}
         title = f"distilled from {len(given.teachers)} teacher{'s' * (len(given.teachers) > 1)}"
-        once, source = f"{title}, asked once of images as they are", "Hinton et al., 2015"
+        cached, source = f"{title}, with cached targets of unaugmented images", "Hinton et al., 2015"
+        targets = {"distillation": {"name": "cached", **taught}}
         changes += [
             Factor("distillation", "teachers", title, {"distillation": taught}, source, of_runs=True),
-            Factor("distillation", "once", once, {"distillation": {"name": "cached", **taught}}, source, of_runs=True),
+            Factor("distillation", "cached", cached, targets, source, of_runs=True),
         ]
     return tuple(changes)
 
@@ -302,4 +293,4 @@ def _shown(factor: Factor) -> str:
             return {**value, "teachers": [Path(run).name for run in value["teachers"]]}
         return Path(str(value)).name
 
-    return shown({name: text(value) for name, value in factor.settings.items()})
+    return settings_text({name: text(value) for name, value in factor.settings.items()})

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ddamfn.study.jobs import Job, Plan, Row, Study, repeat, shown
+from ddamfn.study.jobs import Job, Plan, Row, Study, settings_text
 from ddamfn.train import Run, override
 
 
@@ -26,7 +26,7 @@ def seeds(base: Run, plan: Plan, *, runs: Path, again: Mapping[str, Any] | None 
     """
     name = f"seeds-{base.recipe}"
     row = Row(name=base.recipe, title=base.recipe, run=base)
-    jobs = repeat((row,), plan, scored="own_valid")
+    jobs = plan.repeat((row,), scored="own_valid")
     title = f"{base.recipe}, {plan.seeds} seed{'s' * (plan.seeds > 1)}"
     if not again:
         return Study(name=name, title=title, rows=(row,), reference=None, jobs=jobs)
@@ -35,7 +35,7 @@ def seeds(base: Run, plan: Plan, *, runs: Path, again: Mapping[str, Any] | None 
         title="second round",
         run=override(base, again),
         note="every seed goes on from its own network and learns, beside the labels, the mean answer of all seeds' "
-        f"networks; {shown(again)}.",
+        f"networks; {settings_text(again)}.",
     )
     return Study(
         name=name,

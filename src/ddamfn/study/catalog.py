@@ -1,0 +1,80 @@
+"""What there is to study: tables, methods and their reported figures. No PyTorch, so that `--help` can list them."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+GAIN_NOTE = "The slides give DDAN's gain as +1.06 points; their own figures, 91.35 and 90.32, differ by 1.03."
+_UNITS_NOTE = (
+    "The slides print DDAMFN's parameters in 10^6 and the other four in 2^20; `ddamfn study complexity` shows both."
+)
+
+
+class Table(NamedTuple):
+    """An ablation table of the slides; its rows are the function of that name in `study.tables.ablations`.
+
+    Attributes:
+        title: for readers.
+        reference: name of the row that the others are compared with.
+        notes: sentences below the table.
+    """
+
+    title: str
+    reference: str
+    notes: tuple[str, ...] = ()
+
+
+class Source(NamedTuple):
+    """Where a compared method comes from, and its accuracy on RAF-DB in per cent.
+
+    Attributes:
+        title: for readers.
+        paper: citation.
+        published: in the method's own paper.
+        reported: on the slides; None where they do not compare it.
+    """
+
+    title: str
+    paper: str
+    published: float | None = None
+    reported: float | None = None
+
+
+TABLES: Mapping[str, Table] = MappingProxyType(
+    {
+        "backbones": Table("Backbones", "ddamfn", (_UNITS_NOTE, GAIN_NOTE)),
+        "ddan": Table("The dual-direction attention network", "ddamfn", (GAIN_NOTE,)),
+        "heads": Table("Number of attention heads", "heads2"),
+        "attention-loss": Table("The attention loss", "mean-pair"),
+        "mixed-kernels": Table("Mixed kernels", "ddamfn"),
+        "coordinate-attention": Table("Coordinate attention", "ddamfn"),
+    }
+)
+"""Tables of `ddamfn study ablation`, beside `factors`."""
+
+NETWORKS: Mapping[str, Source] = MappingProxyType(
+    {
+        "ran": Source("RAN", "Wang et al., IEEE Transactions on Image Processing 2020", 86.90, 86.90),
+        "scn": Source("SCN", "Wang et al., CVPR 2020", 87.03, 87.03),
+        "dacl": Source("DACL", "Farzaneh and Qi, WACV 2021", 87.78, 87.78),
+        "mvit": Source("MViT", "Li et al., arXiv 2106.04520", 88.62, 88.62),
+        "psr": Source("PSR", "Vo et al., IEEE Access 2020", 88.98, 88.98),
+        "dan": Source("DAN", "Wen et al., Biomimetics 2023", 89.70, 89.70),
+        "transfer": Source("TransFER", "Xue et al., ICCV 2021", 90.91, 90.91),
+        "poster": Source("POSTER", "Zheng et al., ICCV Workshops 2023", 92.05),
+        "ddamfn": Source("DDAMFN", "Zhang et al., Electronics 2023, 12(17), 3595", 91.35, 90.635),
+    }
+)
+"""Compared networks, in the slides' order; POSTER and DDAMFN are last."""
+
+ESTIMATORS: Mapping[str, Source] = MappingProxyType(
+    {
+        "lbp": Source("LBP + SVM", "Shan et al., Image and Vision Computing 2009"),
+        "nmf": Source("NMF + SVM", "Lee and Seung, Nature 1999; Zhi et al., IEEE SMC-B 2011"),
+        "sparse": Source("Sparse representation", "Wright et al., PAMI 2009; Yang et al., ICIP 2010"),
+    }
+)
+"""Compared methods from before deep learning, fitted by `study.classic`."""
+
+QUEUE = ("heads", "backbones", "factors", "comparison", "crossval", "best")
+"""Studies of `ddamfn study queue`, the most wanted first."""

@@ -1,0 +1,119 @@
+"""Several studies one after another, the most wanted first, within one budget of time."""
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ddamfn.errors import DdamfnError
+from ddamfn.export import weights
+from ddamfn.study.catalog import QUEUE
+from ddamfn.study.images import StudyImages
+from ddamfn.study.jobs import Plan, Study
+from ddamfn.study.runner import StudyOutcome
+from ddamfn.study.tables.ablations import ablation
+from ddamfn.study.tables.comparison import comparison
+from ddamfn.study.tables.crossval import crossval
+from ddamfn.study.tables.factors import AblationOptions, factors
+from ddamfn.study.tables.seeds import seeds
+from ddamfn.train import Run
+from ddamfn.train.run_folder import read_run
+
+_FOLDS = 10
+
+
+def build_queue(
+    names: Collection[str],
+    base: Callable[[str | None], Run],
+    plan: Plan,
+    *,
+    recipe: str | None,
+    best: str,
+    options: Callable[[Run], AblationOptions],
+    again: Mapping[str, Any],
+    runs: Path,
+) -> dict[str, Study]:
+    """Build studies, in the order of `QUEUE`: a wrong setting is known before the first one runs.
+
+    Args:
+        names: of `QUEUE`.
+        base: makes the base run of a recipe, None for the authors' own.
+        plan: data set, seeds.
+        recipe: of the slides' tables.
+        best: recipe of `factors` and `best`.
+        options: chooses the rows of `factors` for a base run.
+        again: settings of a second round of `best`, none for no such round.
+        runs: where studies keep their folders.
+
+    Raises:
+        ConfigError: if a setting does not fit.
+        UsageError: if a row or a method does not.
+    """
+
+    def build(name: str) -> Study:
+        run = base(best if name in ("factors", "best") else recipe)
+        if name == "factors":
+            return factors(run, plan, options(run))
+        if name == "comparison":
+            return comparison(run, plan)
+        if name == "crossval":
+            return crossval(run, replace(plan, seeds=1), folds=_FOLDS, grouped=False)
+        return seeds(run, plan, runs=runs, again=again) if name == "best" else ablation(name, run, plan)
+
+    return {name: build(name) for name in QUEUE if name in names}
+
+
+def run_queue(
+    studies: Mapping[str, Study],
+    run: Callable[[str, Study, float | None], StudyOutcome],
+    say: Callable[[str], None],
+    budget_s: float | None,
+) -> bool:
+    """Run studies in their order; one that cannot go on stops no other.
+
+    Args:
+        studies: name -> study.
+        run: carries a study out within so many seconds; it also runs the first one when the budget is 0.
+        say: takes messages.
+        budget_s: no study is started after so many seconds; None is no limit.
+
+    Returns:
+        Whether no job and no study failed.
+    """
+    end, well = None if budget_s is None else time.monotonic() + budget_s, True
+    for place, (name, study) in enumerate(studies.items()):
+        left = None if end is None else max(0.0, end - time.monotonic())
+        if left == 0.0 and place:
+            say(f"{study.name} waits: the budget is spent; the same command goes on")
+            continue
+        try:
+            well &= not run(name, study, left).failed
+        except DdamfnError as error:
+            well = False
+            say(f"{study.name}: {' '.join(str(error).split())}")
+    return well
+
+
+def export_best(study: Study, outcome: StudyOutcome, images: StudyImages, runs: Path) -> str:
+    """Export the run of the last round that is best on validation, once all seeds are done; return what to tell of it.
+
+    Raises:
+        DdamfnError: if the run cannot be exported.
+    """
+    if outcome.waiting or outcome.failed:
+        return f"{study.name}: nothing is exported before all seeds are done"
+    job, folder = study.jobs[0], runs / "weights"
+    name = job.run.recipe
+    if (folder / f"{name}.onnx").exists():
+        return f"{folder / name}.onnx is kept; delete it to export the best run anew"
+    results = [result for result in outcome.results if result.row == study.rows[-1].name]
+    best = max(results, key=lambda result: (result.accuracy, -result.seed))
+    finished, *others = (read_run(runs / study.name / one.job) for one in sorted(results, key=lambda one: one != best))
+    folder.mkdir(parents=True, exist_ok=True)
+    prepared = images.prepared(job.run.data.alignment)
+    done = weights.export_run(finished, name, folder, prepared=prepared, seeds=others)
+    return (
+        f"{done.path}  seed {best.seed}, {best.accuracy:.4f} on validation\n"
+        f"score it once with: ddamfn eval --weights {done.path} --data {job.data} --split test --record"
+    )
