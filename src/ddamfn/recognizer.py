@@ -13,22 +13,11 @@ from PIL import Image
 
 from ddamfn.classifier import Classifier, alignment_of
 from ddamfn.errors import DegenerateFace, UnreadableImage, UsageError
-from ddamfn.faces import (
-    MAX_PIXELS,
-    ChannelOrder,
-    Crop,
-    Detection,
-    ImageInput,
-    Providers,
-    RetinaFace,
-    align,
-    check_boxes,
-    check_landmarks,
-    crop_bounds,
-    decode,
-    image_name,
-    landmarks_in_box,
-)
+from ddamfn.faces import MAX_PIXELS, ChannelOrder, Crop, Detection, ImageInput, RetinaFace, align, decode
+from ddamfn.faces.align import crop_bounds
+from ddamfn.faces.decode import image_name
+from ddamfn.faces.given import check_boxes, check_landmarks, landmarks_in_box
+from ddamfn.faces.sessions import Providers
 from ddamfn.results import BBox, Face, ImageResult, Landmarks, Prediction
 from ddamfn.weights import Card, threshold_for
 
