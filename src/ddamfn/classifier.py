@@ -34,7 +34,7 @@ class Classifier:
 
     Raises:
         WeightsError: there are no such weights, the file is damaged, or the network does not fit its card.
-        UsageError: a provider is not installed, or `num_threads` stands beside `session_options`.
+        UsageError: a provider is not installed, or both `num_threads` and `session_options` are given.
     """
 
     def __init__(

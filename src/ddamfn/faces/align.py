@@ -45,7 +45,7 @@ older five poses enlarged.
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """How faces are laid into crops; it stands on the card of the weights that were trained with it.
+    """How faces are placed in crops; part of the card of the weights that were trained with it.
 
     Attributes:
         template: a key of `TEMPLATES`.

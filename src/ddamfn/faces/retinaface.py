@@ -29,7 +29,7 @@ _CENTER_VARIANCE, _SIZE_VARIANCE = 0.1, 0.2
 _MAX_OVERLAP = 0.4
 _MAX_CANDIDATES = 5000
 _LARGEST_ANCHOR_PX = _STRIDES[-1][1][-1]
-# The side at which faces above the largest anchor are looked for again; no face can exceed the anchor there.
+# The side at which faces above the largest anchor are searched for again; no face can exceed the anchor there.
 _COARSE_SIDE_PX = 480
 _Found = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 
@@ -37,8 +37,8 @@ _Found = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 # large ones.
 _MIN_SIDE_PX = 144
 
-# Around a box of another detector half its sides are looked at on each side, since detectors cut faces differently;
-# what is found there must share this much of the union with the box.
+# A box of another detector is searched with half its sides as a margin, since detectors cut faces differently; what is
+# found must have this intersection over union with the box.
 _BOX_MARGIN = 0.5
 _BOX_MIN_SCORE = 0.1
 _BOX_MIN_OVERLAP = 0.3
@@ -72,7 +72,7 @@ class RetinaFace:
 
     Raises:
         WeightsError: the network is not in the installed package, or not the one expected.
-        UsageError: a provider is not installed, or `num_threads` stands beside `session_options`.
+        UsageError: a provider is not installed, or both `num_threads` and `session_options` are given.
 
     Source: Deng et al. 2020, RetinaFace; weights: yakhyo/retinaface-pytorch, trained on WIDER FACE.
     """
@@ -133,7 +133,8 @@ class RetinaFace:
             box: (4,), x1, y1, x2, y2 in pixels; it may reach beyond the image.
 
         Returns:
-            The face whose box overlaps `box` the most, in pixels of `image`; None if none shares 0.3 of the union.
+            The face whose box overlaps `box` the most, in pixels of `image`; None if their intersection over union is
+            below 0.3.
         """
         height, width = image.shape[:2]
         margin = _BOX_MARGIN * np.tile(box[2:] - box[:2], 2)
@@ -142,8 +143,8 @@ class RetinaFace:
         found = self.detect(image[top:bottom, left:right], min_detection_score=_BOX_MIN_SCORE)
         corner = np.array([left, top], dtype=np.float32)
         moved = [Detection(face.bbox + np.tile(corner, 2), face.landmarks + corner, face.score) for face in found]
-        best = max(moved, key=lambda face: _shared_of_union(face.bbox, box), default=None)
-        return None if best is None or _shared_of_union(best.bbox, box) < _BOX_MIN_OVERLAP else best
+        best = max(moved, key=lambda face: _intersection_over_union(face.bbox, box), default=None)
+        return None if best is None or _intersection_over_union(best.bbox, box) < _BOX_MIN_OVERLAP else best
 
     def _look(self, image: NDArray[np.uint8], min_detection_score: float, side_px: int) -> _Found:
         """Detect at one scale and return boxes, landmarks and scores in the image's own pixels, boxes not clipped."""
@@ -225,7 +226,7 @@ def _shared_areas(some: NDArray[Any], others: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(np.prod(np.clip(sides, 0, None), axis=-1))
 
 
-def _shared_of_union(one: NDArray[Any], other: NDArray[Any]) -> float:
+def _intersection_over_union(one: NDArray[Any], other: NDArray[Any]) -> float:
     shared = _shared_areas(one, other)
     return float(shared / (_areas(one) + _areas(other) - shared))
 

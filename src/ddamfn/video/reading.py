@@ -89,7 +89,7 @@ class VideoReading(Iterator[FrameResult]):
     It ends its threads when it is exhausted, closed, or left as a context manager.
 
     Attributes:
-        info: what the container says of the video.
+        info: the container's description of the video.
     """
 
     def __init__(
