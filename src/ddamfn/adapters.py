@@ -29,7 +29,7 @@ class HasRows(Protocol):
     """Anything that turns into rows: an `ImageResult`, or a video's `FrameResult`."""
 
     def to_rows(self) -> list[dict[str, Any]]:
-        """Return one flat row a face; a single row without face columns where there is no face."""
+        """Return one flat row per face; a single row without face columns where there is no face."""
 
 
 Results = HasRows | Iterable[HasRows]
@@ -37,7 +37,7 @@ Results = HasRows | Iterable[HasRows]
 
 
 def to_pandas(results: Results) -> "pandas.DataFrame":
-    """One row a face, with the columns of `row_columns` or `frame_columns`; an image without a face is a row too.
+    """Return one row per face, with the columns of `row_columns` or `frame_columns`; faceless images have a row too.
 
     Args:
         results: of images or of a video's frames.
@@ -54,7 +54,7 @@ def to_pandas(results: Results) -> "pandas.DataFrame":
 
 
 def to_arrow(results: Results) -> "pyarrow.Table":
-    """The same rows as an Arrow table, for Parquet, Polars and DuckDB.
+    """Return the same rows as an Arrow table, for Parquet, Polars and DuckDB.
 
     Strings are `source`, `expression` and `error`; `frame`, `track` and `face` are int64, all else float64. Where there
     is no face its columns are null, and where there is no error that one is.
@@ -77,15 +77,15 @@ def to_arrow(results: Results) -> "pyarrow.Table":
 
 
 def to_deepface(result: ImageResult) -> list[dict[str, Any]]:
-    """The faces of one image as `DeepFace.analyze(..., actions=["emotion"])` returns them.
+    """Return the faces of one image as `DeepFace.analyze(..., actions=["emotion"])` returns them.
 
-    "emotion" is that package's key; what stands there are probabilities of expressions shown, in per cent, under
+    "emotion" is that package's key; its values are probabilities of expressions shown, in per cent, under
     DeepFace's names (`DEEPFACE_NAMES`). Its eyes are left and right for the person, ours for the viewer, so they are
     exchanged. An image without a face gives an empty list, where DeepFace raises an error.
 
     Returns:
-        A dictionary a face: `emotion` (name -> 0 to 100), `dominant_emotion`, `region` (`x`, `y`, `w`, `h`, `left_eye`,
-        `right_eye` in whole pixels inside the image), `face_confidence` (the detector's, 0 to 1).
+        A dictionary per face: `emotion` (name -> 0 to 100), `dominant_emotion`, `region` (`x`, `y`, `w`, `h`,
+        `left_eye`, `right_eye` in whole pixels inside the image), `face_confidence` (the detector's, 0 to 1).
 
     Raises:
         ValueError: if the image could not be read.
@@ -96,12 +96,12 @@ def to_deepface(result: ImageResult) -> list[dict[str, Any]]:
 
 
 def to_supervision(result: ImageResult) -> dict[str, Any]:
-    """The faces of one image as the fields of `supervision.Detections`: `sv.Detections(**to_supervision(result))`.
+    """Return the faces of one image as fields of `supervision.Detections`: `sv.Detections(**to_supervision(result))`.
 
     Returns:
-        `xyxy` float32 (N, 4) pixels, `confidence` float32 (N,) of the answer, `class_id` int64 (N,) in the weights' own
-        order, and `data` with N entries each: `class_name` (the answer, "uncertain" where it abstained), `face_score`
-        of the detector, `probabilities` float32 (N, K).
+        `xyxy` float32 (N, 4) pixels, `confidence` float32 (N,) of the expression, `class_id` int64 (N,) in the weights'
+        own order, and `data` with N entries each: `class_name` (the expression or "uncertain"), `face_score` of the
+        detector, `probabilities` float32 (N, K).
     """
     faces, classes = result.faces, result.classes
     boxes = [face.bbox.xyxy for face in faces]

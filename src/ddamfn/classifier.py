@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddamfn.errors import UsageError, WeightsError
-from ddamfn.faces import Alignment, Preprocessing, Providers, normalize, open_session, preprocess
+from ddamfn.faces import Alignment, Preprocessing, normalize, preprocess
+from ddamfn.faces.sessions import Providers, open_session
 from ddamfn.weights import Card, find_weights, verify
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Classifier:
 
     Raises:
         WeightsError: there are no such weights, the file is damaged, or the network does not fit its card.
-        UsageError: a provider is not installed, or `num_threads` stands beside `session_options`.
+        UsageError: a provider is not installed, or both `num_threads` and `session_options` are given.
     """
 
     def __init__(
@@ -79,10 +80,10 @@ class Classifier:
             WeightsError: the network gives logits that are not finite, or more or fewer than its card has labels.
         """
         side = self.card.input_side_px
-        if not isinstance(crops, np.ndarray):
-            raise UsageError(f"expected crops (N, {side}, {side}, 3) of uint8, not {type(crops).__name__}")
-        if crops.dtype != np.uint8 or crops.shape[1:] != (side, side, 3):
-            raise UsageError(f"expected crops (N, {side}, {side}, 3) of uint8, not {crops.shape} of {crops.dtype}")
+        is_array = isinstance(crops, np.ndarray)
+        if not is_array or crops.dtype != np.uint8 or crops.shape[1:] != (side, side, 3):
+            given = f"{crops.shape} of {crops.dtype}" if is_array else type(crops).__name__
+            raise UsageError(f"expected crops (N, {side}, {side}, 3) of uint8, not {given}")
         if not len(crops):
             heads = self.card.architecture["num_heads"]
             return np.zeros((0, len(self.card.labels)), np.float32), np.zeros((0, heads, 7, 7), np.float32)

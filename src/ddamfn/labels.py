@@ -1,7 +1,7 @@
 """The one vocabulary of expressions, and the way from any data set's own class names to it.
 
 Data sets number the same expressions differently (RAF-DB's 1 is surprise, AffectNet's 1 is happiness), so classes are
-matched by name and never by index. A network's output order stands on its weights' card; this order is only the
+matched by name and never by index. A network's output order is on its weights' card; this order is only the
 canonical one.
 """
 
@@ -29,7 +29,7 @@ _ALIASES: dict[str, tuple[str, ...]] = {
     "fear": ("fearful", "afraid", "scared", "fe"),
     "contempt": ("contemptuous", "scorn", "co"),
 }
-# Misspellings and two-letter codes stand here because published folders carry them: "suprise" in copies of FER2013,
+# Misspellings and two-letter codes are here because published folders use them: "suprise" in copies of FER2013,
 # AN, DI, FE in JAFFE.
 
 _CANONICAL: dict[str, str] = {alias: name for name in EXPRESSIONS for alias in (name, *_ALIASES[name])}

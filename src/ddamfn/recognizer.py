@@ -1,4 +1,4 @@
-"""Image to faces to expressions: the one place where the face detector and the weights meet."""
+"""The recognizer: detects the faces in an image and classifies their expressions."""
 
 import copy
 import logging
@@ -13,22 +13,11 @@ from PIL import Image
 
 from ddamfn.classifier import Classifier, alignment_of
 from ddamfn.errors import DegenerateFace, UnreadableImage, UsageError
-from ddamfn.faces import (
-    MAX_PIXELS,
-    ChannelOrder,
-    Crop,
-    Detection,
-    ImageInput,
-    Providers,
-    RetinaFace,
-    align,
-    check_boxes,
-    check_landmarks,
-    crop_bounds,
-    decode,
-    image_name,
-    landmarks_in_box,
-)
+from ddamfn.faces import MAX_PIXELS, ChannelOrder, Crop, Detection, ImageInput, RetinaFace, align, decode
+from ddamfn.faces.align import crop_bounds
+from ddamfn.faces.decode import image_name
+from ddamfn.faces.given import check_boxes, check_landmarks, landmarks_in_box
+from ddamfn.faces.sessions import Providers
 from ddamfn.results import BBox, Face, ImageResult, Landmarks, Prediction
 from ddamfn.weights import Card, threshold_for
 
@@ -53,7 +42,7 @@ class FoundFaces:
         detections: its faces, surest first.
         crops: uint8 (S, S, 3) RGB, the aligned faces, in that order.
         matrices: float64 (2, 3), each maps (x, y, 1) in the image to its crop.
-        threshold: the confidence below which a face will be answered "uncertain", 0 to 1.
+        threshold: the confidence below which a face's expression is "uncertain", 0 to 1.
     """
 
     result: ImageResult
@@ -85,8 +74,8 @@ class Recognizer:
         batch_size: faces that `predict_many` collects before it classifies them together.
         num_threads: how many threads detector and classifier may use; None leaves it to ONNX Runtime (one per core).
         min_precision: the share of answers that must be correct, above 0 to 1: faces below the confidence that keeps
-            it on the weights' validation images (see `ddamfn.weights.threshold_for`) are answered "uncertain" and keep
-            their probabilities. None answers always.
+            it on the weights' validation images (see `ddamfn.weights.threshold_for`) get the expression "uncertain"
+            and keep their probabilities. With None every face gets an expression.
         providers: ONNX Runtime's execution providers for both networks, the most wanted first: "cpu", "cuda",
             "coreml", "openvino" or full names such as "CUDAExecutionProvider", each alone or in a pair with a mapping
             of its options. The CPU when None. All but the CPU need another onnxruntime package.
@@ -95,7 +84,7 @@ class Recognizer:
 
     Attributes:
         card: the weights' card.
-        threshold: the confidence below which a face is answered "uncertain", 0 to 1; 0 without `min_precision`.
+        threshold: the confidence below which a face's expression is "uncertain", 0 to 1; 0 without `min_precision`.
 
     Raises:
         WeightsError: there are no such weights, or they are damaged.
@@ -133,11 +122,11 @@ class Recognizer:
     ) -> ImageResult:
         """Read one image; `recognizer(image)` does the same.
 
-        With `boxes` or `landmarks` the faces are those of the caller's own detector: row i becomes face i, whatever
-        `min_detection_score` and `max_faces` say. Landmarks are aligned as they are. For a box without landmarks the
-        package's detector looks around it and takes the landmarks of the face that overlaps it the most; where it
-        finds none, mean landmarks in the box are aligned. A face's score is that detector's, and NaN where it gave
-        none.
+        With `boxes` or `landmarks` the faces are those of the caller's own detector: row i becomes face i, and
+        `min_detection_score` and `max_faces` have no effect. Landmarks are aligned as they are. For a box without
+        landmarks the package's detector searches the region around it and takes the landmarks of the face that overlaps
+        it the most; if it finds none, mean landmarks in the box are aligned. A face's score is that detector's, NaN if
+        there is none.
 
         Args:
             image: a path, a file's content (bytes, bytearray, memoryview), a binary file object, a Pillow image, or

@@ -267,7 +267,7 @@ class ImageResult:
         return plain
 
     def to_rows(self) -> list[dict[str, Any]]:
-        """Return one flat row a face, with the columns of `row_columns(self.classes)`.
+        """Return one flat row per face, with the columns of `row_columns(self.classes)`.
 
         An image without a face, or one that could not be read, is one row whose face columns are None: no image is
         lost.
@@ -281,7 +281,7 @@ class ImageResult:
         """Draw the faces' boxes, expressions and confidences into a copy of the image.
 
         Args:
-            attention: stand a card for each face beside the image: the aligned face, each head's map on it, and the
+            attention: place a card for each face beside the image: the aligned face, each head's map on it, and the
                 probabilities. Needs the kept crops.
             image: uint8 (H, W, 3) RGB, the upright image, if this result does not keep it.
 
@@ -365,7 +365,7 @@ def mark(face: Face, tag: str = "") -> Mark:
 
     Args:
         face: the face.
-        tag: stands before the expression, such as the number of its track.
+        tag: written before the expression, such as the number of its track.
     """
     return Mark(face.bbox.xyxy, face.expression, _shown_confidence(face), tag)
 

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ddamfn.cli.args import moment, positive_integer, seconds, share
 from ddamfn.cli.io import (
@@ -27,7 +27,6 @@ from ddamfn.cli.io import (
 )
 from ddamfn.cli.progress import ItemProgress
 from ddamfn.errors import UsageError
-from ddamfn.files import atomic_writer
 
 if TYPE_CHECKING:
     from ddamfn.recognizer import Recognizer
@@ -42,12 +41,7 @@ the other faces are "uncertain" and keep the likeliest expression's confidence a
 A video is named by itself, a camera by its number; videos in a folder are left out. Ctrl-C leaves complete files.
 """
 # What Pillow writes without loss of color; an image in any other format is annotated as PNG.
-_SAVE_OPTIONS: dict[str, dict[str, Any]] = {
-    ".jpg": {"format": "JPEG", "quality": 92, "subsampling": 0},
-    ".jpeg": {"format": "JPEG", "quality": 92, "subsampling": 0},
-    ".webp": {"format": "WEBP", "quality": 92},
-    ".png": {"format": "PNG"},
-}
+_ANNOTATED_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -192,7 +186,7 @@ def _annotate(result: "ImageResult", folder: Path, base: str, *, attention: bool
         target = folder / "stdin.png"
     else:
         target = folder / os.path.relpath(os.path.abspath(result.source), base)
-    if target.suffix.lower() not in _SAVE_OPTIONS:
+    if target.suffix.lower() not in _ANNOTATED_SUFFIXES:
         target = target.with_name(f"{target.name}.png")
-    with write_errors(target), atomic_writer(target, durable=False) as stream:
-        result.plot(attention=attention).save(stream, **_SAVE_OPTIONS[target.suffix.lower()])
+    with write_errors(target):
+        result.save(target, attention=attention)

@@ -136,7 +136,7 @@ def _find_label(
 
 
 def _places(box: Rectangle, extent: tuple[int, int], size: tuple[int, int]) -> Iterator[Rectangle]:
-    """Yield where a label may stand, best first: above the box, below, beside it, and last inside."""
+    """Yield a label's possible places, best first: above the box, below, beside it, and last inside."""
     width, height = extent
     if width > size[0] or height > size[1]:
         return

@@ -1,4 +1,4 @@
-"""Probabilities over time, one strip a face: areas stacked from 0 to 100 %, in the expressions' colors."""
+"""Probabilities over time, one strip per face: areas stacked from 0 to 100 %, in the expressions' colors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -111,7 +111,7 @@ def _draw_axis(canvas: Image.Image, top: int, bottom: int, start_s: float, end_s
 
 
 def _shortened(text: str) -> str:
-    """Cut a long title in the middle: both ends of a path say something."""
+    """Cut a long title in the middle: both ends of a path matter."""
     room = _WIDTH - 2 * _MARGIN
     if text_width(text, _TITLE + 4) <= room:
         return text

@@ -4,12 +4,10 @@ Coordinates are continuous pixels throughout: the image's upper left corner is (
 the center of the first pixel is (0.5, 0.5). Nothing here needs PyTorch or OpenCV.
 """
 
-from ddamfn.faces.align import TEMPLATES, Alignment, Crop, align, crop_bounds, plain_resize, similarity, warp
-from ddamfn.faces.decode import MAX_PIXELS, ChannelOrder, ImageInput, decode, image_name
-from ddamfn.faces.given import check_boxes, check_landmarks, landmarks_in_box
+from ddamfn.faces.align import TEMPLATES, Alignment, Crop, align, plain_resize, similarity, warp
+from ddamfn.faces.decode import MAX_PIXELS, ChannelOrder, ImageInput, decode
 from ddamfn.faces.preprocessing import Preprocessing, normalize, preprocess
 from ddamfn.faces.retinaface import NETWORK_SHA256, Detection, RetinaFace
-from ddamfn.faces.sessions import Providers, open_session
 
 __all__ = [
     "MAX_PIXELS",
@@ -21,17 +19,10 @@ __all__ = [
     "Detection",
     "ImageInput",
     "Preprocessing",
-    "Providers",
     "RetinaFace",
     "align",
-    "check_boxes",
-    "check_landmarks",
-    "crop_bounds",
     "decode",
-    "image_name",
-    "landmarks_in_box",
     "normalize",
-    "open_session",
     "plain_resize",
     "preprocess",
     "similarity",

@@ -45,7 +45,7 @@ older five poses enlarged.
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """How faces are laid into crops; it stands on the card of the weights that were trained with it.
+    """How faces are placed in crops; part of the card of the weights that were trained with it.
 
     Attributes:
         template: a key of `TEMPLATES`.
@@ -124,9 +124,9 @@ def similarity(src: ArrayLike, dst: ArrayLike) -> NDArray[np.float64]:
     """
     source, target = _as_complex(src), _as_complex(dst)
     source_mean, target_mean = source.mean(), target.mean()
-    centerd = source - source_mean
-    _check_spread(centerd)
-    turn = np.vdot(centerd, target - target_mean) / np.vdot(centerd, centerd).real
+    centered = source - source_mean
+    _check_spread(centered)
+    turn = np.vdot(centered, target - target_mean) / np.vdot(centered, centered).real
     if abs(turn) < 1e-9:
         raise DegenerateFace(
             "the landmarks fit a face at no scale: check their order (left eye, right eye, nose, mouth)"
@@ -194,15 +194,7 @@ def warp(image: NDArray[np.uint8], matrix: NDArray[np.float64], side_px: int) ->
 
 
 def crop_bounds(matrix: NDArray[np.float64], side_px: int) -> NDArray[np.float64]:
-    """Return the upright rectangle of the image that encloses a crop.
-
-    Args:
-        matrix: (2, 3), takes (x, y, 1) of the image to the crop, both in pixels.
-        side_px: the crop's side.
-
-    Returns:
-        float64 (4,), x1, y1, x2, y2 in pixels of the image; it may reach beyond it.
-    """
+    """Return x1, y1, x2, y2 of the rectangle, also beyond the image, that encloses a crop by its matrix (2, 3)."""
     back = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))
     corners = back[:2] @ [[0, side_px, 0, side_px], [0, 0, side_px, side_px], [1, 1, 1, 1]]
     return np.concatenate([corners.min(axis=1), corners.max(axis=1)])
@@ -234,8 +226,8 @@ def _as_complex(points: ArrayLike) -> NDArray[np.complex128]:
     return array[:, 0] + 1j * array[:, 1]
 
 
-def _check_spread(centerd: NDArray[np.complex128]) -> None:
-    extent, thickness = np.linalg.svd(np.stack([centerd.real, centerd.imag]), compute_uv=False)
+def _check_spread(centered: NDArray[np.complex128]) -> None:
+    extent, thickness = np.linalg.svd(np.stack([centered.real, centered.imag]), compute_uv=False)
     if extent < _MIN_SPREAD_PX:
         raise DegenerateFace("the landmarks lie on one spot")
     if thickness < _MIN_THICKNESS * extent:
@@ -249,23 +241,14 @@ def _distance(points: NDArray[np.float64], matrix: NDArray[np.float64], pose: ND
 
 @dataclass(frozen=True, slots=True)
 class _Axis:
-    """One axis of the zoomed region.
+    """One axis of the zoomed region, which repeats the edge outside 0 to `size`."""
 
-    Attributes:
-        start, stop: the image's pixels that are needed.
-        size: how many pixels they become.
-        zoom: pixels of the zoomed region for one of the image.
-        low, high: first and last but one pixel of the zoomed region, counted from `start`; it shows those outside
-        0..size by
-            repeating the edge.
-    """
-
-    start: int
-    stop: int
-    size: int
-    zoom: float
-    low: int
-    high: int
+    start: int  # the image's first pixel that is needed
+    stop: int  # and the one behind the last
+    size: int  # how many pixels they become
+    zoom: float  # pixels of the zoomed region for one of the image
+    low: int  # first pixel of the zoomed region, counted from `start`
+    high: int  # and the one behind its last
 
     @classmethod
     def plan(cls, low_px: float, high_px: float, length_px: int, zoom: float) -> "_Axis":

@@ -1,4 +1,4 @@
-"""Any image to upright RGB pixels, or one clear line that says why not."""
+"""Decode any image to upright RGB pixels, or raise an error with one clear line."""
 
 import io
 import os
@@ -92,7 +92,7 @@ def decode(
         max_pixels: images with more are refused before they are decoded. Pillow refuses those above `MAX_PIXELS` in
             any case.
         channel_order: of arrays with three or four channels; "bgr" reads the fourth as alpha too. Files and Pillow
-            images say by themselves.
+            images know theirs.
 
     Returns:
         (H, W, 3) uint8 RGB, contiguous and the caller's own.

@@ -12,15 +12,7 @@ _MEAN_LANDMARKS = np.array([(0.278, 0.354), (0.722, 0.354), (0.5, 0.58), (0.32, 
 
 
 def check_boxes(boxes: ArrayLike, size: tuple[int, int]) -> NDArray[np.float64]:
-    """Return boxes as float64 (N, 4).
-
-    Args:
-        boxes: (N, 4), x1, y1, x2, y2 in pixels.
-        size: width and height of the image in pixels.
-
-    Raises:
-        UsageError: another shape, no finite numbers, or a box that is empty or wholly outside the image.
-    """
+    """Return boxes as float64 (N, 4), or raise UsageError for one that is empty or outside the image."""
     array = _numbers("boxes", boxes, (4,))
     for row, (x1, y1, x2, y2) in enumerate(array.tolist()):
         if not (x1 < x2 and y1 < y2):
@@ -31,30 +23,14 @@ def check_boxes(boxes: ArrayLike, size: tuple[int, int]) -> NDArray[np.float64]:
 
 
 def check_landmarks(landmarks: ArrayLike) -> NDArray[np.float64]:
-    """Return landmarks as float64 (N, 5, 2).
-
-    Args:
-        landmarks: (N, 5, 2), (x, y) in pixels in the order of `ddamfn.results.Landmarks`.
-
-    Raises:
-        UsageError: another shape, or no finite numbers.
-    """
+    """Return landmarks as float64 (N, 5, 2), or raise UsageError."""
     return _numbers("landmarks", landmarks, (5, 2))
 
 
 def landmarks_in_box(
     detector: RetinaFace, image: NDArray[np.uint8], box: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], float]:
-    """Find the landmarks of the face in a box; where no face is found, take the mean ones.
-
-    Args:
-        detector: looks around the box.
-        image: (H, W, 3) uint8 RGB.
-        box: (4,), x1, y1, x2, y2 in pixels.
-
-    Returns:
-        Landmarks float64 (5, 2) in pixels, and the detector's score, 0 to 1; NaN with the mean landmarks.
-    """
+    """Return landmarks (5, 2) in a box and the detector's score; mean ones and NaN where it finds no face."""
     found = detector.detect_in_box(image, box)
     if found is None:
         return box[:2] + _MEAN_LANDMARKS * (box[2:] - box[:2]), float("nan")

@@ -1,4 +1,4 @@
-"""Preprocessing of a crop: color and detail, as the card says."""
+"""Preprocessing of a crop: color and detail, as on the card."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Color = Literal["rgb", "gray"]
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """What a network's crops look like; it stands on the card of the weights.
+    """How a network's crops look; part of the card of the weights.
 
     Attributes:
         color: "rgb", or "gray" for a network trained on gray images.

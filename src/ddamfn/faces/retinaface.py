@@ -29,7 +29,7 @@ _CENTER_VARIANCE, _SIZE_VARIANCE = 0.1, 0.2
 _MAX_OVERLAP = 0.4
 _MAX_CANDIDATES = 5000
 _LARGEST_ANCHOR_PX = _STRIDES[-1][1][-1]
-# The side at which faces above the largest anchor are looked for again; no face can exceed the anchor there.
+# The side at which faces above the largest anchor are searched for again; no face can exceed the anchor there.
 _COARSE_SIDE_PX = 480
 _Found = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 
@@ -37,8 +37,8 @@ _Found = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 # large ones.
 _MIN_SIDE_PX = 144
 
-# Around a box of another detector half its sides are looked at on each side, since detectors cut faces differently;
-# what is found there must share this much of the union with the box.
+# A box of another detector is searched with half its sides as a margin, since detectors cut faces differently; what is
+# found must have this intersection over union with the box.
 _BOX_MARGIN = 0.5
 _BOX_MIN_SCORE = 0.1
 _BOX_MIN_OVERLAP = 0.3
@@ -72,7 +72,7 @@ class RetinaFace:
 
     Raises:
         WeightsError: the network is not in the installed package, or not the one expected.
-        UsageError: a provider is not installed, or `num_threads` stands beside `session_options`.
+        UsageError: a provider is not installed, or both `num_threads` and `session_options` are given.
 
     Source: Deng et al. 2020, RetinaFace; weights: yakhyo/retinaface-pytorch, trained on WIDER FACE.
     """
@@ -133,17 +133,18 @@ class RetinaFace:
             box: (4,), x1, y1, x2, y2 in pixels; it may reach beyond the image.
 
         Returns:
-            The face whose box overlaps `box` the most, in pixels of `image`; None if none shares 0.3 of the union.
+            The face whose box overlaps `box` the most, in pixels of `image`; None if their intersection over union is
+            below 0.3.
         """
         height, width = image.shape[:2]
-        margin = _BOX_MARGIN * (box[2:] - box[:2])
-        left, top = np.clip(np.floor(box[:2] - margin), 0, (width, height)).astype(int)
-        right, bottom = np.clip(np.ceil(box[2:] + margin), 0, (width, height)).astype(int)
+        margin = _BOX_MARGIN * np.tile(box[2:] - box[:2], 2)
+        around = np.round(box + margin * (-1, -1, 1, 1))
+        left, top, right, bottom = np.clip(around, 0, (width, height, width, height)).astype(int)
         found = self.detect(image[top:bottom, left:right], min_detection_score=_BOX_MIN_SCORE)
         corner = np.array([left, top], dtype=np.float32)
         moved = [Detection(face.bbox + np.tile(corner, 2), face.landmarks + corner, face.score) for face in found]
-        best = max(moved, key=lambda face: _shared_of_union(face.bbox, box), default=None)
-        return None if best is None or _shared_of_union(best.bbox, box) < _BOX_MIN_OVERLAP else best
+        best = max(moved, key=lambda face: _intersection_over_union(face.bbox, box), default=None)
+        return None if best is None or _intersection_over_union(best.bbox, box) < _BOX_MIN_OVERLAP else best
 
     def _look(self, image: NDArray[np.uint8], min_detection_score: float, side_px: int) -> _Found:
         """Detect at one scale and return boxes, landmarks and scores in the image's own pixels, boxes not clipped."""
@@ -216,10 +217,18 @@ def _longer_sides(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
     return sides
 
 
-def _shared_of_union(one: NDArray[np.floating[Any]], other: NDArray[np.floating[Any]]) -> float:
-    sides = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
-    shared = float(np.prod(np.clip(sides, 0, None)))
-    return shared / (float(np.prod(one[2:] - one[:2])) + float(np.prod(other[2:] - other[:2])) - shared)
+def _areas(boxes: NDArray[Any]) -> NDArray[Any]:
+    return np.asarray(np.prod(boxes[..., 2:] - boxes[..., :2], axis=-1))
+
+
+def _shared_areas(some: NDArray[Any], others: NDArray[Any]) -> NDArray[Any]:
+    sides = np.minimum(some[..., 2:], others[..., 2:]) - np.maximum(some[..., :2], others[..., :2])
+    return np.asarray(np.prod(np.clip(sides, 0, None), axis=-1))
+
+
+def _intersection_over_union(one: NDArray[Any], other: NDArray[Any]) -> float:
+    shared = _shared_areas(one, other)
+    return float(shared / (_areas(one) + _areas(other) - shared))
 
 
 def _merge(fine: _Found, coarse: _Found, too_large: float) -> _Found:
@@ -228,11 +237,8 @@ def _merge(fine: _Found, coarse: _Found, too_large: float) -> _Found:
     large = _longer_sides(coarse[0]) > 0.75 * too_large
     if not large.any():
         return fine
-    low = np.maximum(fine[0][:, None, :2], coarse[0][None, large, :2])
-    high = np.minimum(fine[0][:, None, 2:], coarse[0][None, large, 2:])
-    shared = np.prod(np.clip(high - low, 0, None), axis=2).max(axis=1)
-    areas = np.prod(fine[0][:, 2:] - fine[0][:, :2], axis=1)
-    small = (_longer_sides(fine[0]) <= too_large) & (shared <= _MAX_OVERLAP * areas)
+    shared = _shared_areas(fine[0][:, None], coarse[0][None, large]).max(axis=1)
+    small = (_longer_sides(fine[0]) <= too_large) & (shared <= _MAX_OVERLAP * _areas(fine[0]))
     boxes, landmarks, scores = (np.concatenate([c[large], f[small]]) for c, f in zip(coarse, fine, strict=True))
     order = np.argsort(-scores, kind="stable")
     return boxes[order], landmarks[order], scores[order]
@@ -240,14 +246,12 @@ def _merge(fine: _Found, coarse: _Found, too_large: float) -> _Found:
 
 def _suppress(boxes: NDArray[np.float32]) -> list[int]:
     """Return the rows that stay after greedy non-maximum suppression; `boxes` (N, 4) come by falling score."""
-    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    areas = _areas(boxes)
     remaining = np.arange(len(boxes))
     kept: list[int] = []
     while len(remaining):
         best, remaining = int(remaining[0]), remaining[1:]
         kept.append(best)
-        low = np.maximum(boxes[best, :2], boxes[remaining, :2])
-        high = np.minimum(boxes[best, 2:], boxes[remaining, 2:])
-        shared = np.prod(np.clip(high - low, 0, None), axis=1)
+        shared = _shared_areas(boxes[best], boxes[remaining])
         remaining = remaining[shared <= _MAX_OVERLAP * (areas[best] + areas[remaining] - shared)]
     return kept

@@ -30,7 +30,7 @@ def open_session(
         session_options: used as they are, in place of this package's; they also set the threads.
 
     Raises:
-        UsageError: a provider is not installed or cannot start, or `num_threads` stands beside `session_options`.
+        UsageError: a provider is not installed or cannot start, or both `num_threads` and `session_options` are given.
     """
     if session_options is None:
         session_options = onnxruntime.SessionOptions()

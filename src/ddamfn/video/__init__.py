@@ -1,7 +1,7 @@
 """Video and camera: frames to faces that keep a number over time. Needs PyAV (`pip install "ddamfn[video]"`).
 
-`read_video` is the way in: it decodes, finds, classifies and tracks on all cores in constant memory and yields a
-`FrameResult` a frame. Nothing here needs PyTorch.
+`read_video` is the entry point: it decodes, detects, classifies and tracks on all cores in constant memory and yields
+one `FrameResult` per frame. Nothing here needs PyTorch.
 """
 
 from ddamfn.video.annotated import ANNOTATED_SUFFIXES, AnnotatedVideo

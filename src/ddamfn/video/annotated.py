@@ -40,7 +40,7 @@ class AnnotatedVideo:
 
     Args:
         path: of the file; its ending names the container.
-        rate: frames a second on average, as the container will say; the frames' own times count.
+        rate: frames per second on average, for the container's header; frames keep their own times.
 
     Attributes:
         encoder: FFmpeg's name of the encoder in use.

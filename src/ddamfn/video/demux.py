@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 _MICROSECONDS = 1e6
-# Elsewhere FFmpeg guesses a duration from the file's size or its last time, which says nothing about a missing end.
+# Elsewhere FFmpeg guesses a duration from the file's size or its last time, which tells nothing of a missing end.
 _WITH_DURATION = frozenset({"mp4", "matroska", "avi", "flv", "asf"})
 # Stored pixels of DV and DVD are up to twice as wide as high; anything far beyond is a damaged header.
 _WIDEST_PIXEL = 4.0
@@ -41,7 +41,7 @@ def start_offset(container: "InputContainer") -> float | None:
 
 
 def declared_duration(container: "InputContainer", stream: "VideoStream") -> float | None:
-    """Return the seconds from the container's start to the end of the video; None where it does not say."""
+    """Return the seconds from the container's start to the end of the video; None if unknown."""
     own = _own_duration(container, stream)
     if own is not None:
         return own
@@ -70,7 +70,7 @@ def _own_duration(container: "InputContainer", stream: "VideoStream") -> float |
 
 
 def pixel_aspect(stream: "VideoStream") -> float:
-    """Return the width of a stored pixel by its height; 1 where the stream does not say, or nonsense."""
+    """Return the width of a stored pixel by its height; 1 if it is unknown or absurd."""
     aspect = float(stream.sample_aspect_ratio or 1)
     return aspect if 1 / _WIDEST_PIXEL <= aspect <= _WIDEST_PIXEL else 1.0
 

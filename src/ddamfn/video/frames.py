@@ -1,4 +1,4 @@
-"""What comes out of reading a video: one frozen result a frame, in the form of an image's."""
+"""Results of reading a video: one per frame, in the form of an image's."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -50,7 +50,7 @@ class FrameResult:
         return head | plain | {"faces": faces}
 
     def to_rows(self) -> list[dict[str, Any]]:
-        """Return one flat row a face, with the columns of `frame_columns`.
+        """Return one flat row per face, with the columns of `frame_columns`.
 
         A frame without a face is one row whose face columns are None: no frame is lost.
         """

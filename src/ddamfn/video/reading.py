@@ -64,14 +64,8 @@ def read_video(
         UsageError: an argument is out of range, or the start lies past the end.
         MissingExtra: PyAV is not installed.
     """
-    for name, number in (("every", every), ("batch_size", batch_size), ("workers", workers)):
-        if number is not None and number < 1:
-            raise UsageError(f"{name} must be at least 1, not {number}")
-    if not smooth_s >= 0:
-        raise UsageError(f"smooth_s must be at least 0 seconds, not {smooth_s}")
-    for name, seconds in (("start_s", start_s), ("end_s", end_s)):
-        if seconds is not None and not seconds >= 0:
-            raise UsageError(f"{name} must be at least 0 seconds, not {seconds}")
+    _check_at_least(1, every=every, batch_size=batch_size, workers=workers)
+    _check_at_least(0, smooth_s=smooth_s, start_s=start_s, end_s=end_s)
     opened = VideoSource(source, every=every, start_s=start_s, end_s=end_s)
     try:
         recognizer = Recognizer(num_threads=1) if recognizer is None else recognizer.with_num_threads(1)
@@ -95,7 +89,7 @@ class VideoReading(Iterator[FrameResult]):
     It ends its threads when it is exhausted, closed, or left as a context manager.
 
     Attributes:
-        info: what the container says of the video.
+        info: the container's description of the video.
     """
 
     def __init__(
@@ -158,6 +152,12 @@ class VideoReading(Iterator[FrameResult]):
             probabilities = smoother.smooth(track, time_s, face.probabilities)
             smoothed.append(replace(face, prediction=Prediction.of(probabilities, self._threshold)))
         return smoothed
+
+
+def _check_at_least(least: int, **numbers: float | None) -> None:
+    for name, number in numbers.items():
+        if number is not None and not number >= least:  # NaN is refused too
+            raise UsageError(f"{name} must be at least {least}, not {number}")
 
 
 def _cores() -> int:

@@ -36,7 +36,7 @@ _LOGGER = logging.getLogger(__name__)
 # What a stream without any rate is given, as FFmpeg does.
 _FALLBACK_RATE = 25.0
 # A file that ends this much before its declared end is broken. Containers round, and the last frame's length is often
-# unknown, so less says nothing.
+# unknown, so less proves nothing.
 _LEAST_LOSS_S = 0.5
 # Matroska counts milliseconds: a frame this much before a wanted time is the one that was meant.
 _TICK_S = 0.0005
@@ -45,13 +45,13 @@ _LEAST_LOSS_FRAMES = 3
 
 @dataclass(frozen=True, slots=True)
 class VideoInfo:
-    """What a container says of its video.
+    """A container's description of its video.
 
     Attributes:
         source: the path, or `camera 0`.
         codec: name of the codec, such as `h264`.
-        rate: frames a second on average; 25 where the container does not say.
-        duration_s: seconds; None where the container does not say, and for a camera.
+        rate: frames per second on average; 25 if unknown.
+        duration_s: seconds; None if unknown, and for a camera.
         frames: how many frames will be read; an estimate unless the file is read whole; None if unknown.
         live: whether it is a camera.
     """
@@ -77,7 +77,7 @@ class VideoSource:
     """Opens a video or a camera and decodes it, once; see `read_video` for the arguments and errors.
 
     Attributes:
-        info: what the container says.
+        info: the container's description.
         aspect: width of a stored pixel by its height.
         damage: after the last frame, where and how the file is broken; None if it is not.
     """
@@ -256,7 +256,7 @@ class VideoSource:
             self.damage = f"damaged at {self._decoded_to_s or 0:.2f} s ({reason})"
 
     def _look_for_damage(self, count: int) -> None:
-        """Compare the end with the announced one: most demuxers end a truncated file without a word."""
+        """Compare the end with the announced one: most demuxers end a truncated file without an error."""
         if not count:
             raise UnreadableVideo(
                 f"{self._name}: no frame from {self._start_s:g} s on could be decoded"
@@ -275,7 +275,7 @@ def _open_camera(av: ModuleType, number: int) -> "InputContainer":
     try:
         name, kind, options = _place(av, number)
         container: InputContainer = av.open(name, format=kind, options=options)
-    # PyAV says so with a plain ValueError where it lacks the system's interface.
+    # PyAV raises a plain ValueError where it lacks the system's interface.
     except ValueError as error:
         if isinstance(error, av.FFmpegError):
             raise UnreadableVideo(f"camera {number} gives no video: {error.strerror}") from error

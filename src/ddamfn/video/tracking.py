@@ -12,7 +12,7 @@ from ddamfn.results import Face
 # Mean distance of the five points, in face sizes. 0.5 is where boxes of one size overlap by a third; the eyes of two
 # people side by side are at least one size apart.
 _NEAR = 0.5
-# For each second in which a face was not seen, its place is this much less sure: somebody who walks by crosses two or
+# For each second in which a face was not seen, its place is this much less sure: a person who walks by crosses two or
 # three of their faces' sizes a second. Never more than the farthest.
 _LOOSENS_PER_S = 2.5
 _FARTHEST = 1.5
@@ -54,8 +54,8 @@ class Tracker:
     A face goes to the track whose expected landmarks are nearest, measured in face sizes; the nearest pairs are taken
     first. Landmarks tell turned and overlapping faces apart where boxes only overlap. Minimizing the sum of distances
     (the Hungarian method, which needs SciPy) differs only where two faces lie within half a face of each other, and
-    there neither knows who is who. A number says "the same place went on", not "the same person": at a cut a new face
-    at the old place keeps the number.
+    both are guesses. A number marks a place that went on, not a person: at a cut a new face at the old place keeps the
+    number.
 
     Args:
         gap_s: a face that was not seen for longer gets a new number when it comes back, at least 0 seconds.
