@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from ddamfn.models import ModelOutput, create_model, list_models, register_model
-from ddamfn.models.ddamfn import fit_to_head
+from ddamfn.models.layers import fit_map
 from ddamfn.objectives import OBJECTIVES, TrainingSplit
 
 CLASSES = 5
@@ -155,8 +155,8 @@ def test_maps_keep_their_size(name: str) -> None:
 
 def test_maps_of_the_right_size_pass_unchanged() -> None:
     features = torch.randn(1, 2, 7, 7)
-    assert fit_to_head(features) is features
-    assert fit_to_head(torch.ones(1, 2, 3, 3)).allclose(torch.ones(1, 2, 7, 7))
+    assert fit_map(features, 7) is features
+    assert fit_map(torch.ones(1, 2, 3, 3), 7).allclose(torch.ones(1, 2, 7, 7))
 
 
 def test_fresh_weights_follow_the_seed(name: str) -> None:

@@ -8,7 +8,6 @@ from ddamfn.models.vit import (
     DropOne,
     DropPath,
     EncoderBlock,
-    PatchEmbedding,
     SelfAttention,
     TokenEmbedding,
     join_heads,
@@ -67,7 +66,7 @@ def test_paths_are_dropped_sample_by_sample_and_scaled() -> None:
 
 
 def test_patches_are_lined_up_row_by_row() -> None:
-    patches = PatchEmbedding(3 * 4, 2)
+    patches = nn.Conv2d(3, 3 * 4, 2, stride=2)
     with torch.no_grad():
         patches.weight.copy_(torch.eye(12).reshape(12, 3, 2, 2))
         patches.bias.zero_()

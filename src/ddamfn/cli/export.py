@@ -10,9 +10,7 @@ from ddamfn.cli.progress import Bar
 from ddamfn.errors import MissingExtra, UsageError
 
 if TYPE_CHECKING:
-    from ddamfn.export.formats import Converted
-    from ddamfn.export.gates import Comparison
-    from ddamfn.export.weights import Exported
+    from ddamfn.export.gates import Exported
     from ddamfn.faces import Alignment
     from ddamfn.preparation import Prepared
 
@@ -138,7 +136,7 @@ def _export_run(args: argparse.Namespace, folder: Path) -> None:
             argv=args.argv,
         )
         if as_onnx:
-            _tell_export(done)
+            _tell(done, args.format)
         else:
             _convert(args, str(done.path), args.name or f"{name}-{args.format.removeprefix('onnx-')}")
 
@@ -160,7 +158,7 @@ def _convert(args: argparse.Namespace, weights: str, name: str | None) -> None:
             force=args.force,
             argv=args.argv,
         )
-    _tell_conversion(done, args.format)
+    _tell(done, args.format)
 
 
 def _prepared(args: argparse.Namespace, alignment: "Alignment") -> "Prepared | None":
@@ -172,44 +170,19 @@ def _prepared(args: argparse.Namespace, alignment: "Alignment") -> "Prepared | N
         return open_prepared(Path(args.data), alignment, bar)
 
 
-def _tell_export(done: "Exported") -> None:
-    measured, size = done.comparison, done.path.stat().st_size
-    print(f"{done.path}  {size / 1e6:.2f} MB, {done.card.precision}, temperature {done.card.temperature:.3f}")
-    print(f"{_gate_line(measured)}, from PyTorch with the stored weights {measured.exactness:.1e}")
-    adjusted = done.card.training.get("logit_adjustment")
-    if adjusted is not None:
-        before, after = adjusted["validation_before"], done.card.training["validation"]
-        print(
-            f"logits adjusted with tau {adjusted['tau']:g}: {before['correct']:,} and now {after['correct']:,} of "
-            f"{after['n']:,} validation images correct, mean class accuracy {before['mean_class_accuracy']:.2%} and "
-            f"now {after['mean_class_accuracy']:.2%}"
-        )
-    seeds = done.card.training.get("seeds")
-    if seeds is not None:
-        each = ", ".join(f"{run['correct']:,} (seed {run['seed']})" for run in seeds["runs"])
-        print(f"validation, by seed: {each}; {seeds['mean']:.2%}, deviation {seeds['deviation']:.2%}")
-    calibration = done.card.calibration
-    if calibration is not None:
-        print(
-            f"calibration error on {calibration['n']:,} validation images {calibration['ece_before']:.2%} before the "
-            f"temperature, {calibration['ece_after']:.2%} with it"
-        )
-    print(f"score it with: ddamfn eval --weights {done.path} --data ROOT --split test --record")
-
-
-def _gate_line(measured: "Comparison") -> str:
-    return (
+def _tell(done: "Exported", kind: str) -> None:
+    """Print the file, what its gate measured, and what the card has learned."""
+    measured, training, calibration = done.comparison, done.card.training, done.card.calibration
+    files = [done.path] if done.path.is_file() else sorted(done.path.iterdir())
+    files += [done.path.with_suffix(".bin")] if kind == "openvino" else []
+    size = sum(path.stat().st_size for path in files) / 1e6
+    print(f"{done.path}  {size:.2f} MB, {kind}, {done.card.precision}, temperature {done.card.temperature:.3f}")
+    stored = "" if measured.exactness is None else f", from PyTorch with the stored weights {measured.exactness:.1e}"
+    print(
         f"gate {'NOT passed' if measured.failures else 'passed'} on {measured.faces}: {measured.agreement:.2%} of the "
         f"predictions the same; largest difference of a logit {measured.logit_difference:.1e}, of attention "
-        f"{measured.attention_difference:.1e}"
+        f"{measured.attention_difference:.1e}{stored}"
     )
-
-
-def _tell_conversion(done: "Converted", kind: str) -> None:
-    measured, files = done.comparison, [done.path] if done.path.is_file() else sorted(done.path.iterdir())
-    files += [done.path.with_suffix(".bin")] if kind == "openvino" else []
-    print(f"{done.path}  {sum(path.stat().st_size for path in files) / 1e6:.2f} MB, {kind}")
-    print(_gate_line(measured))
     for failure in measured.failures:
         print(f"kept by --force although {failure}")
     if measured.accuracy_change is not None:
@@ -217,9 +190,27 @@ def _tell_conversion(done: "Converted", kind: str) -> None:
             f"accuracy on {measured.validation:,} validation images {measured.accuracy_before:.2%} before, "
             f"{measured.accuracy_after:.2%} after ({measured.accuracy_change:+.2f} points)"
         )
-    print(
-        f"{measured.ms_per_face:.1f} ms per face on one thread, the float32 ONNX file in turns with it "
-        f"{measured.ms_per_face_before:.1f} ms: {measured.speed:.2f} times as fast"
-    )
-    if kind == "onnx-int8":
+    if measured.speed is not None:
+        print(
+            f"{measured.ms_per_face:.1f} ms per face on one thread, the float32 ONNX file in turns with it "
+            f"{measured.ms_per_face_before:.1f} ms: {measured.speed:.2f} times as fast"
+        )
+    if "logit_adjustment" in training:
+        adjusted, after = training["logit_adjustment"], training["validation"]
+        before = adjusted["validation_before"]
+        print(
+            f"logits adjusted with tau {adjusted['tau']:g}: {before['correct']:,} and now {after['correct']:,} of "
+            f"{after['n']:,} validation images correct, mean class accuracy {before['mean_class_accuracy']:.2%} and "
+            f"now {after['mean_class_accuracy']:.2%}"
+        )
+    if "seeds" in training:
+        seeds = training["seeds"]
+        each = ", ".join(f"{run['correct']:,} (seed {run['seed']})" for run in seeds["runs"])
+        print(f"validation, by seed: {each}; {seeds['mean']:.2%}, deviation {seeds['deviation']:.2%}")
+    if calibration is not None:
+        print(
+            f"calibration error on {calibration['n']:,} validation images {calibration['ece_before']:.2%} before the "
+            f"temperature, {calibration['ece_after']:.2%} with it"
+        )
+    if not done.card.scores:
         print(f"score it with: ddamfn eval --weights {done.path} --data ROOT --split test --record")

@@ -41,18 +41,9 @@ def build_card(
     trained_on: Prepared | None = None,
     notes: Mapping[str, Any] | None = None,
 ) -> Card:
-    """Write a card; `scores` are added to it later, by measuring.
+    """Describe an exported checkpoint; `ddamfn eval --record` adds `scores` later.
 
-    Args:
-        finished: the run and the checkpoint that was exported.
-        name: how users call the weights.
-        file: name of the ONNX file.
-        sha256: of the ONNX file.
-        precision: how the file stores its weights.
-        temperature: fitted on validation images.
-        calibration: the confidence on validation images.
-        trained_on: the prepared set of the run, for its name and rights; None if it is not at hand.
-        notes: more for the card's `training`, such as the figures of the gate.
+    `trained_on` gives the data set's name and rights; `notes` go into the card's `training`.
 
     Raises:
         WeightsError: if the card would not be usable.
@@ -130,12 +121,7 @@ def config_of(run: Run) -> dict[str, Any]:
 
 
 def command_line(argv: Sequence[str], run: str | None = None) -> str:
-    """Join a recorded command line without the places of this machine.
-
-    Args:
-        argv: the words, the program's name first.
-        run: the run's folder as it was named, which becomes RUN.
-    """
+    """Join a recorded command line without the places of this machine: ROOT is the data set, RUN the run's folder."""
     words = []
     for before, word in zip(["", *argv], argv, strict=False):
         shown = "RUN" if run and Path(word) == Path(run) else _portable_word(word)
@@ -180,15 +166,8 @@ def portable(value: Any) -> Any:
 def seeds_record(chosen: FinishedRun, others: Sequence[FinishedRun]) -> dict[str, Any]:
     """Return the validation figures of runs that differ by their seed alone, with mean and deviation of the accuracy.
 
-    Runs of a second round each begin with a run of their own; these may differ by their seed alone as well. The name of
-    a recipe is no difference: one recipe with other settings can be what another one is.
-
-    Args:
-        chosen: the run that is exported.
-        others: at least one more.
-
-    Returns:
-        `runs`, one entry per seed in their order; `mean` and `deviation` (of the sample) of the accuracy, 0..1.
+    The runs that they begin with may differ by their seed as well. The name of a recipe is no difference: one recipe
+    with other settings can be what another one is.
 
     Raises:
         ConfigError: if a run differs in more than its seed, or two have the same seed.

@@ -22,6 +22,7 @@ from ddamfn.export.gates import (
     GATES,
     LEAST_FACES,
     Comparison,
+    Exported,
     GateFaces,
     Runner,
     compare,
@@ -53,21 +54,6 @@ _SUFFIX: dict[WeightFormat, str] = {
 _IN_HUB = "model"
 
 
-@dataclass(frozen=True, slots=True)
-class Converted:
-    """What a conversion wrote.
-
-    Attributes:
-        path: the network's file, or the hub folder.
-        card: its card.
-        comparison: what the gate measured; it has failures only if the file was forced.
-    """
-
-    path: Path
-    card: Card
-    comparison: Comparison
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Source:
     """Weights to convert.
@@ -84,11 +70,7 @@ class Source:
 
 
 def open_source(weights: str | os.PathLike[str], scratch: Path) -> Source:
-    """Open weights of any form but a run's folder, which is exported first.
-
-    Args:
-        weights: as for `load_network`.
-        scratch: a folder for the ONNX file of weights that have none.
+    """Open weights of any form that `load_network` reads; those without an ONNX file are exported into `scratch`.
 
     Raises:
         WeightsError: if they cannot be read, are quantized, or have no card.
@@ -113,7 +95,7 @@ def convert(
     force: bool = False,
     least_faces: int = LEAST_FACES,
     argv: Sequence[str] | None = None,
-) -> Converted:
+) -> Exported:
     """Write weights in another format; nothing is left behind if they fall under their gate.
 
     Args:
@@ -158,7 +140,7 @@ def convert(
     except OSError as error:
         raise WeightsError(f"cannot write {place}: {error.strerror or error}") from error
     log.info("converted %s to %s: %s", source.card.name, kind, comparison)
-    return Converted(place / (name if kind == "hub-folder" else main.name), card, comparison)
+    return Exported(place / (name if kind == "hub-folder" else main.name), card, comparison)
 
 
 def _write(

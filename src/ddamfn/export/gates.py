@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from ddamfn.evaluate import score
 from ddamfn.evaluate.logit_table import to_classes
 from ddamfn.export.onnx import INPUT_NAME, OUTPUT_NAMES, exported_outputs
 from ddamfn.synthetic import synthetic_face
-from ddamfn.weights import WeightFormat, WeightPrecision
+from ddamfn.weights import Card, WeightFormat, WeightPrecision
 
 Outputs = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Logits (N, K) and attention (N, A, 7, 7)."""
@@ -188,6 +189,21 @@ class Comparison:
             verdict = "about as fast" if abs(self.speed - 1) < _NOISE else "faster" if self.speed > 1 else "slower"
             plain["speed"] = f"{self.speed:.2f} times as fast as the reference on this machine: {verdict}"
         return plain | {"passed": not self.failures, "failures": list(self.failures)}
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What an export wrote.
+
+    Attributes:
+        path: the network's file, the card beside it; or the hub folder.
+        card: its card.
+        comparison: what its gate measured; it has failures only if the file was forced.
+    """
+
+    path: Path
+    card: Card
+    comparison: Comparison
 
 
 def compare(

@@ -37,13 +37,9 @@ class _Faces:
 
 
 def quantize(source: Path, target: Path, batches: Iterable[NDArray[np.float32]]) -> None:
-    """Write an 8-bit copy of an exported float32 file; whether it may be used is for its gate to say.
+    """Write an 8-bit copy of an exported float32 file; its gate decides whether it may be used.
 
-    Args:
-        source: ONNX file as `export_onnx` writes it.
-        target: the file to write.
-        batches: normalized faces (n, 3, S, S) float32 to find the ranges of values from; other ones than those of the
-            gate.
+    The ranges of values are found from batches of normalized faces (n, 3, S, S) float32, other ones than the gate's.
 
     Raises:
         WeightsError: if the network has nothing to quantize, or the tool fails.

@@ -4,7 +4,7 @@ import copy
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ from ddamfn.export.gates import (
     LEAST_FACES,
     RUN_GATES,
     Comparison,
+    Exported,
     GateFaces,
     compare,
     onnx_runner,
@@ -36,7 +37,7 @@ from ddamfn.train import load_splits
 from ddamfn.train.run_folder import FinishedRun
 from ddamfn.train.step import evaluate_split
 from ddamfn.train.tensorset import TensorSplit
-from ddamfn.weights import Card, WeightPrecision, write_card
+from ddamfn.weights import WeightPrecision, write_card
 
 log = logging.getLogger(__name__)
 
@@ -45,21 +46,6 @@ Tau = float | Literal["fit"]
 
 _BATCH = 32
 _TOLERANCE = 1e-4
-
-
-@dataclass(frozen=True, slots=True)
-class Exported:
-    """What an export wrote.
-
-    Attributes:
-        path: the ONNX file; the card lies beside it.
-        card: its card.
-        comparison: what its gate measured.
-    """
-
-    path: Path
-    card: Card
-    comparison: Comparison
 
 
 def export_run(
@@ -184,20 +170,10 @@ def _gate_faces(finished: FinishedRun, splits: Sequence[tuple[str, TensorSplit]]
 def adjust_logits(
     finished: FinishedRun, train: TensorSplit, valid: TensorSplit, logits: NDArray[np.float32], tau: Tau
 ) -> tuple[FinishedRun, NDArray[np.float32], dict[str, Any]]:
-    """Shift a finished run's logits against the classes' shares of its training images.
-
-    The shift is folded into the bias of the last layer: nothing is added at prediction.
-
-    Args:
-        finished: the run; its network stays as it is.
-        train: the images it was trained on, for the shares.
-        valid: its validation images, by which "fit" chooses.
-        logits: (n, C) float32, what the network outputs for them.
-        tau: how much; see `ddamfn.evaluate.calibration`.
+    """Shift a run's logits (n, C) against the classes' shares of its training images, in the bias of its last layer.
 
     Returns:
-        The run with the shifted network and with validation figures of it, its logits (n, C) float32, and a record for
-        the card.
+        The run with the shifted network and its validation figures, its logits, and a record for the card.
 
     Raises:
         ConfigError: if the network does not end in a linear layer with a bias.

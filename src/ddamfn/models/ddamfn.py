@@ -135,11 +135,6 @@ class MFNTrunk(nn.Sequential):
         self.expand = ConvBlock(STAGES[-1].out_channels, FEATURE_CHANNELS)
 
 
-def fit_to_head(features: Tensor) -> Tensor:
-    """Resample a map to 7x7, (B, C, H, W) -> (B, C, 7, 7), if the image was not 112 px wide."""
-    return fit_map(features, FEATURE_SIDE)
-
-
 @register_model
 class MFN(nn.Module):
     """MFN as a face-recognition network with a classifier: trunk, GDConv, unit-length embedding, linear layer.
@@ -174,7 +169,7 @@ class MFN(nn.Module):
 
     def forward(self, images: Tensor) -> ModelOutput:
         """Classify normalized RGB images (B, 3, 112, 112) float; there are no heads, so A = 0."""
-        features = fit_to_head(self.trunk(images))
+        features = fit_map(self.trunk(images), FEATURE_SIDE)
         return ModelOutput(self.classifier(self.embed(features)), features, without_heads(features))
 
 
@@ -210,7 +205,7 @@ class DDAMFN(nn.Module):
 
     def forward(self, images: Tensor, *, class_maps: bool = False) -> ModelOutput:
         """Classify normalized RGB images (B, 3, 112, 112) float; `extra` holds "class_maps" where asked for."""
-        features = fit_to_head(self.trunk(images))
+        features = fit_map(self.trunk(images), FEATURE_SIDE)
         logits, attention = self.ddan(features)
         extra = {"class_maps": self.ddan.class_maps(features, attention)} if class_maps else {}
         return ModelOutput(logits, features, attention, extra)

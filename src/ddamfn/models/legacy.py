@@ -1,29 +1,5 @@
 """Checkpoints of the DDAMFN authors, read into this package's networks.
 
-Their names, and ours (`N` counts from 0; "block" is a bottleneck of MFN):
-
-| authors' `DDAMNet`              | authors' `MixedFeatureNet`     | here                                         |
-|---------------------------------|--------------------------------|----------------------------------------------|
-| `features.0`, `features.1`      | `conv1`, `conv2_dw`            | `trunk.stem`, `trunk.stem_depthwise`         |
-| `features.2`, `.4`, `.6`        | `conv_23`, `conv_34`, `conv_45`| `trunk.stage1.0`, `.stage3.0`, `.stage5.0`   |
-| `features.3.model.N`, `.5`, `.7`| `conv_3.model.N`, `_4`, `_5`   | `trunk.stage2.N`, `.stage4.N`, `.stage6.N`   |
-| `features.8`                    | `conv_6_sep`                   | `trunk.expand`                               |
-| block `conv`                    | the same                       | block `expand`                               |
-| block `conv_dw.mixed_depth...N` | the same                       | block `mix.convs.N`                          |
-| block `conv_dw.bn`, `.prelu`    | the same                       | never called by the authors: dropped         |
-| block `CA.conv1`, `.bn1`        | the same                       | block `attend.gates.squeeze`, `.norm`        |
-| block `CA.conv2`, `.conv3`      | the same                       | block `attend.gates.gate_h`, `.gate_w`       |
-| block `project`                 | the same                       | block `project`                              |
-| `cat_headN.CoordAtt.Linear_h`   |                                | `ddan.heads.N.rows`                          |
-| `cat_headN.CoordAtt.Linear_w`   |                                | `ddan.heads.N.columns`                       |
-| `cat_headN.CoordAtt.conv1` ...  |                                | `ddan.heads.N.gates.squeeze` ..., as in `CA` |
-| `cat_headN.CoordAtt.Linear`     |                                | never called: dropped                        |
-| `Linear`                        | `conv_6_dw`                    | `ddan.pool` of DDAMFN, `pool` of MFN         |
-| `fc`                            |                                | `ddan.classifier`                            |
-| `bn`                            |                                | never called: dropped                        |
-|                                 | `linear`, `bn`                 | `project`, `norm`                            |
-| any `bn`, `prelu` in a layer    | the same                       | `norm`, `act`                                |
-
 Source: names and shapes in the files that the authors released.
 """
 
@@ -44,11 +20,13 @@ _WRAPPERS = ("model_state_dict", "state_dict")
 
 _HEAD = re.compile(r"cat_head(\d+)\.")
 
+# What the authors' network holds and never calls.
 _DEAD_ANYWHERE = r"\.conv_dw\.(bn|prelu)\."
 _DEAD_IN_DDAMFN = re.compile(_DEAD_ANYWHERE + r"|^cat_head\d+\.CoordAtt\.Linear\.|^bn\.")
 _DEAD_IN_MFN = re.compile(_DEAD_ANYWHERE)
 
-# Tried in this order, each on the result of the one before.
+# From the authors' names to ours, of their DDAMNet, their MixedFeatureNet, and the parts of both; tried in this order,
+# each on the result of the one before.
 _DDAMFN_PLACES = (
     (r"^features\.0\.", "trunk.stem."),
     (r"^features\.1\.", "trunk.stem_depthwise."),
@@ -98,7 +76,7 @@ def load_authors_checkpoint(path: str | os.PathLike[str], *, num_classes: int = 
     Heads and classes are found from the shapes. Three kinds of file are read: a dictionary with the weights under
     `model_state_dict`, the weights alone, and a whole pickled module such as `MFN_msceleb.pth`. Pickled code never
     runs: where `torch.load(weights_only=True)` declines, only tensors are taken out of the file (see `inert_pickle`).
-    Entries that the authors' network never calls (the table's "dropped") are left out, present or not.
+    Entries that the authors' network never calls are left out, present or not.
 
     Classes stand in the authors' order: neutral, happiness, sadness, surprise, fear, disgust, anger, contempt (the last
     only with eight classes). Images are RGB, normalized with ImageNet's mean and standard deviation.

@@ -168,10 +168,3 @@ class TokenEmbedding(nn.Module):
         plane = rest.transpose(1, 2).unflatten(2, (self.grid, self.grid))
         fitted = F.interpolate(plane, size=(height, width), mode="bicubic", align_corners=False)
         return torch.cat([first, fitted.flatten(2).transpose(1, 2)], dim=1)
-
-
-class PatchEmbedding(nn.Conv2d):
-    """Square patches of an image to tokens, (B, 3, S, S) -> (B, D, S / P, S / P)."""
-
-    def __init__(self, width: int, patch_px: int) -> None:
-        super().__init__(3, width, patch_px, stride=patch_px)

@@ -61,11 +61,7 @@ def options_of(card: Card) -> dict[str, Any]:
 
 
 def read_initializers(content: bytes, path: Path) -> dict[str, Tensor]:
-    """Read the weights of an exported file, by the fused network's names, float32.
-
-    Args:
-        content: the file's bytes.
-        path: for messages.
+    """Read the weights of an exported file, by the fused network's names, float32; `path` is for messages.
 
     Raises:
         WeightsError: if the bytes are no ONNX network, or one that was quantized.

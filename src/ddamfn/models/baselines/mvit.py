@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddamfn.models.registry import ModelOutput, register_model
-from ddamfn.models.vit import NORM_EPS, EncoderBlock, PatchEmbedding, TokenEmbedding, initialize_tokens
+from ddamfn.models.vit import NORM_EPS, EncoderBlock, TokenEmbedding, initialize_tokens
 
 _WIDTH, _HEADS, _MLP_RATIO, _PATCH_PX, _GRID = 384, 6, 4, 16, 14
 
@@ -21,7 +21,7 @@ class Encoder(nn.Module):
 
     def __init__(self, depth: int) -> None:
         super().__init__()
-        self.patches = PatchEmbedding(_WIDTH, _PATCH_PX)
+        self.patches = nn.Conv2d(3, _WIDTH, _PATCH_PX, stride=_PATCH_PX)
         self.embed = TokenEmbedding(_WIDTH, _GRID)
         self.blocks = nn.Sequential(*(EncoderBlock(_WIDTH, _HEADS, mlp_ratio=_MLP_RATIO) for _ in range(depth)))
         self.norm = nn.LayerNorm(_WIDTH, eps=NORM_EPS)
