@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ddamfn.errors import WeightsError
 from ddamfn.explain.gradcam import feature_layer, grad_cam
-from ddamfn.models import ModelOutput, create_model
+from ddamfn.models import ModelOutput, create_network
 from ddamfn.models.layers import fit_map
 
 
@@ -46,7 +46,7 @@ def test_the_formula(images: np.ndarray) -> None:
 
 @pytest.mark.parametrize(("name", "side_px"), [("ddamfn", 112), ("ddamfn", 48), ("mobilefacenet", 112), ("scn", 112)])
 def test_the_layer_is_found_whatever_its_name(name: str, side_px: int) -> None:
-    network = create_model(name, num_classes=7).eval()
+    network = create_network(name, num_classes=7).eval()
     images = torch.randn(1, 3, side_px, side_px)
     layer = feature_layer(network, images)
     kept: list[Tensor] = []

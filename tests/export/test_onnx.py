@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ddamfn.errors import ConfigError, WeightsError
 from ddamfn.export import Gate, GateFaces, compare, export_onnx, onnx_runner, torch_runner
 from ddamfn.export.onnx import exported_outputs
-from ddamfn.models import ModelOutput, create_model
+from ddamfn.models import ModelOutput, create_network
 from ddamfn.models.fused import fuse, unfuse
 from ddamfn.train.restore import read_initializers
 
@@ -29,7 +29,7 @@ def run(path: Path, images: np.ndarray) -> list[np.ndarray]:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
     """The network itself, exported once."""
     torch.manual_seed(0)
-    network = create_model("ddamfn", num_classes=8, num_heads=2).eval()
+    network = create_network("ddamfn", num_classes=8, num_heads=2).eval()
     # As after training no two tensors are equal: the exporter keeps equal ones once, under one name.
     for module in network.modules():
         if isinstance(module, nn.PReLU):
@@ -50,7 +50,7 @@ def test_ddamfn_computes_what_pytorch_computes(whole: tuple[nn.Module, Path], fa
 
 
 def test_the_file_can_be_read_back_into_pytorch(whole: tuple[nn.Module, Path], faces: np.ndarray) -> None:
-    again = create_model("ddamfn", num_classes=8, num_heads=2).eval()
+    again = create_network("ddamfn", num_classes=8, num_heads=2).eval()
     unfuse(again, read_initializers(whole[1].read_bytes(), whole[1]))
     expected, given = (exported_outputs(network, torch.from_numpy(faces[:3])) for network in (whole[0], again))
     torch.testing.assert_close(given, expected, rtol=0, atol=1e-5)

@@ -23,7 +23,7 @@ from ddamfn.export.loading import load_network
 from ddamfn.export.weights import Tau, export_run
 from ddamfn.faces import Alignment, preprocess
 from ddamfn.faces import Preprocessing as FacePreprocessing
-from ddamfn.models import create_model
+from ddamfn.models import create_network
 from ddamfn.preparation import Prepared, prepare
 from ddamfn.recognizer import Recognizer
 from ddamfn.synthetic import write_synthetic_folder
@@ -71,7 +71,7 @@ def write_run(folder: Path, run: Run, rows: list[dict[str, object]]) -> Path:
     (folder / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in rows))
     for seed, name in enumerate(("best", "last")):
         torch.manual_seed(seed)
-        network = create_model(run.model.name, num_classes=3, **run.model.options)
+        network = create_network(run.model.name, num_classes=3, **run.model.options)
         save_weights_file(network.state_dict(), folder / "checkpoints" / f"{name}.safetensors")
     return folder
 

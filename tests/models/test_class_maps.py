@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ddamfn.models import create_model, gives_class_maps, list_models
+from ddamfn.models import create_network, gives_class_maps, list_models
 from ddamfn.objectives.consistency import flip_consistency_loss
 
 CLASSES = 5
@@ -13,7 +13,7 @@ CLASSES = 5
 def used_network(num_heads: int, *, symmetric: bool = False, side_px: int = 48) -> nn.Module:
     """DDAMFN with random weights whose statistics are those of random images, so that its answers differ."""
     torch.manual_seed(1)
-    network = create_model("ddamfn", num_classes=CLASSES, num_heads=num_heads)
+    network = create_network("ddamfn", num_classes=CLASSES, num_heads=num_heads)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None  # the plain mean over all batches
@@ -88,5 +88,5 @@ def test_every_part_of_the_network_learns_from_the_maps(images: Tensor) -> None:
 
 def test_who_gives_class_maps() -> None:
     with torch.device("meta"):
-        given = {name for name in list_models() if gives_class_maps(create_model(name, num_classes=CLASSES))}
+        given = {name for name in list_models() if gives_class_maps(create_network(name, num_classes=CLASSES))}
     assert given == {"ddamfn"}

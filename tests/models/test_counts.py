@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from ddamfn.models import create_model
+from ddamfn.models import create_network
 from ddamfn.models.complexity import count_macs, count_parameters, count_torchstat_flops
 from ddamfn.models.vit import SelfAttention
 
@@ -22,7 +22,7 @@ from ddamfn.models.vit import SelfAttention
 )
 def test_parameters_of_ddamfn(heads: int, classes: int, parameters: int) -> None:
     with torch.device("meta"):
-        network = create_model("ddamfn", num_classes=classes, num_heads=heads)
+        network = create_network("ddamfn", num_classes=classes, num_heads=heads)
     assert count_parameters(network) == parameters
 
 
@@ -33,13 +33,13 @@ def test_parameters_of_ddamfn(heads: int, classes: int, parameters: int) -> None
 def test_parameters_of_mfn(mixed_kernels: bool, coordinate_attention: bool, parameters: int) -> None:
     options = {"mixed_kernels": mixed_kernels, "coordinate_attention": coordinate_attention}
     with torch.device("meta"):
-        network = create_model("mfn", num_classes=7, **options)
+        network = create_network("mfn", num_classes=7, **options)
     assert count_parameters(network) == parameters
 
 
 def test_the_switches_mean_the_same_in_both_networks() -> None:
     options = {"mixed_kernels": False, "coordinate_attention": False}
-    trunks = [create_model(name, num_classes=7, **options).trunk for name in ("mfn", "ddamfn")]
+    trunks = [create_network(name, num_classes=7, **options).trunk for name in ("mfn", "ddamfn")]
     assert len({count_parameters(trunk) for trunk in trunks}) == 1
     assert trunks[0].state_dict().keys() == trunks[1].state_dict().keys()
 
@@ -59,13 +59,13 @@ def test_the_switches_mean_the_same_in_both_networks() -> None:
 )
 def test_operations(name: str, options: dict[str, int], mega_macs: float, mega_flops: float) -> None:
     with torch.device("meta"):
-        network = create_model(name, **{"num_classes": 7, **options})
+        network = create_network(name, **{"num_classes": 7, **options})
     assert round(count_macs(network) / 1e6, 3) == mega_macs
     assert round(count_torchstat_flops(network) / 1e6, 3) == mega_flops
 
 
 def test_operations_of_mfn_without_its_classifier() -> None:
-    network = create_model("mfn", num_classes=7)
+    network = create_network("mfn", num_classes=7)
     classifier = 256 * 7
     assert round((count_macs(network) - classifier) / 1e6, 3) == 539.157
     assert round((count_torchstat_flops(network) - classifier) / 1e6, 3) == 550.739
@@ -79,14 +79,14 @@ def test_operations_of_mfn_without_its_classifier() -> None:
 def test_backbones(name: str, parameters: int, mega_flops: float) -> None:
     """The table of backbones: 1.148 and 16.78 and 41.56 times 2^20 parameters; 230.34 M, 2.6 G and 6.31 G."""
     with torch.device("meta"):
-        network = create_model(name, num_classes=7)
+        network = create_network(name, num_classes=7)
     assert count_parameters(network) == parameters
     assert round(count_torchstat_flops(network) / 1e6, 3) == mega_flops
 
 
 def test_operations_of_mobilefacenet_without_its_classifier() -> None:
     with torch.device("meta"):
-        network = create_model("mobilefacenet", num_classes=7)
+        network = create_network("mobilefacenet", num_classes=7)
     classifier = 512 * 7
     assert round((count_macs(network) - classifier) / 1e6, 3) == 221.162
     assert round((count_torchstat_flops(network) - classifier) / 1e6, 3) == 230.333
@@ -114,7 +114,7 @@ def test_methods_have_their_published_size(
     name: str, options: dict[str, int], mega_parameters: float, giga_macs: float
 ) -> None:
     with torch.device("meta"):
-        network = create_model(name, num_classes=7, **options)
+        network = create_network(name, num_classes=7, **options)
     assert count_parameters(network) / 1e6 == pytest.approx(mega_parameters, rel=0.002)
     assert count_macs(network, network.input_size) / 1e9 == pytest.approx(giga_macs, rel=0.006)
 
@@ -139,7 +139,7 @@ def test_methods_have_their_published_size(
 )
 def test_whole_networks_at_their_own_size(name: str, features: tuple[int, ...], attention: tuple[int, ...]) -> None:
     with torch.device("meta"):
-        network = create_model(name, num_classes=7)
+        network = create_network(name, num_classes=7)
         output = network.train()(torch.zeros(2, 3, *network.input_size))
     assert output.logits.shape == (2, 7)
     assert output.features.shape == (2, *features)
@@ -161,12 +161,12 @@ class _Transposed(nn.Module):
 
 
 def test_cost_falls_with_the_image() -> None:
-    network = create_model("ddamfn", num_classes=7)
+    network = create_network("ddamfn", num_classes=7)
     assert count_macs(network, (56, 56)) < count_macs(network) / 3.5
 
 
 def test_counting_leaves_the_network_as_it_was() -> None:
-    network = create_model("ddamfn", num_classes=7).train()
+    network = create_network("ddamfn", num_classes=7).train()
     network.trunk.stem.eval()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     count_macs(network)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from ddamfn.models import create_model
+from ddamfn.models import create_network
 from ddamfn.models.layers import MixBottleneck, StageSpec, drop_path
 
 
@@ -25,8 +25,8 @@ def bottlenecks(network: nn.Module) -> list[MixBottleneck]:
 @pytest.mark.parametrize("name", ["ddamfn", "mfn"])
 def test_probabilities_rise_in_a_straight_line_over_the_residual_bottlenecks(name: str) -> None:
     with torch.device("meta"):
-        network = create_model(name, num_classes=7, drop_path=0.31)
-        plain = create_model(name, num_classes=7)
+        network = create_network(name, num_classes=7, drop_path=0.31)
+        plain = create_network(name, num_classes=7)
     found = [block.drop_path for block in bottlenecks(network) if block.residual]
     assert found == pytest.approx([0.01 * depth for depth in range(1, 32)])
     assert all(block.drop_path == 0 for block in bottlenecks(plain))
@@ -51,8 +51,8 @@ def test_a_bottleneck_is_the_same_on_average() -> None:
 
 def test_prediction_knows_nothing_of_it() -> None:
     torch.manual_seed(0)
-    dropping = create_model("ddamfn", num_classes=7, drop_path=0.5)
-    plain = create_model("ddamfn", num_classes=7)
+    dropping = create_network("ddamfn", num_classes=7, drop_path=0.5)
+    plain = create_network("ddamfn", num_classes=7)
     plain.load_state_dict(dropping.state_dict())
     images = torch.randn(2, 3, 48, 48)
     with torch.no_grad():

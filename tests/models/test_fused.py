@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch", reason="needs PyTorch")
 
 from torch import Tensor, nn
 
-from ddamfn.models import ModelOutput, create_model, list_models
+from ddamfn.models import ModelOutput, create_network, list_models
 from ddamfn.models.fused import SMALLEST_ROUNDED, SplitPReLU, fuse, unfuse
 from ddamfn.models.layers import ConvBlock, DirectionalGates, LinearBlock
 
@@ -24,7 +24,7 @@ VARIANTS = {
 
 def trained_looking(name: str, **options: object) -> nn.Module:
     """A network whose running statistics and slopes are no longer those of the start."""
-    network = create_model(name, num_classes=7, **options)
+    network = create_network(name, num_classes=7, **options)
     generator = torch.Generator().manual_seed(3)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
@@ -124,7 +124,7 @@ def test_unknown_blocks_stay(rng: np.random.Generator) -> None:
 def test_fused_weights_go_back_into_the_network(options: dict[str, object]) -> None:
     network = trained_looking("ddamfn", **options)
     images = torch.randn(2, 3, 112, 112, generator=torch.Generator().manual_seed(0))
-    again = create_model("ddamfn", num_classes=7, **options)
+    again = create_network("ddamfn", num_classes=7, **options)
     unfuse(again, fuse(network).state_dict())
     torch.testing.assert_close(run(again.eval(), images).logits, run(network, images).logits, rtol=1e-4, atol=1e-5)
 
@@ -134,7 +134,7 @@ def test_weights_before_a_normalization_come_back_as_large_as_fresh_ones() -> No
     for module in source.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.running_var.mul_(100)
-    again = create_model("ddamfn", num_classes=7)
+    again = create_network("ddamfn", num_classes=7)
     unfuse(again, fuse(source).state_dict())
     blocks = [block for block in again.modules() if isinstance(block, (ConvBlock, LinearBlock))]
     before = [block.conv for block in blocks] + [g.squeeze for g in again.modules() if isinstance(g, DirectionalGates)]
@@ -149,7 +149,7 @@ def test_weights_before_a_normalization_come_back_as_large_as_fresh_ones() -> No
 
 def test_what_is_unfused_can_be_fused_again() -> None:
     once = fuse(trained_looking("ddamfn"))
-    again = create_model("ddamfn", num_classes=7)
+    again = create_network("ddamfn", num_classes=7)
     unfuse(again, once.state_dict())
     twice = fuse(again.eval()).state_dict()
     for name, value in once.state_dict().items():
@@ -158,18 +158,18 @@ def test_what_is_unfused_can_be_fused_again() -> None:
 
 def test_missing_shapes_and_surplus_are_named() -> None:
     values = fuse(trained_looking("ddamfn")).state_dict()
-    network = create_model("ddamfn", num_classes=7)
+    network = create_network("ddamfn", num_classes=7)
     with pytest.raises(ValueError, match=r"does not hold ddan\.pool\.weight by that name"):
         unfuse(network, {name: value for name, value in values.items() if name != "ddan.pool.weight"})
     with pytest.raises(ValueError, match=r"ddan\.classifier\.weight has the shape \(7, 512\), the network needs \(8"):
-        unfuse(create_model("ddamfn", num_classes=8), values)
+        unfuse(create_network("ddamfn", num_classes=8), values)
     with pytest.raises(ValueError, match=r"holds ddan\.heads\.1\.\S+ and \d+ more"):
-        unfuse(create_model("ddamfn", num_classes=7, num_heads=1), values)
+        unfuse(create_network("ddamfn", num_classes=7, num_heads=1), values)
 
 
 def test_slopes_come_back_exactly_where_they_are_not_steep() -> None:
     network = trained_looking("ddamfn")
-    again = create_model("ddamfn", num_classes=7)
+    again = create_network("ddamfn", num_classes=7)
     unfuse(again, fuse(network).state_dict())
     for old, new in zip(network.modules(), again.modules(), strict=True):
         if isinstance(old, nn.PReLU):
@@ -179,9 +179,9 @@ def test_slopes_come_back_exactly_where_they_are_not_steep() -> None:
 
 
 def test_a_bias_of_zeros_may_be_left_out() -> None:
-    network = create_model("ddamfn", num_classes=7).eval()
+    network = create_network("ddamfn", num_classes=7).eval()
     values = {name: value for name, value in fuse(network).state_dict().items() if value.any()}
-    again = create_model("ddamfn", num_classes=7)
+    again = create_network("ddamfn", num_classes=7)
     unfuse(again, values)
     images = torch.randn(1, 3, 112, 112)
     torch.testing.assert_close(run(again.eval(), images).logits, run(network, images).logits, rtol=1e-4, atol=1e-5)

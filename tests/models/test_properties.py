@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from ddamfn.models import ModelOutput, create_model, list_models, register_model
+from ddamfn.models import ModelOutput, create_network, list_models, register_model
 from ddamfn.models.layers import fit_map
 from ddamfn.objectives import OBJECTIVES, TrainingSplit
 
@@ -32,7 +32,7 @@ EXPRESSIONS = ("neutral", "happiness", "surprise", "sadness", "anger")
 
 def light(name: str) -> nn.Module:
     """A network whose parameters are all in use: one that begins at zero blocks what stands before it."""
-    network = create_model(name, num_classes=CLASSES, **LIGHT.get(name, {}))
+    network = create_network(name, num_classes=CLASSES, **LIGHT.get(name, {}))
     with torch.no_grad():
         for parameter in network.parameters():
             if not parameter.any():
@@ -126,7 +126,7 @@ def test_a_image_does_not_depend_on_its_batch(network: nn.Module, images: Tensor
 
 
 def test_state_dict_round_trip(name: str, network: nn.Module, images: Tensor) -> None:
-    other = create_model(name, num_classes=CLASSES, **LIGHT.get(name, {}))
+    other = create_network(name, num_classes=CLASSES, **LIGHT.get(name, {}))
     with torch.no_grad():
         before = tensors(network.eval()(images))
         assert not torch.equal(other.eval()(images).logits, before["logits"])
@@ -148,7 +148,7 @@ def test_other_sizes_of_images(name: str, network: nn.Module) -> None:
 def test_maps_keep_their_size(name: str) -> None:
     """What follows these trunks has a weight for each of 7 x 7 positions."""
     with torch.device("meta"):
-        output = create_model(name, num_classes=CLASSES)(torch.zeros(2, 3, 64, 64))
+        output = create_network(name, num_classes=CLASSES)(torch.zeros(2, 3, 64, 64))
     assert output.features.shape == (2, 512, 7, 7)
     assert output.attention.shape[2:] == (512, 7, 7)
 
@@ -163,7 +163,7 @@ def test_fresh_weights_follow_the_seed(name: str) -> None:
     sums = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        network = create_model(name, num_classes=CLASSES, **LIGHT.get(name, {}))
+        network = create_network(name, num_classes=CLASSES, **LIGHT.get(name, {}))
         sums.append([float(parameter.detach().double().sum()) for parameter in network.parameters()])
     assert sums[0] == sums[1]
     assert sums[0] != sums[2]
@@ -174,7 +174,7 @@ def test_fresh_weights_follow_the_seed(name: str) -> None:
 
 @pytest.mark.parametrize("heads", [0, 1, 2, 3, 4])
 def test_number_of_heads(heads: int) -> None:
-    network = create_model("ddamfn", num_classes=7, num_heads=heads).eval()
+    network = create_network("ddamfn", num_classes=7, num_heads=heads).eval()
     with torch.no_grad():
         output = network(torch.randn(2, 3, 112, 112))
     assert output.logits.shape == (2, 7)
@@ -183,7 +183,7 @@ def test_number_of_heads(heads: int) -> None:
 
 
 def test_heads_are_joined_by_their_maximum() -> None:
-    network = create_model("ddamfn", num_classes=7, num_heads=3).eval()
+    network = create_network("ddamfn", num_classes=7, num_heads=3).eval()
     with torch.no_grad():
         output = network(torch.randn(2, 3, 112, 112))
         strongest = torch.stack([output.attention[:, h] for h in range(3)]).max(dim=0).values
@@ -192,8 +192,8 @@ def test_heads_are_joined_by_their_maximum() -> None:
 
 
 def test_equal_heads_change_nothing() -> None:
-    one = create_model("ddamfn", num_classes=7, num_heads=1).eval()
-    two = create_model("ddamfn", num_classes=7, num_heads=2).eval()
+    one = create_network("ddamfn", num_classes=7, num_heads=1).eval()
+    two = create_network("ddamfn", num_classes=7, num_heads=2).eval()
     state = one.state_dict()
     state |= {name.replace("heads.0", "heads.1"): value for name, value in state.items() if "heads.0" in name}
     two.load_state_dict(state)
@@ -220,7 +220,7 @@ def test_equal_heads_change_nothing() -> None:
 )
 def test_wrong_names_and_options(wrong: str, options: dict[str, Any], pattern: str) -> None:
     with pytest.raises(ValueError, match=pattern):
-        create_model(wrong, **{"num_classes": 7, **options})
+        create_network(wrong, **{"num_classes": 7, **options})
 
 
 def test_a_name_is_registered_once() -> None:

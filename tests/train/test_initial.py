@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ddamfn.errors import ConfigError, TrainingError, WeightsError
-from ddamfn.models import create_model
+from ddamfn.models import create_network
 from ddamfn.models.fused import fuse, unfuse
 from ddamfn.train import Run, fit
 from ddamfn.train.initial import begin_from, weights_file
@@ -27,7 +27,7 @@ LIGHT = {"num_heads": 2, "mixed_kernels": False, "coordinate_attention": False}
 def ddamfn(classes: int, seed: int) -> torch.nn.Module:
     """A network whose normalizations have seen something, as those of every trained one have."""
     torch.manual_seed(seed)
-    network = create_model("ddamfn", num_classes=classes, **LIGHT)
+    network = create_network("ddamfn", num_classes=classes, **LIGHT)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.running_mean, std=0.2)
@@ -75,7 +75,7 @@ def test_a_run_prefers_its_trunk_then_its_best_network(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["ddamfn", "mfn", "iresnet18"])
 def test_the_trunk_is_what_the_features_depend_on(name: str) -> None:
-    network = create_model(name, num_classes=4)
+    network = create_network(name, num_classes=4)
     names = trunk_names(network)
     assert network.training
     assert all(parameter.grad is None for parameter in network.parameters())
@@ -139,7 +139,7 @@ def test_weights_of_an_exported_file_get_statistics_and_answer_as_before(tmp_pat
 def test_the_weights_of_the_package_are_a_beginning_by_their_name(tmp_path: Path) -> None:
     path, card = find_weights("ddamfn-ferplus")
     assert weights_file("ddamfn-ferplus") == weights_file(str(path.with_suffix(".json"))) == path
-    network = create_model("ddamfn", num_classes=4, num_heads=2)
+    network = create_network("ddamfn", num_classes=4, num_heads=2)
     images = torch.randn(32, 3, 48, 48, generator=torch.Generator().manual_seed(0))
     record = begin_from(network, "ddamfn-ferplus", lambda: images)
     # All but weight and bias of a classifier for other classes.
@@ -165,7 +165,7 @@ def test_a_fresh_layer_beside_exported_weights_stays_fresh(tmp_path: Path) -> No
     trunk = {name: tensor for name, tensor in exported.state_dict().items() if name.startswith("trunk.")}
     save_weights_file(trunk, tmp_path / "file.safetensors")
     torch.manual_seed(0)
-    network = create_model("ddamfn", num_classes=4, **LIGHT)
+    network = create_network("ddamfn", num_classes=4, **LIGHT)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     begin_from(network, str(tmp_path / "file.safetensors"), lambda: torch.rand(16, 3, 32, 32))
     changed = {name for name, tensor in network.state_dict().items() if not torch.equal(tensor, before[name])}

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ddamfn.errors import ConfigError, DataError, TrainingError
 from ddamfn.evaluate import score
-from ddamfn.models import create_model
+from ddamfn.models import create_network
 from ddamfn.train import Run, fit, loop
 from ddamfn.train.run_folder import load_state, load_weights_file
 from ddamfn.train.step import evaluate_split
@@ -26,7 +26,7 @@ Splits = tuple[TensorSplit, TensorSplit]
 
 
 def network_of(run: Run, path: Path, classes: int = 8) -> torch.nn.Module:
-    network = create_model(run.model.name, num_classes=classes, **run.model.options)
+    network = create_network(run.model.name, num_classes=classes, **run.model.options)
     network.load_state_dict(load_weights_file(path))
     return network
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ddamfn.models import ModelOutput, create_model
+from ddamfn.models import ModelOutput, create_network
 from ddamfn.objectives import Context, Criterion, DDAMFNObjective, TrainingSplit
 from ddamfn.train import Data, Optimizer
 from ddamfn.train.optim import build_optimizer
@@ -87,7 +87,7 @@ def test_a_generous_limit_changes_nothing() -> None:
 
 def test_outputs_do_not_depend_on_the_batch(splits: tuple[TensorSplit, TensorSplit]) -> None:
     torch.manual_seed(0)
-    network = create_model("ddamfn", num_classes=8)
+    network = create_network("ddamfn", num_classes=8)
     one, other = (evaluate_split(network, splits[1], Data(), size) for size in (8, 3))
     assert one.logits.shape == (8, 8)
     assert torch.allclose(one.logits, other.logits, atol=1e-5)
@@ -107,7 +107,7 @@ def test_outputs_tell_how_the_heads_stand() -> None:
 @pytest.mark.parametrize(("name", "options", "heads"), [("mfn", {}, 0), ("ddamfn", {"num_heads": 1}, 1)])
 def test_networks_without_a_pair_of_heads_have_no_difference(name: str, options: dict[str, int], heads: int) -> None:
     images, targets = torch.zeros(2, 1, 32, 32, dtype=torch.uint8), torch.eye(2)
-    network = create_model(name, num_classes=2, **options)
+    network = create_network(name, num_classes=2, **options)
     outputs = evaluate_split(network, TensorSplit(images, targets, ("a", "b"), ("a", "b")), Data(), 2)
     assert len(outputs.head_means) == heads
     assert outputs.head_difference == 0

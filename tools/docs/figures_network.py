@@ -7,7 +7,7 @@ import torch
 from svg import ATTENTION, BLOCK, MUTED, RESULT, Drawing
 from torch import nn
 
-from ddamfn.models import create_model
+from ddamfn.models import create_network
 from ddamfn.models.complexity import count_parameters
 from ddamfn.models.ddamfn import DDAMFN
 from ddamfn.models.layers import DirectionalGates, MixBottleneck
@@ -195,7 +195,7 @@ def _titled(
 
 
 def _model() -> DDAMFN:
-    model = create_model("ddamfn", num_classes=_CLASSES)
+    model = create_network("ddamfn", num_classes=_CLASSES)
     assert isinstance(model, DDAMFN)
     return model
 

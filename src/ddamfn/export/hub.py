@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ddamfn.errors import MissingExtra
 from ddamfn.export.loading import LoadedNetwork, load_network
-from ddamfn.models import ModelOutput, create_model
+from ddamfn.models import ModelOutput, create_network
 from ddamfn.weights import Card
 
 try:
@@ -70,7 +70,7 @@ class HubNetwork(
         super().__init__()
         self.architecture, self.labels = architecture, tuple(labels)
         self.preprocessing = dict(preprocessing or {})
-        self.network = create_model(architecture, num_classes=len(self.labels), **(options or {}))
+        self.network = create_network(architecture, num_classes=len(self.labels), **(options or {}))
 
     @classmethod
     def from_weights(cls, weights: str | os.PathLike[str] | LoadedNetwork) -> "HubNetwork":

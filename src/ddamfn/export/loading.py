@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ddamfn.errors import UsageError, WeightsError
-from ddamfn.models import create_model as create_empty
+from ddamfn.models import create_network
 from ddamfn.train.restore import network_of, options_of, read_exported
 from ddamfn.weights import Card, find_weights, read_card, verify
 
@@ -18,6 +18,7 @@ HUB_CONFIG, HUB_WEIGHTS = "config.json", "model.safetensors"
 """Files of a hub folder, named as huggingface_hub names them."""
 
 _PART_OF_HUB = "network."
+"""What the hub's wrapper puts before the names of a network's tensors."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,7 +91,7 @@ def create_model(
     if weights is None or _is_bare(Path(weights)):
         if num_classes is None:
             raise UsageError(f"num_classes is missing: nothing says how many expressions this {name} shall tell apart")
-        network = create_empty(name, num_classes=num_classes, **options)
+        network = create_network(name, num_classes=num_classes, **options)
         if weights is not None:
             _fill(network, _read_safetensors(Path(weights)), Path(weights))
             network.eval()
@@ -103,14 +104,9 @@ def create_model(
             f"{os.fspath(weights)} tells {len(loaded.labels)} expressions apart, not {num_classes}: leave num_classes "
             "out, and exchange the classifier afterwards for other ones"
         )
-    if options and _shapes(create_empty(name, num_classes=len(loaded.labels), **options)) != _shapes(loaded.network):
+    if options and _shapes(create_network(name, num_classes=len(loaded.labels), **options)) != _shapes(loaded.network):
         raise UsageError(f"{os.fspath(weights)} was made with other options: leave them out")
     return loaded.network
-
-
-def state_of_hub(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Take the state dict of a network out of that of the hub's wrapper around it."""
-    return {name.removeprefix(_PART_OF_HUB): value for name, value in values.items()}
 
 
 def _described(network: nn.Module, card: Card) -> LoadedNetwork:
@@ -146,10 +142,11 @@ def _from_hub_folder(folder: Path) -> LoadedNetwork:
     try:
         config = json.loads((folder / HUB_CONFIG).read_text(encoding="utf-8"))
         name, labels, options = config["architecture"], tuple(config["labels"]), config.get("options") or {}
-        network = create_empty(name, num_classes=len(labels), **options)
+        network = create_network(name, num_classes=len(labels), **options)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{folder / HUB_CONFIG} does not describe a network of this package: {error!r}") from error
-    _fill(network, state_of_hub(_read_safetensors(folder / HUB_WEIGHTS)), folder / HUB_WEIGHTS)
+    values = _read_safetensors(folder / HUB_WEIGHTS)
+    _fill(network, {key.removeprefix(_PART_OF_HUB): value for key, value in values.items()}, folder / HUB_WEIGHTS)
     cards = sorted(path for path in folder.glob("*.json") if path.name != HUB_CONFIG)
     return LoadedNetwork(network.eval(), name, options, labels, read_card(cards[0]) if cards else None)
 

@@ -6,10 +6,10 @@ from ddamfn.models.baselines import dacl, dan, mvit, poster, psr, ran, scn, tran
 from ddamfn.models.registry import (
     ModelOutput,
     Network,
-    create_model,
+    create_network,
     gives_class_maps,
     list_models,
     register_model,
 )
 
-__all__ = ["ModelOutput", "Network", "create_model", "gives_class_maps", "list_models", "register_model"]
+__all__ = ["ModelOutput", "Network", "create_network", "gives_class_maps", "list_models", "register_model"]

@@ -68,11 +68,11 @@ def register_model(builder: Builder) -> Builder:
 
 
 def list_models() -> list[str]:
-    """Names that `create_model` knows, sorted."""
+    """Names that `create_network` knows, sorted."""
     return sorted(_BUILDERS)
 
 
-def create_model(name: str, *, num_classes: int, **options: Any) -> nn.Module:
+def create_network(name: str, *, num_classes: int, **options: Any) -> nn.Module:
     """Build a network with fresh weights (torch's default initialization, from torch's global generator).
 
     Args:

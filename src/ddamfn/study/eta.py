@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 import torch
 
-from ddamfn.models import create_model
+from ddamfn.models import create_network
 from ddamfn.models.complexity import count_macs
 from ddamfn.objectives import LiveDistillation, SelfDistillation
 from ddamfn.study.jobs import Job, Result
@@ -41,7 +41,7 @@ def work(run: Run, images: int) -> float:
 @lru_cache(maxsize=256)
 def _macs(name: str, options: tuple[tuple[str, object], ...], side_px: int) -> int:
     with torch.device("meta"):
-        network = create_model(name, num_classes=7, **dict(options))
+        network = create_network(name, num_classes=7, **dict(options))
     return count_macs(network, (side_px, side_px))
 
 

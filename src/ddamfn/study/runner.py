@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ddamfn.errors import ConfigError, TrainingError
 from ddamfn.evaluate import score
 from ddamfn.files import write_bytes
-from ddamfn.models import create_model
+from ddamfn.models import create_network
 from ddamfn.models.complexity import count_parameters
 from ddamfn.study.classic import fit_estimator
 from ddamfn.study.eta import EtaEstimator, work
@@ -123,7 +123,7 @@ def _train(
             # Other jobs' code counts towards PyTorch's limit of versions of a function, past which it never compiles.
             torch.compiler.reset()
         best = fit(run, parts.train, parts.valid, folder, callback, resume=True).best
-    network = create_model(run.model.name, num_classes=len(test.classes), **run.model.options)
+    network = create_network(run.model.name, num_classes=len(test.classes), **run.model.options)
     network.load_state_dict(load_weights_file(place.best))
     network.to(test.images.device)
     phase, rows = run.phases[-1], place.rows()

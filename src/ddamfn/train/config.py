@@ -36,7 +36,7 @@ def _require(condition: bool, message: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """Which network, and its switches (see `ddamfn.models.create_model`)."""
+    """Which network, and its switches (see `ddamfn.models.create_network`)."""
 
     name: str = "ddamfn"
     options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))

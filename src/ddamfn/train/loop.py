@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ddamfn.errors import ConfigError, TrainingError
-from ddamfn.models import create_model
+from ddamfn.models import create_network
 from ddamfn.objectives import Context, PretextObjective
 from ddamfn.train.augment import Augmenter, seed_step, to_input
 from ddamfn.train.average import MovingAverage
@@ -75,7 +75,7 @@ class Trainer:
         torch.manual_seed(run.seed)
         self.run, self.folder, self.device = run, folder, train.images.device
         self.train_split, self.valid_split = train, valid
-        self.network = create_model(run.model.name, num_classes=len(train.classes), **run.model.options)
+        self.network = create_network(run.model.name, num_classes=len(train.classes), **run.model.options)
         self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.record: dict[str, Any] = {}
         if run.initial is not None and not folder.state.exists():

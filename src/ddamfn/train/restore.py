@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ddamfn.errors import WeightsError
-from ddamfn.models import create_model
+from ddamfn.models import create_network
 from ddamfn.models.fused import unfuse
 from ddamfn.weights import Card, find_weights, verify
 
@@ -47,13 +47,13 @@ def network_of(card: Card) -> nn.Module:
         WeightsError: if there is no such network here.
     """
     try:
-        return create_model(card.architecture["name"], num_classes=len(card.labels), **options_of(card))
+        return create_network(card.architecture["name"], num_classes=len(card.labels), **options_of(card))
     except ValueError as error:
         raise WeightsError(f"the network of {card.name} cannot be built here: {error}") from error
 
 
 def options_of(card: Card) -> dict[str, Any]:
-    """Return the options of `create_model` that a card's network was built with."""
+    """Return the options of `create_network` that a card's network was built with."""
     made: Mapping[str, Any] = card.architecture
     # Cards of the first version say the number of heads alone.
     heads = {"num_heads": made["num_heads"]} if made["num_heads"] else {}

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 import ddamfn
 from ddamfn.errors import ConfigError, TrainingError, UsageError
 from ddamfn.files import append_json_line, exclusive, read_json_lines, write_bytes
-from ddamfn.models import create_model
+from ddamfn.models import create_network
 from ddamfn.objectives import PretextObjective
 from ddamfn.train.config import Run, to_dict
 from ddamfn.train.settings import run_from_dict
@@ -306,7 +306,7 @@ def read_run(folder: str | Path, checkpoint: Checkpoint = "best") -> FinishedRun
             "network would be used at a size it has not seen; end the run with a phase at the crops' size"
         )
     classes = tuple(row["valid"]["classes"])
-    network = create_model(run.model.name, num_classes=len(classes), **run.model.options)
+    network = create_network(run.model.name, num_classes=len(classes), **run.model.options)
     weights = load_weights_file(place / "checkpoints" / f"{checkpoint}.safetensors")
     try:
         network.load_state_dict(weights)

@@ -12,7 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import torch
 
 from ddamfn.errors import ConfigError
-from ddamfn.models import create_model, gives_class_maps
+from ddamfn.models import create_network, gives_class_maps
 from ddamfn.models.registry import as_network
 from ddamfn.objectives import OBJECTIVES, DDAMFNObjective, Objective, PretextObjective
 from ddamfn.objectives.pretext import pooled
@@ -60,7 +60,7 @@ def require_network(run: Run) -> None:
     """
     try:
         with torch.device("meta"):
-            network = create_model(run.model.name, num_classes=2, **run.model.options)
+            network = create_network(run.model.name, num_classes=2, **run.model.options)
     except TypeError as error:
         raise ConfigError(f"model.options has a value of the wrong type: {error}") from error
     except ValueError as error:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ddamfn.models import create_model
+from ddamfn.models import create_network
 from ddamfn.models.baselines.dan import CrossAttentionHead
 from ddamfn.models.baselines.poster import POSTER, CrossFusion, StreamBlock
 from ddamfn.models.baselines.transfer import TransFER
@@ -13,7 +13,7 @@ from ddamfn.models.baselines.transfer import TransFER
 @pytest.fixture(scope="module")
 def transfer() -> TransFER:
     torch.manual_seed(3)
-    network = create_model("transfer", num_classes=3, depth=2, num_branches=3, map_drop=1.0, head_drop=1.0)
+    network = create_network("transfer", num_classes=3, depth=2, num_branches=3, map_drop=1.0, head_drop=1.0)
     assert isinstance(network, TransFER)
     return network
 
@@ -63,7 +63,7 @@ def test_transfer_drops_nothing_in_evaluation(transfer: TransFER) -> None:
 
 
 def test_transfer_begins_without_an_opinion() -> None:
-    network = create_model("transfer", num_classes=4, depth=1).eval()
+    network = create_network("transfer", num_classes=4, depth=1).eval()
     with torch.no_grad():
         assert torch.equal(network(torch.randn(1, 3, 32, 32)).logits, torch.zeros(1, 4))
 
@@ -81,9 +81,9 @@ def test_a_head_of_dan_sums_over_channels_and_gates_what_it_finds() -> None:
 
 def test_dan_has_at_least_one_head() -> None:
     with pytest.raises(ValueError, match="num_heads must be 1 or more, not 0"):
-        create_model("dan", num_classes=3, num_heads=0)
+        create_network("dan", num_classes=3, num_heads=0)
     with torch.device("meta"):
-        output = create_model("dan", num_classes=3, num_heads=1)(torch.zeros(2, 3, 64, 64))
+        output = create_network("dan", num_classes=3, num_heads=1)(torch.zeros(2, 3, 64, 64))
     assert output.extra["heads"].shape == (2, 1, 512)
 
 
@@ -121,7 +121,7 @@ def test_the_streams_of_poster_are_exchanged_both_ways() -> None:
 
 def test_poster_skips_more_in_later_layers() -> None:
     with torch.device("meta"):
-        network = create_model("poster", num_classes=3, depth=3)
+        network = create_network("poster", num_classes=3, depth=3)
     assert isinstance(network, POSTER)
     rates = [layer.levels[0].image.drop.rate for layer in network.layers]
     assert rates == pytest.approx([0.0, 0.05, 0.1])

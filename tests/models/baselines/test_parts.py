@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ddamfn.models import create_model
+from ddamfn.models import create_network
 from ddamfn.models.baselines.dacl import FeatureAttention
 from ddamfn.models.baselines.mvit import MViT
 from ddamfn.models.baselines.psr import SpatialTransformer, SuperResolution
@@ -24,7 +24,7 @@ def test_ran_sees_five_regions_and_the_whole() -> None:
 
 
 def test_ran_trusts_equal_crops_equally() -> None:
-    network = create_model("ran", num_classes=3).eval()
+    network = create_network("ran", num_classes=3).eval()
     plain = torch.ones(1, 3, 32, 32) * torch.tensor([0.3, -1.0, 2.0]).reshape(1, 3, 1, 1)
     with torch.no_grad():
         even, uneven = network(plain), network(torch.randn(1, 3, 32, 32))
@@ -35,7 +35,7 @@ def test_ran_trusts_equal_crops_equally() -> None:
 
 
 def test_scn_s_weight_scales_the_logits() -> None:
-    network = create_model("scn", num_classes=4).eval()
+    network = create_network("scn", num_classes=4).eval()
     with torch.no_grad():
         output = network(torch.randn(2, 3, 32, 32))
         importance = output.extra["importance"]
@@ -46,7 +46,7 @@ def test_scn_s_weight_scales_the_logits() -> None:
 
 def test_dacl_answers_without_its_attention_network() -> None:
     with torch.device("meta"):
-        network = create_model("dacl", num_classes=3)
+        network = create_network("dacl", num_classes=3)
         image = torch.zeros(2, 3, 64, 64)
         assert sorted(network.train()(image).extra) == ["channel_weights", "embedding"]
         network.attention = None
@@ -63,7 +63,7 @@ def test_dacl_s_channel_weights_lie_between_0_and_1() -> None:
 
 
 def test_mvit_lays_each_patch_s_mask_where_the_patch_is() -> None:
-    network = create_model("mvit", num_classes=3, mask_depth=1, depth=1).eval()
+    network = create_network("mvit", num_classes=3, mask_depth=1, depth=1).eval()
     assert isinstance(network, MViT)
     values = torch.linspace(-1, 1, 3 * 16 * 16)
     with torch.no_grad():
@@ -76,7 +76,7 @@ def test_mvit_lays_each_patch_s_mask_where_the_patch_is() -> None:
 
 
 def test_mvit_reads_nothing_behind_its_mask() -> None:
-    network = create_model("mvit", num_classes=3, mask_depth=1, depth=1).eval()
+    network = create_network("mvit", num_classes=3, mask_depth=1, depth=1).eval()
     with torch.no_grad():
         network.mask.weight.zero_()
         network.mask.bias.fill_(-200)
@@ -87,11 +87,11 @@ def test_mvit_reads_nothing_behind_its_mask() -> None:
 
 def test_mvit_takes_whole_patches_alone() -> None:
     with torch.device("meta"), pytest.raises(ValueError, match="multiples of 16 px, not 100x112"):
-        create_model("mvit", num_classes=3)(torch.zeros(1, 3, 112, 100))
+        create_network("mvit", num_classes=3)(torch.zeros(1, 3, 112, 100))
 
 
 def test_psr_answers_the_mean_of_its_branches_probabilities() -> None:
-    network = create_model("psr", num_classes=4).eval()
+    network = create_network("psr", num_classes=4).eval()
     with torch.no_grad():
         output = network(torch.randn(1, 3, 64, 64))
     mean = torch.softmax(output.extra["branch_logits"], dim=2).mean(dim=1)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ddamfn.models import create_model
+from ddamfn.models import create_network
 from ddamfn.models.complexity import count_macs, count_parameters, count_torchstat_flops
 
 MEBI = 2**20
@@ -91,7 +91,7 @@ def measure() -> tuple[Cost, ...]:
     costs = []
     for reported in REPORTED:
         with torch.device("meta"):
-            network = create_model(reported.network, num_classes=7)
+            network = create_network(reported.network, num_classes=7)
         costs.append(Cost(reported, count_parameters(network), count_macs(network), count_torchstat_flops(network)))
     return tuple(costs)
 
