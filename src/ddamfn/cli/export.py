@@ -65,7 +65,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         nargs="+",
         default=[],
         metavar="RUN",
-        help="of a run: the same recipe with other seeds; the card then tells what each reached on validation",
+        help="of a run: the same recipe with other seeds; the card then lists their validation results",
     )
     parser.add_argument("--force", action="store_true", help="keep a file that falls under its gate")
     add_threads(parser)
@@ -171,7 +171,7 @@ def _prepared(args: argparse.Namespace, alignment: "Alignment") -> "Prepared | N
 
 
 def _tell(done: "Exported", kind: str) -> None:
-    """Print the file, what its gate measured, and what the card has learned."""
+    """Print the file, what its gate measured, and what the card records."""
     measured, training, calibration = done.comparison, done.card.training, done.card.calibration
     files = [done.path] if done.path.is_file() else sorted(done.path.iterdir())
     files += [done.path.with_suffix(".bin")] if kind == "openvino" else []

@@ -86,11 +86,11 @@ def accuracy(card: "Card") -> str:
     score = card.score()
     if score is None:
         return "not measured"
-    told = f"{score['accuracy']:.2%}"
+    text = f"{score['accuracy']:.2%}"
     if "n" in score:
-        told += f" of {score['n']:,}"
+        text += f" of {score['n']:,}"
     where = " ".join(str(score[key]) for key in ("dataset", "split", "rule") if key in score)
-    return f"{told} ({where})"
+    return f"{text} ({where})"
 
 
 def _print_table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:

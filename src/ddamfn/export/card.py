@@ -22,11 +22,11 @@ DETECTOR = f"retinaface-mobilenet0.25 (sha256 {NETWORK_SHA256[:12]})"
 
 _CODE_LICENSE = "MIT"
 _ORIGINS = ("initial", "distillation", "objective")
-"""What a run begins with and learns from besides its data; without the first it begins with random weights."""
+"""What a run starts from and learns from besides its data; without "initial" it starts from random weights."""
 _FIGURES = ("n", "correct", "accuracy", "mean_class_accuracy")
 _VALIDATION = (*_FIGURES, "ci95", "macro_f1", "per_class_recall")
 _ATTENTION = ("head_means", "head_difference", "max_attention_mean")
-"""Of the kept epoch, on validation: whether the heads differ, and whether their joined maximum weighs anything."""
+"""Of the kept epoch, on validation: whether the heads differ, and whether their maximum suppresses anything."""
 
 
 def build_card(
@@ -149,8 +149,7 @@ def _portable_word(word: str) -> str:
 def portable(value: Any) -> Any:
     """Return plain values less the places of this machine.
 
-    Of an absolute path, such as another run's folder or checkpoint, the part from the run's name on is kept: it tells
-    which run, and nothing of whose machine.
+    Of an absolute path, such as another run's folder or checkpoint, the part from the run's name on is kept.
     """
     if isinstance(value, dict):
         return {portable(key): portable(entry) for key, entry in value.items()}
@@ -166,7 +165,7 @@ def portable(value: Any) -> Any:
 def seeds_record(chosen: FinishedRun, others: Sequence[FinishedRun]) -> dict[str, Any]:
     """Return the validation figures of runs that differ by their seed alone, with mean and deviation of the accuracy.
 
-    The runs that they begin with may differ by their seed as well. The name of a recipe is no difference: one recipe
+    The runs that they start from may differ by their seed as well. The name of a recipe is no difference: one recipe
     with other settings can be what another one is.
 
     Raises:
@@ -191,7 +190,7 @@ def seeds_record(chosen: FinishedRun, others: Sequence[FinishedRun]) -> dict[str
 
 
 def _differ_by_seed(one: Run, other: Run) -> bool:
-    """Whether two runs differ by nothing but their seed, the runs that they begin with included."""
+    """Whether two runs differ by nothing but their seed, the runs that they start from included."""
     if replace(one, seed=other.seed, initial=other.initial, recipe=other.recipe) != other:
         return False
     if one.initial == other.initial:

@@ -77,7 +77,7 @@ def open_source(weights: str | os.PathLike[str], scratch: Path) -> Source:
     """
     loaded = load_network(weights)
     if loaded.card is None:
-        raise WeightsError(f"{os.fspath(weights)} has no card, so nothing says how its faces are prepared")
+        raise WeightsError(f"{os.fspath(weights)} has no card, which describes how its faces are prepared")
     path = _own_onnx(weights, loaded)
     if path is None:
         path = export_onnx(loaded.network, scratch / "source.onnx", side_px=loaded.card.input_side_px)
@@ -205,7 +205,7 @@ def _calibration_faces(card: Card, prepared: Prepared | None) -> GateFaces:
 
 
 def _faces(card: Card, crops: Sequence[Any], words: str) -> GateFaces:
-    """Describe faces that are prepared as a card tells."""
+    """Describe faces that are prepared as the card demands."""
     preprocessing = Preprocessing(**card.preprocessing)
 
     def to_input(part: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -234,7 +234,7 @@ def _card(
     card = replace(source.card, name=name, file=main.name, sha256=sha256_file(main), export=export)
     card = replace(card, architecture={**card.architecture, "options": options_of(card)})
     if kind == "onnx-int8":
-        # Those of the float32 file, whose predictions are not all these: `ddamfn eval --record` adds scores.
+        # The float32 file's scores are not this file's: `ddamfn eval --record` adds them.
         return replace(card, precision="int8", scores=(), calibration=None)
     return replace(card, precision=precision if kind == "onnx" else "float32")
 

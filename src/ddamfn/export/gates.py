@@ -1,4 +1,4 @@
-"""Gates: an exported file is kept only if its outputs match those of what it was made from."""
+"""Gates: an exported file is kept only if its outputs match those of its source."""
 
 import math
 import os
@@ -68,7 +68,7 @@ RUN_GATES: dict[WeightPrecision, Gate] = {
     "float32": Gate(1e-4, exactness=1e-4),
     "float16": Gate(None, exactness=1e-4),
 }
-"""For the ONNX file of a run, beside the trained network; float16 may differ from that by what its rounding costs."""
+"""For the ONNX file of a run, beside the trained network; float16 may differ from that by its rounding."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

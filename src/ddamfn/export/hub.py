@@ -103,7 +103,7 @@ class HubNetwork(
 
 
 def preprocessing(card: Card) -> dict[str, Any]:
-    """What a card says of the network's input and of its confidence, as plain values."""
+    """Return the card's settings of the network's input and confidence as plain values."""
     return {
         "input_side_px": card.input_side_px,
         "mean": list(card.mean),

@@ -74,7 +74,7 @@ def create_model(
 
     Args:
         name: one of `list_models()`.
-        num_classes: K >= 2, the number of expressions; may be left out where the weights say it.
+        num_classes: K >= 2, the number of expressions; may be left out where the weights have it.
         weights: as for `load_network`, or a bare `.safetensors` state dict; None for torch's default initialization,
             from its global generator.
         options: the network's own switches, such as `num_heads` of DDAMFN; weights that know theirs need none.
@@ -90,7 +90,7 @@ def create_model(
     """
     if weights is None or _is_bare(Path(weights)):
         if num_classes is None:
-            raise UsageError(f"num_classes is missing: nothing says how many expressions this {name} shall tell apart")
+            raise UsageError("num_classes is missing: pass the number of expressions, or weights that have it")
         network = create_network(name, num_classes=num_classes, **options)
         if weights is not None:
             _fill(network, _read_safetensors(Path(weights)), Path(weights))
@@ -101,8 +101,8 @@ def create_model(
         raise UsageError(f"{os.fspath(weights)} is a {loaded.architecture}, not a {name}: ask for that name")
     if num_classes not in (None, len(loaded.labels)):
         raise UsageError(
-            f"{os.fspath(weights)} tells {len(loaded.labels)} expressions apart, not {num_classes}: leave num_classes "
-            "out, and exchange the classifier afterwards for other ones"
+            f"{os.fspath(weights)} predicts {len(loaded.labels)} expressions, not {num_classes}: leave num_classes "
+            "out, and replace the classifier afterwards"
         )
     if options and _shapes(create_network(name, num_classes=len(loaded.labels), **options)) != _shapes(loaded.network):
         raise UsageError(f"{os.fspath(weights)} was made with other options: leave them out")
@@ -152,7 +152,7 @@ def _from_hub_folder(folder: Path) -> LoadedNetwork:
 
 
 def _is_bare(path: Path) -> bool:
-    """Whether a file holds a state dict and nothing beside it says of what network."""
+    """Whether a file holds a state dict without a description of its network beside it."""
     if path.suffix.lower() != ".safetensors" or not path.is_file():
         return False
     described = (path.with_suffix(".json"), path.parent / HUB_CONFIG, path.parent.parent / "config.json")

@@ -157,7 +157,7 @@ def _gate_faces(finished: FinishedRun, splits: Sequence[tuple[str, TensorSplit]]
         if not missing:
             break
         rows = torch.linspace(0, len(split) - 1, min(missing, len(split))).round().long()
-        # A gray split has one channel, which stands for all three.
+        # A gray split has one channel, which is repeated.
         parts.append(split.images[rows].permute(0, 2, 3, 1).expand(-1, -1, -1, 3).numpy())
         words.append(f"{len(rows):,} {name} faces")
         missing -= len(rows)

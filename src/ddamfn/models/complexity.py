@@ -39,9 +39,9 @@ def count_macs(network: nn.Module, input_size: tuple[int, int] = (112, 112)) -> 
 def count_torchstat_flops(network: nn.Module, input_size: tuple[int, int] = (112, 112)) -> int:
     """Count as torchstat does, which is what the DDAMFN paper prints: 551.22 M for two heads and seven classes.
 
-    To the MACs of layers come one addition an output with a convolution's bias, two operations a number in 2-d batch
-    normalization, one in ReLU and its kin (a hard swish counts as the ReLU6 inside it), and one a number that a
-    windowed pool takes in. Sigmoids, means, products and sums of whole maps, the products of tokens with tokens, and
+    To the MACs of layers come one addition per output of a convolution with bias, two operations per number in 2-d
+    batch normalization, one in ReLU and its kin (a hard swish counts as the ReLU6 inside it), and one per number that a
+    windowed pool reads. Sigmoids, means, products and sums of whole maps, the products of tokens with tokens, and
     1-d batch normalization count nothing.
 
     Args:

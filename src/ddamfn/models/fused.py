@@ -2,8 +2,8 @@
 
 ONNX Runtime keeps convolutions, pooling, nearest upsampling and same-shape products in a blocked memory layout of its
 own; every PReLU, mean, split, transpose or broadcast product in between makes it convert back and forth, which costs
-more than the convolutions themselves. Here those steps are written as what the layout knows. Each rewriting is exact up
-to rounding:
+more than the convolutions themselves. Here those steps are written as operations of that layout, exactly up to
+rounding:
 
 - batch normalization is folded into the convolution before it;
 - PReLU becomes `p x + relu(q x)` with per-channel constants;
@@ -11,7 +11,7 @@ to rounding:
 - rows and columns pass the shared 1x1 convolution one after the other, without concatenation and transposition;
 - means over rows and columns become average pooling; gates are repeated to full size before they are multiplied.
 
-`unfuse` is exact up to rounding as well, but folded statistics cannot be told apart again: normalizations come back
+`unfuse` is exact up to rounding as well, but folded statistics cannot be told apart again: normalizations return
 with mean 0 and variance 1, and `ddamfn.train.initial` gives them statistics of images before they are trained on. An
 untrained network cannot be read back from ONNX: the exporter keeps equal tensors once, under one name.
 
@@ -93,7 +93,7 @@ class _FusedValues:
         if name not in self._values:
             raise ValueError(
                 f"it does not hold {name} by that name: the export folded it, or the network has other options than "
-                "its card says; load the run's folder or a .safetensors file"
+                "its card records; load the run's folder or a .safetensors file"
             )
         self.used.add(name)
         return self._values[name]
@@ -163,7 +163,7 @@ def _rescale(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
     assert norm.running_mean is not None
     assert norm.running_var is not None
     kernels = conv.weight.flatten(1)
-    # torch draws them evenly from +-1/sqrt(n), n numbers a kernel.
+    # torch draws them evenly from +-1/sqrt(n), n numbers per kernel.
     fresh = (3 * kernels.shape[1]) ** -0.5
     size = kernels.square().mean(dim=1).sqrt()
     power = torch.where(size > 0, torch.log2(fresh / size).round(), 0.0)

@@ -165,7 +165,7 @@ def _read_legacy(file: BinaryIO) -> tuple[Any, dict[str, Tensor]]:
     for key in _InertUnpickler(file).load():
         storage = unpickler.storages[key]
         if struct.unpack("<q", file.read(8))[0] != storage.length:
-            raise ValueError(f"storage {key} has another length than it was said to have")
+            raise ValueError(f"storage {key} has another length than announced")
         contents[key] = storage.to_tensor(file.read(storage.size_bytes))
     return root, contents
 

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 
 class DirectionalGates(nn.Module):
-    """From one descriptor a row and one a column to a gate in (0, 1) for each.
+    """From one descriptor per row and one per column to a gate in (0, 1) for each.
 
-    Both descriptors pass the same narrow 1x1 convolution, so that rows and columns speak of the same features, and
-    part again into two 1x1 convolutions.
+    Both descriptors pass the same narrow 1x1 convolution, so that rows and columns share features, and then split into
+    two 1x1 convolutions.
     """
 
     def __init__(self, channels: int, hidden: int) -> None:
@@ -33,10 +33,10 @@ class DirectionalGates(nn.Module):
 
 
 class CoordinateAttention(nn.Module):
-    """Weigh a map by what its rows and its columns hold: (B, C, H, W) -> same shape.
+    """Weigh a map by its rows and columns: (B, C, H, W) -> same shape.
 
-    Kept because the authors' network has it so: here rows and columns are averages, not learned sums; "GDConv in place
-    of average pooling" is true of DDAN's heads alone.
+    As in the authors' network, rows and columns are averages here, not learned sums; DDAN's heads alone have GDConv in
+    place of average pooling.
     """
 
     def __init__(self, channels: int) -> None:
@@ -51,7 +51,7 @@ class CoordinateAttention(nn.Module):
 
 
 class ConvBlock(nn.Sequential):
-    """Convolution without bias, batch normalization, PReLU with one slope a channel."""
+    """Convolution without bias, batch normalization, PReLU with one slope per channel."""
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int = 1, *, stride: int = 1, groups: int = 1
@@ -75,7 +75,7 @@ class LinearBlock(nn.Sequential):
 
 
 class GDConv(LinearBlock):
-    """Global depthwise convolution: one learned weight a channel and position in place of average pooling.
+    """Global depthwise convolution: one learned weight per channel and position in place of average pooling.
 
     The kernel covers the whole map, (B, C, H, W) -> (B, C, 1, 1), so that positions count differently.
 
@@ -89,8 +89,8 @@ class GDConv(LinearBlock):
 class MixedDepthwiseConv(nn.Module):
     """Depthwise convolutions of several odd kernel sizes, each on its own share of the channels.
 
-    Kept because the authors' network has it so: nothing, neither normalization nor activation, stands between these
-    convolutions and the attention that follows.
+    As in the authors' network, there is neither normalization nor activation between these convolutions and the
+    attention that follows.
     """
 
     def __init__(self, kernels: Sequence[int], splits: Sequence[int], *, stride: int = 1) -> None:
@@ -108,10 +108,10 @@ class MixedDepthwiseConv(nn.Module):
 
 
 def drop_path(x: Tensor, probability: float) -> Tensor:
-    """Leave out whole images of a branch by chance: zeros for some of x (B, ...), the others so much stronger.
+    """Leave out a branch for some images at random: zeros for some of x (B, ...), the others scaled up.
 
     What is left is divided by 1 - `probability`, so that the branch is the same on average and needs no change at
-    prediction. Chance is torch's global generator of x's device.
+    prediction. Random numbers come from torch's global generator of x's device.
 
     Source: Huang et al., "Deep Networks with Stochastic Depth", ECCV 2016, section 3; there
     prediction is scaled instead.
@@ -176,7 +176,7 @@ class MixBottleneck(nn.Module):
 def fit_map(features: Tensor, side: int) -> Tensor:
     """Resample a map to a square, (B, C, H, W) -> (B, C, side, side); one of that size passes unchanged.
 
-    Some heads have one weight a position, so that their map's side is fixed. Images of another size than the
+    Some heads have one weight per position, so that their map's side is fixed. Images of another size than the
     network's own give another map; smaller images make the first epochs several times cheaper (progressive resizing).
     """
     if features.shape[-2:] == (side, side):

@@ -21,7 +21,7 @@ def initialize_tokens(module: nn.Module) -> None:
 
 
 def split_heads(tokens: Tensor, heads: int) -> Tensor:
-    """Part the width of tokens among heads, (B, N, D) -> (B, heads, N, D / heads)."""
+    """Split the width of tokens among heads, (B, N, D) -> (B, heads, N, D / heads)."""
     batch, count, width = tokens.shape
     return tokens.reshape(batch, count, heads, width // heads).transpose(1, 2)
 
@@ -34,7 +34,7 @@ def join_heads(tokens: Tensor) -> Tensor:
 class DropOne(nn.Module):
     """While training, set one entry of an axis to zero in some samples: a whole map, or a whole head.
 
-    What is left is not scaled up, unlike in dropout: the network shall do without, not make up for it.
+    What is left is not scaled up, unlike in dropout: the network must do without, not make up for it.
 
     Args:
         rate: probability that a sample loses one entry, each with equal chance.

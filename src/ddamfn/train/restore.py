@@ -55,7 +55,7 @@ def network_of(card: Card) -> nn.Module:
 def options_of(card: Card) -> dict[str, Any]:
     """Return the options of `create_network` that a card's network was built with."""
     made: Mapping[str, Any] = card.architecture
-    # Cards of the first version say the number of heads alone.
+    # Without options a card has the number of heads alone.
     heads = {"num_heads": made["num_heads"]} if made["num_heads"] else {}
     return dict(made.get("options", heads))
 

@@ -137,7 +137,7 @@ class Card:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "Card":
-        """Build from what `to_dict` returned; unknown keys are ignored, so that a card may say more.
+        """Build from what `to_dict` returned; unknown keys are ignored, so that a card may hold more.
 
         Raises:
             WeightsError: if a field is missing, has the wrong kind, or the layout is newer than this program.
@@ -243,7 +243,7 @@ def threshold_for(calibration: CalibrationCard, precision: float) -> float:
     share = calibration["coverage"][low.index(best)]
     raise UsageError(
         f"a precision of {precision:g} is not reached on the {calibration['n']:,} validation images: ask for at most "
-        f"{best:g}, which answers {share:.1%} of the faces"
+        f"{best:g}, which covers {share:.1%} of the faces"
     )
 
 

@@ -28,7 +28,7 @@ class FeatureAttention(nn.Module):
         for taken, given, act in zip(widths[:-1], widths[1:], (nn.ReLU(), nn.ReLU(), nn.Tanh()), strict=True):
             layers += [nn.Linear(taken, given), nn.BatchNorm1d(given), act]
         self.context = nn.Sequential(*layers)
-        # Two numbers a channel, "leave" and "take": their softmax is the weight.
+        # Two numbers per channel, "leave" and "take": their softmax is the weight.
         self.gate = nn.Linear(widths[-1], 2 * FEATURE_CHANNELS)
 
     def forward(self, x: Tensor) -> Tensor:

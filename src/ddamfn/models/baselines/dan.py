@@ -56,7 +56,7 @@ class CrossAttentionHead(nn.Module):
 class DAN(nn.Module):
     """ResNet-18 and attention heads; 19,723,733 parameters with 7 classes and 4 heads.
 
-    `attention` (B, A, 1, H, W) tells each head's map m of positions, which has no upper limit, as m / (1 + m), in
+    `attention` (B, A, 1, H, W) is each head's map m of positions, which has no upper limit, as m / (1 + m), in
     [0, 1); m is the mean over the channels. `extra` holds "embedding" (B, 512), which the affinity loss moves, and
     "heads" (B, A, 512), log-softmax over the heads, which the partition loss moves.
 

@@ -26,7 +26,7 @@ from ddamfn.models.vit import NORM_EPS, DropPath, FeedForward, join_heads, split
 
 _WIDTH, _HEADS, _MLP_RATIO = FEATURE_CHANNELS, 8, 2
 _STREAM = FEATURE_SIDE**2 + 1
-"""Tokens of a stream: one a place, and their mean before them."""
+"""Tokens of a stream: one per position, after their mean."""
 _LARGEST_DROP = 0.1
 
 
@@ -100,7 +100,7 @@ class POSTER(nn.Module):
 
     64,425,615 parameters with 7 classes, 58,906,255 without the projection of queries. The authors' program counts
     71.85 million: to the latter it adds 12,847,616 of a face-recognition head on IR-50 and some of a landmark head,
-    neither of which takes part in the prediction.
+    neither of which contributes to the prediction.
 
     Args:
         num_classes: K.

@@ -1,4 +1,4 @@
-"""PSR: the face at three scales, one of them enlarged by super-resolution, and the mean of their answers.
+"""PSR: the face at three scales, one of them enlarged by super-resolution, and the mean of their predictions.
 
 Source: Vo et al., "Pyramid With Super Resolution for In-the-Wild Facial Expression Recognition", IEEE Access 2020,
 section III; the super-resolution network: Lim et al., "Enhanced Deep Residual Networks for Single Image
@@ -30,7 +30,7 @@ def _vgg_stage(in_channels: int, out_channels: int, repeats: int) -> nn.Sequenti
 
 
 class SpatialTransformer(nn.Module):
-    """Turn, shift and scale each image as a small network sees fit; at first not at all.
+    """Turn, shift and scale each image as a small network decides; initially not at all.
 
     Source: Jaderberg et al., "Spatial Transformer Networks", NeurIPS 2015, section 3.
     """
@@ -98,7 +98,7 @@ class PSR(nn.Module):
 
     Args:
         num_classes: K.
-        spatial_transformer: begin with one, as in the paper.
+        spatial_transformer: start with one, as in the paper.
     """
 
     input_size = (100, 100)

@@ -1,4 +1,4 @@
-"""RAN: the face and five crops of it, weighed by how much each tells.
+"""RAN: the face and five crops of it, weighed by how informative each is.
 
 Source: Wang et al., "Region Attention Networks for Pose and Occlusion Robust Facial Expression Recognition", IEEE
 Transactions on Image Processing 2020, section III. Fixed cropping, and the two attentions as printed: the authors'

@@ -1,4 +1,4 @@
-"""SCN: every image has a weight that says how far its label can be trusted.
+"""SCN: every image has a weight for how far its label can be trusted.
 
 Source: Wang et al., "Suppressing Uncertainties for Large-Scale Facial Expression Recognition", CVPR 2020, section 3.2.
 """
