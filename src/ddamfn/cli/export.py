@@ -133,7 +133,7 @@ def _export_run(args: argparse.Namespace, folder: Path) -> None:
             prepared=prepared,
             adjustment=args.logit_adjustment,
             seeds=seeds,
-            argv=args.argv,
+            argv=["ddamfn", *args.argv],
         )
         if as_onnx:
             _tell(done, args.format)
@@ -156,7 +156,7 @@ def _convert(args: argparse.Namespace, weights: str, name: str | None) -> None:
             prepared=prepared,
             precision=args.precision,
             force=args.force,
-            argv=args.argv,
+            argv=["ddamfn", *args.argv],
         )
     _tell(done, args.format)
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from shlex import join
 from textwrap import fill
 from typing import TYPE_CHECKING, Literal
 
@@ -316,10 +315,11 @@ def _carry_out(
 def _report(
     args: argparse.Namespace, study: "Study", images: "StudyImages", outcome: "StudyOutcome", output: Path | None
 ) -> None:
+    from ddamfn.export.card import command_line
     from ddamfn.study.jobs import describe
     from ddamfn.study.report import write_folds, write_report
 
-    command, data = join(map(_without_folders, args.argv)), describe(args.data, args.kind)
+    command, data = command_line(["ddamfn", *args.argv]), describe(args.data, args.kind)
     text, destination = write_report(study, outcome, args.runs / study.name, output, command=command, data=data)
     print(text)
     if study.jobs[0].fold is not None:
@@ -327,12 +327,6 @@ def _report(
     print(f"report: {destination}")
     if outcome.waiting:
         _say(f"{len(outcome.waiting)} jobs wait; the same command goes on")
-
-
-def _without_folders(word: str) -> str:
-    """An argument, or its value, without the folders of this machine that it lies in."""
-    option, equals, value = word.rpartition("=")
-    return option + equals + (Path(value).name if Path(value).is_absolute() else value)
 
 
 def _list_jobs(args: argparse.Namespace, study: "Study", *, each: bool) -> float:
