@@ -3,11 +3,8 @@
 from ddamfn.weights.card import (
     WEIGHT_FORMATS,
     WEIGHT_PRECISIONS,
-    AlignmentCard,
-    ArchitectureCard,
     CalibrationCard,
     Card,
-    PreprocessingCard,
     WeightFormat,
     WeightPrecision,
     read_card,
@@ -18,20 +15,7 @@ from ddamfn.weights.card import (
 from ddamfn.weights.store import DEFAULT_WEIGHTS, find_weights, list_weights
 
 __all__ = [
-    "DEFAULT_WEIGHTS",
-    "WEIGHT_FORMATS",
-    "WEIGHT_PRECISIONS",
-    "AlignmentCard",
-    "ArchitectureCard",
-    "CalibrationCard",
-    "Card",
-    "PreprocessingCard",
-    "WeightFormat",
-    "WeightPrecision",
-    "find_weights",
-    "list_weights",
-    "read_card",
-    "threshold_for",
-    "verify",
-    "write_card",
-]
+    "DEFAULT_WEIGHTS", "WEIGHT_FORMATS", "WEIGHT_PRECISIONS", "CalibrationCard",
+    "Card", "WeightFormat", "WeightPrecision", "find_weights", "list_weights", "read_card",
+    "threshold_for", "verify", "write_card",
+]  # fmt: skip
