@@ -1,9 +1,9 @@
-"""Time of each stage from a photograph to an expression, beside the same network in eager PyTorch.
+"""Time of each stage from a photograph to an expression, compared with the same network in eager PyTorch.
 
     python benchmarks/inference.py [--weights NAME_OR_PATH] [--rounds 5] [--seconds 4] [--num-threads N]
 
-Each side runs in a process of its own, one after the other and in turns, so that neither's threads disturb the other
-and each has its own peak of memory. Writes docs/benchmarks/<date>-<commit>-inference.md.
+Each side runs in its own process, and the two alternate, so that their threads do not compete and each has its own peak
+memory. Writes docs/benchmarks/<date>-<commit>-inference.md.
 """
 
 import argparse
@@ -23,18 +23,18 @@ import numpy as np
 from machine import ROOT, cores, heading, load, write_result
 
 BATCHES = (1, 16)
-SIDES = ("instrument", "eager")
+SIDES = ("onnxruntime", "eager")
 BY = {"decode": "Pillow", "detect": "ONNX Runtime", "align": "NumPy, Pillow", "classify": "ONNX Runtime"}
 _LEAST_CALLS = 5
 
 
 def main() -> None:
-    """Measure in turns, and write the table."""
+    """Measure both sides alternately, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--weights", help="bundled weights or an .onnx file")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each side (default: 5)")
-    parser.add_argument("--seconds", type=float, default=4.0, help="time a stage and round (default: 4)")
-    parser.add_argument("--num-threads", type=int, default=cores(), help="threads of either side (default: all cores)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of each side (default: 5)")
+    parser.add_argument("--seconds", type=float, default=4.0, help="time per stage and round (default: 4)")
+    parser.add_argument("--num-threads", type=int, default=cores(), help="threads of each side (default: all cores)")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "benchmarks")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -63,15 +63,15 @@ def run_side(side: str) -> dict[str, Any]:
 
 
 def measure_side(args: argparse.Namespace) -> dict[str, Any]:
-    """Times in ms a call by stage and batch, and this process's peak of memory in MB."""
-    stages = instrument_stages(args) if args.side == "instrument" else eager_stages(args)
+    """Return times in ms per call by stage and batch, and this process's peak memory in MB."""
+    stages = onnxruntime_stages(args) if args.side == "onnxruntime" else eager_stages(args)
     times = {name: timed(call, args.seconds) for name, call in stages.items()}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {"times": times, "peak_mb": peak / (2**20 if sys.platform == "darwin" else 2**10)}
 
 
 def timed(call: Callable[[], object], seconds: float) -> dict[str, float]:
-    """Mean, deviation, median and number of the calls that fit into so many seconds, in ms; two calls warm up."""
+    """Return mean, deviation and median in ms, and number, of the calls that fit into a time; two calls warm up."""
     call()
     call()
     spent: list[float] = []
@@ -89,12 +89,12 @@ def timed(call: Callable[[], object], seconds: float) -> dict[str, float]:
 
 
 def photograph() -> bytes:
-    """The portrait that comes with the package."""
+    """Return the bundled portrait."""
     return resources.files("ddamfn").joinpath("demo", "astronaut.jpg").read_bytes()
 
 
-def instrument_stages(args: argparse.Namespace) -> dict[str, Callable[[], object]]:
-    """The stages of `ddamfn predict`, and its network alone."""
+def onnxruntime_stages(args: argparse.Namespace) -> dict[str, Callable[[], object]]:
+    """Return the stages of `ddamfn predict`."""
     from ddamfn.classifier import Classifier
     from ddamfn.faces import Alignment, RetinaFace, align, decode
 
@@ -117,7 +117,7 @@ def instrument_stages(args: argparse.Namespace) -> dict[str, Callable[[], object
 
 
 def eager_stages(args: argparse.Namespace) -> dict[str, Callable[[], object]]:
-    """The same classify stage with the network of the registry; its weights are random, which costs the same time."""
+    """Return the classify stage with the PyTorch network; its weights are random, which takes the same time."""
     import torch
 
     from ddamfn.faces import Preprocessing, normalize, preprocess
@@ -146,7 +146,7 @@ def eager_stages(args: argparse.Namespace) -> dict[str, Callable[[], object]]:
 
 
 def report(args: argparse.Namespace, rounds: dict[str, list[dict[str, Any]]], before: float) -> list[str]:
-    """The result as Markdown."""
+    """Return the result as Markdown."""
     from ddamfn.faces import decode
     from ddamfn.weights import find_weights
 
@@ -157,29 +157,29 @@ def report(args: argparse.Namespace, rounds: dict[str, list[dict[str, Any]]], be
     lines = heading("From a photograph to an expression", command, before, *packages)
     lines += [
         f"- weights: {card.name}, {card.architecture['name']}, {path.stat().st_size / 1e6:.1f} MB, {card.precision}",
-        f"- photograph: the bundled portrait, {width} x {height}, one face; {args.num_threads} threads on either side",
-        f"- {args.rounds} rounds of {args.seconds:g} s a stage, the two sides in turns, each in a process of its own",
+        f"- photograph: the bundled portrait, {width} x {height}, one face; {args.num_threads} threads on each side",
+        f"- {args.rounds} rounds of {args.seconds:g} s per stage; the two sides alternate, each in its own process",
         "",
-        "Means are over the rounds, and so are deviations; a face's time is a call's time divided by its faces.",
+        "Means and deviations are over the rounds; the time per face is the time of a call divided by its faces.",
         "",
-        "| stage | by | faces a call | ms a face | deviation of rounds | faces/s | calls |",
+        "| stage | by | faces per call | ms per face | deviation of rounds | faces/s | calls |",
         "|---|---|---|---|---|---|---|",
     ]
     means: dict[tuple[str, str], float] = {}
     for side in SIDES:
         for stage in rounds[side][0]["times"]:
             faces = int(stage.split()[1]) if " " in stage else 1
-            a_face = [turn["times"][stage]["mean"] / faces for turn in rounds[side]]
+            per_face = [turn["times"][stage]["mean"] / faces for turn in rounds[side]]
             calls = sum(turn["times"][stage]["calls"] for turn in rounds[side])
-            mean = means[side, stage] = statistics.mean(a_face)
-            deviation = statistics.stdev(a_face) if len(a_face) > 1 else 0.0
+            mean = means[side, stage] = statistics.mean(per_face)
+            deviation = statistics.stdev(per_face) if len(per_face) > 1 else 0.0
             name = "PyTorch eager" if side == "eager" else BY[stage.split()[0]]
             lines.append(
                 f"| {stage.split()[0]} | {name} | {faces} | {mean:.3f} | {deviation:.3f} | {1e3 / mean:.1f} | {calls} |"
             )
-    lines += ["", "| classify, faces a call | PyTorch eager / ONNX Runtime |", "|---|---|"]
+    lines += ["", "| classify, faces per call | PyTorch eager / ONNX Runtime |", "|---|---|"]
     for batch in BATCHES:
-        ratio = means["eager", f"classify {batch}"] / means["instrument", f"classify {batch}"]
+        ratio = means["eager", f"classify {batch}"] / means["onnxruntime", f"classify {batch}"]
         lines.append(f"| {batch} | {ratio:.2f} times |")
     lines += ["", "| side | peak memory |", "|---|---|"]
     for side, name in zip(SIDES, ("all stages with ONNX Runtime", "classify with PyTorch eager"), strict=True):

@@ -1,4 +1,4 @@
-"""What a measured time depends on: the machine, the versions, the commit; and where results are written."""
+"""The context of a measurement: machine, versions, commit; and where results are written."""
 
 import datetime
 import os
@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def commit() -> str:
-    """Short name of the checkout's commit, with "-changed" if files differ from it."""
+    """Return the short name of the commit, with "-changed" if files differ from it."""
     try:
         head = subprocess.run(
             ["git", "rev-parse", "--short=10", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
@@ -29,7 +29,7 @@ def commit() -> str:
 
 
 def processor() -> str:
-    """Name of the processor."""
+    """Return the name of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
@@ -38,17 +38,17 @@ def processor() -> str:
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def load() -> float:
-    """Processes that wanted a core in the last minute; above 0.5 the times will be those of a busy machine."""
+    """Return the load average of the last minute; above 0.5 the machine is too busy for clean timings."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
 
 
 def versions(*packages: str) -> str:
-    """Names and versions of installed packages, Python first."""
+    """Return names and versions of installed packages, Python first."""
     found = [f"Python {platform.python_version()}"]
     for name in packages:
         try:
@@ -59,7 +59,7 @@ def versions(*packages: str) -> str:
 
 
 def heading(title: str, command: str, load_before: float, *packages: str) -> list[str]:
-    """The first lines of a result: what was run, where, and with what."""
+    """Return the first lines of a result: command, machine and versions."""
     return [
         f"# {title}",
         "",
@@ -73,12 +73,12 @@ def heading(title: str, command: str, load_before: float, *packages: str) -> lis
 
 
 def result_path(folder: Path, kind: str) -> Path:
-    """Where a result is written: `<date>-<commit>-<kind>.md`."""
+    """Return the path of a result: `<date>-<commit>-<kind>.md`."""
     return folder / f"{datetime.date.today().isoformat()}-{commit()}-{kind}.md"
 
 
 def write_result(lines: list[str], folder: Path, kind: str) -> Path:
-    """Write a result to `result_path`, and return it."""
+    """Write a result and return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = result_path(folder, kind)
     path.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")

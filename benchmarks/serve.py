@@ -1,11 +1,11 @@
-"""Throughput, latency and memory of `ddamfn serve` under load, all on this machine's loopback.
+"""Throughput, latency and memory of `ddamfn serve` under load, on the loopback interface.
 
     python benchmarks/serve.py [--connections 1 8 32 128] [--seconds 20] [--requests 10000] [--workers N] [--quick]
 
-Starts a server in a process of its own. Each level keeps that many connections busy for some seconds with the bundled
-portrait, each sending its next request when it has its answer; whoever is told to come back later (429) does. Then many
-mixed requests (two sizes, forms, attention maps, damaged files) while the server's memory is watched. Writes
-docs/benchmarks/<date>-<commit>-serve.md. The client takes its time from the same cores.
+Starts a server in its own process. At each level so many connections send the bundled portrait for some seconds, each
+its next request after the last response; after a 429 a connection waits. Then the server's memory is recorded during
+many mixed requests (two sizes, forms, attention maps, damaged files). The client uses the same cores. Writes
+docs/benchmarks/<date>-<commit>-serve.md.
 """
 
 import argparse
@@ -34,14 +34,14 @@ MEMORY_CONNECTIONS = 8
 
 @dataclass
 class Level:
-    """What one number of connections reached.
+    """The result for one number of connections.
 
     Attributes:
-        connections: how many.
-        seconds: from the first request to the last answer.
-        latencies: seconds of each request that was answered with 200, sorted.
-        statuses: how many answers of each status; "failed" for connections that broke.
-        cpu_s: seconds of a core that the server used.
+        connections: their number.
+        seconds: from the first request to the last response.
+        latencies: seconds of each request with status 200, sorted.
+        statuses: number of responses by status; "failed" for broken connections.
+        cpu_s: CPU seconds that the server used.
     """
 
     connections: int
@@ -51,7 +51,7 @@ class Level:
     cpu_s: float = 0.0
 
     def row(self) -> str:
-        """The line of the table."""
+        """Return the row of the table."""
         others = ", ".join(
             f"{count:,} x {status}" for status, count in sorted(self.statuses.items()) if status != "200"
         )
@@ -71,12 +71,14 @@ def main() -> None:
     """Measure, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--connections", type=int, nargs="+", default=CONNECTIONS)
-    parser.add_argument("--seconds", type=float, default=20.0, help="of each level")
-    parser.add_argument("--requests", type=int, default=10_000, help="while memory is watched")
+    parser.add_argument("--seconds", type=float, default=20.0, help="duration of each level")
+    parser.add_argument(
+        "--requests", type=int, default=10_000, help="number of mixed requests while memory is recorded"
+    )
     parser.add_argument("--workers", type=int, help="the server's threads (default: its own)")
     parser.add_argument("--weights", help="name or path")
-    parser.add_argument("--note", action="append", default=[], help="to be written beside the machine")
-    parser.add_argument("--quick", action="store_true", help="3 s a level and 200 requests, to try it")
+    parser.add_argument("--note", action="append", default=[], help="line to add to the heading")
+    parser.add_argument("--quick", action="store_true", help="3 s per level and 200 requests")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "benchmarks", help="folder of the result")
     args = parser.parse_args()
     if args.quick:
@@ -90,15 +92,9 @@ def main() -> None:
 
 @contextlib.contextmanager
 def server(args: argparse.Namespace) -> Iterator[str]:
-    """Run a server, and end it."""
-    command = [
-        sys.executable,
-        "-c",
-        "import sys; from ddamfn.cli import main; sys.exit(main())",
-        "serve",
-        "--port",
-        "0",
-    ]
+    """Run a server and stop it."""
+    program = "import sys; from ddamfn.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", program, "serve", "--port", "0"]
     command += [] if args.workers is None else ["--workers", str(args.workers)]
     command += [] if args.weights is None else ["--weights", args.weights]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -137,7 +133,7 @@ async def measure(args: argparse.Namespace, url: str) -> tuple[list[Level], list
 async def run_level(
     client: "Client", level: Level, requests: Iterator[bytes], goes_on: Callable[[Level], bool]
 ) -> None:
-    """Keep a level's connections busy for as long as `goes_on` says."""
+    """Keep a level's connections busy while `goes_on` is true."""
 
     async def connection() -> None:
         async with client.connected() as exchange:
@@ -162,7 +158,7 @@ async def run_level(
 async def watch_memory(
     client: "Client", portrait: bytes, requests: int
 ) -> tuple[list[tuple[int, float]], Counter[str]]:
-    """Send mixed requests, and note the server's memory in MB before them and after each tenth of them."""
+    """Send mixed requests, and record the server's memory in MB at the start and after each tenth of them."""
     mixed = itertools.cycle(mixture(client, portrait))
     samples, statuses, sent = [(0, await client.memory_mb())], Counter[str](), 0
     for row in range(1, SAMPLES + 1):
@@ -177,7 +173,7 @@ async def watch_memory(
 
 
 def mixture(client: "Client", portrait: bytes) -> list[bytes]:
-    """Requests of every kind: large and small, body and form, with maps, damaged, no image, two in a batch."""
+    """Return requests of every kind: large and small, body and form, with maps, damaged, not an image, batch of two."""
     stream = io.BytesIO()
     Image.open(io.BytesIO(portrait)).convert("RGB").resize((200, 200)).save(stream, "PNG")
     small = stream.getvalue()
@@ -191,13 +187,13 @@ def mixture(client: "Client", portrait: bytes) -> list[bytes]:
 
 
 def form(*contents: bytes) -> tuple[bytes, str]:
-    """A multipart form of files, and its type."""
+    """Return a multipart form of files and its media type."""
     head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\nContent-Type: image/png\r\n\r\n'
     return b"".join(head + content + b"\r\n" for content in contents) + b"--b--\r\n", "multipart/form-data; boundary=b"
 
 
 class Client:
-    """The least HTTP client that does: a general one would take more of the cores than the measurement bears."""
+    """A minimal HTTP client: a general one would use too much of the cores that are measured."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -209,12 +205,12 @@ class Client:
         return head.encode() + b"\r\n\r\n" + body
 
     async def get(self, path: str) -> tuple[str, bytes]:
-        """Return status and body of one address."""
+        """Return status and body of a GET request."""
         async with self.connected() as exchange:
             return await exchange(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
 
     async def metric(self, name: str) -> float:
-        """Return a value that the server counts."""
+        """Return the value of one of the server's metrics."""
         _, body = await self.get("/metrics")
         lines = (line.split() for line in body.decode().splitlines())
         return next(float(line[1]) for line in lines if line[0] == name)
@@ -225,7 +221,7 @@ class Client:
 
     @contextlib.asynccontextmanager
     async def connected(self) -> AsyncIterator[Callable[[bytes], "asyncio.Future[tuple[str, bytes]]"]]:
-        """Open a connection, and give what sends a request over it and returns status and body."""
+        """Open a connection; yield a function that sends a request and returns status and body."""
         reader, writer = await asyncio.open_connection(self._host, self._port)
 
         async def exchange(request: bytes) -> tuple[str, bytes]:
@@ -248,25 +244,25 @@ def report(
     statuses: Counter[str],
     before: float,
 ) -> list[str]:
-    """The result as Markdown."""
-    answers = ", ".join(f"{count:,} x {name}" for name, count in sorted(statuses.items()))
+    """Return the result as Markdown."""
+    responses = ", ".join(f"{count:,} x {name}" for name, count in sorted(statuses.items()))
     command = " ".join(["python benchmarks/serve.py", *sys.argv[1:]])
     lines = heading("The server under load", command, before, "ddamfn", "onnxruntime", "fastapi", "uvicorn", "pillow")
     lines += [f"- {note}" for note in args.note]
     lines += [
         "- server and load generator share the machine's cores; connections stay open; the bundled portrait, one face",
-        f"- {args.seconds:g} s a level after 20 requests to warm up; after a 429 a connection waits a second, as told",
+        f"- {args.seconds:g} s per level after 20 warm-up requests; after a 429 a connection waits one second",
         "",
-        "| connections | answered | refused or failed | answers/s | p50 ms | p95 ms | p99 ms | longest ms | core ms |",
+        "| connections | answered | refused or failed | responses/s | p50 ms | p95 ms | p99 ms | max ms | CPU ms |",
         "|---|---|---|---|---|---|---|---|---|",
         *(level.row() for level in levels),
         "",
-        "Core ms: the time of a core that the server used for each answer, refusals included, whatever else ran.",
+        "CPU ms: the CPU time of the server per response with status 200, including that for refusals.",
         "",
         f"## Memory over {memory[-1][0]:,} requests",
         "",
-        f"In turns over {MEMORY_CONNECTIONS} connections: a portrait, a form with maps, half an image (400), a "
-        f"batch of two, no image (400). Answers: {answers}.",
+        f"Alternating over {MEMORY_CONNECTIONS} connections: a portrait, a form with maps, half an image (400), a "
+        f"batch of two, not an image (400). Responses: {responses}.",
         "",
         "| requests | resident memory of the server |",
         "|---|---|",

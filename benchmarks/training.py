@@ -1,12 +1,12 @@
-"""Images a second of training, on the device at hand, by side of the images.
+"""Images per second of training on this machine's device, by image size.
 
     python benchmarks/training.py [--quick] [--no-compile] [--recipe NAME] [--batch-size 64] [--device cpu]
 
-Two tables. The training loop itself, with the recipe's augmentation, moving average and checkpoints, plain and
-compiled, with the seconds that compiling took. And the step of the network alone in several ways (order of memory,
-precision, sharpness-aware, compiled, captured as CUDA graphs), in turns. Random images cost what images cost.
-Compiling for a CPU needs a C++ compiler and takes minutes: --quick measures one side and few ways, --no-compile leaves
-compiled ways out. Writes docs/benchmarks/<date>-<commit>-training.md.
+Two tables: the training loop with the recipe's augmentation, moving average and checkpoints, plain and compiled, with
+the compilation time; and the step of the network alone in several variants (memory format, precision, SAM, compiled,
+CUDA graphs). Images are random, which takes the same time. Compiling for a CPU needs a C++ compiler and takes minutes:
+--quick measures one size and few variants, --no-compile skips the compiled ones. Writes
+docs/benchmarks/<date>-<commit>-training.md.
 """
 
 import argparse
@@ -37,8 +37,8 @@ SIDES_PX = (48, 64, 112)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Way:
-    """One way of making a step; `compiled` is torch.compile's mode, None for none."""
+class Variant:
+    """A variant of the training step; `compiled` is the mode of torch.compile, or None."""
 
     name: str
     channels_last: bool = True
@@ -47,32 +47,32 @@ class Way:
     compiled: str | None = None
 
 
-CPU_WAYS = (
-    Way(name="plain", channels_last=False),
-    Way(name="channels last"),
-    Way(name="channels last, compiled", compiled="default"),
-    Way(name="channels last, bfloat16", bfloat16=True),
-    Way(name="channels last, bfloat16, compiled", bfloat16=True, compiled="default"),
-    Way(name="channels last, SAM", sam=True),
-    Way(name="channels last, SAM, compiled", sam=True, compiled="default"),
+CPU_VARIANTS = (
+    Variant(name="plain", channels_last=False),
+    Variant(name="channels last"),
+    Variant(name="channels last, compiled", compiled="default"),
+    Variant(name="channels last, bfloat16", bfloat16=True),
+    Variant(name="channels last, bfloat16, compiled", bfloat16=True, compiled="default"),
+    Variant(name="channels last, SAM", sam=True),
+    Variant(name="channels last, SAM, compiled", sam=True, compiled="default"),
 )
 _FAST = {"bfloat16": True, "channels_last": True}
-CUDA_WAYS = (
-    Way(name="plain", channels_last=False),
-    Way(name="channels last"),
-    Way(name="bfloat16", channels_last=False, bfloat16=True),
-    Way(name="channels last, bfloat16", **_FAST),
-    Way(name="channels last, bfloat16, compiled", **_FAST, compiled="default"),
-    # The mode captures the compiled step as CUDA graphs, which spares the launches of its kernels.
-    Way(name="channels last, bfloat16, compiled, CUDA graphs", **_FAST, compiled="reduce-overhead"),
-    Way(name="channels last, bfloat16, SAM", **_FAST, sam=True),
-    Way(name="channels last, bfloat16, SAM, compiled, CUDA graphs", **_FAST, sam=True, compiled="reduce-overhead"),
+CUDA_VARIANTS = (
+    Variant(name="plain", channels_last=False),
+    Variant(name="channels last"),
+    Variant(name="bfloat16", channels_last=False, bfloat16=True),
+    Variant(name="channels last, bfloat16", **_FAST),
+    Variant(name="channels last, bfloat16, compiled", **_FAST, compiled="default"),
+    # This mode captures the compiled step as CUDA graphs, which saves kernel launches.
+    Variant(name="channels last, bfloat16, compiled, CUDA graphs", **_FAST, compiled="reduce-overhead"),
+    Variant(name="channels last, bfloat16, SAM", **_FAST, sam=True),
+    Variant(name="channels last, bfloat16, SAM, compiled, CUDA graphs", **_FAST, sam=True, compiled="reduce-overhead"),
 )
-QUICK_CPU_WAYS, QUICK_CUDA_WAYS = CPU_WAYS[:3], (CUDA_WAYS[0], *CUDA_WAYS[3:6])
+QUICK_CPU_VARIANTS, QUICK_CUDA_VARIANTS = CPU_VARIANTS[:3], (CUDA_VARIANTS[0], *CUDA_VARIANTS[3:6])
 
 
 def main() -> None:
-    """Measure every side, and write the tables."""
+    """Measure every size, and write the tables."""
     args = parse_arguments()
     torch.set_num_threads(args.num_threads)
     device, before, run = torch.device(args.device), load(), recipe(args.recipe)
@@ -80,9 +80,9 @@ def main() -> None:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {args.num_threads} threads"
     sides = SIDES_PX[:1] if args.quick else SIDES_PX
     with tempfile.TemporaryDirectory() as cache:
-        # Without what earlier runs compiled, so that the seconds of compiling are those of a new machine.
+        # An empty cache, so that the compilation time is that of a new machine.
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
-        # The loop comes first, alone: its peak of memory is that of training, not of several networks side by side.
+        # The loop first, alone: its peak memory is that of training, not of several networks at once.
         loop = loop_table(run, args, sides, device)
         steps = step_table(run, args, sides, device)
     lines = [
@@ -102,11 +102,11 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--recipe", default="ddamfn_ferplus_cpu")
-    parser.add_argument("--images", type=int, help="of an epoch of the loop (default: 512, quick: 128)")
-    parser.add_argument("--batch-size", type=int, help="images a step (default: 64, quick: 32)")
-    parser.add_argument("--rounds", type=int, help="turns of each way (default: 3, quick: 2)")
-    parser.add_argument("--quick", action="store_true", help="one side and few ways, in less than four minutes")
-    parser.add_argument("--no-compile", action="store_true", help="leave compiled ways out")
+    parser.add_argument("--images", type=int, help="images per epoch of the loop (default: 512, quick: 128)")
+    parser.add_argument("--batch-size", type=int, help="images per step (default: 64, quick: 32)")
+    parser.add_argument("--rounds", type=int, help="rounds of each variant (default: 3, quick: 2)")
+    parser.add_argument("--quick", action="store_true", help="one size and few variants, in less than four minutes")
+    parser.add_argument("--no-compile", action="store_true", help="skip compiled variants")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--num-threads", type=int, default=cores(), help="threads of the CPU (default: all cores)")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "benchmarks")
@@ -117,7 +117,7 @@ def parse_arguments() -> argparse.Namespace:
     for option, value in defaults.items():
         if getattr(args, option) is None:
             setattr(args, option, value)
-    args.turn_seconds = 1.0 if args.quick else 2.0
+    args.round_seconds = 1.0 if args.quick else 2.0
     if args.images < args.batch_size:
         parser.error(f"--images {args.images} is less than one step of --batch-size {args.batch_size}")
     return args
@@ -127,65 +127,67 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def step_table(run: Run, args: argparse.Namespace, sides: Sequence[int], device: torch.device) -> list[str]:
-    """Images a second of forward, backward and update, in several ways."""
-    everything = CUDA_WAYS if device.type == "cuda" else CPU_WAYS
-    quick = QUICK_CUDA_WAYS if device.type == "cuda" else QUICK_CPU_WAYS
-    ways = [way for way in (quick if args.quick else everything) if not (args.no_compile and way.compiled)]
+    """Return images per second of forward, backward and update, for several variants."""
+    everything = CUDA_VARIANTS if device.type == "cuda" else CPU_VARIANTS
+    quick = QUICK_CUDA_VARIANTS if device.type == "cuda" else QUICK_CPU_VARIANTS
+    variants = [
+        variant for variant in (quick if args.quick else everything) if not (args.no_compile and variant.compiled)
+    ]
     lines = [
         "## The step of the network alone",
         "",
-        "Forward, backward and update with the published loss, without augmentation, images a second: median and "
-        f'range of {args.rounds} turns, and how many times the plain step. "First step" holds the compilation, except '
-        "of code that the loop above has compiled before.",
+        "Forward, backward and update with the published loss, without augmentation: median and range of "
+        f'{args.rounds} rounds in images per second, and relative to the plain step. "First step" includes '
+        "compilation, except of code that the loop above has already compiled.",
         "",
-        "| side | way | images/s | range | times plain | first step, s |",
+        "| side | variant | images/s | range | times plain | first step, s |",
         "|---|---|---|---|---|---|",
     ]
     for side_px in sides:
         steps, firsts = [], []
-        for way in ways:
-            step = make_step(run, way, args.batch_size, side_px, device)
+        for variant in variants:
+            step = make_step(run, variant, args.batch_size, side_px, device)
             firsts.append(seconds(step, device))
             for _ in range(2):
                 step()
             steps.append(step)
-        # In turns, so that whatever else the machine does meets all of them.
-        turns = [[rate(step, args, device) for step in steps] for _ in range(args.rounds)]
-        medians = [statistics.median(rates) for rates in zip(*turns, strict=True)]
-        for way, rates, median, first in zip(ways, zip(*turns, strict=True), medians, firsts, strict=True):
+        # Alternating, so that other load on the machine affects all of them.
+        rounds = [[rate(step, args, device) for step in steps] for _ in range(args.rounds)]
+        medians = [statistics.median(rates) for rates in zip(*rounds, strict=True)]
+        for variant, rates, median, first in zip(variants, zip(*rounds, strict=True), medians, firsts, strict=True):
             spread, times = f"{min(rates):.1f} to {max(rates):.1f}", f"{median / medians[0]:.2f}"
-            lines.append(f"| {side_px} px | {way.name} | {median:.1f} | {spread} | {times} | {first:.1f} |")
+            lines.append(f"| {side_px} px | {variant.name} | {median:.1f} | {spread} | {times} | {first:.1f} |")
             print(lines[-1], file=sys.stderr)
     return lines
 
 
-def make_step(run: Run, way: Way, batch_size: int, side_px: int, device: torch.device) -> Callable[[], None]:
-    """Return a function that makes one step of a new network in that way."""
+def make_step(run: Run, variant: Variant, batch_size: int, side_px: int, device: torch.device) -> Callable[[], None]:
+    """Return a function that makes one step of a new network."""
     torch.manual_seed(0)
-    order = torch.channels_last if way.channels_last else torch.contiguous_format
+    order = torch.channels_last if variant.channels_last else torch.contiguous_format
     network = create_model(run.model.name, num_classes=len(EXPRESSIONS), **run.model.options)
     network.to(device, memory_format=order)  # type: ignore[call-overload]
-    # So small that random labels never end in a loss that is no number.
-    optimizer = build_optimizer(calm(run.optimizer, way.sam), network.parameters())
+    # So small that random labels never make the loss NaN.
+    optimizer = build_optimizer(calm(run.optimizer, variant.sam), network.parameters())
     split = random_split(batch_size, device)
     settings = replace(run, compile=False, objective=DDAMFNObjective())
     criterion = Trainer(settings, split, split, RunFolder(Path())).criterion
     images = torch.randn(batch_size, 3, side_px, side_px, device=device).contiguous(memory_format=order)
     called: Callable[..., ModelOutput] = network
-    if way.compiled is not None:
-        called = torch.compile(network, dynamic=False, mode=way.compiled)
+    if variant.compiled is not None:
+        called = torch.compile(network, dynamic=False, mode=variant.compiled)
 
     def backward() -> None:
-        # CUDA graphs write every step's tensors to the same place; here the ones before are no longer needed.
+        # CUDA graphs reuse the memory of every step's tensors; here the earlier ones are no longer needed.
         torch.compiler.cudagraph_mark_step_begin()
-        with torch.autocast(device.type, torch.bfloat16, enabled=way.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=variant.bfloat16):
             output = called(images)
         criterion(output, split.targets).total.backward()
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
         backward()
-        if way.sam:
+        if variant.sam:
             optimizer.first_step(zero_grad=True)  # type: ignore[attr-defined]
             backward()
             optimizer.second_step(zero_grad=True)  # type: ignore[attr-defined]
@@ -196,12 +198,12 @@ def make_step(run: Run, way: Way, batch_size: int, side_px: int, device: torch.d
 
 
 def calm(optimizer: Optimizer, sam: bool) -> Optimizer:
-    """The recipe's optimizer with hardly any learning rate, sharpness-aware or not."""
+    """Return the recipe's optimizer with a tiny learning rate, with or without SAM."""
     return replace(optimizer, lr=1e-6, sam_rho=0.05 if sam else None)
 
 
 def seconds(step: Callable[[], None], device: torch.device) -> float:
-    """How long one step takes."""
+    """Return the duration of one step."""
     start = time.perf_counter()
     step()
     if device.type == "cuda":
@@ -210,9 +212,9 @@ def seconds(step: Callable[[], None], device: torch.device) -> float:
 
 
 def rate(step: Callable[[], None], args: argparse.Namespace, device: torch.device) -> float:
-    """Images a second of one turn."""
+    """Return images per second of one round."""
     times: list[float] = []
-    while len(times) < 2 or sum(times) < args.turn_seconds:
+    while len(times) < 2 or sum(times) < args.round_seconds:
         times.append(seconds(step, device))
     return len(times) * int(args.batch_size) / sum(times)
 
@@ -221,17 +223,17 @@ def rate(step: Callable[[], None], args: argparse.Namespace, device: torch.devic
 
 
 class Silent:
-    """A reporter that only remembers the rows."""
+    """A reporter that only keeps the rows."""
 
     def __init__(self) -> None:
-        """Begin without a row."""
+        """Start without rows."""
         self.rows: list[dict[str, Any]] = []
 
     def epoch_started(self, epoch: int, epochs: int, images: int, done: int, side_px: int) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def step_done(self, images: int, loss: float | None, accuracy: float | None) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def epoch_done(self, row: dict[str, Any]) -> None:
         """Keep the row."""
@@ -239,7 +241,7 @@ class Silent:
 
 
 def loop_table(run: Run, args: argparse.Namespace, sides: Sequence[int], device: torch.device) -> list[str]:
-    """Images a second of the training loop, plain and compiled: the second epoch of two."""
+    """Return images per second of the training loop, plain and compiled: the second epoch of two."""
     train, valid = random_split(args.images, device), random_split(64, device)
     plain = {side_px: two_epochs(run, False, side_px, args.batch_size, train, valid) for side_px in sides}
     peak = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else peak_mb()
@@ -247,9 +249,9 @@ def loop_table(run: Run, args: argparse.Namespace, sides: Sequence[int], device:
         "## The loop",
         "",
         f"With the recipe's augmentation and moving average; the second of two epochs of {args.images} images, "
-        "validation not counted. The first epoch's additional seconds are those of compiling.",
+        "without validation. The compilation time is what the first epoch took longer.",
         "",
-        "| side | loop | images/s | ms an image | minutes for 25,000 images | compiling, s |",
+        "| side | loop | images/s | ms per image | minutes for 25,000 images | compilation, s |",
         "|---|---|---|---|---|---|",
     ]
     for side_px in sides:
@@ -269,7 +271,7 @@ def loop_table(run: Run, args: argparse.Namespace, sides: Sequence[int], device:
 def two_epochs(
     run: Run, compiled: bool, side_px: int, batch_size: int, train: TensorSplit, valid: TensorSplit
 ) -> list[dict[str, Any]]:
-    """The rows of a run of two epochs at one size."""
+    """Return the rows of a run of two epochs at one size."""
     calmed = replace(
         run,
         data=replace(run.data, alignment=replace(run.data.alignment, side_px=SIDES_PX[-1])),
@@ -284,7 +286,7 @@ def two_epochs(
 
 
 def random_split(count: int, device: torch.device) -> TensorSplit:
-    """So many gray random images of the largest size, all classes in turn."""
+    """Return random grayscale images of the largest size, all classes in turn."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (count, 1, SIDES_PX[-1], SIDES_PX[-1]), generator=generator, dtype=torch.uint8)
     targets = torch.eye(len(EXPRESSIONS))[torch.arange(count) % len(EXPRESSIONS)]
@@ -292,7 +294,7 @@ def random_split(count: int, device: torch.device) -> TensorSplit:
 
 
 def peak_mb() -> float:
-    """This process's peak of memory in MB."""
+    """Return this process's peak memory in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 

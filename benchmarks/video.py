@@ -1,9 +1,9 @@
-"""Frames a second on a 720p clip with one face, the time of each stage, and the peak of memory on files of any length.
+"""Frames per second on a 720p clip with one face, the time of each stage, and the peak memory on files of any length.
 
     python benchmarks/video.py [--part speed] [--weights NAME_OR_PATH] [--rounds 3] [--frames 300] [--minutes 1 10 60]
 
-The files are made here: the bundled portrait wanders over a drawn background; long ones repeat ten seconds without
-encoding again. Each run is a process of its own. Writes docs/benchmarks/<date>-<commit>-video.md, with --part
+The files are generated: the bundled portrait moves over a synthetic background; long files repeat ten seconds without
+re-encoding. Each run is a process of its own. Writes docs/benchmarks/<date>-<commit>-video.md, with --part
 -video-speed.md or -video-memory.md.
 """
 
@@ -29,18 +29,18 @@ from PIL import Image
 
 RATE = 25
 LONG_LOOP_S = 10
-# Small, so that an hour is read in minutes; what is kept a frame does not depend on the size.
+# Small, so that an hour is read in minutes; the memory kept per frame does not depend on the size.
 LONG_SIZE = (320, 180)
 STAGE_FRAMES = 24
 
 
 def main() -> None:
-    """Make the files, measure, and write the tables."""
+    """Generate the files, measure, and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--weights", help="bundled weights or an .onnx file")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each line (default: 3)")
     parser.add_argument("--frames", type=int, default=300, help="of the 720p clip (default: 300)")
-    parser.add_argument("--minutes", type=float, nargs="+", default=[1, 10, 60], help="lengths for the peak of memory")
+    parser.add_argument("--minutes", type=float, nargs="+", default=[1, 10, 60], help="lengths for the peak memory")
     parser.add_argument("--every", type=int, default=25, help="read each Nth frame of the long files (default: 25)")
     parser.add_argument("--part", choices=("speed", "memory"), help="measure only this")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "benchmarks")
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def frames(width: int, height: int, count: int, swing: float) -> Iterator[np.ndarray]:
-    """The portrait on its way over a drawn background, back where it began after `LONG_LOOP_S`; `swing` is a share."""
+    """Yield the portrait moving over a synthetic background, with period `LONG_LOOP_S`; `swing` is a share."""
     content = resources.files("ddamfn").joinpath("demo", "astronaut.jpg").read_bytes()
     side = height * 7 // 10
     portrait = np.asarray(Image.open(io.BytesIO(content)).convert("RGB").resize((side, side)))
@@ -115,7 +115,7 @@ def repeat(clip: Path, path: Path, seconds: float) -> Path:
 
 
 def run_child(**work: Any) -> dict[str, Any]:
-    """Do one piece of work in a new process, and add the process's peak of memory in MB."""
+    """Run one measurement in a new process, and add the process's peak memory in MB."""
     process = subprocess.Popen([sys.executable, __file__, "--child", json.dumps(work)], stdout=subprocess.PIPE)
     assert process.stdout is not None
     answer = process.stdout.read()
@@ -128,13 +128,13 @@ def run_child(**work: Any) -> dict[str, Any]:
 
 
 def child(what: str, **work: Any) -> dict[str, Any]:
-    """Carry out one piece of work."""
+    """Run one measurement."""
     jobs: dict[str, Callable[..., dict[str, Any]]] = {"stages": stage_times, "speed": speed, "predict": predict}
     return jobs[what](**work)
 
 
 def stage_times(path: str, weights: str | None) -> dict[str, Any]:
-    """Time of each stage in ms a frame, alone and on one thread: of the processor, and on the clock."""
+    """Return CPU and wall time of each stage in ms per frame, alone and on one thread."""
     from ddamfn.recognizer import Recognizer
     from ddamfn.results import ImageResult
     from ddamfn.video import AnnotatedVideo, FrameResult
@@ -166,7 +166,7 @@ def stage_times(path: str, weights: str | None) -> dict[str, Any]:
 
 
 def timed(work: Callable[[], object]) -> tuple[float, float]:
-    """Processor and clock time in ms a frame."""
+    """Return CPU and wall time in ms per frame."""
     clock, processor = time.perf_counter(), time.process_time()
     work()
     spent = time.process_time() - processor, time.perf_counter() - clock
@@ -174,14 +174,14 @@ def timed(work: Callable[[], object]) -> tuple[float, float]:
 
 
 def speed(path: str, weights: str | None, cores: int, annotate: bool) -> dict[str, Any]:
-    """Frames a second of `read_video` on so many cores, and the processor's time a frame."""
+    """Return frames per second of `read_video` on a number of cores, and CPU time per frame."""
     from ddamfn.recognizer import Recognizer
     from ddamfn.video import AnnotatedVideo, read_video
 
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
     recognizer = Recognizer(weights, num_threads=1)
-    # The first run of a network makes its plans.
+    # Warm up: the first run of a network is slower.
     recognizer.predict(np.zeros((720, 1280, 3), np.uint8))
     count = faces = 0
     with tempfile.TemporaryDirectory() as folder:
@@ -198,7 +198,7 @@ def speed(path: str, weights: str | None, cores: int, annotate: bool) -> dict[st
 
 
 def predict(path: str, weights: str | None, every: int) -> dict[str, Any]:
-    """Run the command with everything that it can write."""
+    """Run the command with all of its outputs."""
     from ddamfn.cli import main as command
 
     with tempfile.TemporaryDirectory() as folder:
@@ -217,7 +217,7 @@ def predict(path: str, weights: str | None, every: int) -> dict[str, Any]:
 
 
 def speeds(args: argparse.Namespace, clip: Path) -> dict[tuple[int, bool], list[dict[str, Any]]]:
-    """All rounds of every line, in turns, so that a busy minute does not fall on one line alone."""
+    """Return all rounds of every row, alternating, so that other load does not affect one row alone."""
     lines = [(number, annotate) for number in range(1, cores() + 1) for annotate in (False, True)]
     measured: dict[tuple[int, bool], list[dict[str, Any]]] = {line: [] for line in lines}
     for number in range(args.rounds):
@@ -229,7 +229,7 @@ def speeds(args: argparse.Namespace, clip: Path) -> dict[tuple[int, bool], list[
 
 
 def begin(args: argparse.Namespace, before: float) -> list[str]:
-    """The heading as Markdown."""
+    """Return the heading as Markdown."""
     from ddamfn.weights import find_weights
 
     command = " ".join(["python benchmarks/video.py", *sys.argv[1:]])
@@ -242,25 +242,23 @@ def report_speed(
     stages: dict[str, Any],
     measured: dict[tuple[int, bool], list[dict[str, Any]]],
 ) -> list[str]:
-    """Stages and frames a second as Markdown."""
+    """Return stages and frames per second as Markdown."""
     lines = [
-        f"Clip: {args.frames} frames of 1280 x 720, H.264, {stages['faces']:.2f} faces a frame, every frame read.",
+        f"Clip: {args.frames} frames of 1280 x 720, H.264, {stages['faces']:.2f} faces per frame, every frame read.",
         "",
-        f"Each stage alone on one thread, over {STAGE_FRAMES} frames. The processor's time does not count what other "
-        "processes took.",
+        f"Each stage alone on one thread, over {STAGE_FRAMES} frames. CPU time does not include other processes.",
         "",
-        "| stage | processor, ms a frame | clock, ms a frame |",
+        "| stage | CPU, ms per frame | wall, ms per frame |",
         "|---|---|---|",
     ]
     lines += [f"| {name} | {used:.2f} | {spent:.2f} |" for name, (used, spent) in stages["times"].items()]
     lines += [
         "",
-        f"`read_video` with tracks and smoothing, {args.rounds} runs a line, each in a process of its own that is held "
-        "to the cores. Load counts the processes that wanted a core meanwhile, this one included: where it exceeds the "
-        "machine's cores, frames/s are those of a busy machine. The last column is computed: what the processor's time "
-        "allows on idle cores.",
+        f"`read_video` with tracks and smoothing, {args.rounds} runs per row, each in its own process, pinned to the "
+        "cores. Load is the load average, this process included: above the number of cores, frames/s are those of a "
+        "busy machine. The last column is computed from CPU time for idle cores.",
         "",
-        "| cores | annotated video | frames/s | deviation | best | load | processor, ms a frame | on idle cores |",
+        "| cores | annotated video | frames/s | deviation | best | load | CPU, ms per frame | on idle cores |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for (number, annotate), runs in measured.items():
@@ -276,7 +274,7 @@ def report_speed(
 
 
 def report_memory(args: argparse.Namespace, folder: Path) -> list[str]:
-    """Peaks of memory as Markdown."""
+    """Return peak memory as Markdown."""
     loop = write_clip(folder / "loop.mp4", *LONG_SIZE, RATE * LONG_LOOP_S, swing=0.02)
     lines = [
         f"`ddamfn predict --every {args.every} --output faces.jsonl --annotate a.mp4 --timeline line.png` on files of "

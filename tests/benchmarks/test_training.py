@@ -1,4 +1,4 @@
-"""The script from its command line to its page; compiling takes minutes and is left out."""
+"""The script from its command line to its page; compilation takes minutes and is skipped."""
 
 import subprocess
 import sys
@@ -33,7 +33,7 @@ def test_a_page_with_the_loop_and_the_step_is_written(tmp_path: Path) -> None:
     assert "compiled |" not in text
     rows = [line.split(" | ") for line in steps.splitlines() if line.startswith("| 48 px")]
     assert [row[1] for row in rows] == ["plain", "channels last"]
-    # The first way is what the others are compared with.
+    # The first variant is the reference.
     assert rows[0][4] == "1.00"
     assert float(rows[0][2]) > 0
 
