@@ -161,8 +161,17 @@ def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-class SilentCallback(TrainingCallback):
-    """Ignores what happens in training."""
+class SilentCallback:
+    """A `TrainingCallback` that ignores everything."""
+
+    def epoch_started(self, epoch: int, epochs: int, images: int, done: int, side_px: int) -> None:
+        """Ignore it."""
+
+    def step_done(self, images: int, loss: float | None, accuracy: float | None) -> None:
+        """Ignore it."""
+
+    def epoch_done(self, row: dict[str, Any]) -> None:
+        """Ignore it."""
 
 
 @dataclass(frozen=True, kw_only=True)
