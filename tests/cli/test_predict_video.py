@@ -172,7 +172,7 @@ def test_what_cannot_be_opened_is_one_line_and_leaves_older_files(
         (["clip.mp4", "--timeline", "t.pdf"], "--timeline"),
         (["clip.mp4", "--output", "t.png", "--timeline", "./t.png"], "one file"),
         (["clip.mp4", "--attention"], "--attention"),
-        (["videos"], "a video a call"),
+        (["videos"], "one per call"),
         (["0", "--start", "3"], "camera"),
     ],
 )
@@ -224,14 +224,14 @@ def test_without_pyav_the_extra_is_named(clip: Path, predict: Any, monkeypatch: 
 _INTERRUPTED = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from ddamfn.cli import main, predict_video
-add = predict_video._Tally.add
-def wait_after_ten(tally, frame):
-    add(tally, frame)
-    if tally.frames == 10:
+from ddamfn.cli import main, writers
+add = writers.Tally.add
+def wait_after_ten(tally, faces):
+    add(tally, faces)
+    if tally.items == 10:
         print("ten", flush=True)
         time.sleep(240)
-predict_video._Tally.add = wait_after_ten
+writers.Tally.add = wait_after_ten
 sys.exit(main())
 """
 
