@@ -2,16 +2,17 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from shlex import join
 from textwrap import fill
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from ddamfn.cli.args import add_kind, positive_integer
 from ddamfn.cli.device import add_device, add_threads, choose_device, use_threads
+from ddamfn.cli.io import print_table
 from ddamfn.cli.progress import Bar, duration, print_study_progress
 from ddamfn.cli.train import assignments
 from ddamfn.errors import ConfigError, MissingExtra, UsageError
@@ -26,16 +27,16 @@ if TYPE_CHECKING:
 
 Build = Callable[[argparse.Namespace, "Run", "Plan"], "Study"]
 _Verbs = argparse._SubParsersAction
-_WIDTH, _UNLIMITED = 118, 1000
-"""Characters per line: of a paragraph, and of a table."""
+_WIDTH = 118
+"""Characters per line of a paragraph."""
 
 
 def add_parser(subparsers: "_Verbs[argparse.ArgumentParser]") -> None:
     """Add the verb to the command line."""
     parser = subparsers.add_parser(
         "study",
-        description="Runs whole tables: ablations, cross-validation, comparison. A study that was stopped goes on when "
-        "the same command is given again; started once per GPU, with --device, it shares out its jobs. Networks are "
+        description="Runs whole tables: ablations, cross-validation, comparison. A study that was stopped is resumed by "
+        "the same command; started once per GPU, with --device, it shares out its jobs. Networks are "
         "chosen by validation images; test images are scored once per job, at its end.",
     )
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -124,8 +125,8 @@ def _add_queue(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
         "queue",
         help="several studies one after another, within one budget of time",
         description=f"Runs {', '.join(QUEUE)} in this order: the most wanted tables first. Each is the study of its "
-        "own command, in the same folders: what is done is not done again, and the same command goes on after "
-        "a kill or when the budget was spent. A report is written whenever a study ends. `best` trains the recipe "
+        "own command, in the same folders: what is done is not done again, and the same command resumes after a "
+        "kill or when the budget was spent. A report is written whenever a study ends. `best` trains the recipe "
         "that weights are shipped of, and exports the seed that is best on validation.",
     )
     parser.add_argument("--studies", nargs="+", choices=QUEUE, default=list(QUEUE), metavar="NAME", help="not all")
@@ -307,7 +308,7 @@ def _carry_out(
         lines = partial(print_study_progress, quiet=args.quiet)
         outcome = runner.run_study(study, folder, images, lines, executor, budget_s=budget_s)
     except KeyboardInterrupt:
-        print("\nddamfn: stopped; the same command goes on", file=sys.stderr)
+        print("\nddamfn: stopped; the same command resumes the study", file=sys.stderr)
         raise
     _report(args, study, images, outcome, output)
     return outcome
@@ -326,7 +327,7 @@ def _report(
         write_folds(study, images, destination)
     print(f"report: {destination}")
     if outcome.waiting:
-        _say(f"{len(outcome.waiting)} jobs wait; the same command goes on")
+        _say(f"{len(outcome.waiting)} jobs wait; the same command resumes them")
 
 
 def _without_folders(word: str) -> str:
@@ -353,7 +354,7 @@ def _list_jobs(args: argparse.Namespace, study: "Study", *, each: bool) -> float
         return duration(eta.seconds([job])) if job.estimator is None else "not estimated"
 
     if each:
-        _print_table([[job.id, state(job)] for job in study.jobs])
+        print_table([(job.id, state(job)) for job in study.jobs], numbers=True)
     seconds = eta.seconds([job for job in study.jobs if job.id not in done])
     source = f"measured on {len(known)} finished jobs" if known else f"assumed for {device}; the first job measures it"
     print(
@@ -370,25 +371,10 @@ def run_complexity(args: argparse.Namespace) -> int:
 
     costs = measure()
     head, *rows = cells(costs)
-    _print_table(rows, head)
+    print_table(rows, head, numbers=True)
     for paragraph in explanation(costs):
         print(f"\n{fill(paragraph, _WIDTH)}")
     return 0 if all(all(cost.agrees) for cost in costs) else 1
-
-
-def _print_table(rows: Sequence[Sequence[str]], head: Sequence[str] = ()) -> None:
-    """Print a table whose numbers, in all columns but the first, stand to the right."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, show_header=bool(head), pad_edge=False, padding=(0, 2, 0, 0))
-    for place in range(len(rows[0])):
-        justify: Literal["left", "right"] = "right" if place else "left"
-        table.add_column(head[place] if head else "", justify=justify, no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    # Nothing is cut: a terminal wraps what is too long for it, and a pipe has no width.
-    Console(width=_UNLIMITED, highlight=False, markup=False).print(table)
 
 
 def _require_torch() -> None:

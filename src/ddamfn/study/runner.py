@@ -63,7 +63,7 @@ def load_predictions(folder: Path) -> JobPredictions:
         with np.load(path) as file:
             return JobPredictions(*(file[name] for name in JobPredictions._fields))
     except (OSError, ValueError, KeyError) as error:
-        raise TrainingError(f"{path}: cannot be read ({error}); delete {folder} to run the job anew") from error
+        raise TrainingError(f"{path}: cannot be read ({error}); delete {folder} to run the job again") from error
 
 
 def run_job(job: Job, parts: Parts, folder: Path, callback: TrainingCallback) -> Result:
@@ -161,8 +161,17 @@ def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-class SilentCallback(TrainingCallback):
+class SilentCallback:
     """Ignores what happens in training."""
+
+    def epoch_started(self, epoch: int, epochs: int, images: int, done: int, side_px: int) -> None:
+        """Ignore it."""
+
+    def step_done(self, images: int, loss: float | None, accuracy: float | None) -> None:
+        """Ignore it."""
+
+    def epoch_done(self, row: dict[str, Any]) -> None:
+        """Ignore it."""
 
 
 @dataclass(frozen=True, kw_only=True)
