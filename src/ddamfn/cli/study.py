@@ -35,9 +35,9 @@ def add_parser(subparsers: "_Verbs[argparse.ArgumentParser]") -> None:
     """Add the verb to the command line."""
     parser = subparsers.add_parser(
         "study",
-        description="Runs whole tables: ablations, cross-validation, comparison. A study that was stopped is resumed by "
-        "the same command; started once per GPU, with --device, it shares out its jobs. Networks are "
-        "chosen by validation images; test images are scored once per job, at its end.",
+        description="Runs whole tables: ablations, cross-validation, comparison. The same command resumes a study "
+        "that was stopped; started once per GPU, with --device, it shares out the jobs. Networks are chosen by "
+        "validation images; test images are scored once per job, at its end.",
     )
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     complexity = verbs.add_parser("complexity", help="count the parameters and FLOPs of the slides; needs no data")
