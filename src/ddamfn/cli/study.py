@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from ddamfn.study.tables.factors import AblationOptions
     from ddamfn.train import Run
 
-Build = Callable[[argparse.Namespace, "Run", "Plan"], "Study"]
 _Verbs = argparse._SubParsersAction
 _WIDTH = 118
 """Characters per line of a paragraph."""
@@ -39,7 +38,7 @@ def add_parser(subparsers: "_Verbs[argparse.ArgumentParser]") -> None:
         "that was stopped; started once per GPU, with --device, it shares out the jobs. Networks are chosen by "
         "validation images; test images are scored once per job, at its end.",
     )
-    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", dest="study", required=True)
     complexity = verbs.add_parser("complexity", help="count the parameters and FLOPs of the slides; needs no data")
     complexity.set_defaults(run=run_complexity)
     _add_ablation(verbs)
@@ -58,7 +57,7 @@ def _add_ablation(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
     )
     parser.add_argument("--table", choices=(*TABLES, "factors"), required=True, help="which one")
     _add_factors(parser)
-    _add_common(parser, partial(run_study, build=_ablation), seeds=3)
+    _add_common(parser, seeds=3)
 
 
 def _add_factors(parser: argparse.ArgumentParser) -> None:
@@ -80,7 +79,7 @@ def _add_crossval(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
     )
     parser.add_argument("--folds", type=positive_integer, default=10, metavar="K", help="how many (%(default)s)")
     parser.add_argument("--groups", choices=("subject",), help="keep every subject on one side")
-    _add_common(parser, partial(run_study, build=_crossval), seeds=1)
+    _add_common(parser, seeds=1)
 
 
 def _add_comparison(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
@@ -105,7 +104,7 @@ def _add_comparison(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
         help="each paper's own recipe in place of equal conditions; needs the data set itself: a prepared set has "
         "crops of one side",
     )
-    _add_common(parser, partial(run_study, build=_comparison), seeds=3)
+    _add_common(parser, seeds=3)
 
 
 def _add_seeds(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
@@ -117,7 +116,7 @@ def _add_seeds(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
         "own network and is distilled from the networks of all seeds.",
     )
     _add_again(parser, "")
-    _add_common(parser, partial(run_study, build=_seeds), seeds=3)
+    _add_common(parser, seeds=3)
 
 
 def _add_queue(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
@@ -135,7 +134,8 @@ def _add_queue(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
     )
     _add_factors(parser)
     _add_again(parser, "best: ")
-    _add_common(parser, run_queue, seeds=3)
+    _add_common(parser, seeds=3)
+    parser.set_defaults(run=run_queue)
 
 
 def _add_again(parser: argparse.ArgumentParser, study: str) -> None:
@@ -148,7 +148,7 @@ def _add_again(parser: argparse.ArgumentParser, study: str) -> None:
     )
 
 
-def _add_common(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], int], *, seeds: int) -> None:
+def _add_common(parser: argparse.ArgumentParser, *, seeds: int) -> None:
     add = parser.add_argument
     add("--data", type=Path, required=True, metavar="ROOT", help="a data set in its official layout, or a prepared set")
     add_kind(parser)
@@ -171,36 +171,27 @@ def _add_common(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespa
     add_threads(parser)
     add("--ray", metavar="ADDRESS", help="run the jobs on the Ray cluster there, such as auto")
     add("--quiet", action="store_true", help="no lines of epochs")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run_study)
 
 
-def _ablation(args: argparse.Namespace, base: "Run", plan: "Plan") -> "Study":
+def _build(args: argparse.Namespace, base: "Run", plan: "Plan") -> "Study":
     from ddamfn.study.tables.ablations import ablation
+    from ddamfn.study.tables.comparison import comparison
+    from ddamfn.study.tables.crossval import crossval
     from ddamfn.study.tables.factors import factors
+    from ddamfn.study.tables.seeds import seeds
 
+    if args.study == "crossval":
+        return crossval(base, plan, folds=args.folds, grouped=args.groups == "subject")
+    if args.study == "comparison":
+        return comparison(base, plan, methods=args.methods, as_published=args.as_published)
+    if args.study == "seeds":
+        return seeds(base, plan, runs=args.runs, again=assignments(args.again, "--again"))
     if args.table == "factors":
         return factors(base, plan, _options(args, base))
     if args.rows or args.pretrained or args.teachers:
         raise UsageError("--rows, --pretrained and --teachers are for --table factors")
     return ablation(args.table, base, plan)
-
-
-def _crossval(args: argparse.Namespace, base: "Run", plan: "Plan") -> "Study":
-    from ddamfn.study.tables.crossval import crossval
-
-    return crossval(base, plan, folds=args.folds, grouped=args.groups == "subject")
-
-
-def _comparison(args: argparse.Namespace, base: "Run", plan: "Plan") -> "Study":
-    from ddamfn.study.tables.comparison import comparison
-
-    return comparison(base, plan, methods=args.methods, as_published=args.as_published)
-
-
-def _seeds(args: argparse.Namespace, base: "Run", plan: "Plan") -> "Study":
-    from ddamfn.study.tables.seeds import seeds
-
-    return seeds(base, plan, runs=args.runs, again=assignments(args.again, "--again"))
 
 
 def _options(args: argparse.Namespace, base: "Run") -> "AblationOptions":
@@ -226,11 +217,11 @@ def _absolute(place: str) -> str:
     return str(Path(place).resolve()) if Path(place).exists() else place
 
 
-def run_study(args: argparse.Namespace, build: Build) -> int:
+def run_study(args: argparse.Namespace) -> int:
     """Build a study, run what is not done of it, write its report; return 1 if a job failed, else 0."""
     _require_torch()
     with _usage_errors():
-        study = build(args, _base(args, args.recipe), _plan(args))
+        study = _build(args, _base(args, args.recipe), _plan(args))
         if args.dry_run:
             _list_jobs(args, study, each=True)
             return 0
