@@ -118,7 +118,7 @@ def test_a_dry_run_lists_the_jobs_and_trains_none(
     assert main(arguments("ablation", "--table", "heads", "--seeds", "3", "--dry-run")) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 19
-    assert lines[0].startswith("heads0-mfn-seed0-")
+    assert lines[0].split()[0].startswith("heads0-mfn-seed0-")
     assert lines[-1].startswith("18 jobs, 0 done; about ")
     assert "assumed for cpu" in lines[-1]
     assert not (tmp_path / "runs").exists()
@@ -206,7 +206,7 @@ def test_a_second_round_goes_on_from_the_first_and_learns_from_all_of_it(
     text = (tmp_path / "report" / "report.md").read_text()
     assert "--again optimizer.lr=0.0005`" in text
     assert "--data faces" in text
-    assert "- second round: every seed goes on from its own network" in text
+    assert "- second round: every seed starts from its own network" in text
     assert str(tmp_path) not in text
     assert [row["row"] for row in read_csv(tmp_path / "report" / "table.csv")] == ["ddamfn_quick", "second round"]
 

@@ -8,12 +8,14 @@ import signal
 import stat
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from ddamfn.errors import DdamfnError, UsageError
 from ddamfn.files import IMAGE_SUFFIXES, atomic_writer
+
+_TABLE_WIDTH = 500
 
 FORMATS = ("table", "json", "jsonl", "csv", "parquet")
 """How results can be written."""
@@ -109,6 +111,20 @@ def number(count: int, noun: str) -> str:
 def plain(text: str) -> str:
     """Return text that is safe in a line of a terminal: no line breaks, no control characters."""
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
+def print_table(rows: Iterable[Sequence[str]], head: Sequence[str] = (), *, numbers: bool = False) -> None:
+    """Print columns on standard output; with `numbers`, all but the first are aligned to the right."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*head, box=None, show_header=bool(head), padding=(0, 0, 0, 2))
+    for row in rows:
+        table.add_row(*map(plain, row))
+    for column in table.columns[1:] if numbers else ():
+        column.justify = "right"
+    # Wide enough for every row: a terminal wraps what is longer, and a pipe gets whole lines.
+    Console(width=_TABLE_WIDTH, highlight=False, markup=False).print(table)
 
 
 @contextlib.contextmanager

@@ -2,10 +2,9 @@
 
 import argparse
 import json
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-from ddamfn.cli.io import plain
+from ddamfn.cli.io import print_table
 
 if TYPE_CHECKING:
     from ddamfn.weights import Card
@@ -36,7 +35,6 @@ NETWORKS: dict[str, _Network] = {
     "transfer": _Network(65_217_835, 15.281, "TransFER, Xue et al. 2021"),
 }
 _LICENSE = "MIT"
-_WIDTH = 500
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -68,10 +66,10 @@ def run(args: argparse.Namespace) -> int:
         return 0
     print("weights (ddamfn predict --weights NAME)")
     head = ("name", "network", "parameters", "file", "accuracy", "license")
-    _print_table(head, (_weights_line(card, size) for card, size in weights))
+    print_table((_weights_line(card, size) for card, size in weights), head)
     print('\nnetworks (ddamfn.create_model, with pip install "ddamfn[train]")')
     lines = ((n, f"{e.parameters:,}", f"{e.gmac:.3f}", _LICENSE, e.paper) for n, e in NETWORKS.items())
-    _print_table(("name", "parameters", "GMAC", "license", "paper"), lines)
+    print_table(lines, ("name", "parameters", "GMAC", "license", "paper"))
     return 0
 
 
@@ -91,14 +89,3 @@ def accuracy(card: "Card") -> str:
         text += f" of {score['n']:,}"
     where = " ".join(str(score[key]) for key in ("dataset", "split", "rule") if key in score)
     return f"{text} ({where})"
-
-
-def _print_table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*head, box=None, padding=(0, 0, 0, 2))
-    for row in rows:
-        table.add_row(*map(plain, row))
-    # Wide enough for every row: a terminal wraps what is longer, and a pipe gets whole lines.
-    Console(width=_WIDTH, highlight=False, markup=False).print(table)

@@ -2,15 +2,16 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from ddamfn.cli.args import add_kind, positive_integer
 from ddamfn.cli.device import add_device, add_threads, choose_device, use_threads
+from ddamfn.cli.io import print_table
 from ddamfn.cli.progress import Bar, duration, print_study_progress
 from ddamfn.cli.train import assignments
 from ddamfn.errors import ConfigError, MissingExtra, UsageError
@@ -23,21 +24,20 @@ if TYPE_CHECKING:
     from ddamfn.study.tables.factors import AblationOptions
     from ddamfn.train import Run
 
-Build = Callable[[argparse.Namespace, "Run", "Plan"], "Study"]
 _Verbs = argparse._SubParsersAction
-_WIDTH, _UNLIMITED = 118, 1000
-"""Characters per line: of a paragraph, and of a table."""
+_WIDTH = 118
+"""Characters per line of a paragraph."""
 
 
 def add_parser(subparsers: "_Verbs[argparse.ArgumentParser]") -> None:
     """Add the verb to the command line."""
     parser = subparsers.add_parser(
         "study",
-        description="Runs whole tables: ablations, cross-validation, comparison. A study that was stopped goes on when "
-        "the same command is given again; started once per GPU, with --device, it shares out its jobs. Networks are "
-        "chosen by validation images; test images are scored once per job, at its end.",
+        description="Runs whole tables: ablations, cross-validation, comparison. The same command resumes a study "
+        "that was stopped; started once per GPU, with --device, it shares out the jobs. Networks are chosen by "
+        "validation images; test images are scored once per job, at its end.",
     )
-    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", dest="study", required=True)
     complexity = verbs.add_parser("complexity", help="count the parameters and FLOPs of the slides; needs no data")
     complexity.set_defaults(run=run_complexity)
     _add_ablation(verbs)
@@ -56,7 +56,7 @@ def _add_ablation(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
     )
     parser.add_argument("--table", choices=(*TABLES, "factors"), required=True, help="which one")
     _add_factors(parser)
-    _add_common(parser, partial(run_study, build=_ablation), seeds=3)
+    _add_common(parser, seeds=3)
 
 
 def _add_factors(parser: argparse.ArgumentParser) -> None:
@@ -78,7 +78,7 @@ def _add_crossval(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
     )
     parser.add_argument("--folds", type=positive_integer, default=10, metavar="K", help="how many (%(default)s)")
     parser.add_argument("--groups", choices=("subject",), help="keep every subject on one side")
-    _add_common(parser, partial(run_study, build=_crossval), seeds=1)
+    _add_common(parser, seeds=1)
 
 
 def _add_comparison(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
@@ -103,7 +103,7 @@ def _add_comparison(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
         help="each paper's own recipe in place of equal conditions; needs the data set itself: a prepared set has "
         "crops of one side",
     )
-    _add_common(parser, partial(run_study, build=_comparison), seeds=3)
+    _add_common(parser, seeds=3)
 
 
 def _add_seeds(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
@@ -115,7 +115,7 @@ def _add_seeds(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
         "own network and is distilled from the networks of all seeds.",
     )
     _add_again(parser, "")
-    _add_common(parser, partial(run_study, build=_seeds), seeds=3)
+    _add_common(parser, seeds=3)
 
 
 def _add_queue(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
@@ -123,8 +123,8 @@ def _add_queue(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
         "queue",
         help="several studies one after another, within one budget of time",
         description=f"Runs {', '.join(QUEUE)} in this order: the most wanted tables first. Each is the study of its "
-        "own command, in the same folders: what is done is not done again, and the same command goes on after "
-        "a kill or when the budget was spent. A report is written whenever a study ends. `best` trains the recipe "
+        "own command, in the same folders: what is done is not done again, and the same command resumes after a "
+        "kill or when the budget was spent. A report is written whenever a study ends. `best` trains the recipe "
         "that weights are shipped of, and exports the seed that is best on validation.",
     )
     parser.add_argument("--studies", nargs="+", choices=QUEUE, default=list(QUEUE), metavar="NAME", help="not all")
@@ -133,7 +133,8 @@ def _add_queue(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
     )
     _add_factors(parser)
     _add_again(parser, "best: ")
-    _add_common(parser, run_queue, seeds=3)
+    _add_common(parser, seeds=3)
+    parser.set_defaults(run=run_queue)
 
 
 def _add_again(parser: argparse.ArgumentParser, study: str) -> None:
@@ -146,7 +147,7 @@ def _add_again(parser: argparse.ArgumentParser, study: str) -> None:
     )
 
 
-def _add_common(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], int], *, seeds: int) -> None:
+def _add_common(parser: argparse.ArgumentParser, *, seeds: int) -> None:
     add = parser.add_argument
     add("--data", type=Path, required=True, metavar="ROOT", help="a data set in its official layout, or a prepared set")
     add_kind(parser)
@@ -169,36 +170,27 @@ def _add_common(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespa
     add_threads(parser)
     add("--ray", metavar="ADDRESS", help="run the jobs on the Ray cluster there, such as auto")
     add("--quiet", action="store_true", help="no lines of epochs")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run_study)
 
 
-def _ablation(args: argparse.Namespace, base: "Run", plan: "Plan") -> "Study":
+def _build(args: argparse.Namespace, base: "Run", plan: "Plan") -> "Study":
     from ddamfn.study.tables.ablations import ablation
+    from ddamfn.study.tables.comparison import comparison
+    from ddamfn.study.tables.crossval import crossval
     from ddamfn.study.tables.factors import factors
+    from ddamfn.study.tables.seeds import seeds
 
+    if args.study == "crossval":
+        return crossval(base, plan, folds=args.folds, grouped=args.groups == "subject")
+    if args.study == "comparison":
+        return comparison(base, plan, methods=args.methods, as_published=args.as_published)
+    if args.study == "seeds":
+        return seeds(base, plan, runs=args.runs, again=assignments(args.again, "--again"))
     if args.table == "factors":
         return factors(base, plan, _options(args, base))
     if args.rows or args.pretrained or args.teachers:
         raise UsageError("--rows, --pretrained and --teachers are for --table factors")
     return ablation(args.table, base, plan)
-
-
-def _crossval(args: argparse.Namespace, base: "Run", plan: "Plan") -> "Study":
-    from ddamfn.study.tables.crossval import crossval
-
-    return crossval(base, plan, folds=args.folds, grouped=args.groups == "subject")
-
-
-def _comparison(args: argparse.Namespace, base: "Run", plan: "Plan") -> "Study":
-    from ddamfn.study.tables.comparison import comparison
-
-    return comparison(base, plan, methods=args.methods, as_published=args.as_published)
-
-
-def _seeds(args: argparse.Namespace, base: "Run", plan: "Plan") -> "Study":
-    from ddamfn.study.tables.seeds import seeds
-
-    return seeds(base, plan, runs=args.runs, again=assignments(args.again, "--again"))
 
 
 def _options(args: argparse.Namespace, base: "Run") -> "AblationOptions":
@@ -224,11 +216,11 @@ def _absolute(place: str) -> str:
     return str(Path(place).resolve()) if Path(place).exists() else place
 
 
-def run_study(args: argparse.Namespace, build: Build) -> int:
+def run_study(args: argparse.Namespace) -> int:
     """Build a study, run what is not done of it, write its report; return 1 if a job failed, else 0."""
     _require_torch()
     with _usage_errors():
-        study = build(args, _base(args, args.recipe), _plan(args))
+        study = _build(args, _base(args, args.recipe), _plan(args))
         if args.dry_run:
             _list_jobs(args, study, each=True)
             return 0
@@ -306,7 +298,7 @@ def _carry_out(
         lines = partial(print_study_progress, quiet=args.quiet)
         outcome = runner.run_study(study, folder, images, lines, executor, budget_s=budget_s)
     except KeyboardInterrupt:
-        print("\nddamfn: stopped; the same command goes on", file=sys.stderr)
+        print("\nddamfn: stopped; the same command resumes the study", file=sys.stderr)
         raise
     _report(args, study, images, outcome, output)
     return outcome
@@ -326,7 +318,7 @@ def _report(
         write_folds(study, images, destination)
     print(f"report: {destination}")
     if outcome.waiting:
-        _say(f"{len(outcome.waiting)} jobs wait; the same command goes on")
+        _say(f"{len(outcome.waiting)} jobs wait; the same command resumes them")
 
 
 def _list_jobs(args: argparse.Namespace, study: "Study", *, each: bool) -> float:
@@ -347,7 +339,7 @@ def _list_jobs(args: argparse.Namespace, study: "Study", *, each: bool) -> float
         return duration(eta.seconds([job])) if job.estimator is None else "not estimated"
 
     if each:
-        _print_table([[job.id, state(job)] for job in study.jobs])
+        print_table([(job.id, state(job)) for job in study.jobs], numbers=True)
     seconds = eta.seconds([job for job in study.jobs if job.id not in done])
     source = f"measured on {len(known)} finished jobs" if known else f"assumed for {device}; the first job measures it"
     print(
@@ -364,25 +356,10 @@ def run_complexity(args: argparse.Namespace) -> int:
 
     costs = measure()
     head, *rows = cells(costs)
-    _print_table(rows, head)
+    print_table(rows, head, numbers=True)
     for paragraph in explanation(costs):
         print(f"\n{fill(paragraph, _WIDTH)}")
     return 0 if all(all(cost.agrees) for cost in costs) else 1
-
-
-def _print_table(rows: Sequence[Sequence[str]], head: Sequence[str] = ()) -> None:
-    """Print a table whose numbers, in all columns but the first, stand to the right."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, show_header=bool(head), pad_edge=False, padding=(0, 2, 0, 0))
-    for place in range(len(rows[0])):
-        justify: Literal["left", "right"] = "right" if place else "left"
-        table.add_column(head[place] if head else "", justify=justify, no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    # Nothing is cut: a terminal wraps what is too long for it, and a pipe has no width.
-    Console(width=_UNLIMITED, highlight=False, markup=False).print(table)
 
 
 def _require_torch() -> None:

@@ -85,7 +85,7 @@ def run_queue(
     for place, (name, study) in enumerate(studies.items()):
         left = None if end is None else max(0.0, end - time.monotonic())
         if left == 0.0 and place:
-            say(f"{study.name} waits: the budget is spent; the same command goes on")
+            say(f"{study.name} waits: the budget is spent; the same command resumes it")
             continue
         try:
             well &= not run(name, study, left).failed
@@ -106,7 +106,7 @@ def export_best(study: Study, outcome: StudyOutcome, images: StudyImages, runs: 
     job, folder = study.jobs[0], runs / "weights"
     name = job.run.recipe
     if (folder / f"{name}.onnx").exists():
-        return f"{folder / name}.onnx is kept; delete it to export the best run anew"
+        return f"{folder / name}.onnx is kept; delete it to export the best run again"
     results = [result for result in outcome.results if result.row == study.rows[-1].name]
     best = max(results, key=lambda result: (result.accuracy, -result.seed))
     finished, *others = (read_run(runs / study.name / one.job) for one in sorted(results, key=lambda one: one != best))

@@ -63,7 +63,7 @@ def load_predictions(folder: Path) -> JobPredictions:
         with np.load(path) as file:
             return JobPredictions(*(file[name] for name in JobPredictions._fields))
     except (OSError, ValueError, KeyError) as error:
-        raise TrainingError(f"{path}: cannot be read ({error}); delete {folder} to run the job anew") from error
+        raise TrainingError(f"{path}: cannot be read ({error}); delete {folder} to run the job again") from error
 
 
 def run_job(job: Job, parts: Parts, folder: Path, callback: TrainingCallback) -> Result:
@@ -162,7 +162,7 @@ def _device_name(device: torch.device) -> str:
 
 
 class SilentCallback:
-    """A `TrainingCallback` that ignores everything."""
+    """Ignores what happens in training."""
 
     def epoch_started(self, epoch: int, epochs: int, images: int, done: int, side_px: int) -> None:
         """Ignore it."""

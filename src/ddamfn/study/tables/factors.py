@@ -266,7 +266,7 @@ def _of_runs(given: AblationOptions) -> tuple[Factor, ...]:
     """Changes that begin with or learn from runs that were named for this table."""
     names = [Path(place).name for place in given.pretrained]
     if len(set(names)) < len(names):
-        raise UsageError(f"rows are named by the runs they begin with, and duplicate name: {', '.join(names)}")
+        raise UsageError(f"duplicate name among the runs to begin from: {', '.join(names)}")
     changes = [
         Factor("pretraining", name, f"begun from {name}", {"initial": place}, of_runs=True)
         for name, place in zip(names, given.pretrained, strict=True)

@@ -16,8 +16,8 @@ def seeds(base: Run, plan: Plan, *, runs: Path, again: Mapping[str, Any] | None 
         base: the recipe.
         plan: data set, seeds.
         runs: where studies keep their folders.
-        again: settings of a second round, none for no such round. Every seed then goes on from its own network and
-            learns the mean answer of all seeds' networks, unless the settings say otherwise.
+        again: settings of a second round, none for no such round. Every seed then starts from its own network and is
+            distilled from the networks of all seeds, unless the settings say otherwise.
 
     Raises:
         ConfigError: if a setting of the second round does not fit.
@@ -34,8 +34,8 @@ def seeds(base: Run, plan: Plan, *, runs: Path, again: Mapping[str, Any] | None 
         name=f"{base.recipe}-again",
         title="second round",
         run=override(base, again),
-        note="every seed goes on from its own network and learns, beside the labels, the mean answer of all seeds' "
-        f"networks; {settings_text(again)}.",
+        note="every seed starts from its own network and is distilled, beside the labels, from the mean prediction of "
+        f"all seeds' networks; {settings_text(again)}.",
     )
     return Study(
         name=name,
@@ -47,7 +47,7 @@ def seeds(base: Run, plan: Plan, *, runs: Path, again: Mapping[str, Any] | None 
 
 
 def _once_more(job: Job, first: Sequence[Job], row: str, folder: Path, again: Mapping[str, Any]) -> Job:
-    """The second round of a job: what it begins from and learns from lies in the folders of the first round's jobs."""
+    """The second round of a job, which starts from and is distilled from networks of the first round's folders."""
     teachers = [str(folder / one.id) for one in first]
     settings = {"initial": str(folder / job.id), "distillation": {"teachers": teachers}, **again}
     return replace(job, row=row, run=override(job.run, settings), after=tuple(one.id for one in first))
