@@ -33,7 +33,7 @@ def tiny_network(*, num_classes: int, num_heads: int = 2) -> nn.Module:
     return TinyNetwork(num_classes, num_heads)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def registered_tiny() -> Iterator[str]:
     """Name under which `create_model` knows the tiny network while these tests run."""
     with pytest.MonkeyPatch.context() as patch:

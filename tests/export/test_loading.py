@@ -126,7 +126,7 @@ def test_bare_safetensors_need_the_network_named(described: Path, tiny: nn.Modul
 
 
 def test_folders_that_are_none_are_named(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="no readable part of a run"):
+    with pytest.raises(TrainingError, match="below runs"):
         load_network(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"")
     (tmp_path / "config.json").write_text(json.dumps({"architecture": "ddamfn"}))

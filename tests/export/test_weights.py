@@ -338,7 +338,7 @@ def test_command_line_takes_a_run_to_other_formats(
 
 
 def test_what_is_no_finished_run_is_named(run_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="no readable part of a run"):
+    with pytest.raises(TrainingError, match="below runs"):
         read_run(tmp_path / "none")
     with pytest.raises(UsageError, match="best and last"):
         read_run(run_folder, "first")  # type: ignore[arg-type]

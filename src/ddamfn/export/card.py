@@ -11,6 +11,7 @@ from typing import Any
 from ddamfn.data.catalog import CARDS
 from ddamfn.errors import ConfigError
 from ddamfn.faces import NETWORK_SHA256
+from ddamfn.files import sha256_file
 from ddamfn.models.complexity import count_macs, count_parameters
 from ddamfn.preparation import Prepared
 from ddamfn.train import Run
@@ -31,19 +32,17 @@ _ATTENTION = ("head_means", "head_difference", "max_attention_mean")
 
 def build_card(
     finished: FinishedRun,
-    name: str,
-    *,
-    file: str,
-    sha256: str,
+    path: Path,
     precision: WeightPrecision,
-    temperature: float = 1.0,
-    calibration: CalibrationCard | None = None,
-    trained_on: Prepared | None = None,
-    notes: Mapping[str, Any] | None = None,
+    notes: Mapping[str, Any],
+    temperature: float,
+    calibration: CalibrationCard | None,
+    *,
+    trained_on: Prepared | None,
 ) -> Card:
-    """Describe an exported checkpoint; `ddamfn eval --record` adds `scores` later.
+    """Describe the exported checkpoint at `path`; `ddamfn eval --record` adds `scores` later.
 
-    `trained_on` gives the data set's name and rights; `notes` go into the card's `training`.
+    `notes` go into the card's `training`; `trained_on` gives the data set's name and rights.
 
     Raises:
         WeightsError: if the card would not be usable.
@@ -53,7 +52,7 @@ def build_card(
     known = None if trained_on is None else CARDS.get(trained_on.dataset)
     title = trained_on.dataset if known is None and trained_on is not None else known.title if known else "not recorded"
     return Card(
-        name=name,
+        name=path.stem,
         architecture={
             "name": model.name,
             "num_classes": len(finished.classes),
@@ -74,12 +73,12 @@ def build_card(
             "detector": DETECTOR,
         },
         temperature=temperature,
-        training={"data": title, **_training(finished), **(notes or {})},
+        training={"data": title, **_training(finished), **notes},
         scores=(),
         license=_CODE_LICENSE,
         rights=_rights(title, known.license if known else ""),
-        file=file,
-        sha256=sha256,
+        file=path.name,
+        sha256=sha256_file(path),
         precision=precision,
         calibration=calibration,
     )

@@ -30,7 +30,6 @@ from ddamfn.export.gates import (
 )
 from ddamfn.export.onnx import export_onnx
 from ddamfn.faces import normalize, preprocess
-from ddamfn.files import sha256_bytes
 from ddamfn.models.fused import fuse
 from ddamfn.preparation import Prepared
 from ddamfn.train import load_splits
@@ -67,10 +66,9 @@ def export_run(
         name: of the weights and their files.
         folder: where to write; made if need be.
         precision: how weights are stored.
-        prepared: the run's prepared data set. The gate is then measured on its validation faces (and on training and
-            synthetic faces if those are fewer than `least_faces`); temperature and the curve of precision against
-            coverage are fitted on validation. Without it the gate is measured on synthetic faces, the temperature
-            is 1, and the weights cannot abstain. The test split is never opened.
+        prepared: the run's prepared data set. The gate is then measured on its validation faces, and on training and
+            synthetic faces if those are too few; temperature and calibration are fitted on validation. Without it the
+            gate has synthetic faces, the temperature is 1, and the weights cannot abstain. The test split stays closed.
         adjustment: tau of logit adjustment, by which rare classes are predicted more often; "fit" chooses it on
             validation. Other than 0 it needs `prepared`.
         seeds: runs of the same recipe with other seeds, whose validation figures go onto the card.
@@ -80,8 +78,7 @@ def export_run(
     Raises:
         WeightsError: if the gate fails or a file cannot be written.
         DataError: if the prepared set is another data set's.
-        ConfigError: if the logits are to be adjusted and the network does not end in a linear layer with a bias, or if
-            `seeds` holds another kind of run.
+        ConfigError: if the network's logits cannot be adjusted, or if `seeds` holds another kind of run.
         UsageError: if the logits are to be adjusted and no data are given.
     """
     if adjustment != 0 and prepared is None:
@@ -104,17 +101,8 @@ def export_run(
     path, comparison = _export_gated(finished, Path(folder), name, precision, faces)
     if argv:
         notes["export_command"] = command_line(argv, run=str(finished.folder))
-    card = build_card(
-        finished,
-        name,
-        file=path.name,
-        sha256=sha256_bytes(path.read_bytes()),
-        precision=precision,
-        temperature=temperature,
-        calibration=calibration,
-        trained_on=prepared,
-        notes=notes | {"parity": comparison.to_dict()},
-    )
+    notes["parity"] = comparison.to_dict()
+    card = build_card(finished, path, precision, notes, temperature, calibration, trained_on=prepared)
     write_card(card, path.with_suffix(".json"))
     log.info("exported %s: %s", path, comparison)
     return Exported(path, card, comparison)
