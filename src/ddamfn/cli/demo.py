@@ -7,7 +7,6 @@ from pathlib import Path
 
 from ddamfn.cli.io import write_errors
 from ddamfn.cli.models import accuracy
-from ddamfn.files import atomic_writer
 
 _IMAGE = "ddamfn-demo.png"
 _CREDIT = "portrait: NASA astronaut Eileen Collins, NASA Great Images database, public domain"
@@ -39,10 +38,8 @@ def run(args: argparse.Namespace) -> int:
     writer = make_writer("table", sys.stdout.buffer, row_columns(recognizer.card.labels))
     writer.write(replace(result, source="astronaut.jpg"))
     target = Path(args.output)
-    is_jpeg = target.suffix.lower() in (".jpg", ".jpeg")
-    with write_errors(target), atomic_writer(target, durable=False) as stream:
-        options = {"format": "JPEG", "quality": 95, "subsampling": 0} if is_jpeg else {"format": "PNG"}
-        result.plot(attention=True).save(stream, **options)
+    with write_errors(target):
+        result.save(target, attention=True)
     print()
     for name, value in result.faces[0].probabilities.items() if result.faces else ():
         print(f"{name:<12}{value:>10.1%}  {'#' * round(value * _BAR_LETTERS)}".rstrip())

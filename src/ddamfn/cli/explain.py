@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _EPILOG = """\
 For each face DIR/IMAGE/ gets face-N.png, all maps on the aligned face with what they scored, and face-N-MAP.png, each
 map carried back to the image; DIR/explain.json has the maps' values and all numbers. The heads' own maps are always
-there; Grad-CAM of the answered and the second expression needs pip install "ddamfn[explain]".
+there; Grad-CAM of the predicted and the second expression needs pip install "ddamfn[explain]".
 
 deletion   mean probability while pixels are taken away, the map's most important first: small is good
 insertion  mean probability while they are put back into a blurred face: large is good

@@ -87,7 +87,7 @@ class FaceSource:
 def faces_of_dataset(
     dataset: Dataset, split: str, rule: str, alignment: Alignment, *, limit: int | None = None, seed: int = 0
 ) -> FaceSource:
-    """Take faces from images: decode, detect, align, as a photograph is read.
+    """Take faces from images: decode, detect, align.
 
     Args:
         dataset: the set.
@@ -184,16 +184,15 @@ def measure_robustness(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Robustness:
-    """Classify the same faces clean and under every change.
+    """Classify the same faces clean and under every perturbation.
 
-    Faces that come without their image are not cut out anew: what changes landmarks is skipped then. Whatever side a
-    network takes, its faces are changed as crops of `CROP_SIDE_PX` and then brought to that side, so that a strength is
-    the same for all networks.
+    Faces without their image are not aligned anew: perturbations of landmarks are skipped then. Faces are perturbed as
+    crops of `CROP_SIDE_PX` and then resized to the network's side, so that a strength is the same for all networks.
 
     Args:
         classifier: the weights.
         source: the faces, aligned as the weights' card says.
-        perturbations: what to do to them.
+        perturbations: what to measure.
         draws: how often each face is classified at the mild level of a random perturbation, at least 1.
         seed: of all random numbers.
         progress: called with the images done and those in all.
@@ -211,13 +210,13 @@ def measure_robustness(
     faces = _classify(classifier, source, conditions, seed, progress)
     if not faces.rows:
         raise DataError(f"no face was found in {len(source):,} images of {source.title} {source.split}")
+    if not faces.has_color and any(condition.perturbation is GRAY for condition in conditions):
+        skipped[GRAY.name] = "all images are gray already"
     tables = {
         condition: to_classes(np.concatenate(parts), classifier.card.labels, source.classes)
         for condition, parts in faces.logits.items()
+        if condition.perturbation is None or condition.perturbation.name not in skipped
     }
-    if not faces.has_color and any(condition.perturbation is GRAY for condition in conditions):
-        skipped[GRAY.name] = "all images are gray already"
-        tables = {condition: table for condition, table in tables.items() if condition.perturbation is not GRAY}
     comparison = _Comparison(tables, source.targets[faces.rows], source)
     return Robustness(
         weights=classifier.card.name,
@@ -230,11 +229,7 @@ def measure_robustness(
         chosen=len(source),
         seed=seed,
         clean=comparison.scores(_CLEAN),
-        levels=tuple(
-            comparison.level(entry.perturbation, entry.level)
-            for entry in tables
-            if entry.perturbation is not None and not entry.draw
-        ),
+        levels=comparison.levels(),
         flips=comparison.flips(draws),
         skipped=skipped,
         faceless=faces.faceless,
@@ -356,6 +351,11 @@ class _Comparison:
     def scores(self, *conditions: _Condition) -> Scores:
         tables = np.concatenate([self.tables[condition] for condition in conditions])
         return score(tables, np.tile(self.targets, (len(conditions), 1)), self.source.classes, rule=self.rule)
+
+    def levels(self) -> tuple[LevelResult, ...]:
+        """Compare every change at every strength with the clean faces."""
+        firsts = (condition for condition in self.tables if not condition.draw)
+        return tuple(self.level(first.perturbation, first.level) for first in firsts if first.perturbation is not None)
 
     def level(self, change: Perturbation, level: int) -> LevelResult:
         """Compare one change at one strength, all its draws together, with the clean faces."""

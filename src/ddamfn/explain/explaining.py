@@ -54,8 +54,8 @@ class FaceExplanation:
     """One face, explained.
 
     Attributes:
-        face: with its answer, crop and matrix.
-        maps: the heads' and their maximum; Grad-CAM of the answered and the second expression where it is installed.
+        face: with its prediction, crop and matrix.
+        maps: the heads' and their maximum; Grad-CAM of the predicted and the second expression where it is installed.
         baselines: by expression.
     """
 

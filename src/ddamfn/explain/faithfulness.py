@@ -1,10 +1,10 @@
 """Deletion and insertion: does the prediction depend on what a map points at?
 
-The face's pixels are taken away in the order of the map, the most important first, and the probability of the
-expression is watched: the faster it falls, the more the map was right (deletion, small is good). Then they are put back
-into a blurred face in the same order: the faster it rises, the better (insertion, large is good). Both are the area
-under the curve, 0 to 1, and mean little by themselves: a face that is answered surely scores high whatever the order.
-So random maps and a hill in the center are measured alike, and only what beats them says something.
+The face's pixels are removed in the order of the map, the most important first: the faster the probability of the
+expression falls, the better the map (deletion, small is good). Then they are put back into a blurred face in the same
+order: the faster the probability rises, the better (insertion, large is good). Both are areas under the curve, 0 to 1,
+and mean little by themselves: a confident prediction scores high in any order. So random maps and a center map are
+measured alike, and only a map that beats them is informative.
 
 Source: Petsiuk et al., "RISE: Randomized Input Sampling for Explanation of Black-box Models", BMVC 2018, section 4.2.
 """
@@ -49,7 +49,7 @@ def measure(
     """Measure one map by every expression at once.
 
     Args:
-        classifier: the weights that answered.
+        classifier: the weights that made the prediction.
         crop: uint8 (S, S, 3) RGB, the aligned face.
         values: (h, w), the map.
         steps: parts that the pixels are divided into, at least 2; one run of the network each, for both curves.
