@@ -1,4 +1,4 @@
-"""The page and the chart of a measurement of robustness: tables with n, N and intervals, and a verdict."""
+"""The page and chart of a robustness measurement: tables with n, N and intervals, and a verdict."""
 
 import math
 import os
@@ -26,11 +26,11 @@ _PANELS_PER_ROW = 4
 
 
 def markdown(result: Robustness, chart: str | None = None) -> str:
-    """Write the measurement as a page's body in Markdown.
+    """Return the measurement as Markdown.
 
     Args:
-        result: what was measured.
-        chart: the chart's file name beside the page; None if there is none.
+        result: the measurement.
+        chart: the chart's file name next to the page, or None.
     """
     blocks = [_subject(result), _verdict(result)]
     if chart is not None:
@@ -43,14 +43,14 @@ def markdown(result: Robustness, chart: str | None = None) -> str:
 
 
 _HOW = """\
-Changes of pixels are made to the aligned crop of 112 px before anything else is done to it; lengths are pixels of that
-crop. For rotation and landmark jitter the landmarks are moved and the face is aligned anew from its image. A network
-that takes another side is given the crop of 112 px brought to it, changed or not. A face gets the same random
-numbers at every strength. Random perturbations are drawn several times per face at the mild level, because one draw of
-a few thousand faces is noisy; n counts the draws, and every interval counts each face once. "Drop" is the
-accuracy lost against the same faces unchanged, in points; its interval is for paired shares (Agresti & Min 2005), the
-others are Wilson's, all at 95 %. "Same answer" is the share of faces that are answered as unchanged, right or wrong. A
-verdict is "holds" or "fails" where its whole interval lies on that side of what is allowed."""
+Pixels are changed in the aligned crop of 112 px, before preprocessing; lengths are in pixels of that crop. For
+rotation and landmark jitter the landmarks are moved and the face is realigned from its image. For networks with
+another input size the crop of 112 px is resized, changed or not. A face gets the same random numbers at every
+strength. At the mild level random changes are drawn several times per face, because one draw of a few thousand
+faces is noisy; n counts the draws, and every interval counts each face once. "Drop" is the accuracy lost on the
+same faces, in points; its interval is for paired proportions (Agresti & Min 2005), the others are Wilson's, all at
+95 %. "Same prediction" is the share of faces with the same prediction as unchanged, correct or not. A verdict is
+"holds" or "fails" if the whole interval is on that side of the limit."""
 
 
 def _subject(result: Robustness) -> str:
@@ -71,10 +71,10 @@ def _subject(result: Robustness) -> str:
 def _verdict(result: Robustness) -> str:
     verdicts = result.verdicts()
     counts = [f"{verdicts.count(word)} {word}" for word in (HOLDS, LIKELY, OPEN, FAILS) if word in verdicts]
-    asked = (
-        f"Asked: no mild level loses more than {100 * LARGEST_MILD_DROP:g} points of accuracy, and no more than "
-        f"{100 * LARGEST_FLIP_RATE:g} % of answers change under the mild landmark jitter. Of {len(verdicts)} figures: "
-        f"**{'; '.join(counts)}**."
+    criterion = (
+        f"Criterion: no mild level loses more than {100 * LARGEST_MILD_DROP:g} points of accuracy, and no more than "
+        f"{100 * LARGEST_FLIP_RATE:g} % of predictions change under the mild landmark jitter. "
+        f"Of {len(verdicts)} figures: **{'; '.join(counts)}**."
     )
     rows = [("mild level", "strength", "figure", "95 %", "allowed", "verdict"), ("---", "---", *["---:"] * 3, "---")]
     for entry in result.levels:
@@ -86,7 +86,7 @@ def _verdict(result: Robustness) -> str:
         figures = (f"flips {_points(flips.rate)}", _interval(flips.ci95), f"{100 * LARGEST_FLIP_RATE:g}")
         rows.append(("landmark jitter", f"{flips.strength}, {flips.draws} draws", *figures, _marked(flips.verdict)))
     rows += [(name, "", "", "", "", f"not measured: {reason}") for name, reason in result.skipped.items()]
-    return asked + "\n\n" + "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return criterion + "\n\n" + "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _marked(verdict: str) -> str:
@@ -94,7 +94,7 @@ def _marked(verdict: str) -> str:
 
 
 def _levels_table(result: Robustness) -> list[str]:
-    head = ("change", "level", "strength", "accuracy %", "n/N", "95 %", "class mean %", "drop", "95 %", "same answer %")
+    head = ("change", "level", "strength", "accuracy %", "n/N", "95 %", "class mean %", "drop", "95 %", "same %")
     rows = [head, tuple("---" if place < 3 else "---:" for place in range(len(head)))]
     before = ""
     for entry in result.levels:
@@ -110,7 +110,7 @@ def _levels_table(result: Robustness) -> list[str]:
 def _flips(flips: FlipRate) -> str:
     return (
         f"Landmark jitter of {flips.strength}, {flips.draws} draws per face: {flips.flips:,} of "
-        f"{flips.draws * flips.n:,} answers differ from the unchanged face's, {_points(flips.rate)} % "
+        f"{flips.draws * flips.n:,} predictions differ from the unchanged face's, {_points(flips.rate)} % "
         f"({_interval(flips.ci95)}); {flips.ever:,} of {flips.n:,} faces differ in at least one draw."
     )
 
@@ -125,12 +125,12 @@ def _interval(ends: Sequence[float]) -> str:
 
 
 def plot_robustness(result: Robustness, path: str | os.PathLike[str], *, title: str = "") -> Path:
-    """Draw accuracy, mean class accuracy and agreement with the clean answers against the strength of each change.
+    """Draw accuracy, mean class accuracy and agreement with the clean predictions against the strength of each change.
 
     Args:
-        result: what was measured.
+        result: the measurement.
         path: the PNG file to write.
-        title: one line above; weights, rule and N belong into it.
+        title: one line with weights, rule and N.
 
     Raises:
         MissingExtra: if matplotlib is not installed.
@@ -156,14 +156,16 @@ def plot_robustness(result: Robustness, path: str | os.PathLike[str], *, title: 
 
 
 def _draw_change(axes: Any, result: Robustness, entries: Sequence[LevelResult]) -> None:
-    """Draw one change: from the unchanged faces at the left to its severest level."""
+    """Draw one change, from the unchanged faces on the left to its most severe level."""
     scored = [result.clean, *(entry.scores for entry in entries)]
     places, accuracy = range(len(scored)), np.array([scores.accuracy for scores in scored])
     intervals = [result.clean.ci95, *(entry.ci95 for entry in entries)]
     reach = np.abs(np.array(intervals).T - accuracy)
     allowed = result.clean.accuracy - LARGEST_MILD_DROP
     axes.axhline(allowed, color=GRAY, linewidth=1, linestyle=(0, (4, 3)), label="3 points below unchanged")
-    axes.plot(places, [1.0, *(e.agreement for e in entries)], ":", color=COLORS[2], label="same answer as unchanged")
+    axes.plot(
+        places, [1.0, *(e.agreement for e in entries)], ":", color=COLORS[2], label="same prediction as unchanged"
+    )
     means = [scores.mean_class_accuracy for scores in scored]
     axes.plot(places, means, "o-", color=ORANGE, markersize=3, linewidth=1.2, label="mean class accuracy")
     axes.errorbar(places, accuracy, yerr=reach, fmt="o-", color=BLUE, markersize=4, capsize=2, label="accuracy, 95 %")

@@ -118,12 +118,12 @@ def run_child(**work: Any) -> dict[str, Any]:
     """Run one measurement in a new process, and add the process's peak memory in MB."""
     process = subprocess.Popen([sys.executable, __file__, "--child", json.dumps(work)], stdout=subprocess.PIPE)
     assert process.stdout is not None
-    answer = process.stdout.read()
+    output = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{work} failed")
-    measured: dict[str, Any] = json.loads(answer)
+    measured: dict[str, Any] = json.loads(output)
     return measured | {"peak_mb": usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)}
 
 

@@ -24,7 +24,7 @@ def test_a_page_a_chart_and_figures_are_written(
     stand_in_weights: Path, tmp_path: Path, rng: np.random.Generator
 ) -> None:
     pytest.importorskip("matplotlib", reason="the chart needs matplotlib")
-    root = write_synthetic_ferplus(tmp_path / "drawn", 1, rng)
+    root = write_synthetic_ferplus(tmp_path / "synthetic", 1, rng)
     out = tmp_path / "out"
     options = ("--weights", stand_in_weights, "--split", "train", "--limit", "6", "--draws", "2")
     done = call("--data", root, *options, "--output", out)
@@ -32,7 +32,7 @@ def test_a_page_a_chart_and_figures_are_written(
     measured = json.loads(figures.read_text())
     limits = [(e["drop_ci95"][0], 0.03) for e in measured["levels"] if e["level"] == "mild"]
     limits.append((measured["flips"]["ci95"][0], 0.05))
-    # The stand-in's answers are chance, so either exit status may be the right one.
+    # The stand-in predicts at random, so either exit status may be correct.
     assert done.returncode == (1 if any(low > limit for low, limit in limits) else 0), done.stderr
     assert measured["page"] == page.name
     assert measured["sha256"] == read_card(stand_in_weights.with_suffix(".json")).sha256

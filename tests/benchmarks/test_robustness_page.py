@@ -41,13 +41,13 @@ def result(mild: int) -> Robustness:
     )  # fmt: skip
 
 
-def test_page_says_on_what_and_how_many() -> None:
+def test_page_names_the_data_and_the_counts() -> None:
     text = markdown(result(178), "chart.png")
     assert "`w` on FERPlus (votes from somewhere), split test, rule majority: 210 at random (seed 3) of 3,137" in text
     assert "left out: 9 without a face found, 1 unreadable" in text
     assert "accuracy 90.00 % (180/200, 85.1 to 93.4)" in text
     assert "![accuracy under each change, mild to severe](chart.png)" in text
-    assert "31 of 1,000 answers differ from the unchanged face's, 3.10 % (2.0 to 4.2); 17 of 200 faces" in text
+    assert "31 of 1,000 predictions differ from the unchanged face's, 3.10 % (2.0 to 4.2); 17 of 200 faces" in text
     assert "| gray |  |  |  |  | not measured: all images are gray already |" in text
     assert "![" not in markdown(result(178))
 
@@ -107,7 +107,7 @@ def test_what_fails_is_marked() -> None:
     assert worse.to_dict()["levels"][0]["verdict"] == "fails"
 
 
-def test_page_without_jitter_says_nothing_of_flips() -> None:
+def test_page_without_jitter_has_no_flips() -> None:
     measured = replace(result(174), flips=None)
     assert "flips" not in markdown(measured)
     assert len(measured.verdicts()) == 2

@@ -72,7 +72,7 @@ def drawings() -> dict[str, str]:
 
 
 def loss_of_pairs() -> str:
-    """Draw four pairs of maps, their maximum, and what the attention loss says of them."""
+    """Draw four pairs of maps, their maximum, and their attention loss."""
     made = Drawing(780, 452, "Four pairs of attention maps and their attention loss")
     for x, word in ((210, "head 1"), (330, "head 2"), (450, "maximum")):
         made.words(x, 30, word, color=MUTED)
@@ -90,7 +90,7 @@ def loss_of_pairs() -> str:
 
 
 def pairs() -> dict[str, torch.Tensor]:
-    """Return what two heads may look like, each float (2, 7, 7) in (0, 1)."""
+    """Return examples of the maps of two heads, each float (2, 7, 7) in (0, 1)."""
     generator = torch.Generator().manual_seed(4)
     rows = torch.arange(_SIDE, dtype=torch.float32)
     bump = torch.exp(-((rows[:, None] - 2) ** 2 + (rows[None, :] - 3) ** 2) / 4)
@@ -104,7 +104,7 @@ def pairs() -> dict[str, torch.Tensor]:
 
 
 def images() -> dict[str, Image.Image]:
-    """Return the images that are made of the portrait: what `ddamfn demo` writes, and its attention enlarged."""
+    """Return the images made from the portrait: the output of `ddamfn demo`, and its attention maps."""
     recognizer = Recognizer()
     result = recognizer.predict(files("ddamfn").joinpath("demo", "astronaut.jpg").read_bytes())
     aligned = result.faces[0].aligned
@@ -113,14 +113,14 @@ def images() -> dict[str, Image.Image]:
 
 
 def attention_maps(aligned: NDArray[np.uint8], card: Card, side: int = 240, gap: int = 16) -> Image.Image:
-    """Draw a face, each head's map over it, and their maximum, which multiplies the features; ranges stand below.
+    """Draw a face, each head's map over it, and their maximum, which multiplies the features, with ranges below.
 
-    All are means over the channels. The maximum is taken channel by channel before, as the network does it: the maximum
-    of the means would hide that attention is nearly off.
+    All are means over the channels. The maximum is taken per channel first, as in the network: the maximum of the means
+    would hide that attention is nearly off.
 
     Args:
         aligned: uint8 (S, S, 3) RGB.
-        card: of the weights that look at it.
+        card: the weights' card.
         side: of each tile, in px.
         gap: between tiles, in px.
     """
@@ -144,7 +144,7 @@ def attention_maps(aligned: NDArray[np.uint8], card: Card, side: int = 240, gap:
 
 
 def _small(image: Image.Image) -> bytes:
-    """A PNG of few colors, dithered: a third of the size, and no eye sees the difference."""
+    """Return a dithered PNG of few colors: a third of the size without a visible difference."""
     image, buffer = image.convert("RGB"), io.BytesIO()
     few = image.quantize(_COLORS)
     colors = few.getpalette() or []

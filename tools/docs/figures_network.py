@@ -1,4 +1,4 @@
-"""Draws the network: its stages, one bottleneck, one attention head. Every number comes from the modules themselves."""
+"""Draw the network: its stages, one bottleneck, one attention head. All numbers come from the modules."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +21,7 @@ LEGEND = "Colored squares: sizes of the kernels, for the stages of the depthwise
 
 @dataclass(frozen=True)
 class Stage:
-    """One box of the drawing: where it stands in the network, and what was seen of it."""
+    """One box of the drawing: a stage of the network and its measured properties."""
 
     name: str
     channels: int
@@ -33,7 +33,7 @@ class Stage:
 
 
 def stages(model: DDAMFN) -> list[Stage]:
-    """Run the trunk once on an empty image and return what each of its parts is."""
+    """Run the trunk once on an empty image and return the properties of its stages."""
     found: list[Stage] = []
     x = torch.zeros(1, 3, *model.input_size)
     model.eval()
@@ -71,7 +71,7 @@ def network() -> str:
 
 
 def _stage(made: Drawing, stage: Stage, x: float) -> float:
-    """Draw one stage in the upper row; return where it ends."""
+    """Draw one stage in the upper row; return the x of its right edge."""
     width = 98.0
     made.box(x, 66, width, 186, BLOCK if stage.repeats == 1 or stage.residual else RESULT)
     title = stage.name.replace("_", " ").replace("stage", "stage ")
@@ -127,7 +127,7 @@ def _heads(made: Drawing, model: DDAMFN) -> None:
 
 
 def bottleneck() -> str:
-    """Draw one residual bottleneck: the last stage's, which has the most kernels of any that is repeated."""
+    """Draw one residual bottleneck, that of the last stage, which has the most kernels."""
     block = next(b for b in reversed(list(_model().trunk.modules())) if isinstance(b, MixBottleneck) and b.residual)
     splits, kernels = block.mix.splits, _kernels(block.mix)
     made = Drawing(1000, 330, "A residual bottleneck of MFN with mixed kernels and coordinate attention")
@@ -201,6 +201,6 @@ def _model() -> DDAMFN:
 
 
 def _kernels(part: nn.Module) -> tuple[int, ...]:
-    """The sizes of a part's square kernels, each once."""
+    """Return the distinct sizes of a part's square kernels."""
     convs = [module for module in part.modules() if isinstance(module, nn.Conv2d)]
     return tuple(dict.fromkeys(conv.kernel_size[0] for conv in convs))

@@ -101,7 +101,7 @@ def _open(browser: Any, url: str, paths: list[Path], *, width: int, height: int,
 
 
 def _save(page: Any, name: str, last: str) -> None:
-    """Write the page down to the lower edge of `last`, with so few colors that the file stays small."""
+    """Write the page down to the lower edge of `last`, with few colors to keep the file small."""
     page.mouse.move(0, 0)
     edge = page.locator(last).bounding_box()
     whole = {"x": 0, "y": 0, "width": page.viewport_size["width"], "height": edge["y"] + edge["height"] + 8}

@@ -1,4 +1,4 @@
-"""Boxes, arrows, words and maps as SVG text: the same input gives the same bytes on every machine."""
+"""Boxes, arrows, text and maps as SVG: the same input gives the same bytes on every machine."""
 
 from collections.abc import Sequence
 from xml.sax.saxutils import escape
@@ -14,12 +14,12 @@ BLOCK, ATTENTION, RESULT = "#e8ebef", "#f6dfd0", "#dcebdc"
 
 
 class Drawing:
-    """An image that grows by the elements that are added to it; x runs right and y down, in px.
+    """An SVG drawing to which elements are added; x points right and y down, in px.
 
     Args:
         width: in px.
         height: in px.
-        title: what a screen reader says of it.
+        title: the text for screen readers.
     """
 
     def __init__(self, width: int, height: int, title: str) -> None:
@@ -83,10 +83,10 @@ class Drawing:
                 )
 
     def text(self) -> str:
-        """The file's content."""
+        """Return the file's content."""
         return "\n".join([*self._lines, "</svg>", ""])
 
 
 def heat_colors_of(values: Sequence[Sequence[float]]) -> list[list[str]]:
-    """Return the scale's colors of a map as hexadecimal digits."""
+    """Return the colors of a map as hexadecimal codes."""
     return [[f"#{bytes(pixel).hex()}" for pixel in row] for row in heat_colors(np.asarray(values)).tolist()]

@@ -2,7 +2,7 @@
 
 Two files carry the votes and differ a little: the `label.csv` beside the images of each split, and `fer2013new.csv`
 for all of them (majority keeps 3,137 test images by the first and 3,152 by the second). The first is the default,
-because it lists exactly the images that exist; the data set's note says which was used.
+because it lists exactly the images that exist; the data set's note names the file.
 
 Source: Barsoum et al. 2016; layout of Microsoft's FERPlus repository.
 """

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ddamfn.classifier import Classifier, alignment_of
 from ddamfn.data.catalog import CARDS, DatasetCard
-from ddamfn.data.dataset import Dataset, FileImages, Sample
+from ddamfn.data.dataset import Dataset, FileImages, Progress, Sample
 from ddamfn.data.doctor import count_images, judge_official_test
 from ddamfn.errors import UnreadableImage, UsageError
 from ddamfn.evaluate.logit_table import LogitTable, to_classes
@@ -21,9 +21,6 @@ from ddamfn.preparation import Prepared
 from ddamfn.preparation.image import Hints, Outcome, prepare_image, unreadable
 
 log = logging.getLogger(__name__)
-
-Progress = Callable[[int, int], None]
-"""Called with the images done and those in all."""
 
 _CHUNK = 64
 _CHUNKS_AHEAD = 2

@@ -3,14 +3,14 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ddamfn.data import open_dataset
+from ddamfn.data import Progress, open_dataset
 from ddamfn.data.dataset import Dataset
 from ddamfn.errors import ConfigError, DataError, UsageError
 from ddamfn.faces import NETWORK_SHA256, Alignment
@@ -30,7 +30,6 @@ from ddamfn.preparation.prepared import (
 )
 from ddamfn.preparation.workers import Bench, Task, run
 
-Progress = Callable[[int, int], None]
 _Reused = tuple[tuple[tuple[float, float], ...], float | None] | bool
 
 

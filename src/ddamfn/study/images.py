@@ -6,9 +6,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from ddamfn.data import Progress
 from ddamfn.data.folds import stratified_folds, subject_folds
 from ddamfn.faces import Alignment
-from ddamfn.preparation import Prepared, Progress, open_prepared
+from ddamfn.preparation import Prepared, open_prepared
 from ddamfn.study.jobs import Fold, Job
 from ddamfn.train import Data
 from ddamfn.train.splits import Rows, SplitReader, WholeSplit

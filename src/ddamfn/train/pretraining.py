@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ddamfn.data import Progress
 from ddamfn.models import ModelOutput
 from ddamfn.models.registry import as_network
 from ddamfn.objectives import PretextCriterion, PretextObjective, SoftTargets
-from ddamfn.preparation import Prepared, Progress
+from ddamfn.preparation import Prepared
 from ddamfn.preparation.identity import DlibEmbedder, Embedder, identities
 from ddamfn.preparation.splits import own_validation, training_split
 from ddamfn.train.augment import Augmenter, Batch
