@@ -7,10 +7,8 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
-from ddamfn.errors import UsageError
-
 if TYPE_CHECKING:
-    import torch
+    pass
 
 _Number = TypeVar("_Number", int, float)
 
@@ -29,40 +27,6 @@ def add_kind(parser: argparse.ArgumentParser) -> None:
     from ddamfn.data import KINDS
 
     parser.add_argument("--kind", choices=KINDS, help="layout of the data set (default: recognized)")
-
-
-def add_device(parser: argparse.ArgumentParser) -> None:
-    """Add `--device`, which `choose_device` reads."""
-    parser.add_argument("--device", help="cpu, cuda or cuda:N (default: cuda where there is one)")
-
-
-def add_threads(parser: argparse.ArgumentParser) -> None:
-    """Add `--num-threads`, which `use_threads` reads."""
-    parser.add_argument(
-        "--num-threads", type=positive_integer, metavar="N", help="CPU threads (default: PyTorch's choice)"
-    )
-
-
-def choose_device(name: str | None) -> "torch.device":
-    """Device of that name; the first CUDA device, else the CPU, without one."""
-    import torch
-
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"no device {name!r} here: {str(error).splitlines()[0]}") from error
-    return device
-
-
-def use_threads(args: argparse.Namespace) -> None:
-    """Let PyTorch compute on as many threads as were asked for, from now on."""
-    import torch
-
-    if args.num_threads:
-        torch.set_num_threads(args.num_threads)
 
 
 def positive_integer(text: str) -> int:

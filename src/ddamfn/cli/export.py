@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ddamfn.cli.args import add_threads, use_threads
+from ddamfn.cli.device import add_threads, use_threads
 from ddamfn.cli.progress import Bar
 from ddamfn.errors import MissingExtra, UsageError
 

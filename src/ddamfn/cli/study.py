@@ -9,7 +9,8 @@ from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING
 
-from ddamfn.cli.args import add_device, add_kind, add_threads, choose_device, positive_integer, use_threads
+from ddamfn.cli.args import add_kind, positive_integer
+from ddamfn.cli.device import add_device, add_threads, choose_device, use_threads
 from ddamfn.cli.io import print_table
 from ddamfn.cli.progress import Bar, duration, print_study_progress
 from ddamfn.cli.train import assignments

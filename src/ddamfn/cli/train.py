@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ddamfn.cli.args import add_device, add_kind, add_threads, choose_device, use_threads
+from ddamfn.cli.args import add_kind
+from ddamfn.cli.device import add_device, add_threads, choose_device, use_threads
 from ddamfn.cli.io import plain
 from ddamfn.errors import ConfigError, DdamfnError, MissingExtra, UsageError
 
