@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ddamfn.data.ckplus import open_ckplus
-from ddamfn.data.folds import subject_folds
+from ddamfn.data.dataset import subject_folds
 from ddamfn.data.opening import recognize
 from ddamfn.errors import DataError, UsageError
 from ddamfn.synthetic import write_synthetic_ckplus

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ddamfn.data.folds import stratified_folds
+from ddamfn.data.dataset import stratified_folds
 from ddamfn.errors import DataError, UsageError
 
 

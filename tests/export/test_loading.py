@@ -20,7 +20,7 @@ from ddamfn.export.loading import create_model, load_network
 from ddamfn.faces import Preprocessing, normalize, preprocess
 from ddamfn.files import sha256_file
 from ddamfn.synthetic import synthetic_face
-from ddamfn.train.restore import options_of
+from ddamfn.train.initial import options_of
 from ddamfn.weights import Card, find_weights, list_weights, read_card, write_card
 
 

@@ -17,7 +17,7 @@ from ddamfn.export import Gate, GateFaces, compare, export_onnx, onnx_runner, to
 from ddamfn.export.onnx import exported_outputs
 from ddamfn.models import ModelOutput, create_network
 from ddamfn.models.fused import fuse, unfuse
-from ddamfn.train.restore import read_initializers
+from ddamfn.train.initial import read_initializers
 
 
 def run(path: Path, images: np.ndarray) -> list[np.ndarray]:

@@ -11,7 +11,7 @@ from torch import nn
 
 from ddamfn.errors import WeightsError
 from ddamfn.export import export_onnx
-from ddamfn.train.restore import read_initializers
+from ddamfn.train.initial import read_initializers
 
 PLACE = Path("file.onnx")
 

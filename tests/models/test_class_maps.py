@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from ddamfn.models import create_network, gives_class_maps, list_models
-from ddamfn.objectives.consistency import flip_consistency_loss
+from ddamfn.objectives.ddamfn import flip_consistency_loss
 
 CLASSES = 5
 

@@ -12,9 +12,9 @@ from ddamfn.labels import EXPRESSIONS
 from ddamfn.models import ModelOutput
 from ddamfn.models.baselines.dan import CrossAttentionHead
 from ddamfn.objectives import Context, DACLObjective, DANObjective, PSRObjective, TrainingSplit
+from ddamfn.objectives.cross_entropy import PRIOR
 from ddamfn.objectives.dacl import DACLCriterion
 from ddamfn.objectives.dan import affinity_loss, partition_loss
-from ddamfn.objectives.prior import PRIOR
 from ddamfn.objectives.psr import PSRCriterion
 from ddamfn.objectives.ran import region_bias_loss
 

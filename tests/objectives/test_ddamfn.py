@@ -18,8 +18,8 @@ from ddamfn.objectives import (
     Objective,
     TrainingSplit,
 )
-from ddamfn.objectives.consistency import flip_consistency_loss
-from ddamfn.objectives.prior import PRIOR
+from ddamfn.objectives.cross_entropy import PRIOR
+from ddamfn.objectives.ddamfn import flip_consistency_loss
 
 MakeOutput = Callable[..., ModelOutput]
 

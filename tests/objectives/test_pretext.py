@@ -17,8 +17,7 @@ from ddamfn.objectives import (
     SimSiamObjective,
     TrainingSplit,
 )
-from ddamfn.objectives.barlow import barlow_twins_loss, cross_correlation
-from ddamfn.objectives.simsiam import negative_cosine, spread
+from ddamfn.objectives.siamese import barlow_twins_loss, cross_correlation, negative_cosine, spread
 
 SPLIT = TrainingSplit(classes=("neutral", "anger"), num_images=8)
 

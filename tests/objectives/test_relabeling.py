@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from ddamfn.models import ModelOutput
 from ddamfn.objectives import Context, MViTObjective, SCNObjective, TrainingSplit
 from ddamfn.objectives.protocol import Criterion
-from ddamfn.objectives.relabeling import LabelBook
-from ddamfn.objectives.scn import SCNCriterion, rank_loss, trusted
+from ddamfn.objectives.scn import LabelBook, SCNCriterion, rank_loss, trusted
 
 MakeOutput = Callable[..., ModelOutput]
 

@@ -11,7 +11,7 @@ from torch import nn
 from ddamfn.errors import ConfigError
 from ddamfn.train import Run, fit
 from ddamfn.train.augment import to_input
-from ddamfn.train.batchnorm import with_precise_bn
+from ddamfn.train.average import with_precise_bn
 from ddamfn.train.run_folder import load_state, load_weights_file
 from ddamfn.train.tensorset import TensorSplit
 

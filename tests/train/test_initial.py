@@ -12,10 +12,9 @@ from ddamfn.errors import ConfigError, TrainingError, WeightsError
 from ddamfn.models import create_network
 from ddamfn.models.fused import fuse, unfuse
 from ddamfn.train import Run, fit
-from ddamfn.train.initial import begin_from, weights_file
+from ddamfn.train.initial import begin_from, read_exported, weights_file
 from ddamfn.train.loop import Trainer
 from ddamfn.train.pretraining import trunk_names
-from ddamfn.train.restore import read_exported
 from ddamfn.train.run_folder import RunFolder, save_weights_file
 from ddamfn.train.tensorset import TensorSplit
 from ddamfn.weights import find_weights

@@ -14,7 +14,7 @@ from ddamfn.errors import ConfigError, TrainingError
 from ddamfn.objectives import CachedDistillation, LiveDistillation, SoftTargets
 from ddamfn.train import Run, fit, loop
 from ddamfn.train.augment import to_input
-from ddamfn.train.restore import read_exported
+from ddamfn.train.initial import read_exported
 from ddamfn.train.run_folder import load_state, load_weights_file, read_run, save_weights_file
 from ddamfn.train.step import evaluate_split
 from ddamfn.train.teachers import CachedTargets, Teachers, teachers_record

@@ -29,8 +29,7 @@ from svg import MUTED, Drawing
 
 from ddamfn import Recognizer, create_model
 from ddamfn.drawing import overlay
-from ddamfn.drawing.palette import INK
-from ddamfn.drawing.text import write
+from ddamfn.drawing.palette import INK, write
 from ddamfn.faces import Preprocessing, normalize, preprocess
 from ddamfn.objectives import attention_loss
 from ddamfn.weights import Card

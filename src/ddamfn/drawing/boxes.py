@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ddamfn.drawing.palette import INK, MUTED, PAPER, expression_color, text_color
-from ddamfn.drawing.text import draw_rounded, text_width, write
+from ddamfn.drawing.palette import INK, MUTED, PAPER, draw_rounded, expression_color, text_color, text_width, write
 
 # A label may hide this share of another face at most.
 _MOST_HIDDEN = 0.15

@@ -9,8 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ddamfn.drawing.palette import FAINT, INK, MUTED, PAPER, expression_color, overlay
-from ddamfn.drawing.text import clip_rounded, draw_rounded, write
+from ddamfn.drawing.palette import (
+    FAINT,
+    INK,
+    MUTED,
+    PAPER,
+    clip_rounded,
+    draw_rounded,
+    expression_color,
+    overlay,
+    write,
+)
 
 # Measures of a card at scale 1, in pixels.
 _TILE, _GAP, _MARGIN = 148, 14, 24

@@ -7,8 +7,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ddamfn.drawing.palette import FAINT, INK, MUTED, PAPER, expression_color
-from ddamfn.drawing.text import clip_rounded, draw_rounded, text_width, write
+from ddamfn.drawing.palette import (
+    FAINT,
+    INK,
+    MUTED,
+    PAPER,
+    clip_rounded,
+    draw_rounded,
+    expression_color,
+    text_width,
+    write,
+)
 
 _WIDTH, _MARGIN, _GAP = 1600, 40, 30
 _PLOT_LEFT, _PLOT_HEIGHT = 228, 132

@@ -5,8 +5,19 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ddamfn.drawing import overlay
-from ddamfn.drawing.palette import FAINT, INK, MUTED, PAPER, heat_colors, stretch, tint
-from ddamfn.drawing.text import clip_rounded, font, text_width, write
+from ddamfn.drawing.palette import (
+    FAINT,
+    INK,
+    MUTED,
+    PAPER,
+    clip_rounded,
+    font,
+    heat_colors,
+    stretch,
+    text_width,
+    tint,
+    write,
+)
 from ddamfn.explain.explaining import Baselines, FaceExplanation, ScoredMap, mean_score
 from ddamfn.explain.maps import FaceMap
 

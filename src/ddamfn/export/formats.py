@@ -39,7 +39,7 @@ from ddamfn.faces import Preprocessing, normalize, preprocess
 from ddamfn.files import sha256_file
 from ddamfn.preparation import Prepared
 from ddamfn.preparation.splits import own_validation, training_split
-from ddamfn.train.restore import options_of
+from ddamfn.train.initial import options_of
 from ddamfn.train.run_folder import save_weights_file
 from ddamfn.weights import WEIGHT_FORMATS, Card, WeightFormat, WeightPrecision, find_weights, read_card, write_card
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ddamfn.errors import UsageError, WeightsError
 from ddamfn.models import create_network
-from ddamfn.train.restore import network_of, options_of, read_exported
+from ddamfn.train.initial import network_of, options_of, read_exported
 from ddamfn.weights import Card, find_weights, read_card, verify
 
 HUB_CONFIG, HUB_WEIGHTS = "config.json", "model.safetensors"

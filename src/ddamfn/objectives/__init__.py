@@ -1,7 +1,6 @@
 """What a network is trained for, one file a paper. Needs PyTorch."""
 
 from ddamfn.objectives.attention_loss import AttentionLossForm, attention_loss, head_means
-from ddamfn.objectives.barlow import BarlowObjective
 from ddamfn.objectives.cross_entropy import CrossEntropyObjective, soft_cross_entropy
 from ddamfn.objectives.dacl import DACLObjective
 from ddamfn.objectives.dan import DANObjective
@@ -21,7 +20,7 @@ from ddamfn.objectives.psr import PSRObjective
 from ddamfn.objectives.ran import RANObjective
 from ddamfn.objectives.rotation import RotationObjective
 from ddamfn.objectives.scn import SCNObjective
-from ddamfn.objectives.simsiam import SimSiamObjective
+from ddamfn.objectives.siamese import BarlowObjective, SimSiamObjective
 
 OBJECTIVES: dict[str, type[Objective]] = {
     kind.name: kind

@@ -1,7 +1,4 @@
-"""What DDAMFN is trained for: classification, and heads that look at different places.
-
-Source: Zhang et al. 2023, Eq. 10: L = L_cls + 0.1 L_att. The settings below that are off by default are other papers'.
-"""
+"""DDAMFN's objective: cross-entropy, attention loss, consistency under flips."""
 
 from dataclasses import dataclass
 from typing import ClassVar, get_args
@@ -12,10 +9,25 @@ from torch import Tensor
 from ddamfn.errors import ConfigError
 from ddamfn.models import ModelOutput
 from ddamfn.objectives.attention_loss import AttentionLossForm, attention_loss
-from ddamfn.objectives.consistency import flip_consistency_loss
-from ddamfn.objectives.cross_entropy import soft_cross_entropy
-from ddamfn.objectives.prior import prior_of, smooth_by_prior
+from ddamfn.objectives.cross_entropy import prior_of, smooth_by_prior, soft_cross_entropy
 from ddamfn.objectives.protocol import Context, Criterion, Loss, TrainingSplit, extra_of, require_at_least_0, weights_of
+
+
+def flip_consistency_loss(class_maps: Tensor, mirrored_class_maps: Tensor) -> Tensor:
+    """Squared difference of an image's class maps and its mirror image's, these flipped back: sum over positions.
+
+    Mean over images and classes. The paper takes the mean over positions as well, of maps whose mean is the logit and
+    which hence have the logits' size. Ours sum to the logits, and GDConv gives positions weights of either sign: it is
+    the sum of their squares that has the size of a squared logit, so that the paper's weight of 5 means about the same.
+
+    Args:
+        class_maps: (B, K, H, W) float, each position's part of the logits.
+        mirrored_class_maps: likewise of the mirror images, as the network gave them.
+
+    Returns:
+        A scalar.
+    """
+    return (class_maps - mirrored_class_maps.flip(-1)).square().sum(dim=(2, 3)).mean()
 
 
 @dataclass(frozen=True, kw_only=True)

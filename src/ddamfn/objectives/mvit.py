@@ -14,7 +14,7 @@ from torch import Tensor
 from ddamfn.models import ModelOutput
 from ddamfn.objectives.cross_entropy import soft_cross_entropy
 from ddamfn.objectives.protocol import Context, Criterion, Loss, TrainingSplit, require_at_least_0, weights_of
-from ddamfn.objectives.relabeling import LabelBook
+from ddamfn.objectives.scn import LabelBook
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from ddamfn.errors import ConfigError
 from ddamfn.models import ModelOutput
-from ddamfn.objectives.cross_entropy import soft_cross_entropy
-from ddamfn.objectives.prior import prior_of, smooth_by_prior
+from ddamfn.objectives.cross_entropy import prior_of, smooth_by_prior, soft_cross_entropy
 from ddamfn.objectives.protocol import Context, Criterion, Loss, TrainingSplit, extra_of, weights_of
 
 

@@ -1,20 +1,65 @@
-"""SCN's objective: trust most images more than the rest, and change labels among the rest.
-
-Source: Wang et al., "Suppressing Uncertainties for Large-Scale Facial Expression Recognition", CVPR 2020, sections
-3.2.2 and 3.2.3. The paper weighs both losses by a half, which is the same up to the learning rate.
-"""
+"""SCN's objective: importance weights, rank regularization, relabeling."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from ddamfn.errors import ConfigError
 from ddamfn.models import ModelOutput
 from ddamfn.objectives.cross_entropy import soft_cross_entropy
 from ddamfn.objectives.protocol import Context, Criterion, Loss, TrainingSplit, extra_of, require_at_least_0, weights_of
-from ddamfn.objectives.relabeling import LabelBook
+
+
+class LabelBook(nn.Module):
+    """The changed labels of a training split of N images; the split itself, which runs may share, stays as it is.
+
+    The buffer `labels` (N,) int64 holds each image's new class, or -1 where the data set's own target holds.
+    """
+
+    labels: Tensor
+
+    def __init__(self, num_images: int) -> None:
+        super().__init__()
+        self.register_buffer("labels", torch.full((num_images,), -1))
+
+    def forward(self, targets: Tensor, rows: Tensor) -> Tensor:
+        """Targets (B, K) of the images `rows` (B,) as they stand now: one-hot where changed, else as given."""
+        changed = self.labels[rows]
+        new = F.one_hot(changed.clamp_min(0), targets.shape[1]).to(targets.dtype)
+        return torch.where((changed >= 0).unsqueeze(1), new, targets)
+
+    @torch.no_grad()
+    def relabel(
+        self, logits: Tensor, targets: Tensor, rows: Tensor, *, margin: float, candidates: Tensor | None = None
+    ) -> None:
+        """Relabel an image with the predicted class where that is likelier than its label by more than `margin`.
+
+        The change is for good, or until the network is as sure of a third class.
+
+        Args:
+            logits: (B, K) float.
+            targets: (B, K) as the data set gives them; the label is the class with the largest part.
+            rows: (B,) int64.
+            margin: difference of two probabilities, 0 to 1.
+            candidates: (B,) bool, the images that may change; None stands for all.
+        """
+        likely = torch.softmax(logits.float(), dim=1)
+        label = self(targets, rows).argmax(dim=1, keepdim=True)
+        best, predicted = likely.max(dim=1)
+        changes = best - likely.gather(1, label).squeeze(1) > margin
+        if candidates is not None:
+            changes &= candidates
+        # A batch drawn with replacement may hold an image twice; the largest number wins, so that runs repeat.
+        values = torch.where(changes, predicted, self.labels[rows])
+        self.labels.scatter_reduce_(0, rows, values, "amax", include_self=False)
+
+    def share(self) -> Tensor:
+        """Part of the images whose label was changed, float32 scalar from 0 to 1."""
+        return (self.labels >= 0).float().mean()
+
 
 RelabelGroup = Literal["low", "all"]
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from ddamfn.data import Progress
-from ddamfn.data.folds import stratified_folds, subject_folds
+from ddamfn.data.dataset import stratified_folds, subject_folds
 from ddamfn.faces import Alignment
 from ddamfn.preparation import Prepared, open_prepared
 from ddamfn.study.jobs import Fold, Job

@@ -221,7 +221,7 @@ class Run:
     """How many training images, unchanged, give the network that is validated and kept the statistics of its batch
     normalizations, after every epoch; None keeps those that ran along with the augmented batches.
 
-    Worth trying where much is erased, see `ddamfn.train.batchnorm`.
+    Worth trying where much is erased, see `ddamfn.train.average`.
     """
     compile: bool = False
     """Compile the network (torch.compile): faster steps after minutes of preparation. A CPU needs a C++ compiler."""

@@ -15,8 +15,7 @@ from ddamfn.errors import ConfigError, TrainingError
 from ddamfn.models import create_network
 from ddamfn.objectives import Context, PretextObjective
 from ddamfn.train.augment import Augmenter, seed_step, to_input
-from ddamfn.train.average import MovingAverage
-from ddamfn.train.batchnorm import with_precise_bn
+from ddamfn.train.average import MovingAverage, with_precise_bn
 from ddamfn.train.config import Phase, Run
 from ddamfn.train.initial import begin_from
 from ddamfn.train.optim import build_optimizer, learning_rate, load_optimizer_state, optimizer_state, set_learning_rate

@@ -21,8 +21,7 @@ from ddamfn.models import ModelOutput
 from ddamfn.objectives import CachedDistillation, LiveDistillation, SelfDistillation, SoftTargets
 from ddamfn.train.augment import Batch, to_input
 from ddamfn.train.config import Data, Run, to_dict
-from ddamfn.train.initial import weights_file
-from ddamfn.train.restore import read_exported
+from ddamfn.train.initial import read_exported, weights_file
 from ddamfn.train.run_folder import read_run
 from ddamfn.train.step import evaluate_split, mixed_precision
 from ddamfn.train.tensorset import TensorSplit
