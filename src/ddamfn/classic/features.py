@@ -14,11 +14,7 @@ _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
 def to_gray(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Convert crops to gray levels: uint8 (N, H, W, 3) RGB or (N, H, W) to float32 (N, H, W) from 0 to 1.
-
-    Raises:
-        ValueError: if the shape or dtype differs.
-    """
+    """Convert crops uint8 (N, H, W, 3) RGB or (N, H, W) to gray levels float32 (N, H, W) from 0 to 1."""
     crops = np.asarray(crops)
     if crops.dtype != np.uint8 or crops.ndim not in (3, 4) or (crops.ndim == 4 and crops.shape[3] != 3):
         raise ValueError(f"crops are uint8 (N, H, W) or (N, H, W, 3) RGB, not {crops.dtype} {crops.shape}")
@@ -27,11 +23,9 @@ def to_gray(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 class GrayPixels(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """Crops to rows of gray levels: uint8 (N, H, W[, 3]) -> float32 (N, side_px * side_px) from 0 to 1.
+    """Crops uint8 (N, H, W[, 3]) to rows of gray levels float32 (N, side_px * side_px) from 0 to 1, antialiased.
 
-    Args:
-        side_px: side to which the crops are shrunk, with antialiasing.
-        unit_length: divide each row by its norm, which removes differences in brightness.
+    `unit_length` divides each row by its norm, which removes differences in brightness.
     """
 
     def __init__(self, side_px: int = 28, *, unit_length: bool = False) -> None:
@@ -43,11 +37,7 @@ class GrayPixels(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scik
         return self
 
     def transform(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Shrink and flatten crops.
-
-        Raises:
-            ValueError: if the shape is not that of crops.
-        """
+        """Shrink and flatten crops."""
         shape = (self.side_px, self.side_px)
         small = [resize(face, shape, order=1, anti_aliasing=True) for face in to_gray(crops)]
         rows = np.asarray(small, dtype=np.float32).reshape(len(crops), -1).clip(0, 1)
@@ -64,12 +54,6 @@ class LBPHistograms(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # s
 
     P is points * (points - 1) + 3: 59 for 8 points. Each cell's histogram sums to 1.
 
-    Args:
-        rows: of the grid of cells.
-        columns: of the grid of cells.
-        points: neighbors of a pixel.
-        radius_px: their distance from it.
-
     Source: Ojala et al., PAMI 2002.
     """
 
@@ -84,11 +68,7 @@ class LBPHistograms(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # s
         return self
 
     def transform(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Count the patterns of crops.
-
-        Raises:
-            ValueError: if the shape is not that of crops.
-        """
+        """Count the patterns of crops."""
         # Integer levels, because float rounding makes "brighter than" random on even skin.
         gray = np.round(to_gray(crops) * 255).astype(np.uint8)
         return np.stack([self._histograms(face) for face in gray])

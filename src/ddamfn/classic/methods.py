@@ -18,10 +18,6 @@ from ddamfn.classic.features import GrayPixels, LBPHistograms
 def create_lbp_svm(*, penalty: float = 10.0, gamma: float | str = "scale") -> Pipeline:
     """Local binary patterns in 6 x 7 cells, and a support vector machine with a radial kernel.
 
-    Args:
-        penalty: C of the machine.
-        gamma: of the kernel, see `sklearn.svm.SVC`.
-
     Source: Shan, Gong and McOwan, "Facial expression recognition based on Local Binary Patterns: A comprehensive
     study", Image and Vision Computing 2009, sections 3 and 4.2.
     """
@@ -33,14 +29,7 @@ def create_nmf_svm(
 ) -> Pipeline:
     """Non-negative matrix factorization of gray levels, and a linear support vector machine on the coefficients.
 
-    New faces are encoded by non-negative least squares on the learned parts.
-
-    Args:
-        parts: rank of the factorization; 25 to 100 is usual.
-        side_px: side to which crops are shrunk.
-        penalty: C of the machine.
-        max_iter: most iterations of the factorization, which may warn that it has not converged.
-        seed: of the machine's order of images; the factorization starts from a singular value decomposition.
+    `parts` is the rank, usually 25 to 100; `seed` only orders the machine's images; the factorization needs none.
 
     Source: Lee and Seung, "Learning the parts of objects by non-negative matrix factorization", Nature 1999; for
     expressions Zhi et al., IEEE SMC-B 2011, whose baseline this is.
@@ -54,11 +43,7 @@ def create_sparse_classifier(
 ) -> Pipeline:
     """Gray levels of unit length and a `SparseRepresentationClassifier`.
 
-    Args:
-        atoms_per_class: see the classifier; with many thousand images, learn some hundred.
-        side_px: side to which crops are shrunk.
-        max_atoms: most atoms per face.
-        seed: for learning the atoms.
+    With many thousand images, learn some hundred atoms per class.
     """
     classifier = SparseRepresentationClassifier(atoms_per_class, max_atoms=max_atoms, seed=seed)
     return make_pipeline(GrayPixels(side_px, unit_length=True), classifier)
@@ -67,12 +52,8 @@ def create_sparse_classifier(
 class SparseRepresentationClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Encode a row sparsely over the atoms of all classes, and predict the class with the smallest residual.
 
-    After `fit`, `atoms_` float64 (M, D) are the unit-length rows of the dictionary, and `owners_` (M,) their classes.
-
-    Args:
-        atoms_per_class: atoms learned per class; None takes the training rows themselves.
-        max_atoms: most atoms per row (orthogonal matching pursuit).
-        seed: for learning the atoms.
+    `atoms_per_class` None takes the training rows themselves; `max_atoms` limits the orthogonal matching pursuit. After
+    `fit`, `atoms_` float64 (M, D) are the unit-length rows of the dictionary, and `owners_` (M,) their classes.
 
     Source: Wright et al., "Robust Face Recognition via Sparse Representation", PAMI 2009, algorithm 1; learned atoms:
     Yang et al., "Metaface learning for sparse representation based face recognition", ICIP 2010.
@@ -84,11 +65,7 @@ class SparseRepresentationClassifier(ClassifierMixin, BaseEstimator):  # type: i
         self.seed = seed
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
-        """Take or learn each class's atoms from rows (N, D) with labels (N,).
-
-        Raises:
-            ValueError: if there are fewer than two classes.
-        """
+        """Take or learn each class's atoms from rows (N, D) with labels (N,)."""
         rows, labels = validate_data(self, X, y, dtype=np.float64)
         self.classes_ = unique_labels(labels)
         if len(self.classes_) < 2:

@@ -31,20 +31,9 @@ def is_affectnet(root: Path) -> bool:
 
 
 def open_affectnet(root: Path, classes: int = 8) -> Dataset:
-    """Open AffectNet's manually annotated part.
+    """Open AffectNet's manual part; `classes` 7 drops contempt.
 
-    Args:
-        root: the folder of `train_set` and `val_set`, or of `Manually_Annotated_Images` with `training.csv` and
-            `validation.csv` (also below `Manually_Annotated_file_lists`).
-        classes: 8, or 7 to leave contempt out.
-
-    Returns:
-        The images with one of the expressions; rows marked none, uncertain or no-face are left out, and counted in
-        the note. Whole photographs come with the box of the labeled face.
-
-    Raises:
-        DataError: if neither layout is there, or an annotation is malformed.
-        UsageError: if `classes` is neither 7 nor 8.
+    Rows marked none, uncertain or no-face are left out and counted in the note.
     """
     if classes not in (7, 8):
         raise UsageError(f"AffectNet is used with 7 or 8 classes, not {classes}")

@@ -16,35 +16,20 @@ Counts = Mapping[str, Mapping[str, int]]
 
 @dataclass(frozen=True, slots=True)
 class DatasetCard:
-    """Facts about one data set.
+    """Facts about one data set: class order, official splits and counts, license, paper."""
 
-    Attributes:
-        name: short name, as `open_dataset(kind=...)` takes it.
-        title: display name.
-        own_classes: class names as the set spells them, in the set's own order.
-        first_index: the number of the first class in the set's files.
-        sizes: official number of images per split, before any vote rule; empty where there are no official splits.
-        counts: official number of images per split and class (canonical names); by the majority rule for sets of votes.
-        variants: class counts of an evaluation split in other official releases.
-        rule_sizes: for sets of votes: rule -> split -> official number of images that the rule keeps.
-        votes: whether images carry annotators' votes instead of one label.
-        license: the terms, in one sentence.
-        paper: what to cite.
-        note: what is needed to interpret a score.
-    """
-
-    name: str
+    name: str  # as `open_dataset(kind=...)` takes it
     title: str
-    own_classes: tuple[str, ...]
-    first_index: int = 0
-    sizes: Mapping[str, int] = field(default_factory=dict)
-    counts: Counts = field(default_factory=dict)
-    variants: Mapping[str, tuple[Mapping[str, int], ...]] = field(default_factory=dict)
-    rule_sizes: Counts = field(default_factory=dict)
-    votes: bool = False
+    own_classes: tuple[str, ...]  # as the set spells them, in its own order
+    first_index: int = 0  # number of the first class in the set's files
+    sizes: Mapping[str, int] = field(default_factory=dict)  # split -> official images, before any vote rule
+    counts: Counts = field(default_factory=dict)  # split -> canonical class -> official images; of votes by majority
+    variants: Mapping[str, tuple[Mapping[str, int], ...]] = field(default_factory=dict)  # counts of other releases
+    rule_sizes: Counts = field(default_factory=dict)  # rule -> split -> official images that the rule keeps
+    votes: bool = False  # annotators' votes instead of one label
     license: str = ""
-    paper: str = ""
-    note: str = ""
+    paper: str = ""  # what to cite
+    note: str = ""  # what is needed to interpret a score
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -57,11 +42,7 @@ class DatasetCard:
         return tuple(self.sizes)
 
     def label(self, index: int) -> str:
-        """Return the canonical name of a class by its number in the set's files.
-
-        Raises:
-            UnknownLabel: if the set has no such class.
-        """
+        """Return the canonical name of a class by its number in the set's files."""
         position = index - self.first_index
         if not 0 <= position < len(self.own_classes):
             last = self.first_index + len(self.own_classes) - 1

@@ -28,17 +28,7 @@ def is_ckplus(root: Path) -> bool:
 
 
 def open_ckplus(root: Path) -> Dataset:
-    """Open CK+ in its official layout, or as class folders of frames that keep their official names.
-
-    Args:
-        root: the folder of `cohn-kanade-images` and `Emotion`, or of `anger`, `contempt` and so on.
-
-    Returns:
-        The last three frames of each labeled sequence in the split `all`, with their subjects.
-
-    Raises:
-        DataError: if neither is there, or a label is malformed.
-    """
+    """Open CK+ in its official layout, or as class folders of frames with their official names; one split, `all`."""
     images, emotions = _first(root, _IMAGES), _first(root, _EMOTIONS)
     if images is not None and emotions is not None:
         return Dataset(CKPLUS, tuple(_from_sequences(images, emotions)), FileImages(images), "sequences")

@@ -22,11 +22,7 @@ class ImageSource(Protocol):
     """Anything that reads an image by its location."""
 
     def read(self, location: Any) -> bytes | npt.NDArray[np.uint8]:
-        """Return the file's bytes, or pixels (H, W, 3) uint8 RGB.
-
-        Raises:
-            UnreadableImage: if the image is missing or cannot be read.
-        """
+        """Return the file's bytes, or pixels (H, W, 3) uint8 RGB; raise UnreadableImage if it cannot be read."""
 
 
 class FileImages:
@@ -37,11 +33,7 @@ class FileImages:
         self.root = Path(root)
 
     def read(self, location: str) -> bytes:
-        """Return the file's bytes.
-
-        Raises:
-            UnreadableImage: if the file is missing or cannot be read.
-        """
+        """Return the file's bytes."""
         path = self.root / location
         try:
             return path.read_bytes()
@@ -64,11 +56,7 @@ class ZipImages:
         return {"root": self.root, "_open": {}}
 
     def read(self, location: str) -> bytes:
-        """Return the member's bytes.
-
-        Raises:
-            UnreadableImage: if the archive or the member is missing or damaged.
-        """
+        """Return the member's bytes."""
         name, _, member = location.partition(".zip/")
         archive = f"{name}.zip"
         try:
@@ -81,46 +69,27 @@ class ZipImages:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One image of a data set.
+    """One image of a data set."""
 
-    Attributes:
-        key: the image's name inside the set, unique in it, such as `FER2013Test/fer0032220.png`.
-        split: `train`, `val`, `test`, or `all` where the set has no split.
-        label: canonical expression, or None for sets of votes.
-        votes: the ten vote counts in the order of `rules.VOTE_COLUMNS`, or None.
-        subject: the person in the image, where known; a subject must not occur in two folds.
-        group: a subgroup to report scores for, such as an age band.
-        landmarks: the set's own five points ((x, y) pixels of this image, viewer's left eye first), or None.
-        bbox: the labeled face as (x1, y1, x2, y2) pixels where the set marks one among several, or None.
-        location: what the set's `ImageSource` needs to read the image.
-    """
-
-    key: str
-    split: str
-    label: str | None = None
-    votes: tuple[float, ...] | None = None
-    subject: str | None = None
-    group: str | None = None
-    landmarks: tuple[tuple[float, float], ...] | None = None
-    bbox: tuple[float, float, float, float] | None = None
-    location: Any = None
+    key: str  # unique in the set, such as `FER2013Test/fer0032220.png`
+    split: str  # `train`, `val`, `test` or `all`
+    label: str | None = None  # canonical expression
+    votes: tuple[float, ...] | None = None  # ten counts as in `rules.VOTE_COLUMNS`
+    subject: str | None = None  # a subject must not occur in two folds
+    group: str | None = None  # subgroup to report scores for
+    landmarks: tuple[tuple[float, float], ...] | None = None  # five (x, y) pixels, viewer's left eye first
+    bbox: tuple[float, float, float, float] | None = None  # labeled face, (x1, y1, x2, y2) pixels
+    location: Any = None  # what `ImageSource.read` takes
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """A data set on disk.
-
-    Attributes:
-        card: what is known about it.
-        samples: every image in the set's own order, also those that a vote rule would drop.
-        images: where the images are.
-        note: describes this copy, such as the file that the votes come from.
-    """
+    """A data set on disk."""
 
     card: DatasetCard
-    samples: tuple[Sample, ...]
+    samples: tuple[Sample, ...]  # in the set's own order, also those that a vote rule would drop
     images: ImageSource
-    note: str = ""
+    note: str = ""  # describes this copy, such as the file that the votes come from
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -134,19 +103,11 @@ class Dataset:
         return tuple(sorted({s.split for s in self.samples}, key=lambda name: (order.get(name, 3), name)))
 
     def read(self, sample: Sample) -> bytes | npt.NDArray[np.uint8]:
-        """Return an image's bytes, or its pixels (H, W, 3) uint8 RGB.
-
-        Raises:
-            UnreadableImage: if the image is missing or cannot be read.
-        """
+        """Return an image's bytes, or its pixels (H, W, 3) uint8 RGB; raise UnreadableImage if it cannot be read."""
         return self.images.read(sample.location)
 
     def select(self, split: str | None = None) -> "Dataset":
-        """Return the same set with the samples of one split; all of them if `split` is None.
-
-        Raises:
-            DataError: if this copy has no such split.
-        """
+        """Return the same set with the samples of one split; all of them if `split` is None."""
         if split is None:
             return self
         chosen = tuple(s for s in self.samples if s.split == split)
@@ -155,34 +116,14 @@ class Dataset:
         return Dataset(self.card, chosen, self.images, self.note)
 
     def targets(self, rule: str = "majority") -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
-        """Return which samples a vote rule keeps, and the target of each.
-
-        Args:
-            rule: one of `rules.RULES`; ignored for sets with one label per image.
-
-        Returns:
-            keep: (N,) bool, in the order of `samples`.
-            target: (N, K) float32, columns as in `classes`; zero rows where not kept.
-        """
+        """Return which samples a vote rule keeps, (N,) bool, and targets (N, K) float32, zero rows where not kept."""
         return sample_targets([s.label for s in self.samples], [s.votes for s in self.samples], self.classes, rule)
 
 
 def sample_targets(
     labels: Sequence[str | None], votes: Sequence[Sequence[float] | None], classes: Sequence[str], rule: str
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
-    """Turn labels or votes into targets; see `Dataset.targets`.
-
-    Args:
-        labels: canonical names, one per sample; None where there are votes instead.
-        votes: ten counts per sample in the order of `rules.VOTE_COLUMNS`; None where there is a label.
-        classes: canonical names of the target's columns.
-        rule: the vote rule.
-
-    Raises:
-        UsageError: if the rule is unknown.
-        UnknownLabel: if a label is none of `classes`.
-        DataError: if a sample has neither label nor votes.
-    """
+    """Turn labels, or votes where the label is None, into targets over `classes`; see `Dataset.targets`."""
     count = len(labels)
     target = np.zeros((count, len(classes)), dtype=np.float32)
     keep = np.ones(count, dtype=np.bool_)
@@ -211,20 +152,9 @@ Fold = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 
 
 def subject_folds(subjects: Sequence[str | None], folds: int = 10) -> list[Fold]:
-    """Split images into folds so that no subject is in both train and test.
+    """Split images into folds, (train, test) row numbers each, so that no subject is in both train and test.
 
     Subjects are sorted by name and dealt out in turn, as in papers on CK+, so the folds need no seed.
-
-    Args:
-        subjects: the subject of each of N images.
-        folds: number of folds.
-
-    Returns:
-        Row numbers (train, test) of each fold; every image is in exactly one test part.
-
-    Raises:
-        DataError: if an image has no subject, or there are fewer subjects than folds.
-        UsageError: if there are fewer than two folds.
     """
     if folds < 2:
         raise UsageError(f"folds must be at least 2, not {folds}")
@@ -239,21 +169,7 @@ def subject_folds(subjects: Sequence[str | None], folds: int = 10) -> list[Fold]
 
 
 def stratified_folds(labels: Sequence[int], folds: int, generator: np.random.Generator) -> list[Fold]:
-    """Split images into folds that keep the share of every class, to within one image.
-
-    Args:
-        labels: class of each of N images.
-        folds: number of folds.
-        generator: source of randomness.
-
-    Returns:
-        Row numbers (train, test) of each fold; every image is in exactly one test part, and the sizes of the test
-        parts differ by at most one.
-
-    Raises:
-        DataError: if there are fewer images than folds.
-        UsageError: if there are fewer than two folds.
-    """
+    """Split images into folds, (train, test) row numbers each, that keep every class's share to within one image."""
     if folds < 2:
         raise UsageError(f"folds must be at least 2, not {folds}")
     classes = np.asarray(labels, dtype=np.int64)

@@ -29,60 +29,33 @@ _EVALUATION_SPLITS = ("test", "val")
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One problem of a data set.
+    """One problem of a data set."""
 
-    Attributes:
-        kind: `counts`, `empty_class`, `label_order`, `subjects`, `unreadable`, `label_conflict`, `repeated`,
-            `exact_duplicates` or `near_duplicates`.
-        severity: an `error` makes scores wrong; a `warning` must be known to interpret them.
-        message: one sentence.
-        keys: the affected images, subjects or classes.
-        details: one line per key, where there is more to say than its name.
-    """
-
-    kind: str
-    severity: Literal["error", "warning"]
+    kind: str  # such as `counts`, `label_order`, `unreadable` or `near_duplicates`
+    severity: Literal["error", "warning"]  # an error makes scores wrong; a warning qualifies them
     message: str
-    keys: tuple[str, ...] = ()
-    details: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()  # the affected images, subjects or classes
+    details: tuple[str, ...] = ()  # one line per key, where there is more to say
 
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """The state of a copy of a data set.
-
-    Attributes:
-        dataset: the card's name.
-        title: the card's title.
-        note: what this copy is.
-        rule: vote rule behind the counts, or None for sets with one label an image.
-        classes: canonical names in the set's own order.
-        sizes: split -> images listed.
-        counts: split -> class -> images (after the rule).
-        official_sizes: split -> images in the official set; empty where there is none.
-        official_counts: split -> class -> images in the official set; empty where they are not known.
-        official_test: whether the evaluation split is the official one, whole and readable.
-        official_message: why it is or is not, naming every count that differs.
-        unreadable: key -> why; None where the images were not read.
-        exact_groups: groups of identical images, within and across splits; None where the images were not read.
-        duplicates: exact and near duplicates across splits.
-        findings: every problem found.
-    """
+    """The state of a copy of a data set."""
 
     dataset: str
     title: str
-    note: str
-    rule: str | None
-    classes: tuple[str, ...]
-    sizes: Mapping[str, int]
-    counts: Counts
-    official_sizes: Mapping[str, int]
-    official_counts: Counts
-    official_test: bool
-    official_message: str
-    unreadable: Mapping[str, str] | None = None
-    exact_groups: int | None = None
-    duplicates: tuple[Duplicate, ...] = ()
+    note: str  # what this copy is
+    rule: str | None  # None for sets with one label per image
+    classes: tuple[str, ...]  # canonical, in the set's own order
+    sizes: Mapping[str, int]  # split -> images listed
+    counts: Counts  # split -> class -> images (after the rule)
+    official_sizes: Mapping[str, int]  # empty where there are no official splits
+    official_counts: Counts  # empty where unknown
+    official_test: bool  # the evaluation split is the official one, whole and readable
+    official_message: str  # names every count that differs
+    unreadable: Mapping[str, str] | None = None  # key -> reason; None where the images were not read
+    exact_groups: int | None = None  # groups of identical images; None where the images were not read
+    duplicates: tuple[Duplicate, ...] = ()  # exact and near, across splits
     findings: tuple[Finding, ...] = ()
 
     @property
@@ -154,24 +127,10 @@ def check(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Diagnosis:
-    """Check a data set.
+    """Check a data set; without `images` none is read, so unreadable files and duplicates are not searched.
 
-    Args:
-        dataset: the set with all splits that exist.
-        rule: vote rule for the class counts; ignored for sets with one label per image. Official class counts of
-            sets of votes are known for `majority` only.
-        images: read every image; without it unreadable files and duplicates are not searched.
-        near: search near-duplicates across splits as well.
-        threshold: correlation of 24x24 grayscale thumbnails above which two images are near-duplicates.
-        workers: threads for reading; one per core when None.
-        progress: called with the number of images read and the total.
-
-    Returns:
-        The diagnosis; its `ok` is False if a finding makes scores wrong.
-
-    Raises:
-        UsageError: if the rule is unknown.
-        UnknownLabel: if a label is none of the set's classes.
+    `near` also searches near-duplicates across splits: 24x24 grayscale thumbnails that correlate above `threshold`.
+    Official class counts of sets of votes are known for the rule `majority` only.
     """
     card = dataset.card
     sizes, counts = count_images(dataset, rule)
@@ -208,16 +167,7 @@ def check(
 
 
 def count_images(dataset: Dataset, rule: str = "majority") -> tuple[dict[str, int], dict[str, dict[str, int]]]:
-    """Count a data set's images.
-
-    Args:
-        dataset: the set.
-        rule: the vote rule, for sets of votes.
-
-    Returns:
-        sizes: split -> images listed.
-        counts: split -> class -> images that the rule keeps, each under its strongest class.
-    """
+    """Count the images listed (split -> images) and kept by the rule (split -> strongest class -> images)."""
     keep, target = dataset.targets(rule)
     winners = target.argmax(axis=1)
     sizes = dict.fromkeys(dataset.splits, 0)
@@ -232,18 +182,7 @@ def count_images(dataset: Dataset, rule: str = "majority") -> tuple[dict[str, in
 def judge_official_test(
     dataset: Dataset, sizes: Mapping[str, int], counts: Counts, official: Counts, unreadable: Mapping[str, str]
 ) -> tuple[bool, str]:
-    """Decide whether the evaluation split may be called the official one.
-
-    Args:
-        dataset: the set.
-        sizes: split -> images here.
-        counts: split -> class -> images here.
-        official: split -> class -> official images, where known.
-        unreadable: key -> why, for images that cannot be read.
-
-    Returns:
-        The decision, and a sentence with the reason.
-    """
+    """Decide whether the evaluation split may be called the official one; return the decision and the reason."""
     card = dataset.card
     split = next((name for name in _EVALUATION_SPLITS if name in card.sizes), None)
     if split is None:

@@ -36,50 +36,28 @@ _ROWS, _COLUMNS = 1024, 8192
 
 @dataclass(frozen=True, slots=True)
 class Fingerprints:
-    """Fingerprints of a data set's readable images, N of them.
+    """Fingerprints of a data set's N readable images."""
 
-    Attributes:
-        samples: the samples, in the set's order.
-        pixel_digests: SHA-256 of each image's size and RGB pixels.
-        thumbs: (N, 24, 24) uint8 grayscale.
-        unreadable: key -> why, for every image that cannot be decoded.
-    """
-
-    samples: tuple[Sample, ...]
-    pixel_digests: tuple[bytes, ...]
-    thumbs: npt.NDArray[np.uint8]
-    unreadable: dict[str, str]
+    samples: tuple[Sample, ...]  # in the set's order
+    pixel_digests: tuple[bytes, ...]  # SHA-256 of each image's size and RGB pixels
+    thumbs: npt.NDArray[np.uint8]  # (N, 24, 24) grayscale
+    unreadable: dict[str, str]  # key -> reason
 
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """An image that also occurs in another split.
-
-    Attributes:
-        key: the image.
-        other_key: the most similar image of the other split.
-        split: the split of `key`.
-        other_split: the split of `other_key`.
-        correlation: of their thumbnails, 1 for exact duplicates.
-        exact: whether all pixels are equal.
-    """
+    """An image that also occurs in another split."""
 
     key: str
-    other_key: str
+    other_key: str  # the most similar image of `other_split`
     split: str
     other_split: str
-    correlation: float
-    exact: bool
+    correlation: float  # of their thumbnails
+    exact: bool  # all pixels are equal
 
 
 def take_fingerprints(dataset: Dataset, workers: int | None = None, progress: Progress | None = None) -> Fingerprints:
-    """Read every image of a data set once.
-
-    Args:
-        dataset: the set; 100,000 images need about 80 MB.
-        workers: threads (Pillow decodes outside Python's lock); one per core when None.
-        progress: called with the number of images done and the total.
-    """
+    """Read every image of a data set once, in threads; 100,000 images need about 80 MB."""
     kept: list[Sample] = []
     digests: list[bytes] = []
     unreadable: dict[str, str] = {}
@@ -141,11 +119,7 @@ def _decode(content: bytes | npt.NDArray[np.uint8]) -> Image.Image:
 
 
 def exact_groups(prints: Fingerprints) -> list[list[int]]:
-    """Return the groups of images with equal pixels.
-
-    Returns:
-        Groups of at least two positions in `prints.samples`, each in ascending order, the groups by their first member.
-    """
+    """Return the groups of positions in `prints.samples` whose pixels are equal, ordered by their first member."""
     by_pixels: dict[bytes, list[int]] = defaultdict(list)
     # Equal bytes decode to equal pixels, so this finds identical files and losslessly re-saved copies alike.
     for position, digest in enumerate(prints.pixel_digests):
@@ -173,17 +147,10 @@ def near_duplicates(
     threshold: float = NEAR_CORRELATION,
     progress: Progress | None = None,
 ) -> list[Duplicate]:
-    """Return the images of `split` whose thumbnail correlates with one of `other_split` above a threshold.
+    """Return the best match in `other_split` of each image of `split` that correlates with it above a threshold.
 
-    Exact duplicates are included, except uniform images, which correlate with nothing. Each image is paired with its
-    best match. The product is computed in blocks, so memory does not grow with the set.
-
-    Args:
-        prints: the set's fingerprints.
-        split: the split whose images are searched for.
-        other_split: the split that is searched.
-        threshold: Pearson correlation of 24x24 grayscale thumbnails, 0 to 1.
-        progress: called with the number of images of `split` done and their total.
+    Pearson correlation of 24x24 grayscale thumbnails; it includes exact duplicates, but no uniform images, which
+    correlate with nothing.
     """
     rows = np.array([i for i, s in enumerate(prints.samples) if s.split == split], dtype=np.intp)
     columns = np.array([i for i, s in enumerate(prints.samples) if s.split == other_split], dtype=np.intp)
@@ -230,18 +197,9 @@ def _standardized(thumbs: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
 
 
 def duplicates(dataset: Dataset, *, near: bool = False, workers: int | None = None) -> set[str]:
-    """Return the keys of evaluation images that also occur in train.
+    """Return the keys of evaluation images that also occur in train; empty for a set without a `train` split.
 
-    For the official FERPlus splits the list is shipped with this package and needs neither a scan nor the train split;
-    any other set is read once.
-
-    Args:
-        dataset: the set with all its splits.
-        near: include near-duplicates.
-        workers: threads for reading; one per core when None.
-
-    Returns:
-        Keys of samples outside `train`; empty where the set has no `train` split.
+    The official FERPlus splits have a shipped list, which needs neither a scan nor the train split.
     """
     kinds = DUPLICATE_KINDS if near else DUPLICATE_KINDS[:1]
     evaluated = [split for split in dataset.splits if split != "train"]
@@ -264,15 +222,7 @@ def _is_listed(dataset: Dataset, split: str) -> bool:
 
 
 def known_duplicates(name: str, kinds: Iterable[str] = ("exact",)) -> set[str]:
-    """Return the shipped keys of evaluation images that also occur in train.
-
-    Args:
-        name: name of a data set's card; the result is empty for a set without a list.
-        kinds: `exact`, `near` (near but not exact), or both.
-
-    Raises:
-        UsageError: if a kind is neither.
-    """
+    """Return the shipped keys of evaluation images that also occur in train; `near` excludes the exact ones."""
     wanted = set(kinds)
     if unknown := wanted - set(DUPLICATE_KINDS):
         raise UsageError(f"duplicates are {' or '.join(DUPLICATE_KINDS)}, not {', '.join(sorted(unknown))}")
@@ -284,18 +234,9 @@ def known_duplicates(name: str, kinds: Iterable[str] = ("exact",)) -> set[str]:
 
 
 def write_duplicates(dataset: Dataset, path: Path, workers: int | None = None) -> int:
-    """Write the list that this package ships: one evaluation image per line, its key and `exact` or `near`.
+    """Write the list that this package ships, each line a key and `exact` or `near`; return the number of lines.
 
-    `src/ddamfn/data/ferplus_duplicates.txt` is `write_duplicates(open_dataset(root, "ferplus"), path)`; it holds names
-    only.
-
-    Args:
-        dataset: the official data set, all splits.
-        path: file to write.
-        workers: threads for reading; one per core when None.
-
-    Returns:
-        The number of lines.
+    `src/ddamfn/data/ferplus_duplicates.txt` is `write_duplicates(open_dataset(root, "ferplus"), path)`.
     """
     prints = take_fingerprints(dataset, workers)
     kinds: dict[str, str] = {}

@@ -28,11 +28,7 @@ class PixelRows:
         self.path, self.column = path, column
 
     def read(self, location: int) -> npt.NDArray[np.uint8]:
-        """Return (48, 48, 3) uint8, three equal channels.
-
-        Raises:
-            UnreadableImage: if the row does not hold 48x48 values from 0 to 255.
-        """
+        """Return (48, 48, 3) uint8, three equal channels."""
         try:
             with self.path.open("rb") as file:
                 file.seek(location)
@@ -53,17 +49,7 @@ def is_fer2013(path: Path) -> bool:
 
 
 def open_fer2013(root: Path) -> Dataset:
-    """Open FER2013.
-
-    Args:
-        root: the csv file, or its folder.
-
-    Returns:
-        All images; the key is the usage with the number of the data row, counted from 0 over the whole file.
-
-    Raises:
-        DataError: if the file is missing or malformed.
-    """
+    """Open FER2013's csv file or its folder; a key is the usage and the number of the data row, counted from 0."""
     path = _find(root)
     if path is None:
         raise DataError(f"{root} holds none of {', '.join(NAMES)}; give FER2013's csv file")

@@ -35,20 +35,7 @@ def is_ferplus(root: Path) -> bool:
 
 
 def open_ferplus(root: Path, source: str | None = None) -> Dataset:
-    """Open FERPlus in its official layout, as folders or as one zip archive per split.
-
-    Args:
-        root: the folder of `FER2013Train`, `FER2013Valid`, `FER2013Test`, each a folder or a `.zip` of it.
-        source: one of `SOURCES`; None takes `label.csv` where every split has one, `fer2013new.csv` otherwise.
-
-    Returns:
-        Every listed image of the splits that are there, with its votes; a name that is listed twice keeps its later
-        row.
-
-    Raises:
-        DataError: if the images or the votes are missing or malformed.
-        UsageError: if the source is unknown.
-    """
+    """Open FERPlus in its official layout, folders or zip archives; a name that is listed twice keeps its later row."""
     if source is not None and source not in SOURCES:
         raise UsageError(f"{source!r} is not a source of FERPlus votes; use one of {', '.join(SOURCES)}")
     containers = _present(root)

@@ -29,18 +29,9 @@ def is_folder(root: Path) -> bool:
 
 
 def open_folder(root: Path, card: DatasetCard | None = None) -> Dataset:
-    """Open class folders.
+    """Open class folders, below split folders or directly below `root` (split `all`), sorted by name.
 
-    Args:
-        root: the folder of the splits (`train`, `val` or `valid`, `test`), or directly of the classes (split `all`).
-        card: the known set that the folders belong to; its class numbers are then accepted as folder names too, as in
-            copies of RAF-DB and AffectNet with folders 1 to 7 or 0 to 7. None accepts names only.
-
-    Returns:
-        Every image below the class folders, sorted by name.
-
-    Raises:
-        DataError: if there are no images, or a folder's name is no class.
+    With the card of a known set, its class numbers are accepted as folder names too, as in copies of RAF-DB.
     """
     named = {p: SPLIT_NAMES[p.name.casefold()] for p in _folders(root) if p.name.casefold() in SPLIT_NAMES}
     splits = named or {root: "all"}

@@ -27,17 +27,9 @@ _SHORTEST_NAME = 3
 
 
 def permuted_by_counts(observed: Mapping[str, int], official: Mapping[str, int]) -> dict[str, str] | None:
-    """Find the permutation of class names that turns a split's counts into the official ones.
+    """Find the permutation that turns a split's counts into the official ones: class name here -> official name.
 
-    Counts are compared as shares, so incomplete copies are recognized too.
-
-    Args:
-        observed: class -> images in this copy.
-        official: class -> images as published.
-
-    Returns:
-        This copy's name -> the class whose official count it has, for the permuted names; None if the names fit as
-        they are, or if no order fits much better.
+    None if the names fit as they are. Counts are compared as shares, so incomplete copies are recognized too.
     """
     names = tuple(official)
     if set(observed) - set(names) or sum(observed.values()) == 0:
@@ -58,11 +50,7 @@ def permuted_by_counts(observed: Mapping[str, int], official: Mapping[str, int])
 
 
 def permuted_by_folders(samples: Iterable[Sample]) -> dict[str, str]:
-    """Compare labels with the names of the images' folders.
-
-    Returns:
-        Label -> the expression that most of its images' folders name, for the labels where the two differ.
-    """
+    """Return label -> the expression that most of its images' folders name, where the two differ."""
     named: dict[str, Counter[str]] = defaultdict(Counter)
     for sample in samples:
         if sample.label is not None:
@@ -90,15 +78,7 @@ def _expressions_in(key: str) -> list[str]:
 
 
 def explain_order(moved: Mapping[str, str], classes: Sequence[str]) -> str:
-    """Describe which known order was mistaken for this set's.
-
-    Args:
-        moved: label -> what it seems to be.
-        classes: canonical names in the order of the set's own numbers.
-
-    Returns:
-        A clause such as `it looks as if the order of FER2013 had been read as this set's`, or each permuted label.
-    """
+    """Describe which known order was mistaken for this set's, or list each permuted label."""
     truth = tuple(moved.get(name, name) for name in classes)
     # The part of a title after the comma (", 8 classes") is not about the order.
     orders = {f"the order of {card.title.partition(',')[0]}": card.classes for card in CARDS.values()}

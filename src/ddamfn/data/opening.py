@@ -63,17 +63,9 @@ def recognize(root: str | Path) -> str | None:
 
 
 def open_dataset(root: str | Path, kind: str | None = None) -> Dataset:
-    """Open a data set.
+    """Open a data set's folder, or its file for the csv and Parquet layouts; `kind` None recognizes the layout.
 
-    Args:
-        root: its folder, or its file for the csv and Parquet layouts.
-        kind: one of `KINDS`; None recognizes the layout. Numbered class folders need a kind, since a number means a
-            different expression in every set.
-
-    Raises:
-        DataError: if the path does not exist, no layout fits, or the layout's files are malformed.
-        UsageError: if the kind is unknown.
-        MissingExtra: if it is a Parquet table and pyarrow is not installed.
+    Numbered class folders need a kind, since a number means a different expression in every set.
     """
     path = Path(root)
     if kind is not None and kind not in _OPENERS:

@@ -29,19 +29,7 @@ def is_rafdb(root: Path) -> bool:
 
 
 def open_rafdb(root: Path, images: str | None = None) -> Dataset:
-    """Open RAF-DB's basic set.
-
-    Args:
-        root: the folder `basic`, or the one above it.
-        images: `original` or `aligned`; None takes the original ones where they exist.
-
-    Returns:
-        The listed images; with the original ones, the manual landmarks, and gender, race and age as the group.
-
-    Raises:
-        DataError: if the list or the images are missing, or the list is malformed.
-        UsageError: if `images` is neither.
-    """
+    """Open RAF-DB's basic set; `images` None prefers `original` to `aligned`. The group is gender, race and age."""
     if images not in (None, "original", "aligned"):
         raise UsageError(f"RAF-DB has original and aligned images, not {images!r}")
     found = _find_list(root)

@@ -25,7 +25,7 @@ Votes = npt.NDArray[np.float64]
 
 
 def targets(votes: npt.NDArray[Any], rule: str) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
-    """Turn votes into training or test targets.
+    """Turn votes (N, 10) into which images a rule keeps, (N,) bool, and targets (N, 8) float32, zero rows elsewhere.
 
     - `majority`: single votes count as mistakes and are set to zero; an image is kept if one column holds more than
       half of the remaining votes, and that column is one of the eight expressions. The target is one-hot.
@@ -38,19 +38,7 @@ def targets(votes: npt.NDArray[Any], rule: str) -> tuple[npt.NDArray[np.bool_], 
       and "no face"; kept if there is any vote for an expression. One-hot. It keeps all 3,573 rows of the official test
       split: the number that the paper's accuracy of DDAMFN (Zhang et al. 2023) fits.
 
-    Images without a majority are dropped by `majority` but can be used for training under the other rules: FERPlus's
-    training split has 25,045 images by `majority`, 27,762 by `probability`, 27,667 by `multi_target`.
-
-    Args:
-        votes: (N, 10) counts, columns as in `VOTE_COLUMNS`.
-        rule: one of `RULES`.
-
-    Returns:
-        keep: (N,) bool, whether the rule keeps the image.
-        target: (N, 8) float32 in `EXPRESSIONS` order; rows sum to 1 where kept and are zero elsewhere.
-
-    Raises:
-        UsageError: if the rule is unknown or the votes are not (N, 10).
+    FERPlus's training split has 25,045 images by `majority`, 27,762 by `probability`, 27,667 by `multi_target`.
 
     Source: Barsoum et al. 2016, "Training deep networks for facial expression recognition with crowd-sourced label
     distribution", section 3; thresholds as in Microsoft's FERPlus repository (MIT).
@@ -76,14 +64,7 @@ def targets(votes: npt.NDArray[Any], rule: str) -> tuple[npt.NDArray[np.bool_], 
 
 
 def leading_share(votes: npt.ArrayLike) -> npt.NDArray[np.float32]:
-    """Return the share of all raw votes, over ten columns, that the strongest expression has.
-
-    Args:
-        votes: (N, 10) counts, columns as in `VOTE_COLUMNS`.
-
-    Returns:
-        (N,) float32 from 0 to 1; 0 without any vote.
-    """
+    """Return the share (N,) float32 of all votes (N, 10) that the strongest expression has; 0 without any vote."""
     raw = np.asarray(votes, dtype=np.float64).reshape(-1, len(VOTE_COLUMNS))
     total, leading = raw.sum(axis=1), raw[:, :_EMOTIONS].max(axis=1)
     shares: Votes = np.divide(leading, total, out=np.zeros_like(total), where=total > 0)

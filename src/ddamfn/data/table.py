@@ -30,15 +30,9 @@ def find_table(root: Path) -> Path | None:
 
 
 def open_table(root: Path) -> Dataset:
-    """Open a table of images.
+    """Open a `.csv` or `.parquet` table, or a folder with exactly one; `split` defaults to `all`.
 
-    Args:
-        root: the `.csv` or `.parquet` file, or a folder with exactly one. Paths in it are relative to the file's
-            folder, or absolute. Labels are names that `labels.canonical` knows; `split` defaults to `all`.
-
-    Raises:
-        DataError: if the table is missing or malformed, or lists an image twice.
-        MissingExtra: if it is a Parquet file and pyarrow is not installed.
+    Paths in it are relative to the file's folder, or absolute; labels are names that `labels.canonical` knows.
     """
     path = find_table(root)
     if path is None:

@@ -46,9 +46,7 @@ class _Label(NamedTuple):
 def annotate(image: NDArray[np.uint8], marks: Sequence[Mark], *, keep_size: bool = False) -> Image.Image:
     """Draw marks into a copy of an image (H, W, 3), enlarged by a whole factor if it is below 480 pixels.
 
-    Labels stay inside the image and keep clear of each other; in a crowd they shrink to the bare expression, and a
-    face that leaves no room for one keeps its colored box, explained by a legend under the image. With `keep_size`
-    there is neither legend nor note, so that all frames of a video have one size.
+    Crowded labels shrink to the expression, or move to a legend below; `keep_size` (video) has neither legend nor note.
     """
     canvas = Image.fromarray(image).convert("RGB")
     factor = min(_LARGEST_FACTOR, -(-_SMALLEST_SIDE_PX // max(canvas.size)))

@@ -57,7 +57,7 @@ def attention_loss(attention: Tensor, form: AttentionLossForm = "mean_pair") -> 
 
 
 def head_means(attention: Tensor) -> Tensor:
-    """Mean of each head's map, (A,) float32 in (0, 1), without gradient.
+    """Return the mean of each head's map, (A,) float32 in (0, 1), without gradient.
 
     A head near 1 beside a head near 0 is the degenerate optimum of the attention loss: attention switched off.
     """

@@ -17,17 +17,10 @@ from ddamfn.objectives.protocol import Criterion, Loss, Stateless, TrainingSplit
 def soft_cross_entropy(
     logits: Tensor, targets: Tensor, *, label_smoothing: float = 0.0, weights: Tensor | None = None
 ) -> Tensor:
-    """Mean over the batch of -w sum_k t_k log softmax(z)_k, in float32.
+    """Return the mean over the batch of -w sum_k t_k log softmax(z)_k, in float32 nats.
 
-    Args:
-        logits: (B, K) float.
-        targets: (B, K) float, rows of which sum to 1; with votes this is the KL divergence plus a constant.
-        label_smoothing: e in [0, 1): targets become (1 - e) t + e / K.
-        weights: (B,) float w, how much each image counts; None stands for ones. They are not made to sum to B, so
-            that an image counts the same in every batch.
-
-    Returns:
-        A float32 scalar in nats.
+    Logits and targets are (B, K), weights w (B,). Weights are not made to sum to B, so that an image counts the same in
+    every batch. `label_smoothing` e in [0, 1) makes targets (1 - e) t + e / K.
 
     Source: Barsoum et al., "Training Deep Networks for Facial Expression Recognition with Crowd-Sourced Label
     Distribution", ICMI 2016, section 4.4; Szegedy et al., CVPR 2016, section 7, for the smoothing.
@@ -79,11 +72,7 @@ PRIOR = (
 
 
 def prior_of(classes: Sequence[str]) -> Tensor:
-    """Rows and columns of `PRIOR` for these classes, (K, K) float32; with fewer than eight, rows sum to less than 1.
-
-    Raises:
-        ConfigError: if the table does not know a class.
-    """
+    """Return rows and columns of `PRIOR` for these classes, (K, K); with fewer than eight, rows sum to less than 1."""
     if unknown := [name for name in classes if name not in EXPRESSIONS]:
         raise ConfigError(
             f"labels are smoothed by how people confuse {', '.join(EXPRESSIONS)}; the table does not know "

@@ -18,23 +18,13 @@ _SMALLEST_VARIANCE = 1e-6
 
 
 def affinity_loss(embedding: Tensor, centers: Tensor, labels: Tensor) -> Tensor:
-    """Mean squared distance to the own class's center, in units of how far the centers lie from each other.
-
-    Args:
-        embedding: (B, D) float.
-        centers: (K, D) float.
-        labels: (B,) int64.
-    """
+    """Mean squared distance of (B, D) to the own class's center (K, D), in units of how far the centers lie apart."""
     within = (embedding - centers[labels]).square().sum(dim=1).mean()
     return within / centers.var(dim=0).sum()
 
 
 def partition_loss(heads: Tensor) -> Tensor:
-    """log(1 + A / variance over the heads), the variance averaged over batch and channels; 0 for one head.
-
-    Args:
-        heads: (B, A, D) float.
-    """
+    """log(1 + A / variance over the heads (B, A, D), averaged over batch and channels); 0 for one head."""
     count = heads.shape[1]
     if count < 2:
         return heads.new_zeros(())

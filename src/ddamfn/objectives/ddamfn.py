@@ -14,18 +14,12 @@ from ddamfn.objectives.protocol import Context, Criterion, Loss, TrainingSplit, 
 
 
 def flip_consistency_loss(class_maps: Tensor, mirrored_class_maps: Tensor) -> Tensor:
-    """Squared difference of an image's class maps and its mirror image's, these flipped back: sum over positions.
+    """Squared difference of an image's class maps (B, K, H, W) and its mirror image's, these flipped back.
 
-    Mean over images and classes. The paper takes the mean over positions as well, of maps whose mean is the logit and
-    which hence have the logits' size. Ours sum to the logits, and GDConv gives positions weights of either sign: it is
-    the sum of their squares that has the size of a squared logit, so that the paper's weight of 5 means about the same.
-
-    Args:
-        class_maps: (B, K, H, W) float, each position's part of the logits.
-        mirrored_class_maps: likewise of the mirror images, as the network gave them.
-
-    Returns:
-        A scalar.
+    Sum over positions, mean over images and classes. The paper takes the mean over positions as well, of maps whose
+    mean is the logit and which hence have the logits' size. Ours sum to the logits, and GDConv gives positions weights
+    of either sign: it is the sum of their squares that has the size of a squared logit, so that the paper's weight of 5
+    means about the same.
     """
     return (class_maps - mirrored_class_maps.flip(-1)).square().sum(dim=(2, 3)).mean()
 

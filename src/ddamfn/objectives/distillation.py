@@ -100,23 +100,13 @@ Distillation = LiveDistillation | CachedDistillation | SelfDistillation
 
 
 def distillation_loss(logits: Tensor, probabilities: Tensor, temperature: float) -> Tensor:
-    """T^2 KL(teacher || student) in nats, mean over the batch; its gradient keeps its size at any temperature.
-
-    Args:
-        logits: (B, K) float, of the student.
-        probabilities: (B, K) float32, of the teacher at the temperature.
-        temperature: T.
-    """
+    """T^2 KL(teacher || student), mean over (B, K)'s batch in nats; its gradient keeps its size at any temperature."""
     student = F.log_softmax(logits.float() / temperature, dim=1)
     return F.kl_div(student, probabilities, reduction="batchmean") * temperature**2
 
 
 def feature_distance(features: Tensor, wanted: Tensor) -> Tensor:
-    """Mean over batch and positions of one minus the cosine of two maps, which does not depend on their scale.
-
-    Raises:
-        ConfigError: if their shapes differ.
-    """
+    """Mean over batch and positions of one minus the cosine of two maps, which does not depend on their scale."""
     if features.shape != wanted.shape:
         raise ConfigError(
             f"the teacher's map of features is {tuple(wanted.shape[1:])}, the student's {tuple(features.shape[1:])}; "

@@ -19,21 +19,10 @@ from ddamfn.objectives.protocol import Criterion, TrainingSplit
 
 
 class PretextCriterion(Criterion):
-    """The loss of a pretext task, and the views of a batch that the network sees.
-
-    The output has a row for every view, the targets a row for every image.
-    """
+    """The loss of a pretext task, and a batch's views: the output has a row per view, the targets one per image."""
 
     def views(self, images: Tensor, augment: Callable[[Tensor], Tensor]) -> Tensor:
-        """Make of images what the network sees.
-
-        Args:
-            images: (B, C, S, S) float, 0..1.
-            augment: changes every image at random, another way at each call.
-
-        Returns:
-            (V B, C, S, S): the first views of all images, then the second ones, and so on.
-        """
+        """Make views (V B, C, S, S), first those of all images, then the second ones; `augment` draws anew per call."""
         return augment(images)
 
     def num_correct(self, output: ModelOutput, targets: Tensor) -> Tensor | None:
@@ -83,11 +72,7 @@ class TwoViews(PretextCriterion):
 
 
 def pooled(output: ModelOutput, channels: int) -> Tensor:
-    """Mean of a network's map of features over its positions, (B, C) float32.
-
-    Raises:
-        ConfigError: if the map has not `channels` channels.
-    """
+    """Return the mean of a network's map of features over its positions, (B, C) float32."""
     if output.features.shape[1] != channels:
         raise ConfigError(
             f"the network's map has {output.features.shape[1]} channels, not {channels}; "
@@ -99,9 +84,7 @@ def pooled(output: ModelOutput, channels: int) -> Tensor:
 def perceptron(*widths: int, last_norm: bool = False) -> nn.Sequential:
     """Linear layers of these widths; batch normalization and ReLU between them.
 
-    Args:
-        widths: of the input and of every layer's output.
-        last_norm: normalize the last output too, without learned scale and shift.
+    `last_norm` normalizes the last output too, without learned scale and shift.
     """
     layers: list[nn.Module] = []
     for before, after in pairwise(widths[:-1]):

@@ -16,12 +16,7 @@ from ddamfn.objectives.protocol import Criterion, Loss, Stateless, TrainingSplit
 
 
 def region_bias_loss(crop_weights: Tensor, margin: float) -> Tensor:
-    """Mean over the batch of max(0, margin - (largest weight of a region - weight of the whole face)).
-
-    Args:
-        crop_weights: (B, R + 1) float, the whole face last.
-        margin: alpha of the paper.
-    """
+    """Mean of max(0, margin - (a region's largest weight - the whole face's)); weights (B, R + 1), whole face last."""
     lead = crop_weights[:, :-1].amax(dim=1) - crop_weights[:, -1]
     return torch.relu(margin - lead).mean()
 

@@ -37,14 +37,7 @@ class LabelBook(nn.Module):
     ) -> None:
         """Relabel an image with the predicted class where that is likelier than its label by more than `margin`.
 
-        The change is for good, or until the network is as sure of a third class.
-
-        Args:
-            logits: (B, K) float.
-            targets: (B, K) as the data set gives them; the label is the class with the largest part.
-            rows: (B,) int64.
-            margin: difference of two probabilities, 0 to 1.
-            candidates: (B,) bool, the images that may change; None stands for all.
+        The change is for good, or until the network is as sure of a third class. `candidates` (B,) None stands for all.
         """
         likely = torch.softmax(logits.float(), dim=1)
         label = self(targets, rows).argmax(dim=1, keepdim=True)
@@ -72,16 +65,7 @@ def trusted(importance: Tensor, share: float) -> Tensor:
 
 
 def rank_loss(importance: Tensor, share: float, margin: float) -> Tensor:
-    """Hinge on the distance of the two groups' mean weights: max(0, margin - (mean of upper - mean of lower)).
-
-    Args:
-        importance: (B,) float in (0, 1).
-        share: part of the batch that is the upper group.
-        margin: delta_1 of the paper.
-
-    Returns:
-        A scalar; 0 for a single image, which has no second group.
-    """
+    """Hinge on the groups' mean weights: max(0, margin - (mean of upper - mean of lower)); 0 for a single image."""
     if len(importance) < 2:
         return importance.new_zeros(())
     high = trusted(importance, share)

@@ -18,11 +18,7 @@ _SMALLEST_VARIANCE = 1e-5
 
 
 def cross_correlation(one: Tensor, other: Tensor) -> Tensor:
-    """Correlation of every number of one view with every number of the other, over the batch: (D, D) float, -1 to 1.
-
-    Args:
-        one: (B, D) float.
-        other: (B, D) float, of the same images.
+    """Correlate every number of one view (B, D) with every number of the other, over the batch: (D, D) float, -1 to 1.
 
     Source: Eq. 2, for numbers whose mean over the batch was taken away.
     """
@@ -77,13 +73,9 @@ class BarlowCriterion(TwoViews):
 
 
 def negative_cosine(prediction: Tensor, projection: Tensor) -> Tensor:
-    """Mean over the batch of minus the cosine of two vectors; no gradient goes through the second.
+    """Mean over the batch of minus the cosine of two vectors (B, D).
 
-    Args:
-        prediction: (B, D) float.
-        projection: (B, D) float, which is taken for a constant: without that all images end at one point.
-
-    Source: Eq. 1 and 3.
+    The second is taken for a constant: without that all images end at one point. Source: Eq. 1 and 3.
     """
     return -F.cosine_similarity(prediction, projection.detach(), dim=1).mean()
 

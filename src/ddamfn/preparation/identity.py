@@ -36,26 +36,17 @@ FloatArray = npt.NDArray[np.float32]
 
 
 class Embedder(Protocol):
-    """A network that describes faces.
+    """A network that describes faces."""
 
-    Attributes:
-        name: part of the cache's file name; another network needs another name.
-        dim: D, how many numbers it gives.
-    """
-
-    name: str
-    dim: int
+    name: str  # part of the cache's file name; another network needs another name
+    dim: int  # D, size of an embedding
 
     def embed(self, chips: npt.NDArray[np.uint8]) -> FloatArray:
         """Describe faces (B, 150, 150, 3) uint8 RGB, laid out as `chip_matrix` does: (B, D) float32."""
 
 
 class DlibEmbedder:
-    """dlib's network; some 7 faces a second on one core.
-
-    Raises:
-        MissingExtra: if the extra "identity" is not installed.
-    """
+    """dlib's network; some 7 faces a second on one core. Raise MissingExtra without the extra "identity"."""
 
     dim = 128
 
@@ -74,7 +65,7 @@ class DlibEmbedder:
 
 
 def network_file() -> Path:
-    """Where the network's file lies; raise MissingExtra if it is not installed.
+    """Return the network's file; raise MissingExtra if it is not installed.
 
     Its package is only looked for, since its import needs `pkg_resources`, which is long gone.
     """
@@ -87,10 +78,9 @@ def network_file() -> Path:
 
 
 def chip_matrix(row: ManifestRow, alignment: Alignment) -> npt.NDArray[np.float64]:
-    """Matrix (2, 3) from a prepared crop to the chip of 150 px that dlib's network expects.
+    """Return the matrix (2, 3) from a prepared crop to the chip of 150 px that dlib's network expects.
 
-    It brings the five landmarks closest to dlib's mean face, with a quarter of that face's size around it; without
-    landmarks, those of the alignment's (first) template.
+    It brings the landmarks (or else the template's) closest to dlib's mean face, with a quarter of its size around it.
     """
     chip = (_MEAN_FACE + _PADDING) / (1 + 2 * _PADDING) * CHIP_SIDE_PX
     landmarks, matrix = row.outcome.landmarks, row.outcome.matrix
@@ -105,13 +95,9 @@ def chip_matrix(row: ManifestRow, alignment: Alignment) -> npt.NDArray[np.float6
 def identities(
     prepared: Prepared, name: str, embedder: Embedder, progress: Callable[[int, int], None] | None = None
 ) -> FloatArray:
-    """Embeddings (N, D) float32 of all readable images of a split, in the order of `prepared.split(name, None)`.
+    """Return embeddings (N, D) float32 of a split's readable images, in the order of `prepared.split(name, None)`.
 
-    They are written to `<split>.identity-<network>.npy` beside the crops as they come; a later call, also after a
-    kill, computes only what is missing there. `progress` also counts what an earlier call had done.
-
-    Raises:
-        DataError: if the file cannot be written or belongs to another set.
+    They are cached beside the crops as they come; a later call, also after a kill, computes only what is missing.
     """
     rows = [row for row in prepared.manifest() if row.split == name and not row.outcome.error]
     path = prepared.folder / f"{name}.identity-{embedder.name}.npy"

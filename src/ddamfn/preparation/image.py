@@ -28,47 +28,29 @@ class Detector(Protocol):
 class Hints:
     """What a data set records of the face's place, in pixels of the image.
 
-    Attributes:
-        landmarks: five points, (5, 2) as (x, y), viewer's left eye first; None if the set has none.
-        bbox: the labeled face as (x1, y1, x2, y2); None if the set marks none.
-        reused: what an earlier preparation found: its landmarks and score, or False if it found no face; None to
-            detect.
+    `reused` is what an earlier preparation found: landmarks and score, False for no face; None to detect.
     """
 
-    landmarks: tuple[tuple[float, float], ...] | None = None
-    bbox: tuple[float, float, float, float] | None = None
+    landmarks: tuple[tuple[float, float], ...] | None = None  # five (x, y), viewer's left eye first
+    bbox: tuple[float, float, float, float] | None = None  # labeled face, (x1, y1, x2, y2)
     reused: tuple[tuple[tuple[float, float], ...], float | None] | bool | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcome:
-    """What became of one image.
+    """What became of one image."""
 
-    Attributes:
-        found: whether the crop is aligned by landmarks; False means a plain resize, or nothing if there is an error.
-        score: the detector's score; None if the landmarks are the set's own or there are none.
-        landmarks: (5, 2) float32 pixels of the image, or None.
-        matrix: (2, 3) float64, image to crop, or None if the image is unreadable.
-        error: why the image is unreadable, on one line, or the empty string.
-    """
-
-    found: bool
-    score: float | None = None
-    landmarks: Landmarks | None = None
-    matrix: npt.NDArray[np.float64] | None = None
-    error: str = ""
+    found: bool  # aligned by landmarks; False is a plain resize, or an error
+    score: float | None = None  # None for the set's own landmarks
+    landmarks: Landmarks | None = None  # (5, 2) float32 pixels of the image
+    matrix: npt.NDArray[np.float64] | None = None  # (2, 3), image to crop; None if unreadable
+    error: str = ""  # why the image is unreadable, on one line
 
 
 def choose_face(faces: Sequence[Detection], center: tuple[float, float], half_diagonal: float) -> Detection:
     """Choose the face that an image's label belongs to: the largest product of score and nearness to the center.
 
-    Nearness falls from 1 at the center to 0 in the corner of the image. Images of data sets are cut around the labeled
-    face, so a sharp passer-by at the edge must not win over it.
-
-    Args:
-        faces: at least one face.
-        center: (x, y) in pixels: the image's center, or that of the marked box.
-        half_diagonal: from the center to a corner, in pixels.
+    Images of data sets are cut around the labeled face, so a sharp passer-by at the edge must not win over it.
     """
 
     def merit(face: Detection) -> float:
@@ -82,10 +64,7 @@ def choose_face(faces: Sequence[Detection], center: tuple[float, float], half_di
 def find_landmarks(
     image: npt.NDArray[np.uint8], hints: Hints, detector: Detector
 ) -> tuple[Landmarks, float | None] | None:
-    """Landmarks of the labeled face, (5, 2) float32 pixels, and their score: the set's own, reused, or detected ones.
-
-    The score is None for the set's own landmarks; the result is None if there is no face.
-    """
+    """Return the labeled face's landmarks (5, 2) and score (None if they are the set's own), or None without a face."""
     if hints.landmarks is not None:
         return np.array(hints.landmarks, dtype=np.float32), None
     if isinstance(hints.reused, tuple):
@@ -106,20 +85,7 @@ def find_landmarks(
 def prepare_image(
     content: bytes | npt.NDArray[np.uint8], hints: Hints, detector: Detector, alignment: Alignment
 ) -> tuple[Outcome, npt.NDArray[np.uint8]]:
-    """Decode, detect and align one image; without a face it is resized as a whole.
-
-    Args:
-        content: the file's bytes, or pixels (H, W, 3) uint8 RGB.
-        hints: what the data set records of the face.
-        detector: the face detector.
-        alignment: template, margin and side of the crop.
-
-    Returns:
-        The outcome and the crop, (S, S, 3) uint8 RGB.
-
-    Raises:
-        UnreadableImage: if the image cannot be decoded.
-    """
+    """Decode, detect and align one image to a crop (S, S, 3) uint8 RGB; without a face it is resized as a whole."""
     image = decode(content)
     found = find_landmarks(image, hints, detector)
     if found is not None:

@@ -37,25 +37,14 @@ COLUMNS: tuple[str, ...] = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ManifestRow:
-    """One image of a prepared set.
-
-    Attributes:
-        key: its name inside the data set.
-        split: its split.
-        row: its place in `<split>.npy`.
-        outcome: what became of it.
-        label: canonical expression, or None.
-        votes: ten vote counts, or None.
-        subject: who is in it, or None.
-        group: its subgroup, or None.
-    """
+    """One image of a prepared set."""
 
     key: str
     split: str
-    row: int
+    row: int  # its place in `<split>.npy`
     outcome: Outcome
-    label: str | None
-    votes: tuple[float, ...] | None
+    label: str | None  # canonical expression
+    votes: tuple[float, ...] | None  # ten counts
     subject: str | None
     group: str | None
 
@@ -73,11 +62,7 @@ def to_line(sample: Sample, row: int, outcome: Outcome) -> str:
 
 
 def read_manifest(path: Path) -> Iterator[ManifestRow]:
-    """Read a manifest row by row.
-
-    Raises:
-        DataError: if the file is missing or malformed.
-    """
+    """Read a manifest row by row; raise DataError if it is missing or malformed."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.reader(file)
@@ -124,11 +109,7 @@ def _row(cells: list[str]) -> ManifestRow:
 
 
 class Crops:
-    """The crops of chosen rows of a memory-mapped array, read on demand.
-
-    It has the length, shape and indexing (number, slice, list or mask) of an array (N, S, S, 3) uint8 RGB, and
-    `numpy.asarray` reads all of it into memory.
-    """
+    """Chosen rows of a memory-mapped array, read on demand; indexed like an array (N, S, S, 3) uint8 RGB."""
 
     def __init__(self, array: npt.NDArray[np.uint8], rows: npt.NDArray[np.int64]) -> None:
         """Remember the array and which of its rows count."""
@@ -162,31 +143,18 @@ class Crops:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PreparedSplit:
-    """One split under one vote rule, ready for training or scoring.
-
-    Attributes:
-        name: the split.
-        rule: the vote rule, "single label" where the set has no votes, "no label" where none was asked for.
-        crops: (N, S, S, 3) uint8 RGB, read on demand.
-        targets: (N, K) float32, columns as in `classes`; every row sums to 1.
-        keys: N image names inside the data set.
-        found: (N,) bool, False where no face was found and the crop is the whole image.
-        subjects: N names of who is in the image, None where unknown.
-        groups: N subgroups, None where unknown.
-        classes: canonical names of the K columns.
-        unreadable: how many images that the rule keeps are missing here because they could not be read.
-    """
+    """N images of one split under one vote rule, ready for training or scoring."""
 
     name: str
-    rule: str
-    crops: Crops
-    targets: npt.NDArray[np.float32]
-    keys: list[str]
-    found: npt.NDArray[np.bool_]
+    rule: str  # "single label" where the set has no votes, "no label" where none was asked for
+    crops: Crops  # (N, S, S, 3) uint8 RGB, read on demand
+    targets: npt.NDArray[np.float32]  # (N, K); every row sums to 1
+    keys: list[str]  # names inside the data set
+    found: npt.NDArray[np.bool_]  # (N,), False where the crop is the whole image
     subjects: list[str | None]
     groups: list[str | None]
-    classes: tuple[str, ...]
-    unreadable: int
+    classes: tuple[str, ...]  # canonical names of the K columns
+    unreadable: int  # images that the rule keeps, but that could not be read
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -194,27 +162,16 @@ class PreparedSplit:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A complete prepared set.
-
-    Attributes:
-        folder: where it lies.
-        dataset: short name of the data set, as on its card.
-        note: which copy of the data set it was.
-        classes: canonical class names in the set's own order.
-        alignment: how the faces were aligned.
-        detector: sha256 of the detector's network.
-        counts: split -> `images`, `found`, `given` (found, by the set's own landmarks), `resized`, `unreadable`.
-        votes: whether the set has votes, so that a rule matters.
-    """
+    """A complete prepared set; counts per split: `images`, `found`, `given` (landmarks), `resized`, `unreadable`."""
 
     folder: Path
-    dataset: str
-    note: str
-    classes: tuple[str, ...]
+    dataset: str  # the card's name
+    note: str  # which copy of the data set it was
+    classes: tuple[str, ...]  # canonical, in the set's own order
     alignment: Alignment
-    detector: str
+    detector: str  # SHA-256 of the detector's network
     counts: Mapping[str, Mapping[str, int]]
-    votes: bool
+    votes: bool  # whether a vote rule matters
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -222,25 +179,11 @@ class Prepared:
         return tuple(self.counts)
 
     def manifest(self) -> Iterator[ManifestRow]:
-        """Yield every image's row, in the data set's order.
-
-        Raises:
-            DataError: if the manifest is damaged.
-        """
+        """Yield every image's row, in the data set's order."""
         return read_manifest(self.folder / MANIFEST_NAME)
 
     def split(self, name: str, rule: str | None = "majority") -> PreparedSplit:
-        """Return one split under a vote rule.
-
-        Args:
-            name: one of `splits`.
-            rule: one of `ddamfn.data.RULES`; without meaning for sets with one label an image. None keeps every
-                readable image and asks for no label: there are no classes, and targets are (N, 0).
-
-        Raises:
-            DataError: if there is no such split or its files are damaged.
-            UsageError: if the rule is unknown.
-        """
+        """Return one split under a vote rule; None keeps every readable image, with no classes and targets (N, 0)."""
         if name not in self.counts:
             raise DataError(f"{self.folder} has no split {name!r}; it has {', '.join(self.splits)}")
         rows = [row for row in self.manifest() if row.split == name]
@@ -271,11 +214,7 @@ class Prepared:
 
 
 def load_prepared(folder: str | Path) -> Prepared:
-    """Open a prepared set.
-
-    Raises:
-        DataError: if the folder holds none, or one whose preparation has not come to its end.
-    """
+    """Open a prepared set; raise DataError if the folder holds none, or an unfinished one."""
     folder = Path(folder)
     card = read_card(folder)
     if card is None:

@@ -36,18 +36,7 @@ _Reused = tuple[tuple[tuple[float, float], ...], float | None] | bool
 def open_prepared(
     root: Path, alignment: Alignment, progress: Progress | None = None, *, kind: str | None = None
 ) -> Prepared:
-    """Prepared set of a data set in any known layout, or the prepared set that `root` itself is.
-
-    Args:
-        root: a data set, prepared once into `cache_folder()`, or a prepared set.
-        alignment: how faces are to be aligned.
-        progress: called with (images done, images in all) while a data set is being prepared.
-        kind: the layout, where it is not recognized; see `ddamfn.data.KINDS`.
-
-    Raises:
-        ConfigError: if `root` was prepared with another alignment.
-        DataError: if it is no data set.
-    """
+    """Open a prepared set, or prepare a data set of any known layout once into `cache_folder()`."""
     if (root / CARD_NAME).exists():
         prepared = load_prepared(root)
         if prepared.alignment != alignment:
@@ -76,30 +65,11 @@ def prepare(
     progress: Progress | None = None,
     landmarks_from: str | Path | None = None,
 ) -> Prepared:
-    """Write a prepared set: one aligned crop and one manifest row for every image, whatever its votes.
+    """Write a prepared set, one aligned crop and one manifest row per image, or finish one that was stopped.
 
-    Landmarks are the data set's own where it has them, otherwise those of the detected face with the largest product
-    of score and nearness to the image's center. Without a face the whole image is resized. Nothing is dropped
-    silently: an unreadable image leaves a black row, its manifest row has the reason, and it is counted.
-
-    With several workers the caller's script must be guarded by `if __name__ == "__main__":`, since processes are
-    spawned.
-
-    Args:
-        dataset: what to prepare.
-        destination: a folder for the result; a new one, or one where the same preparation was stopped.
-        alignment: template, margin and side of the crops.
-        workers: processes; None takes one a core. The result does not depend on it.
-        progress: called with (images done, images in all), also for what an earlier run had done.
-        landmarks_from: a prepared set of the same data whose landmarks are used again, which saves the detection when
-            only the alignment differs.
-
-    Returns:
-        The complete prepared set.
-
-    Raises:
-        DataError: if the destination holds something else, the disk is full, or `landmarks_from` is another data set's.
-        UsageError: if `workers` is below 1.
+    An unreadable image leaves a black row, and its reason in the manifest. The result does not depend on `workers`;
+    processes are spawned, so with several the caller's script needs `if __name__ == "__main__":`. `landmarks_from` is a
+    prepared set of the same data whose landmarks are used again.
     """
     count = _default_workers() if workers is None else workers
     if count < 1:

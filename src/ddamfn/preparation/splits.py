@@ -21,7 +21,7 @@ def training_split(prepared: Prepared) -> str:
 
 
 def own_validation(prepared: Prepared) -> str | None:
-    """The set's own split to select on, None if it has none.
+    """Return the set's own split to select on, None if it has none.
 
     AffectNet's "val" is none: it has no public test split, so its scores are reported on "val".
     """
@@ -31,11 +31,7 @@ def own_validation(prepared: Prepared) -> str | None:
 
 
 def score_split(prepared: Prepared) -> str:
-    """The split that scores are reported on: "test", or "val" of AffectNet, whose test split is not public.
-
-    Raises:
-        DataError: if the set has none.
-    """
+    """Return the split that scores are reported on: "test", or "val" of AffectNet, whose test split is not public."""
     if "test" in prepared.splits:
         return "test"
     if _without_public_test(prepared) and "val" in prepared.splits:
@@ -44,24 +40,14 @@ def score_split(prepared: Prepared) -> str:
 
 
 def require_classes(prepared: Prepared, classes: tuple[str, ...] | None) -> tuple[str, ...]:
-    """The classes to learn: these, or the set's own for None.
-
-    Raises:
-        DataError: if the set lacks one.
-    """
+    """Return the classes to learn: these, or the set's own for None; raise DataError if the set lacks one."""
     if unknown := [name for name in classes or () if name not in prepared.classes]:
         raise DataError(f"{prepared.folder} has no class {', '.join(unknown)}; it has {', '.join(prepared.classes)}")
     return classes or prepared.classes
 
 
 def vote_weights(prepared: Prepared, keys: Sequence[str]) -> NDArray[np.float32]:
-    """The share of all its votes that the leading expression of each image has, (N,).
-
-    An image with a label in place of votes weighs like one on which all annotators agree.
-
-    Raises:
-        ConfigError: if the set has no votes.
-    """
+    """Return the share (N,) of all votes that each image's leading expression has; 1 for an image with a label."""
     if not prepared.votes:
         raise ConfigError(f"{prepared.folder} has no votes; train with --set data.vote_weight=false")
     certain = (1.0,) + (0.0,) * (len(VOTE_COLUMNS) - 1)

@@ -91,17 +91,7 @@ class Bench:
 
 
 def run(tasks: Iterable[Task], bench: Bench, workers: int) -> Iterator[tuple[Task, Outcome]]:
-    """Prepare images on several processes and yield the outcomes in the order of the tasks.
-
-    Args:
-        tasks: the images; consumed lazily.
-        bench: what the processes need.
-        workers: how many processes; 1 works in the calling process.
-
-    Raises:
-        UsageError: if worker processes cannot start.
-        WeightsError: if the detector's network is missing or damaged.
-    """
+    """Prepare images on several processes, or in this one for 1, and yield the outcomes in the order of the tasks."""
     if workers == 1:
         for task in tasks:
             yield task, bench.work(task)

@@ -9,16 +9,7 @@ Color = NDArray[np.float64]
 
 
 def smooth(anchors: Points, closed: bool = False, steps: int = 10) -> Points:
-    """Run a Catmull-Rom curve through anchor points.
-
-    Args:
-        anchors: (N, 2) points in any unit.
-        closed: join the last anchor to the first.
-        steps: points per segment.
-
-    Returns:
-        (M, 2) points; every anchor is one of them.
-    """
+    """Run a Catmull-Rom curve through anchors (N, 2), with `steps` points per segment: (M, 2), anchors included."""
     if closed:
         padded = np.vstack([anchors[-1:], anchors, anchors[:2]])
     else:
@@ -38,12 +29,7 @@ def ellipse(x: float, y: float, radius_x: float, radius_y: float, steps: int = 4
 
 
 def ribbon(spine: Points, width: NDArray[np.float64] | float) -> Points:
-    """Return the outline of a stroke along a curve.
-
-    Args:
-        spine: (N, 2) points along the stroke.
-        width: its full width at each point, shape (N,), or one for all.
-    """
+    """Return the outline of a stroke along a spine (N, 2), of one full width or one per point (N,)."""
     along = np.gradient(spine, axis=0)
     length = np.maximum(np.hypot(along[:, 0], along[:, 1]), 1e-9)
     normal = np.stack([-along[:, 1], along[:, 0]], axis=1) / length[:, None]
@@ -55,12 +41,7 @@ class Canvas:
     """An RGB image and the affine map that takes face units to its pixels."""
 
     def __init__(self, image: Image.Image, matrix: NDArray[np.float64]) -> None:
-        """Start on a background.
-
-        Args:
-            image: the RGB background; it is drawn on in place.
-            matrix: (2, 3) from face units to pixels.
-        """
+        """Start on an RGB background, drawn on in place, with the matrix (2, 3) from face units to pixels."""
         self.image = image
         self.matrix = matrix
         self.scale_px = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
@@ -78,15 +59,7 @@ class Canvas:
     def fill(
         self, points: Points, color: Color, soft: float = 0.0, opacity: float = 1.0, clip: Image.Image | None = None
     ) -> None:
-        """Fill an outline.
-
-        Args:
-            points: (N, 2) corners in face units.
-            color: (3,) RGB in 0..255.
-            soft: standard deviation of the edge's blur in face units; 0 is a sharp edge.
-            opacity: 0..1.
-            clip: mask of the whole image outside which nothing is drawn.
-        """
+        """Fill an outline (N, 2) with RGB 0..255; `soft` is the deviation of the edge's blur; both in face units."""
         if opacity <= 0.0:
             return
         outline = self.pixels(points)

@@ -160,16 +160,7 @@ _SPREAD = 0.035
 
 
 def sample_shape(label: str, generator: np.random.Generator, strength: float = 1.0) -> FaceShape:
-    """Sample one face's shape: a random variant of an expression, with jitter on every part.
-
-    Args:
-        label: an expression's name, as `ddamfn.labels.canonical` takes it.
-        generator: source of randomness.
-        strength: 0 is a face at rest, 1 the usual expression; varied at random by up to a fifth.
-
-    Raises:
-        UnknownLabel: if the name belongs to no expression.
-    """
+    """Sample a random variant of an expression; strength 0 is a face at rest, 1 the usual expression."""
     variants = SHAPES[canonical(label)]
     variant = variants[int(generator.integers(len(variants)))]
     strength = strength * float(generator.uniform(0.8, 1.15))

@@ -33,12 +33,7 @@ def background(side_px: int, generator: np.random.Generator) -> Image.Image:
 
 
 def outline(person: Person, jaw_drop: float) -> Points:
-    """Return the head's contour, chin and crown included, as (N, 2) face units.
-
-    Args:
-        person: whose head.
-        jaw_drop: how far the open mouth lowers the chin, face units.
-    """
+    """Return the head's contour (N, 2) in face units; the open mouth lowers the chin by `jaw_drop`."""
     chin = 1.62 * person.length + jaw_drop
     jaw = person.jaw
     right = np.array([
@@ -73,18 +68,7 @@ def paint_behind(canvas: Canvas, person: Person) -> None:
 
 
 def paint_skin(canvas: Canvas, person: Person, pose: Pose, shape: FaceShape, light: float) -> Image.Image:
-    """Draw the head's skin with its shading.
-
-    Args:
-        canvas: where to draw.
-        person: whose skin.
-        pose: how the head is turned.
-        shape: the expression, which moves chin, cheeks and furrows.
-        light: -1..1, the side that the light comes from; the other side is in shade.
-
-    Returns:
-        The head's mask, to clip what must stay inside.
-    """
+    """Draw the head's skin, lit from the side `light` (-1..1), and return the head's mask for clipping."""
     contour = outline(person, 0.55 * shape.open_lower)
     head = canvas.mask(contour)
     dark, bright = person.skin * 0.62, np.minimum(person.skin * 1.1 + 10, 255)
@@ -161,23 +145,10 @@ def synthetic_face(
     head: float | None = None,
     strength: float = 1.0,
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Draw one face.
+    """Draw one face: uint8 (side_px, side_px, 3) RGB, and landmarks float32 (5, 2) pixels, viewer's left eye first.
 
-    Args:
-        label: the expression, in any spelling that `ddamfn.labels.canonical` knows.
-        generator: source of randomness.
-        side_px: side of the square image.
-        person: whose face; a new person when None. The same person with several labels makes a subject.
-        head: height of the head, chin to crown, as a share of the side; random in 0.62..0.85 when None. Below about
-            0.6 neck and shoulders are visible.
-        strength: 0 is a face at rest, 1 the usual expression.
-
-    Returns:
-        The image, uint8 (side_px, side_px, 3) RGB, and its landmarks, float32 (5, 2) as (x, y) pixels: the viewer's
-        left eye, right eye, nose tip, left and right corner of the mouth.
-
-    Raises:
-        UnknownLabel: if the label belongs to no expression.
+    Person and head (its height as a share of the side) are random when None; below about 0.6 neck and shoulders show.
+    Strength 0 is a face at rest, 1 the usual expression.
     """
     shape = sample_shape(label, generator, strength)
     person = person or sample_person(generator)

@@ -92,11 +92,7 @@ def paint_lines(canvas: Canvas, person: Person, pose: Pose, shape: FaceShape, he
 
 
 def paint_nose(canvas: Canvas, person: Person, pose: Pose, shape: FaceShape, light: float) -> Points:
-    """Draw the nose.
-
-    Returns:
-        (1, 2) its tip in face units.
-    """
+    """Draw the nose and return its tip, (1, 2) in face units."""
     dark, bright = person.skin * 0.55, np.minimum(person.skin * 1.14 + 14, 255)
     wide, lift = 0.2 * person.nose * (1 + 0.2 * shape.wrinkle), 0.06 * shape.wrinkle
     shaded = -1.0 if light > 0 else 1.0
@@ -162,11 +158,7 @@ def _teeth(edge: Points, height: float, into: float) -> Points:
 
 
 def paint_mouth(canvas: Canvas, person: Person, pose: Pose, shape: FaceShape) -> tuple[Points, Points]:
-    """Draw the mouth.
-
-    Returns:
-        (2,) each, its left and right corner in face units, from the viewer's side.
-    """
+    """Draw the mouth and return its left and right corner from the viewer's side, (2,) each, in face units."""
     outer_upper, inner_upper, inner_lower, outer_lower = (pose.turn(edge, 0.05) for edge in _contours(person, shape))
     lips = np.vstack([outer_upper, outer_lower[::-1]])
     below = outer_lower[12:-12] + np.array([0.0, 0.07])

@@ -18,21 +18,13 @@ from ddamfn.synthetic.person import Person, sample_person
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """One synthetic image and its annotations.
+    """One synthetic image and its annotations."""
 
-    Attributes:
-        label: its class, in the caller's spelling.
-        index: its position in the series.
-        person: number of the person.
-        pixels: uint8 (S, S, 3) RGB.
-        landmarks: float32 (5, 2) as (x, y) pixels, viewer's left eye first.
-    """
-
-    label: str
+    label: str  # in the caller's spelling
     index: int
     person: int
-    pixels: NDArray[np.uint8]
-    landmarks: NDArray[np.float32]
+    pixels: NDArray[np.uint8]  # (S, S, 3) RGB
+    landmarks: NDArray[np.float32]  # (5, 2) as (x, y) pixels, viewer's left eye first
 
 
 def drawings(
@@ -111,10 +103,7 @@ def _ballot(label: str, generator: np.random.Generator) -> list[int]:
 
 
 def write_synthetic_ferplus(root: Path, per_class: int, generator: np.random.Generator, zipped: bool = False) -> Path:
-    """Write FERPlus's layout: grayscale 48x48 PNG, a `label.csv` per split, and `fer2013new.csv`.
-
-    `zipped` writes one archive per split instead of folders.
-    """
+    """Write FERPlus's layout: grayscale 48x48 PNG (in archives if zipped), `label.csv` per split, `fer2013new.csv`."""
     root.mkdir(parents=True, exist_ok=True)
     table: list[list[object]] = [["Usage", "Image name", *EXPRESSIONS, "unknown", "NF"]]
     for folder, usage, first in _FERPLUS_SPLITS:
@@ -169,10 +158,7 @@ def write_synthetic_folder(
     side_px: int = 112,
     classes: Sequence[str] = EXPRESSIONS,
 ) -> Path:
-    """Write class folders such as `train/happiness/00001.png`, with train, val and test.
-
-    Images are `side_px` wide; `classes` names the folders, in any spelling that `ddamfn.labels.canonical` knows.
-    """
+    """Write class folders such as `train/happiness/00001.png`, with train, val and test, named by `classes`."""
     for split in ("train", "val", "test"):
         count = per_class if split == "train" else held_out(per_class)
         for drawing in drawings(classes, count, generator, side_px):
@@ -181,10 +167,7 @@ def write_synthetic_folder(
 
 
 def write_synthetic_table(root: Path, per_class: int, generator: np.random.Generator, side_px: int = 112) -> Path:
-    """Write `table.csv` with path, label, split, subject and group, and its images, `side_px` wide.
-
-    A subject is in one split only; the group is the subject's hair, long or short.
-    """
+    """Write `table.csv` and its images; a subject is in one split only, and the group is the subject's hair."""
     rows: list[list[object]] = [["path", "label", "split", "subject", "group"]]
     for split in ("train", "val", "test"):
         count = per_class if split == "train" else held_out(per_class)
@@ -222,14 +205,7 @@ def _sixty_eight(landmarks: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def write_synthetic_affectnet(root: Path, per_class: int, generator: np.random.Generator, layout: str = "2021") -> Path:
-    """Write one of AffectNet's layouts.
-
-    `2021` is `train_set` and `val_set` with NumPy annotations; `manual` is `Manually_Annotated_Images` with
-    `training.csv` and `validation.csv`.
-
-    Raises:
-        ValueError: if the layout is neither.
-    """
+    """Write AffectNet's layout `2021` (NumPy annotations) or `manual` (`training.csv` and `validation.csv`)."""
     if layout not in ("2021", "manual"):
         raise ValueError(f"AffectNet has the layouts 2021 and manual, not {layout!r}")
     for split, count in (("train", per_class), ("val", held_out(per_class))):
@@ -304,10 +280,7 @@ def write_synthetic_rafdb(root: Path, per_class: int, generator: np.random.Gener
 
 
 def write_synthetic_ckplus(root: Path, per_class: int, generator: np.random.Generator, frames: int = 6) -> Path:
-    """Write CK+'s layout: sequences of `frames` frames from rest to an expression, with the label of the last one.
-
-    There are `per_class` subjects, each of whom shows every expression once.
-    """
+    """Write CK+'s layout: `per_class` subjects, each with a sequence of `frames` frames to every expression."""
     for subject in range(per_class):
         person = sample_person(generator)
         who = f"S{subject + 5:03d}"

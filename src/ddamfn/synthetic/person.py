@@ -51,15 +51,7 @@ class Pose:
     pitch: float
 
     def turn(self, points: Points, bump: float = 0.0) -> Points:
-        """Move points of the face with the head, by a rotation of the ellipsoid that they lie on.
-
-        Args:
-            points: (N, 2) in face units, in frontal view.
-            bump: their height above the ellipsoid, such as that of the nose's tip.
-
-        Returns:
-            (N, 2) in face units.
-        """
+        """Turn points (N, 2) of the frontal face with the head, an ellipsoid, above which they stand by `bump`."""
         x, y = points[:, 0], points[:, 1]
         depth = 0.8 * np.sqrt(np.maximum(1.0 - (x / 1.1) ** 2 - ((y - 0.1) / 1.9) ** 2, 0.0)) + bump
         turned_x = x * np.cos(self.yaw) + depth * np.sin(self.yaw)
@@ -106,14 +98,7 @@ def sample_pose(generator: np.random.Generator) -> Pose:
 
 
 def placement(side_px: int, head: float, tilt: float, shift: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the (2, 3) matrix that puts a head into a square image.
-
-    Args:
-        side_px: side of the image.
-        head: height of the head, chin to crown, as a share of the side.
-        tilt: radians, clockwise.
-        shift: (2,) offset of the head's center from the image's, as a share of the side.
-    """
+    """Return the (2, 3) matrix that puts a head into a square image; `head` and `shift` are shares of the side."""
     scale = head * side_px / 3.3
     cosine, sine = np.cos(tilt) * scale, np.sin(tilt) * scale
     linear = np.array([[cosine, -sine], [sine, cosine]])

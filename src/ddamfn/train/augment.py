@@ -79,16 +79,7 @@ class _ErasingInAnyGray(K.RandomErasing):  # type: ignore[misc]  # kornia export
 
 
 def to_input(images: Tensor, mean: tuple[float, float, float], std: tuple[float, float, float]) -> Tensor:
-    """Make images the network's normalized RGB input.
-
-    Args:
-        images: (B, 1 or 3, S, S) float, 0..1; a gray channel stands for all three.
-        mean: of pixels in 0..1, RGB.
-        std: of pixels in 0..1, RGB.
-
-    Returns:
-        (B, 3, S, S) float32, channels last in memory.
-    """
+    """Make images (B, 1 or 3, S, S) in 0..1 the network's normalized input: (B, 3, S, S) float32, channels last."""
     means = images.new_tensor(mean).view(1, 3, 1, 1)
     stds = images.new_tensor(std).view(1, 3, 1, 1)
     return ((images - means) / stds).float().contiguous(memory_format=torch.channels_last)
@@ -100,19 +91,12 @@ def seed_step(seed: int, epoch: int, step: int) -> None:
 
 
 class Batch(NamedTuple):
-    """Images on their way to the network.
-
-    Attributes:
-        images: (B, C, S, S) float.
-        targets: (B, K) float32, rows of which sum to 1.
-        weights: (B,) float32, how much each image counts in the loss; None where all count alike.
-        unerased: like `images`, before random erasing, for teachers; None where no teacher needs them.
-    """
+    """Images (B, C, S, S) on their way to the network."""
 
     images: Tensor
-    targets: Tensor
-    weights: Tensor | None = None
-    unerased: Tensor | None = None
+    targets: Tensor  # (B, K) float32, rows sum to 1
+    weights: Tensor | None = None  # (B,) float32 in the loss; None where all count alike
+    unerased: Tensor | None = None  # `images` before random erasing, for teachers that need them
 
 
 def mix(batch: Batch, config: Augment) -> Batch:

@@ -18,10 +18,6 @@ class MovingAverage(AveragedModel):
     the last step belong to other weights. t is `n_averaged`, part of the state and kept on the CPU, so that a resumed
     run goes on alike and no step waits for the device.
 
-    Args:
-        network: what to follow.
-        decay: largest d, 0 to 1.
-
     Source: the rule of `num_updates` in TensorFlow's `tf.train.ExponentialMovingAverage`.
     """
 
@@ -52,15 +48,11 @@ _CHUNK = 256
 
 
 def with_precise_bn(network: nn.Module, images: Tensor, to_inputs: Callable[[Tensor], Tensor]) -> nn.Module:
-    """Copy of a network whose batch normalizations have the mean and variance of these images.
+    """Copy a network and give its batch normalizations the mean and variance of these images.
 
     Running statistics are those of augmented and partly erased batches, and a moving average's lag behind its weights.
-    The outputs change; `ddamfn.train.initial.give_statistics` is for weights whose outputs must stay.
-
-    Args:
-        network: stays as it is. Where it draws at random in training mode (drop path), seed torch before.
-        images: (N, ...), where the network is; 2 or more, better a thousand.
-        to_inputs: makes normalized (B, 3, S, S) float of some of them, so that never all are in memory as such.
+    The outputs change; `ddamfn.train.initial.give_statistics` is for weights whose outputs must stay. A network that
+    draws at random in training mode (drop path) needs torch seeded before.
 
     Source: Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021, section 3 (PreciseBN).
     """

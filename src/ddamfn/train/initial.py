@@ -21,17 +21,7 @@ _PREFIX = "network."
 
 
 def read_exported(weights: str | os.PathLike[str]) -> tuple[nn.Module, Card]:
-    """Read an exported file into a network of its own architecture.
-
-    Args:
-        weights: the name of bundled weights, or the path of an `.onnx` network or of its `.json` card.
-
-    Returns:
-        The network, float32, on the CPU, in evaluation mode; and the card.
-
-    Raises:
-        WeightsError: if there are no such weights, or they are damaged, quantized, or do not fit their network.
-    """
+    """Read bundled weights or an exported file into a float32 CPU network in evaluation mode, and its card."""
     path, card = find_weights(weights)
     if path.suffix.lower() != ".onnx":
         raise WeightsError(f"{path} cannot be read into PyTorch: name the .onnx or .safetensors file instead")
@@ -45,11 +35,7 @@ def read_exported(weights: str | os.PathLike[str]) -> tuple[nn.Module, Card]:
 
 
 def network_of(card: Card) -> nn.Module:
-    """Build the network that a card describes, with fresh weights.
-
-    Raises:
-        WeightsError: if there is no such network here.
-    """
+    """Build the network that a card describes, with fresh weights."""
     try:
         return create_network(card.architecture["name"], num_classes=len(card.labels), **options_of(card))
     except ValueError as error:
@@ -65,11 +51,7 @@ def options_of(card: Card) -> dict[str, Any]:
 
 
 def read_initializers(content: bytes, path: Path) -> dict[str, Tensor]:
-    """Read the weights of an exported file, by the fused network's names, float32; `path` is for messages.
-
-    Raises:
-        WeightsError: if the bytes are no ONNX network, or one that was quantized.
-    """
+    """Read an exported file's weights, by the fused network's names, float32; `path` is for messages."""
     import onnx
     from onnx import numpy_helper
 
@@ -117,19 +99,10 @@ def weights_file(place: str) -> Path:
 
 
 def begin_from(network: nn.Module, place: str, images: Callable[[], Tensor]) -> dict[str, Any]:
-    """Load all tensors of a file that have the name and the shape of one of a network's own.
+    """Load all tensors of a file that fit a network's own by name and shape; return a record of what was taken.
 
-    Weights that were read back from an exported file have normalizations without statistics; these get statistics of
-    `images`, training images (N, 3, S, S), normalized, where the network is.
-
-    Returns:
-        For the record: `file`, `sha256`, `taken` (how many of the network's tensors come from it) and `tensors` (how
-        many it has).
-
-    Raises:
-        ConfigError: if there is no file or nothing matches.
-        TrainingError: if a safetensors file is damaged.
-        WeightsError: if an exported file is damaged or quantized, or its card is missing.
+    Weights of an exported file have normalizations without statistics: these get statistics of `images`, normalized
+    training images (N, 3, S, S), where the network is.
     """
     path = weights_file(place)
     own, weights = network.state_dict(), _read(path)
@@ -154,9 +127,8 @@ def _read(path: Path) -> dict[str, Tensor]:
 def give_statistics(network: nn.Module, norms: Iterable[_BatchNorm], images: Tensor) -> None:
     """Give batch normalizations the statistics of their inputs, and change their affine parts so that outputs stay.
 
-    A normalization in evaluation mode is a straight line of its input; it is rewritten with the statistics of these
-    images (N, 3, S, S). So the network's outputs stay, and nearly so in training mode, where statistics are those of
-    the batch. Otherwise a network whose normalizations have no statistics forgets everything in the first step.
+    In training mode, where statistics are those of the batch, outputs nearly stay too. Without this a network
+    whose normalizations have no statistics forgets everything in the first step.
     """
     sums = {norm: torch.zeros(3, norm.num_features, dtype=torch.float64, device=images.device) for norm in norms}
 

@@ -43,9 +43,9 @@ class TrainingCallback(Protocol):
         """Begin an epoch, counted from 1, of so many images, some of which are done when a run resumes."""
 
     def step_done(self, images: int, loss: float | None, accuracy: float | None) -> None:
-        """Count images; loss and accuracy are the epoch's so far.
+        """Count images; loss and accuracy are the epoch's so far, None where reading them would wait for a GPU.
 
-        They are None where reading them would wait for a GPU; the accuracy also where nothing is classified.
+        The accuracy is also None where nothing is classified.
         """
 
     def epoch_done(self, row: dict[str, Any]) -> None:
@@ -54,17 +54,11 @@ class TrainingCallback(Protocol):
 
 @dataclass(frozen=True)
 class FitResult:
-    """What a finished run reached on validation.
-
-    Attributes:
-        folder: the run's folder.
-        last: the last epoch's row of metrics.jsonl.
-        best: the row of the epoch with the highest validation accuracy in the last phase; of a pretext task, the last.
-    """
+    """What a finished run reached on validation."""
 
     folder: Path
-    last: dict[str, Any]
-    best: dict[str, Any]
+    last: dict[str, Any]  # the last epoch's row of metrics.jsonl
+    best: dict[str, Any]  # row of the last phase's best epoch; of a pretext task, the last
 
 
 class Trainer:
@@ -295,12 +289,7 @@ def fit(
 
 @contextmanager
 def _translate_errors(run: Run, folder: RunFolder) -> Iterator[None]:
-    """Train inside of this; a run that does not fit, and has no checkpoint yet, leaves no files behind.
-
-    Raises:
-        ConfigError: as raised inside, and where the network cannot be compiled.
-        TrainingError: as raised inside, and for a device without memory.
-    """
+    """Train inside of this; a run that does not fit, and has no checkpoint yet, leaves no files behind."""
     try:
         yield
     except ConfigError:

@@ -30,7 +30,7 @@ def build_optimizer(config: Optimizer, parameters: Iterable[nn.Parameter]) -> to
 
 
 def learning_rate(run: Run, epoch: int, part: float) -> float:
-    """Learning rate at `epoch` + `part` (0..1) epochs into the run.
+    """Return the learning rate at `epoch` + `part` (0..1) epochs into the run.
 
     "step" and "exponential" change between epochs, as published; "cosine" and the warm-up at every step. With restarts
     each phase has the course that a run of its length would have.

@@ -76,24 +76,10 @@ def load_faces(
     progress: Progress | None = None,
     embedder: Embedder | None = None,
 ) -> TensorSplit:
-    """All readable images of the training split, also those that no vote rule keeps.
+    """Return all readable training images, also those that no vote rule keeps; targets are embeddings or (N, 0).
 
     Of a set without a validation split, the images that a supervised run of the same seed, rule and share would hold
     out are left out.
-
-    Args:
-        prepared: the prepared set.
-        run: whose objective is a pretext task.
-        device: where the tensors shall live.
-        progress: called with (images done, images in all) while embeddings are computed.
-        embedder: gives a task of identities its targets; None takes dlib's network.
-
-    Returns:
-        Images whose targets are embeddings (N, D), or (N, 0) for tasks without targets; the classes are the set's.
-
-    Raises:
-        MissingExtra: if identities are asked for and the extra "identity" is not installed.
-        DataError: if the training split is missing or has no image.
     """
     name = training_split(prepared)
     split = prepared.split(name, None)

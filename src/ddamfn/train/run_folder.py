@@ -39,11 +39,7 @@ def save_state(state: Mapping[str, Any], path: Path) -> None:
 
 
 def load_state(path: Path) -> dict[str, Any]:
-    """Read what `save_state` wrote; never runs pickled code.
-
-    Raises:
-        TrainingError: if the file is damaged.
-    """
+    """Read what `save_state` wrote; never runs pickled code."""
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
@@ -59,11 +55,7 @@ def save_weights_file(weights: Mapping[str, Tensor], path: Path) -> None:
 
 
 def load_weights_file(path: Path) -> dict[str, Tensor]:
-    """Read what `save_weights_file` wrote.
-
-    Raises:
-        TrainingError: if the file is missing or damaged.
-    """
+    """Read what `save_weights_file` wrote; raise TrainingError if it is missing or damaged."""
     try:
         return safetensors.torch.load_file(path)
     except Exception as error:  # safetensors raises its own kinds
@@ -115,12 +107,7 @@ class RunFolder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep a second process out of the folder; one that was made for the lock, in which no run begins, is removed.
-
-        Raises:
-            ConfigError: if another process trains in it.
-            TrainingError: if it cannot be written.
-        """
+        """Keep a second process out of the folder; a folder that was made for the lock alone is removed."""
         made = not self.path.exists()
         with ExitStack() as stack:
             try:
@@ -138,12 +125,7 @@ class RunFolder:
                         self.path.rmdir()
 
     def begin(self, run: Run, environment: Mapping[str, Any], *, resume: bool) -> None:
-        """Make the folder's files, or check that those there belong to the same run.
-
-        Raises:
-            ConfigError: if it holds another run, the same one on other images, or this one without `resume`.
-            TrainingError: if it cannot be written or read.
-        """
+        """Make the folder's files, or check that those there belong to the same run; raise ConfigError otherwise."""
         if not self.config.exists():
             # The configuration comes last: a folder that has one has all.
             write_json(environment, self.environment)
@@ -256,39 +238,19 @@ Checkpoint = Literal["best", "last"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FinishedRun:
-    """One checkpoint of a run.
-
-    Attributes:
-        folder: the run's folder.
-        checkpoint: which checkpoint.
-        network: with the checkpoint's weights, in evaluation mode, on the CPU.
-        classes: canonical names in the order of the network's outputs.
-        run: what the run was asked to do.
-        environment: the run's environment.json.
-        row: the line of metrics.jsonl that the checkpoint was kept at.
-    """
+    """One checkpoint of a run."""
 
     folder: Path
     checkpoint: Checkpoint
-    network: nn.Module
-    classes: tuple[str, ...]
+    network: nn.Module  # with the checkpoint's weights, in evaluation mode, on the CPU
+    classes: tuple[str, ...]  # canonical, in the order of the outputs
     run: Run
-    environment: Mapping[str, Any]
-    row: Mapping[str, Any]
+    environment: Mapping[str, Any]  # content of environment.json
+    row: Mapping[str, Any]  # the checkpoint's line of metrics.jsonl
 
 
 def read_run(folder: str | Path, checkpoint: Checkpoint = "best") -> FinishedRun:
-    """Open a run's folder; a checkpoint of its last phase will do, whether the run has ended or not.
-
-    Args:
-        folder: `runs/<name>`.
-        checkpoint: `best` on validation, or `last`.
-
-    Raises:
-        UsageError: if the checkpoint's name is unknown.
-        TrainingError: if the folder is no run, or its last phase has kept nothing yet.
-        ConfigError: if the network was trained at another image size than its crops have.
-    """
+    """Open the `best` or `last` checkpoint of a run's last phase, whether the run has ended or not."""
     if checkpoint not in get_args(Checkpoint):
         raise UsageError(f"a run has the checkpoints {' and '.join(get_args(Checkpoint))}, not {checkpoint!r}")
     place = Path(folder)
@@ -316,12 +278,7 @@ def read_run(folder: str | Path, checkpoint: Checkpoint = "best") -> FinishedRun
 
 
 def read_settings(folder: str | Path) -> Run:
-    """Read what a run was asked to do from its folder, whether it is finished or not.
-
-    Raises:
-        TrainingError: if the folder is no run.
-        ConfigError: if it was written by another version and cannot be understood.
-    """
+    """Read what a run was asked to do from its folder, whether it is finished or not."""
     return run_from_dict(read_json(Path(folder) / "config.json"))
 
 

@@ -43,21 +43,13 @@ def override(run: Run, assignments: Mapping[str, Any]) -> Run:
 
 
 def run_from_dict(plain: Mapping[str, Any]) -> Run:
-    """Make a run of what `to_dict` made of it, such as the content of config.json.
-
-    Raises:
-        ConfigError: if a field is unknown, missing or does not fit.
-    """
+    """Make a run of what `to_dict` made of it; raise ConfigError if a field is unknown, missing or does not fit."""
     run: Run = _dataclass(Run, plain, "")
     return run
 
 
 def require_network(run: Run) -> None:
-    """Build the network without memory, so that a wrong option is known before any image is read.
-
-    Raises:
-        ConfigError: if it cannot be built, or lacks the class maps or the channels that the objective needs.
-    """
+    """Build the network without memory, so that a wrong option is known before any image is read."""
     try:
         with torch.device("meta"):
             network = create_network(run.model.name, num_classes=2, **run.model.options)

@@ -26,12 +26,7 @@ class WholeSplit(NamedTuple):
 
 
 class SplitReader:
-    """A prepared set's splits as tensors, each read when first asked for and then kept.
-
-    Args:
-        prepared: the set.
-        device: where the tensors shall live.
-    """
+    """A prepared set's splits as tensors, each read when first asked for and then kept."""
 
     def __init__(self, prepared: Prepared, device: torch.device) -> None:
         self._prepared, self._device = prepared, device
@@ -54,12 +49,9 @@ class SplitReader:
         return self.whole(training_split(self._prepared), data.rule, data)
 
     def part(self, data: Data, seed: int, among: Rows | None = None) -> tuple[TensorSplit, TensorSplit]:
-        """Images to train on and to select on; the test split is never opened.
+        """Return images to train on and to select on; the test split is never opened.
 
-        Args:
-            data: the run's settings.
-            seed: decides what is held out where the set has no split to select on.
-            among: rows of `training` to choose among; a part of them is then held out, whatever the set offers.
+        With `among`, rows of `training`, a part of these rows is held out, whatever the set offers.
         """
         train, subjects = self.training(data)
         if among is not None:
@@ -87,13 +79,7 @@ class SplitReader:
 
 
 def load_splits(prepared: Prepared, run: Run, device: torch.device) -> tuple[TensorSplit, TensorSplit]:
-    """Training and validation tensors of a run; the test split is never opened.
-
-    Raises:
-        ConfigError: if a set without votes is to be weighted by votes.
-        DataError: if a split is missing, a class is unknown to the set or without a training image, or nothing is
-            left to validate on.
-    """
+    """Return a run's training and validation tensors; the test split is never opened."""
     reader = SplitReader(prepared, device)
     train, valid = reader.part(run.data, run.seed)
     train.require_every_class()

@@ -32,21 +32,10 @@ def train_step(
     context: Context,
     clip_norm: float | None,
 ) -> dict[str, Tensor]:
-    """Update the weights once.
+    """Update the weights once, from normalized images (B, 3, S, S) and targets (B, K).
 
-    Args:
-        network: in training mode, compiled or not.
-        criterion: the loss; where it compares mirror images, the network passes these too and gives class maps.
-        optimizer: plain, or SAM, which passes forward and backward twice.
-        images: (B, 3, S, S) float, normalized.
-        targets: (B, K) float, rows of which sum to 1.
-        context: which images these are, and how much each counts.
-        clip_norm: largest norm of the gradient that updates the weights, None for no limit.
-
-    Returns:
-        float32 scalars on the device, to be summed over steps: "loss" and every part of it times B, "num_correct"
-        (predictions that are their target's largest class; missing if the criterion counts none), "n" (B). Nothing here
-        waits for the device.
+    Returns float32 scalars on the device, to be summed over steps: "loss" and every part of it times B, "num_correct"
+    (missing if the criterion counts none), "n" (B). Nothing here waits for the device.
     """
     optimizer.zero_grad(set_to_none=True)
     output, loss = _backward(network, criterion, images, targets, context)
@@ -80,7 +69,7 @@ def _backward(
 
 
 def _with_mirror_images(network: Callable[..., ModelOutput], images: Tensor) -> ModelOutput:
-    """Output for the images, with the class maps of their mirror images beside their own.
+    """Return the output for the images, with the class maps of their mirror images beside their own.
 
     Both pass at once, so that batch normalization takes them for one batch.
     """
@@ -99,26 +88,18 @@ def _with_mirror_images(network: Callable[..., ModelOutput], images: Tensor) -> 
 class SplitOutputs:
     """A network's outputs for a whole split.
 
-    Attributes:
-        logits: (N, K) float32 on the CPU.
-        head_means: mean of each head's map, A numbers in (0, 1).
-        head_difference: mean squared difference of the heads' maps over all pairs; 0 with fewer than two heads.
-        max_attention_mean: mean of the heads' maximum, which is what weighs the features; 0 without heads. Near 1 the
-            attention is switched off, also where every single head has a mean of a half.
+    A `max_attention_mean` near 1 means that attention is switched off, also where every head has a mean of a half.
     """
 
-    logits: Tensor
-    head_means: list[float]
-    head_difference: float
-    max_attention_mean: float
+    logits: Tensor  # (N, K) float32 on the CPU
+    head_means: list[float]  # A numbers in (0, 1)
+    head_difference: float  # mean squared difference over all pairs of heads; 0 with fewer than two
+    max_attention_mean: float  # mean of the heads' maximum, which weighs the features; 0 without heads
 
 
 @torch.no_grad()
 def evaluate_split(network: nn.Module, split: TensorSplit, data: Data, batch_size: int) -> SplitOutputs:
-    """Run a network in evaluation mode over a split, without augmentation.
-
-    Its input is, bit for bit, what prediction makes of the same crops.
-    """
+    """Run a network in evaluation mode over a split, on bit for bit the input that prediction makes of its crops."""
     network.eval()
     logits, means, differences, maxima, sizes = [], [], [], [], []
     for images in split.images.split(batch_size):

@@ -16,16 +16,10 @@ from ddamfn.train.tensorset import TensorSplit
 
 
 class Task(ABC):
-    """A task in one run.
-
-    Attributes:
-        criterion: the loss of its batches, on the images' device.
-        teacher: where the soft targets come from; None without distillation.
-        record: its part of environment.json.
-    """
+    """A task in one run; `record` is its part of environment.json."""
 
     criterion: Criterion
-    teacher: TeacherTargets | None = None
+    teacher: TeacherTargets | None = None  # where the soft targets come from
 
     def __init__(self) -> None:
         self.record: dict[str, Any] = {}

@@ -29,32 +29,16 @@ from ddamfn.train.tensorset import TensorSplit
 
 @dataclass(frozen=True, eq=False)
 class Teacher:
-    """A trained network, and the preprocessing of its images.
+    """A trained network, and the preprocessing of its images."""
 
-    Attributes:
-        place: a run's folder, an exported file, or a name, as it was given.
-        network: in evaluation mode, on the CPU.
-        classes: canonical names in the order of its outputs.
-        data: color, detail, alignment and normalization of its images; of an exported file nothing else.
-    """
-
-    place: str
-    network: nn.Module
-    classes: tuple[str, ...]
-    data: Data
+    place: str  # a run's folder, an exported file, or a name, as given
+    network: nn.Module  # in evaluation mode, on the CPU
+    classes: tuple[str, ...]  # canonical, in the order of the outputs
+    data: Data  # of an exported file only what concerns the input
 
 
 def read_teacher(place: str) -> Teacher:
-    """Read a teacher.
-
-    Args:
-        place: a finished run's folder, an exported `.onnx` file with its card, or the name of bundled weights.
-
-    Raises:
-        ConfigError: if there is no such place.
-        TrainingError: if a run's folder is damaged, or holds a pretext task.
-        WeightsError: if an exported file is damaged or quantized, or its card is missing.
-    """
+    """Read a teacher: a finished run's folder, an exported `.onnx` file with its card, or bundled weights by name."""
     if Path(place).is_dir():
         finished = read_run(place)
         return Teacher(place, finished.network, finished.classes, finished.run.data)
@@ -92,19 +76,10 @@ class _Member:
 
 
 class Teachers:
-    """The finished teachers of one run, in evaluation mode and without gradients.
+    """The finished teachers of one run, in evaluation mode and without gradients; classes may be in another order.
 
     Images of another size are resampled to the size that a teacher was trained at: at other sizes its outputs are worth
     nothing.
-
-    Args:
-        config: which teachers.
-        run: the student's run.
-        classes: the student's classes, in the order of its outputs; a teacher may have the same ones in another order.
-        device: where the networks shall live.
-
-    Raises:
-        ConfigError: if a teacher has other classes or another preprocessing; the rest as `read_teacher`.
     """
 
     def __init__(
@@ -160,13 +135,7 @@ class LiveTargets(TeacherTargets):
 
 
 class CachedTargets(TeacherTargets):
-    """Teachers that run once on every training image without augmentation.
-
-    Args:
-        teachers: the networks.
-        images: uint8 (N, 1 or 3, S, S), all training images at their full side.
-        num_classes: K of the student.
-    """
+    """Teachers that run once on all training images, unaugmented and at full side: uint8 (N, 1 or 3, S, S)."""
 
     def __init__(self, teachers: Teachers, images: Tensor, num_classes: int) -> None:
         self._teachers, self._images = teachers, images

@@ -20,23 +20,14 @@ _CHUNK = 512
 
 @dataclass(frozen=True)
 class TensorSplit:
-    """Images and targets of one split.
+    """Images and targets of one split."""
 
-    Attributes:
-        images: (N, C, S, S) uint8, C = 1 for gray and 3 for RGB.
-        targets: (N, K) float32, rows of which sum to 1; in pre-training whatever the pretext task asks for.
-        keys: the images' names.
-        classes: canonical names of the K columns.
-        origin: where the images come from, for messages.
-        weights: (N,) float32, how much each image counts in the loss; None where all count alike.
-    """
-
-    images: Tensor
-    targets: Tensor
+    images: Tensor  # (N, C, S, S) uint8, C = 1 for gray and 3 for RGB
+    targets: Tensor  # (N, K) float32, rows sum to 1; or a pretext task's
     keys: tuple[str, ...]
-    classes: tuple[str, ...]
-    origin: str = "the training images"
-    weights: Tensor | None = None
+    classes: tuple[str, ...]  # canonical names of the K columns
+    origin: str = "the training images"  # for messages
+    weights: Tensor | None = None  # (N,) float32 in the loss; None where all count alike
 
     def __len__(self) -> int:
         return len(self.images)
@@ -100,14 +91,8 @@ def to_tensors(
 ) -> TensorSplit:
     """Read a prepared split's crops into memory, preprocessed as prediction does, bit for bit.
 
-    Args:
-        split: what to read.
-        preprocessing: color and detail.
-        classes: canonical names of the wanted columns, in this order. Images whose targets lie mostly on other
-            classes are left out; the targets of the others are scaled to a sum of 1. None keeps all, with targets
-            (N, 0).
-        device: where the tensors shall live.
-        origin: where the images come from, for messages.
+    Images whose targets lie mostly outside `classes` are left out, and targets of the others are scaled to a sum of 1;
+    None keeps all, with targets (N, 0).
     """
     columns = [split.classes.index(name) for name in classes or ()]
     targets = np.asarray(split.targets)[:, columns]
@@ -132,10 +117,9 @@ def to_tensors(
 
 
 def epoch_batches(split: TensorSplit, batch_size: int, *, balanced: bool, generator: torch.Generator) -> list[Tensor]:
-    """Row numbers of every batch of one epoch, each (B,) int64 on the CPU.
+    """Return row numbers of every batch of one epoch, each (B,) int64 on the CPU; `balanced` draws with replacement.
 
-    A last batch of one image is dropped, since batch normalization cannot take it. If `balanced`, N images are drawn
-    with replacement, every class equally often on average (weights 1 / class count).
+    A last batch of one image is dropped, since batch normalization cannot take it.
     """
     n = len(split)
     if balanced:
@@ -150,11 +134,10 @@ def epoch_batches(split: TensorSplit, batch_size: int, *, balanced: bool, genera
 def hold_out(
     split: TensorSplit, share: float, generator: torch.Generator, subjects: Sequence[str | None] | None = None
 ) -> tuple[TensorSplit, TensorSplit]:
-    """Part a split into (train, validation), which has a `share` from 0 to 1 of it.
+    """Part a split into (train, validation), which has a `share` from 0 to 1 of it, class by class.
 
-    Where the subject of every image is known, whole subjects are held out: with the same face on both sides a
-    network is chosen for knowing who it is. Otherwise the split is parted class by class; a class of two images or
-    more is in both parts.
+    A class of two images or more is in both parts. Where the subject of every image is known, whole
+    subjects are held out: with the same face on both sides a network is chosen for knowing who it is.
     """
     if subjects and all(subjects) and len(set(subjects)) > 1:
         held = _whole_subjects([str(subject) for subject in subjects], share, generator)
