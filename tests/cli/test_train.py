@@ -129,7 +129,7 @@ def test_list_names_every_recipe_with_a_line(capsys: pytest.CaptureFixture[str])
     ("more", "message"),
     [
         (["--set", "optimizer.lr=fast"], "optimizer.lr takes a number, not 'fast'"),
-        (["--set", "optimizer.lr=1"], "no setting optimizer; a run has recipe, model,"),
+        (["--set", "optimiser.lr=1"], "no setting optimiser; a run has recipe, model,"),
         (["--set", "seed"], "--set takes FIELD=VALUE, not 'seed'"),
         (["--set", "data.classes=anger"], "data.classes takes a list in square brackets, not 'anger'"),
         (["--set", "phases.0.side_px=96"], "a phase asks for images of 96 px, and the crops have 32 px"),

@@ -148,7 +148,7 @@ def ddamfn_affectnet() -> Run:
 
 
 def ddamfn_pp_affectnet() -> Run:
-    """DDAMFN++ on AffectNet as published: SAM over Adam, balanced classes, 200 epochs; 65.04 % by its authors.
+    """DDAMFN++ on AffectNet as published: SAM over Adam, 200 epochs, balanced; 65.04 % by its authors.
 
     Source: the authors' training script of DDAMFN++ for AffectNet; Foret et al., ICLR 2021, for SAM.
     """
