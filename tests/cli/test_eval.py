@@ -178,6 +178,18 @@ def test_duplicates_cannot_be_searched_in_crops(
     assert err.startswith("ddamfn: error: --duplicate-free")
 
 
+def test_crops_of_another_version_are_refused_in_one_line(
+    root: Path, stand_in_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["data", "prepare", str(root), str(tmp_path / "p"), "--template", "arcface", "--workers", "1", "--quiet"])
+    card = json.loads((tmp_path / "p" / "prepared.json").read_text())
+    (tmp_path / "p" / "prepared.json").write_text(json.dumps(card | {"format": 1}))
+    capsys.readouterr()
+    status, out, err = evaluate(capsys, "--weights", stand_in_weights, "--data", tmp_path / "p", "--quiet")
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert "another version" in err
+
+
 def test_recorded_score_stands_on_the_card_once(
     root: Path, stand_in_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -125,7 +125,7 @@ def test_votes_meet_their_rule_only_when_a_split_is_taken(prepared: Prepared) ->
         assert split.rule == rule
         assert split.targets.shape == (16, 8)
         assert np.allclose(split.targets.sum(axis=1), 1)
-    with pytest.raises(UsageError, match="no vote rule"):
+    with pytest.raises(UsageError, match="vote rule"):
         prepared.split("train", "plurality")
     with pytest.raises(DataError, match="no split 'all'; it has train, val, test"):
         prepared.split("all")

@@ -20,7 +20,7 @@ from ddamfn.preparation.image import Landmarks, Outcome
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 CARD_NAME = "prepared.json"
 MANIFEST_NAME = "manifest.csv"
 
@@ -219,6 +219,8 @@ def load_prepared(folder: str | Path) -> Prepared:
     card = read_card(folder)
     if card is None:
         raise DataError(f"{folder} holds no prepared set; make one with: ddamfn data prepare SRC {folder}")
+    if card.get("format") != FORMAT:
+        raise DataError(f"{folder} was prepared by another version; delete it and prepare the data set again")
     if not card.get("complete"):
         raise DataError(
             f"{folder}: the preparation has not come to its end; run the same ddamfn data prepare again to go on"
