@@ -121,14 +121,14 @@ def eager_stages(args: argparse.Namespace) -> dict[str, Callable[[], object]]:
     import torch
 
     from ddamfn.faces import Preprocessing, normalize, preprocess
-    from ddamfn.models import create_model
+    from ddamfn.models import create_network
     from ddamfn.weights import find_weights
 
     torch.set_num_threads(args.num_threads)
     _, card = find_weights(args.weights)
     made = card.architecture
     heads = {"num_heads": made["num_heads"]} if made["num_heads"] else {}
-    network = create_model(made["name"], num_classes=made["num_classes"], **heads).eval()
+    network = create_network(made["name"], num_classes=made["num_classes"], **heads).eval()
     preprocessing, side = Preprocessing(**card.preprocessing), card.input_side_px
 
     def classify(crops: np.ndarray) -> object:

@@ -25,7 +25,7 @@ import torch
 from machine import ROOT, cores, heading, load, write_result
 
 from ddamfn.labels import EXPRESSIONS
-from ddamfn.models import ModelOutput, create_model
+from ddamfn.models import ModelOutput, create_network
 from ddamfn.objectives import DDAMFNObjective
 from ddamfn.train import Optimizer, Phase, Run, fit, recipe
 from ddamfn.train.loop import Trainer
@@ -165,7 +165,7 @@ def make_step(run: Run, variant: Variant, batch_size: int, side_px: int, device:
     """Return a function that makes one step of a new network."""
     torch.manual_seed(0)
     order = torch.channels_last if variant.channels_last else torch.contiguous_format
-    network = create_model(run.model.name, num_classes=len(EXPRESSIONS), **run.model.options)
+    network = create_network(run.model.name, num_classes=len(EXPRESSIONS), **run.model.options)
     network.to(device, memory_format=order)  # type: ignore[call-overload]
     # So small that random labels never make the loss NaN.
     optimizer = build_optimizer(calm(run.optimizer, variant.sam), network.parameters())
