@@ -44,7 +44,7 @@ def atomic_writer(path: str | os.PathLike[str], *, durable: bool = True) -> Iter
             if durable:
                 stream.flush()
                 os.fsync(stream.fileno())
-        os.replace(partial, target)
+        partial.replace(target)
     except BaseException:
         with suppress(OSError):
             partial.unlink()

@@ -312,7 +312,7 @@ class ImageResult:
             UsageError: if Pillow writes no format of that suffix.
             OSError: if the file cannot be written.
         """
-        suffix = os.path.splitext(path)[1].lower()
+        suffix = Path(path).suffix.lower()
         kind = Image.registered_extensions().get(suffix)
         if kind not in Image.SAVE:
             raise UsageError(f"no format for images ends in {suffix!r}: use .png, .jpg, .webp or another of Pillow's")

@@ -144,12 +144,12 @@ def _places(box: Rectangle, extent: tuple[int, int], size: tuple[int, int]) -> I
     corners += [(x, y) for x in (right + gap, left - width - gap) for y in (top, bottom - height)]
     # Inside only where it leaves most of the face to be seen.
     inside = [(middle, y) for y in (top + gap, bottom - height - gap)] if 3 * height <= bottom - top else []
-    for x, y in corners:
-        x = min(max(x, 0), size[0] - width)
+    for wished, y in corners:
+        x = min(max(wished, 0), size[0] - width)
         if 0 <= y <= size[1] - height and not _overlap((x, y, x + width, y + height), box):
             yield x, y, x + width, y + height
-    for x, y in inside:
-        x, y = min(max(x, 0), size[0] - width), min(max(y, 0), size[1] - height)
+    for wished_x, wished_y in inside:
+        x, y = min(max(wished_x, 0), size[0] - width), min(max(wished_y, 0), size[1] - height)
         yield x, y, x + width, y + height
 
 

@@ -170,7 +170,7 @@ _bench: Bench | None = None
 
 def _start(bench: Bench) -> None:
     """Set up a worker process: it leaves Ctrl-C to its parent, and ends when its parent is gone."""
-    global _bench
+    global _bench  # noqa: PLW0603 - a worker process has one
     _bench = bench
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()

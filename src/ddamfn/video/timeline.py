@@ -1,8 +1,8 @@
 """Probabilities over time per track, collected in constant memory and drawn as one image."""
 
 import itertools
-import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,7 +97,7 @@ class Timeline:
         strips = [self._strip(number, self._tracks[number], used) for number in sorted(longest)]
         more = self._count - len(longest)
         note = f"and {more:,} more face{'s' if more > 1 else ''}, seen for a shorter time" if more else ""
-        title = f"Expressions over time: {os.path.basename(self._source)}" if self._source else "Expressions over time"
+        title = f"Expressions over time: {Path(self._source).name}" if self._source else "Expressions over time"
         return draw_timeline(strips, self._classes, start_s, start_s + used * self._span_s, title, note)
 
     def _series(self, track: int, time_s: float) -> _Series:
