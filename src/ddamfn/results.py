@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import astuple, dataclass, field
+from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
