@@ -172,7 +172,7 @@ CKPLUS = DatasetCard(
     counts={"all": _by_class("anger contempt disgust fear happiness sadness surprise", "135 54 177 75 207 84 249")},
     license="research only, on request",
     paper="Lucey et al., The extended Cohn-Kanade dataset (CK+), CVPR workshops 2010",
-    note="no official split: use folds that keep each subject on one side (data.folds.subject_folds)",
+    note="no official split: use folds that keep each subject on one side (data.dataset.subject_folds)",
 )
 
 CARDS: dict[str, DatasetCard] = {

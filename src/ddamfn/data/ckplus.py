@@ -1,6 +1,6 @@
 """CK+: the last three frames of every labeled sequence, with the subject of each.
 
-There is no official split. Use `data.folds.subject_folds`: with the same subject on both sides a network learns
+There is no official split. Use `data.dataset.subject_folds`: with the same subject on both sides a network learns
 identities instead of expressions.
 
 Source: Lucey et al. 2010; the choice of three frames is the custom of papers on single images (981 of them).
