@@ -31,7 +31,7 @@ def test_the_demo_prints_a_table_and_draws_the_attention(
 
 
 def test_the_image_can_go_elsewhere(tmp_path: Path, stand_in_weights: Path) -> None:
-    for name, kind in (("new/demo.jpg", "JPEG"), ("demo", "PNG")):
+    for name, kind in (("new/demo.jpg", "JPEG"), ("demo.webp", "WEBP")):
         assert main(["demo", "--weights", str(stand_in_weights), "--output", str(tmp_path / name)]) == 0
         with Image.open(tmp_path / name) as image:
             assert image.format == kind
@@ -40,6 +40,12 @@ def test_the_image_can_go_elsewhere(tmp_path: Path, stand_in_weights: Path) -> N
 def test_a_place_that_cannot_be_written_is_one_line(
     tmp_path: Path, stand_in_weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["demo", "--weights", str(stand_in_weights), "--output", str(tmp_path)]) == 1
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("ddamfn: error: cannot write")
+    (tmp_path / "file").write_text("in the way")
+    for output, status, reason in (
+        (tmp_path, 2, "is a folder"),
+        (tmp_path / "demo", 2, "no format for images"),
+        (tmp_path / "file" / "demo.png", 1, "cannot write"),
+    ):
+        assert main(["demo", "--weights", str(stand_in_weights), "--output", str(output)]) == status
+        (line,) = capsys.readouterr().err.splitlines()
+        assert reason in line

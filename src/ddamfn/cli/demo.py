@@ -5,7 +5,7 @@ import sys
 from importlib.resources import files
 from pathlib import Path
 
-from ddamfn.cli.io import write_errors
+from ddamfn.cli.io import check_output, write_errors
 from ddamfn.cli.models import accuracy
 
 _IMAGE = "ddamfn-demo.png"
@@ -33,6 +33,7 @@ def run(args: argparse.Namespace) -> int:
     from ddamfn.recognizer import Recognizer
     from ddamfn.results import row_columns
 
+    check_output(args, "image")
     recognizer = Recognizer(args.weights)
     result = recognizer.predict(files("ddamfn").joinpath("demo", "astronaut.jpg").read_bytes())
     writer = make_writer("table", sys.stdout.buffer, row_columns(recognizer.card.labels))
