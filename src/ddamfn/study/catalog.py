@@ -11,33 +11,20 @@ _UNITS_NOTE = (
 
 
 class Table(NamedTuple):
-    """An ablation table of the slides; its rows are the function of that name in `study.tables.ablations`.
-
-    Attributes:
-        title: for readers.
-        reference: name of the row that the others are compared with.
-        notes: sentences below the table.
-    """
+    """A published ablation table; the function of that name in `study.tables.ablations` builds its rows."""
 
     title: str
-    reference: str
-    notes: tuple[str, ...] = ()
+    reference: str  # name of the row that the others are compared with
+    notes: tuple[str, ...] = ()  # sentences below the table
 
 
 class Source(NamedTuple):
-    """Where a compared method comes from, and its accuracy on RAF-DB in per cent.
-
-    Attributes:
-        title: for readers.
-        paper: citation.
-        published: in the method's own paper.
-        reported: on the slides; None where they do not compare it.
-    """
+    """A compared method's citation and its accuracies on RAF-DB in percent."""
 
     title: str
     paper: str
-    published: float | None = None
-    reported: float | None = None
+    published: float | None = None  # in the method's own paper
+    reported: float | None = None  # in the DDAMFN authors' table; None where it is absent
 
 
 TABLES: Mapping[str, Table] = MappingProxyType(

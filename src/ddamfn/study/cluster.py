@@ -1,7 +1,6 @@
-"""A study's jobs over many machines, through a Ray cluster that runs already. Needs the extra "ray".
+"""Run a study's jobs on a running Ray cluster, one GPU or CPU core per job. Needs the extra "ray".
 
-Ray places the jobs: each takes one GPU where the study runs on CUDA, else one CPU core. The data set, the folder
-of the study and the cache of prepared sets must lie on a file system that all machines see.
+All machines must see the data set, the study's folder and the cache of prepared sets on a shared file system.
 """
 
 import logging
@@ -23,18 +22,7 @@ _IMAGES: dict[tuple[str, str | None, str], StudyImages] = {}
 
 
 class RayExecutor:
-    """Runs as many jobs at once as a Ray cluster has room for; their epochs are in the run folders alone.
-
-    Args:
-        address: of the cluster, as `ray.init` takes it, such as `auto`.
-        folder: of the study.
-        device: "cpu" or "cuda".
-        kind: layout of the data set, where it is not recognized.
-
-    Raises:
-        MissingExtra: if Ray is not installed.
-        UsageError: if no cluster answers, or it has no room for a job.
-    """
+    """Run as many jobs at once as a Ray cluster has room for; only the run folders record their epochs."""
 
     def __init__(self, address: str, folder: Path, device: str, kind: str | None) -> None:
         self._ray = _connect(address)

@@ -28,13 +28,7 @@ class Parts(NamedTuple):
 
 
 class StudyImages:
-    """One data set's splits as tensors, each read when first asked for and then kept.
-
-    Args:
-        root: a data set in any known layout, or a prepared set.
-        device: where the tensors shall live.
-        kind: the layout, where it is not recognized.
-    """
+    """Read a data set's splits as tensors on `device`, each on first use, and keep them."""
 
     def __init__(self, root: Path, device: torch.device, *, kind: str | None = None) -> None:
         self.device = device
@@ -49,11 +43,7 @@ class StudyImages:
         return self._prepared[alignment]
 
     def parts(self, job: Job) -> Parts:
-        """Images of a job. The last of the three is for its score alone.
-
-        Raises:
-            DataError: if the set lacks a split, a subject or a class.
-        """
+        """Return a job's training, validation and scored images; the last part is only for the score."""
         data, reader = job.run.data, self._reader(job.run.data)
         pool, subjects = reader.training(data)
         rows, held = (None, None) if job.fold is None else folds_of(pool, subjects, job.fold)[job.fold.number]
@@ -90,11 +80,7 @@ def limited(split: TensorSplit, images: int) -> TensorSplit:
 
 
 def folds_of(pool: TensorSplit, subjects: list[str | None], fold: Fold) -> list[tuple[Rows, Rows]]:
-    """Rows (train, test) of every fold, the same for every seed.
-
-    Raises:
-        DataError: if an image has no subject and the folds are to be grouped, or there is too little of either.
-    """
+    """Return the (train, test) rows of every fold, the same for every seed."""
     if fold.grouped:
         return subject_folds(subjects, fold.of)
     labels = pool.targets.argmax(dim=1).tolist()

@@ -45,23 +45,10 @@ _ATTENTION = (
 def write_report(
     study: Study, outcome: StudyOutcome, folder: Path, destination: Path | None, *, command: str, data: str
 ) -> tuple[str, Path]:
-    """Write report.md, table.csv, jobs.csv and chart.png.
+    """Write report.md, table.csv, jobs.csv and chart.png; return the report's text and folder.
 
-    Args:
-        study: the table.
-        outcome: its finished jobs.
-        folder: where the jobs lie.
-        destination: folder to write to; made if missing, files of the same names are replaced. None is a folder in
-            docs/studies, named by study, date and commit.
-        command: that was run.
-        data: the data set, in words.
-
-    Returns:
-        The report's text, and its folder.
-
-    Raises:
-        TrainingError: if a file cannot be written, or a job's predictions are missing.
-        MissingExtra: if matplotlib is not installed.
+    Without a destination, the folder is in docs/studies, named by study, date and commit. Files of the same names
+    are replaced.
     """
     date, commit = datetime.now(UTC).date().isoformat(), run_folder.commit() or "no-commit"
     destination = destination or Path("docs/studies") / f"{study.name}-{date}-{commit}"
@@ -93,11 +80,7 @@ def write_report(
 
 
 def write_folds(study: Study, images: StudyImages, destination: Path) -> None:
-    """Write folds.csv: which image is scored in which fold, with its class and subject.
-
-    Raises:
-        TrainingError: if the file cannot be written.
-    """
+    """Write folds.csv: the fold, class and subject of every scored image."""
     job = study.jobs[0]
     assert job.fold is not None
     pool, subjects = images.pool(job.run.data)
@@ -111,12 +94,7 @@ def write_folds(study: Study, images: StudyImages, destination: Path) -> None:
 
 
 def draw_rows(study: Study, summaries: Sequence[RowSummary], path: Path) -> None:
-    """Draw one line per row: every seed's accuracy, the mean, and its interval over the scored images.
-
-    Raises:
-        MissingExtra: if matplotlib is not installed.
-        DataError: if the file cannot be written.
-    """
+    """Draw each row's accuracies by seed, their mean, and its interval over the scored images."""
     figure, axes = new_figure(7.6, 1.4 + 0.45 * max(len(summaries), 1))
     for place, summary in enumerate(summaries):
         low, high = (100 * end for end in summary.images_interval)
@@ -134,12 +112,7 @@ def draw_rows(study: Study, summaries: Sequence[RowSummary], path: Path) -> None
 
 
 def draw_folds(study: Study, results: Sequence[Result], interval: Interval | None, path: Path) -> None:
-    """Draw every fold's accuracy, their mean and its corrected interval.
-
-    Raises:
-        MissingExtra: if matplotlib is not installed.
-        DataError: if the file cannot be written.
-    """
+    """Draw every fold's accuracy, their mean and its corrected interval."""
     figure, axes = new_figure(7.6, 3.4)
     numbers = [(result.fold or 0) + 1 for result in results]
     axes.scatter(numbers, [100 * result.accuracy for result in results], color=BLUE, zorder=3)

@@ -34,17 +34,11 @@ PREDICTIONS = "predictions.npz"
 
 
 class JobPredictions(NamedTuple):
-    """A job's predictions for the images that it was scored on.
+    """A job's predictions for the images that it was scored on."""
 
-    Attributes:
-        keys: N names.
-        labels: (N,) int64, true columns of the classes.
-        logits: (N, K) float32.
-    """
-
-    keys: NDArray[np.str_]
-    labels: NDArray[np.int64]
-    logits: NDArray[np.float32]
+    keys: NDArray[np.str_]  # N names
+    labels: NDArray[np.int64]  # (N,) int64 class indices
+    logits: NDArray[np.float32]  # (N, K) float32
 
     @property
     def correct(self) -> NDArray[np.bool_]:
@@ -53,11 +47,7 @@ class JobPredictions(NamedTuple):
 
 
 def load_predictions(folder: Path) -> JobPredictions:
-    """Read a finished job's predictions.
-
-    Raises:
-        TrainingError: if the file is missing or damaged.
-    """
+    """Read a finished job's predictions."""
     path = folder / PREDICTIONS
     try:
         with np.load(path) as file:
@@ -67,21 +57,10 @@ def load_predictions(folder: Path) -> JobPredictions:
 
 
 def run_job(job: Job, parts: Parts, folder: Path, callback: TrainingCallback) -> Result:
-    """Train a job, or resume it where a kill left it, and score it.
+    """Train or resume a job and score it.
 
-    The test part is read here, once per job and after the training has ended, by the network that was best on
-    validation. It chooses no epoch, setting or seed.
-
-    Args:
-        job: what to do.
-        parts: its images.
-        folder: of the run.
-        callback: told of the epochs.
-
-    Raises:
-        TrainingError: if the run cannot go on or the disk refuses.
-        ConfigError: if the folder holds another run.
-        DataError: if a class has no training image.
+    The test part is read once, after training, by the network that was best on validation: it selects no epoch,
+    setting or seed.
     """
     logits, trained = _fit(job, job.estimator, parts) if job.estimator else _train(job, parts, folder, callback)
     labels = parts.test.targets.argmax(dim=1).cpu().numpy()
@@ -176,41 +155,24 @@ class SilentCallback:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyProgress:
-    """How far a study has got when a job begins, has ended an epoch, is scored or has failed.
+    """A study's progress when a job begins, ends an epoch, is scored or fails."""
 
-    Attributes:
-        job: the one that runs.
-        done: jobs finished, also by earlier processes.
-        total: jobs of the study.
-        remaining_s: estimate for the rest of the study in this process.
-        row: the line of metrics.jsonl of the epoch that ended.
-        result: of the job that was scored.
-        error: why the job cannot go on; the others do.
-    """
-
-    job: Job
-    done: int
-    total: int
-    remaining_s: float
-    row: Mapping[str, Any] | None = None
-    result: Result | None = None
-    error: str | None = None
+    job: Job  # the running one
+    done: int  # jobs finished, including by earlier processes
+    total: int  # jobs of the study
+    remaining_s: float  # estimate for the rest of the study in this process
+    row: Mapping[str, Any] | None = None  # metrics.jsonl line of the ended epoch
+    result: Result | None = None  # of the scored job
+    error: str | None = None  # why the job failed; other jobs go on
 
 
 @dataclass(frozen=True)
 class StudyOutcome:
-    """What `run_study` leaves.
+    """What `run_study` returns."""
 
-    Attributes:
-        results: every finished job of the study, in its order.
-        failed: id of a job -> why it cannot go on.
-        waiting: jobs that are neither, because time was up, another process has them, or a job that they need is not
-            done.
-    """
-
-    results: tuple[Result, ...]
-    failed: Mapping[str, str]
-    waiting: tuple[Job, ...]
+    results: tuple[Result, ...]  # every finished job, in the study's order
+    failed: Mapping[str, str]  # job id -> reason
+    waiting: tuple[Job, ...]  # out of time, claimed by another process, or blocked by an unfinished job
 
 
 class Executor(Protocol):
@@ -228,12 +190,7 @@ class Executor(Protocol):
 
 
 class LocalExecutor:
-    """Runs one job at a time in this process.
-
-    Args:
-        folder: of the study.
-        images: of the data set.
-    """
+    """Run one job at a time in this process."""
 
     slots = 1
 
@@ -246,11 +203,7 @@ class LocalExecutor:
         self._submitted.append((job, callback))
 
     def wait(self) -> tuple[Job, Result | str | None]:
-        """Run the submitted job.
-
-        Raises:
-            DataError: if the data set lacks what it needs.
-        """
+        """Run the submitted job."""
         job, callback = self._submitted.pop()
         try:
             return job, run_job(job, self._images.parts(job), self._folder / job.id, callback)
@@ -389,9 +342,9 @@ class _Scheduler:
 
 
 def discard_state(folder: Path) -> None:
-    """Delete what only an unfinished job needs, several times its network's size; the network and records stay.
+    """Delete an unfinished job's resume state, several times its network's size; keep the network and records.
 
-    To be called once the result is in the ledger: without either, a killed study would train the job again.
+    Call it only once the result is in the ledger: without either, a killed study would train the job again.
     """
     RunFolder(folder).state.unlink(missing_ok=True)
 
@@ -405,20 +358,9 @@ def run_study(
     *,
     budget_s: float | None = None,
 ) -> StudyOutcome:
-    """Run the jobs that are not done yet.
+    """Run the unfinished jobs; several processes may share a study, since each job is claimed by one of them.
 
-    Several processes may run the same study at once, one per GPU: each takes the jobs that no other one has.
-
-    Args:
-        study: its jobs are started in their order.
-        folder: of the study; each job gets one inside it, and results.jsonl lies beside them.
-        images: of the data set.
-        callback: told of the progress.
-        executor: where the jobs run.
-        budget_s: no job is started after so many seconds, nor an epoch in this process; None is no limit.
-
-    Raises:
-        DataError: if the data set lacks what a job needs.
-        TrainingError: if results cannot be written. A run that fails or does not fit by itself stops no other job.
+    A failing job stops no other one. With a budget, no job is started after it has run out, nor an epoch in this
+    process.
     """
     return _Scheduler(study, folder, images, callback, executor, budget_s).run()

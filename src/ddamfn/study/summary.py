@@ -17,35 +17,21 @@ _BOOTSTRAP_SEED = 0
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A row against the reference row, on the same images and with the same seeds.
+    """A row compared with the reference row on the same images and seeds."""
 
-    Attributes:
-        interval: of the difference of accuracies, 95 %, paired bootstrap over images and seeds.
-        p_values: McNemar's exact test, seed by seed.
-        exceeds_noise: whether the interval lies on one side of 0 when it is widened for the number of comparisons
-            (Bonferroni).
-        seeds: how many seeds both rows have.
-    """
-
-    interval: Interval
-    p_values: tuple[float, ...]
-    exceeds_noise: bool
-    seeds: int
+    interval: Interval  # of the accuracy difference: 95 %, paired bootstrap over images and seeds
+    p_values: tuple[float, ...]  # McNemar's exact test per seed
+    exceeds_noise: bool  # whether the Bonferroni-corrected interval excludes 0
+    seeds: int  # number of seeds that both rows have
 
 
 @dataclass(frozen=True, kw_only=True)
 class RowSummary:
-    """A row's finished jobs in numbers.
-
-    Attributes:
-        row: the row.
-        results: its finished jobs, at least one, by seed.
-        difference: to the reference; None for the reference itself, and without common images and seeds.
-    """
+    """A summary of a row's finished jobs."""
 
     row: Row
-    results: tuple[Result, ...]
-    difference: Difference | None = None
+    results: tuple[Result, ...]  # at least one, by seed
+    difference: Difference | None = None  # None for the reference, and without common images and seeds
 
     @property
     def accuracies(self) -> list[float]:
@@ -70,16 +56,7 @@ class RowSummary:
 
 
 def summarize(study: Study, results: Sequence[Result], folder: Path) -> tuple[RowSummary, ...]:
-    """Summaries of the rows that have a finished job, in the table's order.
-
-    Args:
-        study: the table.
-        results: finished jobs.
-        folder: of the study; the jobs' predictions are read there.
-
-    Raises:
-        TrainingError: if a job's predictions are missing.
-    """
+    """Summarize the rows that have a finished job, in the table's order, with predictions read from `folder`."""
 
     def predictions(name: str | None) -> dict[int, JobPredictions]:
         return {result.seed: load_predictions(folder / result.job) for result in results if result.row == name}
@@ -101,10 +78,7 @@ def summarize(study: Study, results: Sequence[Result], folder: Path) -> tuple[Ro
 
 
 def fold_interval(results: Sequence[Result]) -> tuple[Interval | None, float]:
-    """Corrected resampled t interval of the mean over folds, and the mean n_test / n_train.
-
-    The interval is None with fewer than two results; n_train counts the images really trained on.
-    """
+    """Return the mean over folds with its corrected interval (None below two results), and mean n_test / n_train."""
     share = float(np.mean([result.n / result.n_train for result in results])) if results else 0.0
     accuracies = [result.accuracy for result in results]
     return (t_interval(accuracies, test_share=share) if len(results) > 1 else None), share

@@ -89,16 +89,7 @@ _ROWS: Mapping[str, Callable[[Run], tuple[Row, ...]]] = MappingProxyType(
 
 
 def ablation(name: str, base: Run, plan: Plan) -> Study:
-    """Build the study of one table.
-
-    Args:
-        name: one of `ddamfn.study.catalog.TABLES`.
-        base: what all rows share: recipe, images, epochs.
-        plan: data set, seeds.
-
-    Raises:
-        UsageError: if there is no such table.
-    """
+    """Build the study of one of `ddamfn.study.catalog.TABLES`."""
     if name not in TABLES:
         raise UsageError(f"no table named {name!r}; there are: {', '.join(TABLES)}")
     table, rows = TABLES[name], _ROWS[name](base)

@@ -24,21 +24,13 @@ _WHY = (
 
 @dataclass(frozen=True)
 class Reported:
-    """One network's row on the slides.
-
-    Attributes:
-        title: of the row.
-        network: name in `ddamfn.models`.
-        parameters: as printed.
-        unit: what the printed parameters are divided by, 2^20 or 10^6.
-        flops: as printed.
-    """
+    """One network's row in the DDAMFN authors' table."""
 
     title: str
-    network: str
-    parameters: str
-    unit: int
-    flops: str
+    network: str  # name in `ddamfn.models`
+    parameters: str  # as printed
+    unit: int  # divisor of the printed parameters, 2^20 or 10^6
+    flops: str  # as printed
 
 
 REPORTED = (
@@ -52,19 +44,12 @@ REPORTED = (
 
 @dataclass(frozen=True)
 class Cost:
-    """One network's counts, for seven expressions and images of 112 px.
-
-    Attributes:
-        reported: the slides' row.
-        parameters: learned numbers that an image passes through.
-        macs: multiply-accumulates of one image, without biases.
-        flops: what torchstat counts.
-    """
+    """One network's counts for seven expressions and images of 112 px."""
 
     reported: Reported
-    parameters: int
-    macs: int
-    flops: int
+    parameters: int  # learned ones that predictions depend on
+    macs: int  # per image, without biases
+    flops: int  # as torchstat counts
 
     @property
     def agrees(self) -> tuple[bool, bool]:

@@ -13,14 +13,7 @@ _COMPARISON = (
 
 
 def crossval(base: Run, plan: Plan, *, folds: int, grouped: bool) -> Study:
-    """Build the study.
-
-    Args:
-        base: what is trained in every fold.
-        plan: data set, seeds; the folds are the same for each.
-        folds: how many.
-        grouped: keep every subject on one side; otherwise every class has its share in each fold.
-    """
+    """Build the study; the folds are the same for each seed and grouped by subject or stratified by class."""
     row = Row(name="ddamfn", title="DDAMFN, 2 heads", run=base, reported=90.635)
     jobs = tuple(
         plan.job(row, seed, fold=Fold(number=number, of=folds, grouped=grouped))

@@ -16,23 +16,14 @@ BASE = "base"
 
 @dataclass(frozen=True, eq=False)
 class Factor:
-    """One change.
+    """One change of the base run."""
 
-    Attributes:
-        group: what kind of change it is.
-        name: short; unique in its group.
-        title: for readers.
-        settings: as `ddamfn.train.override` takes them.
-        source: citation or reason.
-        of_runs: whether its settings are runs that were named for this table.
-    """
-
-    group: str
-    name: str
+    group: str  # kind of change
+    name: str  # unique in its group
     title: str
-    settings: Mapping[str, Any]
-    source: str = ""
-    of_runs: bool = False
+    settings: Mapping[str, Any]  # as `ddamfn.train.override` takes them
+    source: str = ""  # citation or reason
+    of_runs: bool = False  # whether its settings name other runs
 
     @property
     def key(self) -> str:
@@ -107,27 +98,18 @@ GROUPS = tuple(dict.fromkeys((*(factor.group for factor in FACTORS), "pretrainin
 
 @dataclass(frozen=True, kw_only=True)
 class AblationOptions:
-    """What a table of factors is made of beside the base run.
+    """What selects the rows of a table of factors."""
 
-    Attributes:
-        only: names of groups or rows; none takes all.
-        pretrained: folders of runs or files of weights to begin from, a row each.
-        teachers: finished runs to learn from.
-        one_alignment: whether the data are a prepared set, which has one alignment alone.
-    """
-
-    only: Sequence[str] = ()
-    pretrained: Sequence[str] = ()
-    teachers: Sequence[str] = ()
-    one_alignment: bool = False
+    only: Sequence[str] = ()  # groups or rows; empty takes all
+    pretrained: Sequence[str] = ()  # run folders or weights files to start from, one row each
+    teachers: Sequence[str] = ()  # finished runs to distill from
+    one_alignment: bool = False  # prepared data have a single alignment
 
 
 def factors_of(base: Run, given: AblationOptions) -> tuple[Mapping[Factor, Run], Mapping[Factor, str]]:
-    """Factors of a table, in its order, with their runs; and those that do not fit the base, with the reason.
+    """Return the factors' runs in table order, and the reasons of the factors that do not fit the base.
 
-    Raises:
-        UsageError: if a name in `given.only` is no group or row of this table.
-        ConfigError: if a row that was named, or one of a named run, does not fit the base.
+    A row that was named, or one of a named run, must fit: otherwise it raises ConfigError.
     """
     found: dict[Factor, Run] = {}
     unfit: dict[Factor, str] = {}
@@ -168,17 +150,7 @@ def _names(factor: Factor) -> set[str]:
 
 
 def factors(base: Run, plan: Plan, given: AblationOptions) -> Study:
-    """Build the study.
-
-    Args:
-        base: the baseline.
-        plan: data set, seeds.
-        given: which rows.
-
-    Raises:
-        UsageError: if there is no such row.
-        ConfigError: if a row that was named, or one of a named run, does not fit the base.
-    """
+    """Build the study of one-factor changes of the base run."""
     rows = [Row(name=BASE, title=f"baseline: {base.recipe}", run=base)]
     found, unfit = factors_of(base, given)
     for factor, run in found.items():
