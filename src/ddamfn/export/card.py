@@ -40,13 +40,7 @@ def build_card(
     *,
     trained_on: Prepared | None,
 ) -> Card:
-    """Describe the exported checkpoint at `path`; `ddamfn eval --record` adds `scores` later.
-
-    `notes` go into the card's `training`; `trained_on` gives the data set's name and rights.
-
-    Raises:
-        WeightsError: if the card would not be usable.
-    """
+    """Build the card of the checkpoint exported to `path`; `ddamfn eval --record` adds `scores` later."""
     data, model = finished.run.data, finished.run.model
     side = data.alignment.side_px
     known = None if trained_on is None else CARDS.get(trained_on.dataset)
@@ -146,10 +140,7 @@ def _portable_word(word: str) -> str:
 
 
 def portable(value: Any) -> Any:
-    """Return plain values less the places of this machine.
-
-    Of an absolute path, such as another run's folder or checkpoint, the part from the run's name on is kept.
-    """
+    """Return plain values without machine-specific paths; an absolute path keeps the part from the run's name on."""
     if isinstance(value, dict):
         return {portable(key): portable(entry) for key, entry in value.items()}
     if isinstance(value, list):
@@ -162,13 +153,10 @@ def portable(value: Any) -> Any:
 
 
 def seeds_record(chosen: FinishedRun, others: Sequence[FinishedRun]) -> dict[str, Any]:
-    """Return the validation figures of runs that differ by their seed alone, with mean and deviation of the accuracy.
+    """Return the validation figures of runs that differ only by seed, with their accuracy's mean and deviation.
 
-    The runs that they start from may differ by their seed as well. The name of a recipe is no difference: one recipe
-    with other settings can be what another one is.
-
-    Raises:
-        ConfigError: if a run differs in more than its seed, or two have the same seed.
+    The runs that they start from may differ by seed too. The recipe's name is ignored: with other settings, one
+    recipe can equal another.
     """
     for other in others:
         if not _differ_by_seed(other.run, chosen.run):

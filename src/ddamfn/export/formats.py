@@ -56,25 +56,15 @@ _IN_HUB = "model"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Source:
-    """Weights to convert.
+    """Weights to convert."""
 
-    Attributes:
-        onnx: their float32 ONNX file, what every format is compared with.
-        card: its card.
-        network: the same in PyTorch.
-    """
-
-    onnx: Path
+    onnx: Path  # float32 file, the reference of every format
     card: Card
-    network: nn.Module
+    network: nn.Module  # the same in PyTorch
 
 
 def open_source(weights: str | os.PathLike[str], scratch: Path) -> Source:
-    """Open weights of any form that `load_network` reads; those without an ONNX file are exported into `scratch`.
-
-    Raises:
-        WeightsError: if they cannot be read, are quantized, or have no card.
-    """
+    """Open weights of any form that `load_network` reads, and export those without an ONNX file into `scratch`."""
     loaded = load_network(weights)
     if loaded.card is None:
         raise WeightsError(f"{os.fspath(weights)} has no card, which describes how its faces are prepared")
@@ -96,25 +86,10 @@ def convert(
     least_faces: int = LEAST_FACES,
     argv: Sequence[str] | None = None,
 ) -> Exported:
-    """Write weights in another format; nothing is left behind if they fall under their gate.
+    """Write weights in another format with their card; unless forced, a file that fails its gate is deleted.
 
-    Args:
-        source: the weights.
-        kind: the format.
-        folder: where to write; made if need be.
-        name: of the new weights and their files; the old name and the format when None.
-        prepared: a prepared data set. The gate is then measured on its validation faces, which also give the change of
-            the accuracy; without it on synthetic faces. The test split is never opened.
-        precision: of the stored weights, for the format onnx.
-        force: keep a file that falls under its gate; its card records that.
-        least_faces: how many faces the gate needs.
-        argv: the command line that asked for it, for the card.
-
-    Raises:
-        UsageError: if the format is unknown, or the name is taken by other weights.
-        WeightsError: if the gate fails, or the file cannot be written.
-        DataError: if the data set has no validation images.
-        MissingExtra: if the format needs a package that is not installed.
+    With a prepared set, the gate and the accuracy are measured on validation faces, otherwise on synthetic ones.
+    The test split is never opened.
     """
     if kind not in WEIGHT_FORMATS:
         raise UsageError(f"there is no format {kind!r}: use one of {', '.join(WEIGHT_FORMATS)}")
@@ -172,11 +147,7 @@ def _write(
 
 
 def _gate_faces(card: Card, prepared: Prepared | None, least: int) -> GateFaces:
-    """Take all validation images of a prepared set, and synthetic faces where they are fewer than `least`.
-
-    Raises:
-        DataError: if the set has no validation split of its own, or that is empty.
-    """
+    """Take the validation images of a prepared set, and synthetic faces where they are fewer than `least`."""
     if prepared is None:
         return _faces(card, [synthetic_crops(card.labels, card.input_side_px, least)], f"{least:,} synthetic faces")
     split = own_validation(prepared)

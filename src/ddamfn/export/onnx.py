@@ -122,10 +122,10 @@ def _quiet() -> Iterator[None]:
 
 
 def _strip(model: Any) -> None:
-    """Remove what the exporter writes about the machine and the source it ran on.
+    """Remove the exporter's metadata about the machine and the source code.
 
-    The inferred shapes of inner values stay. Kept because the runtime cannot infer them past an upsampling with any N,
-    and without them it takes two equal shapes for different ones and leaves its fast layout at every product.
+    The shapes of inner values are kept because the runtime cannot infer them past an upsampling with any N: without
+    them it takes equal shapes for different ones and leaves its fast layout at every product.
     """
     graph = model.graph
     for item in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info):
@@ -137,10 +137,7 @@ def _strip(model: Any) -> None:
 
 
 def _store_float16(model: Any) -> None:
-    """Store rounded float32 initializers as float16, each behind a Cast that the runtime folds away at loading.
-
-    `fuse` has rounded them, so nothing is lost here: the file and the rounded network hold the same numbers.
-    """
+    """Store rounded float32 initializers as float16 with a Cast that the runtime folds at load; `fuse` rounded them."""
     import numpy as np
     from onnx import TensorProto, helper, numpy_helper
 

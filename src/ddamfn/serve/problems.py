@@ -27,13 +27,7 @@ class ProblemBody(BaseModel):
 
 
 class Problem(Exception):
-    """A refusal that a client is told.
-
-    Args:
-        status: HTTP status, 400 or above.
-        detail: one sentence that says what to do.
-        headers: to send with it.
-    """
+    """A refusal sent to the client: HTTP status, one sentence on what to do, and headers."""
 
     def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
@@ -58,11 +52,7 @@ def install(app: FastAPI) -> None:
 
 
 def describe(meanings: Mapping[Any, str]) -> dict[int | str, dict[str, Any]]:
-    """Describe refusals for OpenAPI.
-
-    Args:
-        meanings: what each status means; "default" for all others.
-    """
+    """Describe refusals for OpenAPI by status; "default" stands for all others."""
     schema = {"$ref": f"#/components/schemas/{ProblemBody.__name__}"}
     described: dict[int | str, dict[str, Any]] = {}
     for status, description in meanings.items():

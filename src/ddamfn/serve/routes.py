@@ -53,14 +53,7 @@ _GENERAL = {
 
 
 def api_router(settings: Settings, card: Card, batcher: Batcher, metrics: Metrics) -> APIRouter:
-    """Return everything below `/v1`, and what tells how the server is.
-
-    Args:
-        settings: the server's limits.
-        card: of the weights that answer.
-        batcher: reads the images.
-        metrics: what `/metrics` shows.
-    """
+    """Return the routes below `/v1`, health checks and metrics."""
     router = APIRouter(responses=problems.describe(_GENERAL))
     bodies = BodyReader(settings)
     _add_predictions(router, batcher, bodies, _options_for(card, settings))
@@ -191,11 +184,7 @@ def _without_name(error: Exception) -> str:
 
 
 async def _unless_gone(request: Request, work: Coroutine[Any, Any, _T]) -> _T:
-    """Wait for work, but drop it as soon as nobody waits for the answer any more.
-
-    Raises:
-        ClientDisconnect: the client went away.
-    """
+    """Await work, but cancel it and raise ClientDisconnect as soon as the client goes away."""
 
     async def gone() -> None:
         while (await request.receive())["type"] != "http.disconnect":

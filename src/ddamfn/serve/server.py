@@ -34,16 +34,7 @@ def is_loopback(host: str) -> bool:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Open the socket to listen on.
-
-    Args:
-        host: a name or an address.
-        port: 0 for any that is free.
-
-    Raises:
-        UsageError: there is no such host.
-        DdamfnError: the port cannot be had.
-    """
+    """Open the socket to listen on; port 0 takes any free one."""
     try:
         family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     except (OSError, UnicodeError, OverflowError):
@@ -72,16 +63,7 @@ def make_server(
     *,
     last_requests_s: int = _LAST_REQUESTS_S,
 ) -> uvicorn.Server:
-    """Make a server, to be run on a socket.
-
-    Args:
-        settings: limits and choices.
-        on_failure: told why the networks could not be loaded.
-        last_requests_s: how long requests may still take after the server was told to end.
-
-    Raises:
-        WeightsError: there are no such weights, or their card is not usable.
-    """
+    """Make a server to run on a socket; after it is told to stop, requests have `last_requests_s` seconds left."""
     config = uvicorn.Config(
         create_app(settings, on_failure),
         loop="asyncio",
@@ -100,20 +82,7 @@ def make_server(
 
 
 def run(settings: Settings, host: str, port: int, announce: Callable[[str], None] = _LOGGER.info) -> None:
-    """Serve until SIGTERM or Ctrl-C; requests that have begun are answered.
-
-    Args:
-        settings: limits and choices.
-        host: a name or an address to listen on.
-        port: 0 for any that is free.
-        announce: told the server's URL once it listens.
-
-    Raises:
-        UsageError: there is no such host.
-        DdamfnError: the port cannot be had.
-        WeightsError: the weights cannot be used.
-        KeyboardInterrupt: after Ctrl-C.
-    """
+    """Serve until SIGTERM or Ctrl-C (KeyboardInterrupt) and answer the requests that have begun; announce the URL."""
     failures: list[Exception] = []
 
     def fail(error: Exception) -> None:
