@@ -86,15 +86,7 @@ def _tau(text: str) -> "float | str":
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export, and print what the gate measured.
-
-    Returns:
-        0.
-
-    Raises:
-        MissingExtra: if PyTorch, an ONNX package, or what the format needs is not installed.
-        DdamfnError: if the weights, the data or the output cannot be used, or the file falls under its gate.
-    """
+    """Export, and print what the gate measured."""
     try:
         import onnxscript  # noqa: F401 - torch imports it only when it exports, minutes into the work
         import torch  # noqa: F401

@@ -56,10 +56,9 @@ def same_file(one: str, other: str) -> bool:
 
 @contextlib.contextmanager
 def open_output(path: str | None) -> Iterator[BinaryIO]:
-    """Open a file for results, or standard output.
+    """Open a file for results, or standard output; a run that writes nothing keeps the older file.
 
-    The file takes its place at the end, also when the run is interrupted: it is then complete as far as it goes. An
-    older file is not lost to a run that wrote nothing.
+    The file takes its place at the end, also after an interrupt.
     """
     if path is None:
         yield sys.stdout.buffer
@@ -145,12 +144,7 @@ def ending_on_sigterm() -> Iterator[None]:
 
 
 class Sources:
-    """The images behind the command line's arguments; may be walked any number of times, lazily.
-
-    Args:
-        arguments: files, folders (walked to the bottom, sorted), globs, or `-`.
-        skip: a folder that is left out of every walk, such as the one that results are written to.
-    """
+    """The images of files, folders (recursive, sorted), globs or `-`: lazy, repeatable, without the folder `skip`."""
 
     def __init__(self, arguments: Sequence[str], skip: str | None = None) -> None:
         self._arguments = tuple(arguments)

@@ -48,14 +48,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the list.
-
-    Returns:
-        0.
-
-    Raises:
-        WeightsError: if a card in the package is damaged.
-    """
+    """Print the list."""
     from ddamfn.weights import find_weights, list_weights
 
     weights = [(card, find_weights(card.name)[0].stat().st_size) for card in list_weights()]

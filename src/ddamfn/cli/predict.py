@@ -1,7 +1,4 @@
-"""`ddamfn predict`: expressions in images, as a table, JSON, CSV or Parquet, and as annotated images.
-
-A video or a camera is handed on to `predict_video`.
-"""
+"""`ddamfn predict`: images to expressions as table, JSON, CSV, Parquet or images; video goes to `predict_video`."""
 
 import argparse
 import os

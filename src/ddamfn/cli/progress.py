@@ -15,13 +15,7 @@ _SECONDS_BETWEEN_DRAWINGS = 60.0
 
 
 class _LiveBar:
-    """A bar of rich that is shown while it is open; its fields are texts to its right.
-
-    Args:
-        title: left of the bar.
-        total: how many items there will be; None if that is not known.
-        fields: initial text of each field, in the order in which they are shown.
-    """
+    """A rich progress bar, shown while open, with text fields to its right in the given order."""
 
     def __init__(self, title: str, total: int | None, *, done: int = 0, fields: Mapping[str, Any]) -> None:
         from rich.console import Console
@@ -65,13 +59,7 @@ class _Closing:
 
 
 class ItemProgress(_Closing):
-    """Counts items in a bar, or in a line now and then, and prints messages without breaking the bar.
-
-    Args:
-        total: how many items there will be; None if that is not known.
-        quiet: show no progress; messages are printed all the same.
-        noun: what is counted.
-    """
+    """Counts items in a bar or occasional lines, and prints messages (also if quiet) without breaking the bar."""
 
     def __init__(self, total: int | None, *, quiet: bool, noun: str = "images") -> None:
         self._noun, self._quiet = noun, quiet
@@ -108,12 +96,9 @@ class ItemProgress(_Closing):
 
 
 class Bar(_Closing):
-    """A progress callback `(done, total)` that shows an `ItemProgress` from its first call on.
+    """A progress callback `(done, total)` that opens an `ItemProgress` at its first call.
 
-    Args:
-        quiet: show no progress.
-        resumes: what is done at the first call was done by an earlier run, and does not count for rate and remaining
-            time.
+    With `resumes`, what is done at the first call does not count for rate and remaining time.
     """
 
     def __init__(self, *, quiet: bool, resumes: bool = False) -> None:
@@ -139,12 +124,7 @@ class Bar(_Closing):
 
 
 class EpochBars(_Closing):
-    """What `ddamfn.train.fit` reports to.
-
-    Args:
-        quiet: no bar, also on a terminal.
-        draw: called after an epoch, at most once a minute, to draw the curves so far.
-    """
+    """What `ddamfn.train.fit` reports to; `draw` is called after an epoch, at most once a minute."""
 
     def __init__(self, *, quiet: bool, draw: Callable[[], None]) -> None:
         self._live = not quiet and sys.stderr.isatty()

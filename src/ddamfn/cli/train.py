@@ -50,16 +50,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train, and print what was reached on validation.
-
-    Returns:
-        0.
-
-    Raises:
-        MissingExtra: if PyTorch or another package of the extra "train" is not installed.
-        UsageError: if recipe, settings, name and data do not make a run.
-        DdamfnError: if the data cannot be used or the run cannot go on.
-    """
+    """Train, and print the validation results."""
     try:
         from ddamfn import train
     except ModuleNotFoundError as error:
@@ -112,11 +103,7 @@ def _train(args: argparse.Namespace, settings: "Run", folder: Path) -> "FitResul
 
 
 def assignments(texts: Sequence[str], option: str = "--set") -> dict[str, Any]:
-    """Read `FIELD=VALUE` texts of an option; a value that is no JSON is taken as a string.
-
-    Raises:
-        UsageError: if a text has no equals sign.
-    """
+    """Parse an option's `FIELD=VALUE` texts; a value that is not JSON is a string."""
     values: dict[str, Any] = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -130,11 +117,7 @@ def assignments(texts: Sequence[str], option: str = "--set") -> dict[str, Any]:
 
 
 def run_name(name: str | None, settings: "Run") -> str:
-    """Name of the run's folder: as asked, or made of recipe and seed.
-
-    Raises:
-        UsageError: if it is no name of a folder inside another.
-    """
+    """Return the name of the run's folder, by default of recipe and seed; raise UsageError for a path."""
     if name is None:
         return f"{settings.recipe}-seed{settings.seed}"
     if not name.strip(". ") or Path(name).name != name:

@@ -45,16 +45,7 @@ def make_writer(
     attention: bool = False,
     frames: bool = False,
 ) -> Writer:
-    """Return the writer for a format.
-
-    Args:
-        kind: one of `ddamfn.cli.io.FORMATS`.
-        stream: where bytes go; text is UTF-8.
-        columns: names of the columns of CSV and Parquet.
-        single: the user named exactly one image: JSON is then an object instead of a list.
-        attention: JSON holds the attention maps.
-        frames: results will be those of a video's frames.
-    """
+    """Return the writer for a format of `ddamfn.cli.io.FORMATS`; `single` writes one JSON object instead of a list."""
     makers: Mapping[str, Callable[[], Writer]] = {
         "table": lambda: FrameTableWriter(stream) if frames else TableWriter(stream),
         "json": lambda: JsonWriter(stream, single=single, attention=attention),

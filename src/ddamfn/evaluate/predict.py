@@ -53,22 +53,10 @@ def predict_rules(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> tuple[LogitTable, ...]:
-    """Classify a split under several vote rules: an image that more than one keeps is still classified once.
+    """Classify a split under several vote rules, one table each; every image is classified at most once.
 
-    Args:
-        classifier: the weights.
-        data: a data set, whose faces are detected and aligned as the weights' card says and not kept, or a set that was
-            prepared that way. Both give the same logits.
-        split: name of the split.
-        rules: some of `ddamfn.data.RULES`, one table each; without meaning for sets with one label an image.
-        mirrored: classify each face a second time, left and right exchanged; see `LogitTable.flip_averaged`.
-        workers: threads that decode and detect in a data set; one per core when None.
-        progress: called after every chunk of images.
-
-    Raises:
-        DataError: if there is no such split, or a prepared set's files are damaged.
-        UsageError: if a rule is unknown, the network knows none of the set's classes, or the prepared set was aligned
-            in another way.
+    A data set and a set prepared with the card's alignment give the same logits. `mirrored` adds the flipped crops
+    for `LogitTable.flip_averaged`.
     """
     dataset = _dataset_of(data) if isinstance(data, Prepared) else data
     part = dataset.select(split)
@@ -90,11 +78,7 @@ def predict_rules(
 
 
 def check_alignment(classifier: Classifier, prepared: Prepared) -> None:
-    """Refuse crops that were not cut as a network expects them.
-
-    Raises:
-        UsageError: naming both alignments.
-    """
+    """Raise UsageError, naming both alignments, if crops were not aligned as the network expects."""
     wanted, detector = alignment_of(classifier.card), classifier.card.alignment["detector"]
     if prepared.alignment != wanted or prepared.detector != NETWORK_SHA256:
         raise UsageError(

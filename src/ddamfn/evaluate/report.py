@@ -29,19 +29,12 @@ _TABLE_WIDTH = 300
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EvaluationReport:
-    """The scores of one network on one split, as it is and without the images that also stand in train.
+    """The scores of one network on one split, with and without duplicates of training images."""
 
-    Attributes:
-        weights: name of the weights.
-        table: the logits of all images that were scored.
-        duplicate_free: the table without duplicates of train images; None if they were not searched for.
-        card: the weights' card, for selective prediction by its thresholds; None leaves that out.
-    """
-
-    weights: str
-    table: LogitTable
-    duplicate_free: LogitTable | None = None
-    card: Card | None = None
+    weights: str  # name
+    table: LogitTable  # of all scored images
+    duplicate_free: LogitTable | None = None  # None if duplicates were not searched for
+    card: Card | None = None  # for selective prediction by its thresholds
 
     @property
     def rule(self) -> str:
@@ -49,11 +42,7 @@ class EvaluationReport:
         return self.table.rule or SINGLE_LABEL
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as plain values for JSON; the scores of the whole split stand at the top level.
-
-        Raises:
-            DataError: if no image was scored.
-        """
+        """Return everything as plain values for JSON, with the scores of the whole split at the top level."""
         cleaned = self.duplicate_free
         return {
             "weights": self.weights,
@@ -74,11 +63,7 @@ class EvaluationReport:
         }
 
     def flip_averaged(self) -> dict[str, Any] | None:
-        """What averaging with the mirrored face scores, apart; None if mirrored faces were not classified.
-
-        Besides the scores of the whole split: `gain` in accuracy over the plain answers, -1..1, its paired interval
-        `gain_ci95`, and `duplicate_free`, which is None where the report has none.
-        """
+        """Return scores with flip averaging, its `gain` (-1..1) and interval; None without mirrored faces."""
         if self.table.mirrored is None:
             return None
         cleaned = self.duplicate_free
@@ -102,11 +87,7 @@ class EvaluationReport:
         return () if self.card is None else selective_predictions(self.card, *confidence_and_correct(self.table))
 
     def text(self) -> str:
-        """The report as a text of several lines, at most 100 columns wide.
-
-        Raises:
-            DataError: if no image was scored.
-        """
+        """Return the report as text, at most 100 columns wide."""
         tables = [self.table] if self.duplicate_free is None else [self.table, self.duplicate_free]
         scored = [table.scores() for table in tables]
         lines = [*self._head(), "", *_render(_score_rows(scored, self._titles())), "", *_matrix(scored[0])]
@@ -152,12 +133,7 @@ def _flip_scores(table: LogitTable) -> dict[str, Any]:
 
 
 def predictions_csv(table: LogitTable, duplicate_free: LogitTable | None = None) -> str:
-    """One CSV line per image: key, face found, true and predicted class, correct, confidence, class probabilities.
-
-    Args:
-        table: the logits.
-        duplicate_free: the table without duplicates of train images; if given, a column marks the images it lacks.
-    """
+    """Return one CSV line per image; with `duplicate_free`, a column marks the duplicates of training images."""
     probabilities = softmax(table.logits, table.temperature)
     predictions = table.logits.argmax(axis=1)
     true = resolve_targets(table.targets, predictions, table.rule or "majority")
@@ -175,14 +151,9 @@ def predictions_csv(table: LogitTable, duplicate_free: LogitTable | None = None)
 
 
 def confidence_and_correct(table: LogitTable, temperature: float | None = None) -> tuple[Floats, NDArray[np.bool_]]:
-    """Confidence of each prediction and whether it is correct: what a reliability diagram draws.
+    """Return each prediction's confidence, float64 (N,) in 0..1, and correctness, bool (N,).
 
-    Args:
-        table: the logits.
-        temperature: in place of the table's own; 1 gives the confidence before calibration.
-
-    Returns:
-        float64 (N,) in 0..1, and bool (N,).
+    A temperature replaces the table's own: 1 gives the confidence before calibration.
     """
     probabilities = softmax(table.logits, temperature or table.temperature)
     predictions = probabilities.argmax(axis=1)

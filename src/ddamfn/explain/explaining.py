@@ -38,12 +38,7 @@ class ScoredMap:
 
 @dataclass(frozen=True, slots=True)
 class Baselines:
-    """Scores of maps that are independent of the network, for one expression.
-
-    Attributes:
-        random: one score per random map.
-        center: score of the center map.
-    """
+    """Scores of network-independent maps for one expression: one per random map, and the center map's."""
 
     random: tuple[Score, ...]
     center: Score

@@ -1,10 +1,9 @@
 """Deletion and insertion: does the prediction depend on what a map points at?
 
-The face's pixels are removed in the order of the map, the most important first: the faster the probability of the
-expression falls, the better the map (deletion, small is good). Then they are put back into a blurred face in the same
-order: the faster the probability rises, the better (insertion, large is good). Both are areas under the curve, 0 to 1,
-and mean little by themselves: a confident prediction scores high in any order. So random maps and a center map are
-measured alike, and only a map that beats them is informative.
+Deletion removes the face's pixels in the map's order, the most important first: the faster the expression's probability
+falls, the better. Insertion puts them back into a blurred face in the same order: the faster it rises, the better. Both
+are areas under the curve, 0 to 1, and mean little alone, since a confident prediction scores high in any order: only a
+map that beats random maps and a center map is informative.
 
 Source: Petsiuk et al., "RISE: Randomized Input Sampling for Explanation of Black-box Models", BMVC 2018, section 4.2.
 """
@@ -46,17 +45,7 @@ class Score:
 def measure(
     classifier: Classifier, crop: NDArray[np.uint8], values: NDArray[np.floating], steps: int = STEPS
 ) -> Mapping[str, Score]:
-    """Measure one map by every expression at once.
-
-    Args:
-        classifier: the weights that made the prediction.
-        crop: uint8 (S, S, 3) RGB, the aligned face.
-        values: (h, w), the map.
-        steps: parts that the pixels are divided into, at least 2; one run of the network each, for both curves.
-
-    Returns:
-        A score by expression.
-    """
+    """Score a map (h, w) on a crop (S, S, 3) uint8 for every expression; each step runs the network once per curve."""
     order = _order(values, crop.shape[0])
     without = np.empty_like(crop)
     without[:] = np.round(crop.reshape(-1, 3).mean(axis=0))

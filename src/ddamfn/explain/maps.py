@@ -38,15 +38,9 @@ class FaceMap:
 
 
 def attention_maps(face: Face) -> list[FaceMap]:
-    """The heads' own maps and their maximum, which is what the network multiplies its features with.
+    """Return the heads' A maps and their maximum, by which the network multiplies its features; none without heads.
 
     The maps are the means over the channels, so the maximum here is that of the means.
-
-    Args:
-        face: from a `Recognizer`.
-
-    Returns:
-        A + 1 maps; none for a network without heads.
     """
     if face.attention is None:
         return []

@@ -50,8 +50,8 @@ _UPRIGHT = {
 class _Quiet:
     """Silences warnings while any thread is inside.
 
-    `warnings.catch_warnings` alone would not do: two threads that leave in another order than they came in would leave
-    the whole program silent.
+    Kept because `warnings.catch_warnings` is not thread-safe: threads that leave in another order than they entered
+    would silence the whole program.
     """
 
     def __init__(self) -> None:

@@ -1,8 +1,7 @@
-"""Read the tensors of a `torch.save` file that holds whole Python objects, without running anything that it names.
+"""Read the tensors of a `torch.save` file that holds whole Python objects, without running any code of it.
 
-A pickle is a program: it may name any function of any library and have it called. The unpickler below knows three
-harmless names; every other one becomes a class that keeps its arguments and does nothing. Tensors and modules are put
-together afterwards from what was kept.
+A pickle is a program that may call any function. This unpickler knows three harmless names; every other one becomes a
+class that only keeps its arguments, from which tensors and modules are then built.
 
 Source: the `pickletools` module for what each opcode may call; `torch.serialization` for the two file layouts.
 """
@@ -115,15 +114,10 @@ class _InertUnpickler(pickle.Unpickler):
 
 
 def read_inert(path: Path) -> Any:
-    """Read a `torch.save` file of either layout without running what it names.
+    """Return a `torch.save` file as nested dictionaries of tensors, without running any code of it.
 
-    Returns:
-        Nested dictionaries with tensors as leaves: a mapping stays one, a module becomes its state (as its
-        `state_dict()` would be), and everything that is neither becomes None.
-
-    Raises:
-        ValueError: if the file is damaged or holds what is not known here; one line that names the file.
-        OSError: if the file cannot be opened.
+    A module becomes its state dict, and other objects become None. Raises ValueError, in one line, for a damaged or
+    unknown file.
     """
     with path.open("rb") as file:
         try:

@@ -32,12 +32,9 @@ def join_heads(tokens: Tensor) -> Tensor:
 
 
 class DropOne(nn.Module):
-    """While training, set one entry of an axis to zero in some samples: a whole map, or a whole head.
+    """While training, zero one entry of an axis in a share `rate` of samples: a whole map, or a whole head.
 
-    What is left is not scaled up, unlike in dropout: the network must do without, not make up for it.
-
-    Args:
-        rate: probability that a sample loses one entry, each with equal chance.
+    Unlike in dropout the rest is not scaled up.
 
     Source: Xue et al., "TransFER", ICCV 2021, sections 3.2 and 3.4.
     """
@@ -60,7 +57,7 @@ class DropOne(nn.Module):
 
 
 class DropPath(nn.Module):
-    """While training, leave a residual branch out in some samples; the others are scaled up by as much.
+    """While training, zero a residual branch in some samples and scale the others up.
 
     Source: Huang et al., "Deep Networks with Stochastic Depth", ECCV 2016.
     """
@@ -78,14 +75,7 @@ class DropPath(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention, (B, N, D) -> same shape.
-
-    Args:
-        width: D.
-        heads: how many; D is divisible by it.
-        qkv_bias: a bias in the projection to queries, keys and values.
-        head_drop: probability that a sample loses one whole head while training.
-    """
+    """Multi-head self-attention, (B, N, D) -> same shape; `head_drop` is the probability of losing one head."""
 
     def __init__(self, width: int, heads: int, *, qkv_bias: bool = True, head_drop: float = 0.0) -> None:
         super().__init__()
@@ -113,15 +103,7 @@ class FeedForward(nn.Sequential):
 
 
 class EncoderBlock(nn.Module):
-    """Self-attention and perceptron, each behind a normalization and beside a skip, (B, N, D) -> same shape.
-
-    Args:
-        width: D.
-        heads: of the attention.
-        mlp_ratio: hidden width of the perceptron, in D.
-        qkv_bias: see `SelfAttention`.
-        head_drop: see `SelfAttention`.
-    """
+    """Pre-norm self-attention and MLP with skips, (B, N, D) -> same shape; `mlp_ratio` is hidden width / D."""
 
     def __init__(
         self, width: int, heads: int, *, mlp_ratio: int, qkv_bias: bool = True, head_drop: float = 0.0
@@ -140,12 +122,7 @@ class EncoderBlock(nn.Module):
 
 
 class TokenEmbedding(nn.Module):
-    """A map of tokens (B, D, G, G) to a sequence with a class token before it and positions added, (B, 1 + G G, D).
-
-    Args:
-        width: D.
-        grid: G that the positions are made for; they are resampled for other maps.
-    """
+    """Turn a map (B, D, G, G) into tokens (B, 1 + G G, D): class token first, positions (resampled) added."""
 
     def __init__(self, width: int, grid: int) -> None:
         super().__init__()

@@ -49,9 +49,9 @@ def declared_duration(container: "InputContainer", stream: "VideoStream") -> flo
 
 
 def announced_duration(container: "InputContainer", stream: "VideoStream") -> float | None:
-    """Return the seconds that were written when the video was complete, so that a shorter one is known as broken.
+    """Return the seconds recorded when the video was complete, to detect a shorter one as broken.
 
-    None where the container has no such field, or where its field counts the sound as well.
+    None where the container has no such field, or where its field includes the sound.
     """
     if not set(container.format.name.split(",")) & _WITH_DURATION:
         return None

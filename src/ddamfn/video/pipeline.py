@@ -32,11 +32,10 @@ _Entry = Future[DetectedFrame] | BaseException | None
 
 
 class Pipeline:
-    """Reads a source's frames: one thread decodes, `workers` threads find faces and classify.
+    """Reads a source's frames: one thread decodes, `workers` threads detect and classify.
 
-    The recognizer should have one thread of its own: then no core is idle, and none waits for another within a network.
-    PyAV and ONNX Runtime let go of the interpreter's lock while they compute. What is in flight is bounded, so a slow
-    caller holds the decoder up.
+    The recognizer should use one thread: then no core is idle, and none waits within a network, since PyAV and ONNX
+    Runtime release Python's lock. The number of frames in flight is bounded, so a slow caller holds the decoder up.
     """
 
     def __init__(

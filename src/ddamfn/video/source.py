@@ -74,12 +74,10 @@ class RawFrame:
 
 
 class VideoSource:
-    """Opens a video or a camera and decodes it, once; see `read_video` for the arguments and errors.
+    """Opens a video or a camera and decodes it once; arguments and errors are those of `read_video`.
 
-    Attributes:
-        info: the container's description.
-        aspect: width of a stored pixel by its height.
-        damage: after the last frame, where and how the file is broken; None if it is not.
+    `aspect` is a stored pixel's width by its height; `damage` says after the last frame where and how the file is
+    broken.
     """
 
     def __init__(
@@ -311,9 +309,10 @@ def upright_rgb(frame: "VideoFrame", aspect: float = 1.0) -> NDArray[np.uint8]:
 
 
 def turned(pixels: NDArray[np.uint8], matrix: NDArray[np.int32] | None) -> NDArray[np.uint8]:
-    """Return a view of pixels (H, W, 3), turned by a display matrix to the nearest quarter turn, with mirroring.
+    """Return a view of pixels (H, W, 3) rotated by a display matrix to the nearest quarter turn, with mirroring.
 
-    The matrix (3, 3) takes the row (x, y, 1) of a stored pixel to its place on the screen (ISO/IEC 14496-12, 6.2.2).
+    The matrix (3, 3) takes the row (x, y, 1) of a stored pixel to its place on the screen (ISO/IEC 14496-12,
+    6.2.2).
     """
     if matrix is None or not matrix[:2, :2].any():
         return pixels

@@ -282,12 +282,7 @@ _CURVE = ("thresholds", "coverage", "precision", "precision_low")
 
 
 def _calibration_problem(calibration: Mapping[str, Any]) -> str | None:
-    """Name what cannot be right about a card's `calibration`; None if nothing.
-
-    Raises:
-        KeyError: a field is missing.
-        TypeError: a field has the wrong kind.
-    """
+    """Describe what is invalid in a card's `calibration`, None if nothing; KeyError or TypeError for a bad field."""
     missing = sorted(CalibrationCard.__required_keys__ - set(calibration))
     if missing:
         return f"calibration lacks {', '.join(missing)}"

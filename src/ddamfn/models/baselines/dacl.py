@@ -15,11 +15,7 @@ FEATURE_SIDE = 7
 
 
 class FeatureAttention(nn.Module):
-    """The last map (B, 512, 7, 7) to a weight in (0, 1) for each of its 512 channels, (B, 512).
-
-    Args:
-        width: of the first layer.
-    """
+    """Map (B, 512, 7, 7) to a weight in (0, 1) for each channel, (B, 512); `width` is the first layer's."""
 
     def __init__(self, width: int = 3584) -> None:
         super().__init__()

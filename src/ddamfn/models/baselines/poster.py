@@ -31,12 +31,10 @@ _LARGEST_DROP = 0.1
 
 
 class StreamBlock(nn.Module):
-    """One stream's half of a block: gather from its own tokens what the other stream asks for, then think.
+    """One stream's half of a block: gather from its own tokens what the other stream queries, then transform.
 
-    Args:
-        width: D of the tokens.
-        query_projection: project the other stream's tokens to questions, or take them as they are.
-        drop: probability that a sample skips either part while training.
+    With `query_projection` the queries are a projection of the other stream's tokens, otherwise the tokens
+    themselves.
     """
 
     def __init__(self, width: int, *, query_projection: bool, drop: float) -> None:
