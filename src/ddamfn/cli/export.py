@@ -1,4 +1,4 @@
-"""`ddamfn export`: a training run, or weights that are there already, become files of a chosen format with a card."""
+"""`ddamfn export`: a training run, or existing weights, to files of a chosen format with a card."""
 
 import argparse
 import tempfile
@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _export_run(args: argparse.Namespace, folder: Path) -> None:
-    """Export a run as ONNX, and that to another format if one is asked for."""
+    """Export a run as ONNX, and convert that to another format if asked for."""
     from ddamfn.export.weights import export_run
     from ddamfn.train.run_folder import read_run
 

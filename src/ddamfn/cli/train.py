@@ -1,4 +1,4 @@
-"""`ddamfn train`: a recipe and a data set make a network."""
+"""`ddamfn train`: train a network from a recipe and a data set."""
 
 import argparse
 import json
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ddamfn.train import FitResult, Run
 
 _MOST_NAMES = 5
-"""Unreadable images that are named; the others are in the manifest."""
+"""Number of unreadable images that are listed; the manifest has all."""
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -126,7 +126,7 @@ def run_name(name: str | None, settings: "Run") -> str:
 
 
 def draw_curves(folder: Path) -> None:
-    """Draw curves.png from a run's metrics.jsonl; a run is not lost because that fails."""
+    """Draw curves.png from a run's metrics.jsonl; a failure does not stop the run."""
     try:
         from ddamfn.evaluate.plots import plot_training_curves
 
@@ -136,7 +136,7 @@ def draw_curves(folder: Path) -> None:
 
 
 def _report_prepared(prepared: "Prepared") -> None:
-    """Say on standard error how many images have no face or cannot be read, and name some of the latter."""
+    """Report on standard error how many images have no face or cannot be read, and list some of the latter."""
     total, resized, unreadable = (
         sum(counts[what] for counts in prepared.counts.values()) for what in ("images", "resized", "unreadable")
     )

@@ -18,7 +18,7 @@ from ddamfn.weights.card import CalibrationCard, threshold_for
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.05, 20.0
 CALIBRATION_BINS = 15
 REPORTED_PRECISIONS = (0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
-"""Minimum precisions that a report shows."""
+"""Minimum precisions shown in a report."""
 
 _GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 _TAU_STEPS = 20
@@ -30,7 +30,7 @@ _SHARE_SCALE = 1e4
 
 
 def golden_section(function: Callable[[float], float], low: float, high: float, tolerance: float = 1e-6) -> float:
-    """The place of the minimum of a function with a single valley on `low`..`high`, to within `tolerance`."""
+    """Locate the minimum of a unimodal function on `low`..`high`, to within `tolerance`."""
     left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
     at_left, at_right = function(left), function(right)
     while high - low > tolerance:
@@ -131,17 +131,17 @@ class SelectivePrediction:
 
     @property
     def coverage(self) -> float:
-        """Share of the images that are answered, 0 to 1."""
+        """Share of the images with a prediction, 0 to 1."""
         return self.answered / self.n
 
     @property
     def precision(self) -> float | None:
-        """Share of the answers that are correct, 0 to 1; None if nothing is answered."""
+        """Share of the predictions that are correct, 0 to 1; None without any."""
         return self.correct / self.answered if self.answered else None
 
     @property
     def ci95(self) -> tuple[float, float] | None:
-        """Wilson interval of the precision; None if nothing is answered."""
+        """Wilson interval of the precision; None without predictions."""
         return wilson_interval(self.correct, self.answered) if self.answered else None
 
     def to_dict(self) -> dict[str, Any]:
@@ -179,7 +179,7 @@ def measure_calibration(
 
 
 def _thresholds(confidence: Floats) -> list[float]:
-    """Return about a hundred rising thresholds: the confidences that leave 100 %, 99 %, ... 1 % of the images."""
+    """Return about a hundred ascending thresholds: the confidences that keep 100 %, 99 %, ... 1 % of the images."""
     if confidence.size == 0:
         raise DataError("no image to measure a precision on: check the split and the labeling rule")
     ranked = np.sort(confidence)[::-1]

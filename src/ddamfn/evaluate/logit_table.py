@@ -51,7 +51,7 @@ class LogitTable:
         return replace(self, logits=((self.logits + self.mirrored) / 2).astype(np.float32), mirrored=None)
 
     def without(self, keys: Collection[str]) -> "LogitTable":
-        """The same table without these images; it is no official split any more, unless none of them is in it."""
+        """Return the table without these images; if it loses any, it is no longer an official split."""
         gone = set(keys)
         rows = np.array([i for i, key in enumerate(self.keys) if key not in gone], dtype=np.int64)
         if len(rows) == len(self):

@@ -20,7 +20,7 @@ SMALLEST_PROBABILITY = 1e-12
 
 
 def _checked(targets: ArrayLike, predictions: ArrayLike) -> tuple[Ints, Ints]:
-    """Both as int64 (N,); raises DataError if they are empty or of different length."""
+    """Return both as int64 (N,); raise DataError if they are empty or of different lengths."""
     true, predicted = np.asarray(targets, dtype=np.int64), np.asarray(predictions, dtype=np.int64)
     if true.shape != predicted.shape or true.ndim != 1:
         raise DataError(f"targets {true.shape} and predictions {predicted.shape} must be two lists of one length")
@@ -113,7 +113,7 @@ def mean_drop(drops: ArrayLike, z: float = 1.959963984540054) -> tuple[float, tu
 
 
 def _drop(total: float, squares: float, n: int, z: float) -> tuple[float, tuple[float, float]]:
-    """Mean of n paired differences by their sums, and Agresti and Min's interval."""
+    """Return the mean of n paired differences from their sums, and Agresti and Min's interval."""
     size = n + 2.0
     # Half an image more in every cell: one that is lost and one that is gained, each half.
     center, half = total / size, z * math.sqrt(squares + 1.0 - total * total / size) / size
@@ -121,7 +121,7 @@ def _drop(total: float, squares: float, n: int, z: float) -> tuple[float, tuple[
 
 
 def softmax(logits: ArrayLike, temperature: float = 1.0) -> Floats:
-    """Probabilities float64 (N, K) of logits (N, K) divided by `temperature`; a logit of minus infinity gives 0."""
+    """Return probabilities float64 (N, K) of logits (N, K) / `temperature`; a logit of minus infinity gives 0."""
     scaled = np.asarray(logits, dtype=np.float64) / temperature
     exponentials: Floats = np.exp(scaled - scaled.max(axis=1, keepdims=True))
     exponentials /= exponentials.sum(axis=1, keepdims=True)

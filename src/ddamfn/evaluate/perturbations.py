@@ -38,7 +38,7 @@ class Perturbation:
     is_random: bool = False  # measured with several draws
 
     def describe(self, strength: float) -> str:
-        """Return the strength in words."""
+        """Describe the strength for readers."""
         return self.wording.format(strength)
 
 
@@ -48,7 +48,7 @@ def generator_for(seed: int, name: str, key: str, draw: int = 0) -> np.random.Ge
 
 
 def blur(crop: Pixels, sigma_px: float, generator: np.random.Generator) -> Pixels:
-    """Blur with a Gaussian of this deviation in pixels, computed exactly and not by repeated boxes; edges repeat."""
+    """Blur with a Gaussian of this standard deviation in pixels, exact rather than by repeated boxes; edges repeat."""
     reach = int(np.ceil(4 * sigma_px))
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma_px) ** 2)
     kernel /= kernel.sum()
@@ -61,14 +61,14 @@ def blur(crop: Pixels, sigma_px: float, generator: np.random.Generator) -> Pixel
 
 
 def rescale(crop: Pixels, factor: float, generator: np.random.Generator) -> Pixels:
-    """Shrink to this part of the side, antialiased, and enlarge back, as an image sent small and shown large."""
+    """Downscale to this share of the side, antialiased, and enlarge back, like a small image shown large."""
     side = crop.shape[0]
     small = Image.fromarray(crop).resize((round(side * factor),) * 2, Image.Resampling.BICUBIC)
     return np.array(small.resize((side, side), Image.Resampling.BICUBIC))
 
 
 def jpeg(crop: Pixels, quality: float, generator: np.random.Generator) -> Pixels:
-    """Encode as JPEG of this quality (libjpeg's 1 to 95, colors at half resolution) and decode."""
+    """Encode as JPEG of this quality (libjpeg's 1 to 95, chroma at half resolution) and decode."""
     buffer = io.BytesIO()
     Image.fromarray(crop).save(buffer, format="JPEG", quality=round(quality), subsampling="4:2:0")
     with Image.open(buffer) as image:
@@ -84,24 +84,24 @@ def noise(crop: Pixels, sigma: float, generator: np.random.Generator) -> Pixels:
 
 
 def brightness(crop: Pixels, factor: float, generator: np.random.Generator) -> Pixels:
-    """Multiply by this factor; what exceeds white is white."""
+    """Multiply by this factor and clip to white."""
     return _to_pixels(crop * factor)
 
 
 def gray(crop: Pixels, strength: float, generator: np.random.Generator) -> Pixels:
-    """Take this part of the color away; 1 leaves gray (luma of ITU-R BT.601)."""
+    """Remove this share of the color; 1 leaves gray (luma of ITU-R BT.601)."""
     luma = (crop @ _LUMA)[..., None]
     return _to_pixels(crop + strength * (luma - crop))
 
 
 def color_cast(crop: Pixels, strength: float, generator: np.random.Generator) -> Pixels:
-    """Multiply red by 1 + strength and blue by 1 - strength, or the reverse by a coin: lamplight, or shade."""
+    """Multiply red by 1 + strength and blue by 1 - strength, or the reverse at random: lamplight, or shade."""
     gain = np.array([strength, 0.0, -strength])
     return _to_pixels(crop * (1.0 + gain * generator.choice([-1.0, 1.0])))
 
 
 def occlude(crop: Pixels, share: float, generator: np.random.Generator) -> Pixels:
-    """Cover this share of the area by one even rectangle of random place, gray level, and shape (1:2 to 2:1)."""
+    """Cover this share of the area by one uniform rectangle of random place, gray level, and shape (1:2 to 2:1)."""
     side = crop.shape[0]
     aspect = 2.0 ** generator.uniform(-1, 1)
     across, down, level = generator.random(3)

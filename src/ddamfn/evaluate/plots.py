@@ -17,7 +17,7 @@ from ddamfn.files import atomic_writer, read_json_lines
 
 BLUE, ORANGE, GRAY = "#2f6db3", "#d9822b", "#8a8a8a"
 COLORS = (BLUE, ORANGE, "#3c8d5a", "#a04a7f", "#6b5fb5", GRAY)
-"""Colors of lines, in this order."""
+"""Line colors, in this order."""
 
 _STYLE: Any = {
     "font.size": 10,
@@ -174,7 +174,7 @@ def _panels(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
 
 
 def _with_points(rows: Sequence[Mapping[str, Any]], lines: Mapping[str, str]) -> dict[str, Points]:
-    """The lines that have a point, each as (epoch, value)."""
+    """Return the lines that have points, each as (epoch, value)."""
     found = {
         name: [(row["epoch"], row[key]) for row in rows if _is_number(row.get(key))] for name, key in lines.items()
     }
@@ -200,7 +200,7 @@ def _draw_panel(axes: Any, name: str, lines: Mapping[str, Points]) -> None:
 
 
 def _mark_sizes(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
-    """A thin line where the images' size changes, since the curves jump there."""
+    """Draw a thin line where the image size changes, since the curves jump there."""
     for before, after in pairwise(rows):
         if before.get("side_px") != after.get("side_px"):
             place = (before["epoch"] + after["epoch"]) / 2
@@ -219,7 +219,7 @@ def _mark_sizes(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    """One level of keys: `{"train": {"loss": 1}, "heads": [2]}` becomes `{"train.loss": 1, "heads.0": 2}`."""
+    """Flatten to one level of keys: `{"train": {"loss": 1}, "heads": [2]}` to `{"train.loss": 1, "heads.0": 2}`."""
     flat: dict[str, Any] = {}
     for key, value in row.items():
         if isinstance(value, Mapping):

@@ -20,7 +20,7 @@ from ddamfn.evaluate.scores import Scores, resolve_targets
 from ddamfn.weights import Card
 
 SINGLE_LABEL = "single label"
-"""What stands in place of the vote rule for sets with one label per image."""
+"""Replaces the vote rule for sets with one label per image."""
 
 _WIDTH = 100
 # Tables are not wrapped: a matrix of many classes may be wider than the text.
@@ -83,7 +83,7 @@ class EvaluationReport:
         }
 
     def selective(self) -> tuple[SelectivePrediction, ...]:
-        """What answering only above the card's thresholds gives on these images."""
+        """The results of predicting only above the card's thresholds."""
         return () if self.card is None else selective_predictions(self.card, *confidence_and_correct(self.table))
 
     def text(self) -> str:
@@ -170,7 +170,7 @@ def _interval(ends: Sequence[float] | None) -> str:
 
 
 def _score_rows(scored: Sequence[Scores], titles: Sequence[str]) -> list[list[str]]:
-    """Rows of cells: a name, then two cells per table (the figure, and the counts behind it)."""
+    """Return rows of cells: a name, then two cells per table (the figure, and its counts)."""
 
     def row(name: str, cells: Sequence[tuple[str, str]]) -> list[str]:
         return [name, *(part for cell in cells for part in cell)]
@@ -193,7 +193,7 @@ def _score_rows(scored: Sequence[Scores], titles: Sequence[str]) -> list[list[st
 
 
 def _selective_rows(entries: Sequence[SelectivePrediction]) -> list[list[str]]:
-    """What `ddamfn predict` with a minimum precision would have answered on these images, a row for each precision."""
+    """Return a row per minimum precision of `ddamfn predict`: what it would have predicted on these images."""
     rows = [["precision", "threshold", "answered", "", "correct", "", "95 % interval"]]
     for entry in entries:
         answered = [_percent(entry.coverage), f"{entry.answered:,}/{entry.n:,}"]
@@ -204,7 +204,7 @@ def _selective_rows(entries: Sequence[SelectivePrediction]) -> list[list[str]]:
 
 
 def _flip_rows(parts: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """Rows like `_score_rows`: a column for the whole split, and one without duplicates where there is one."""
+    """Return rows like `_score_rows`: a column for the whole split, and one without duplicates if given."""
     return [
         ["accuracy", *(c for p in parts for c in (_percent(p["accuracy"]), f"{p['correct']:,}/{p['n']:,}"))],
         ["  95 % interval", *(c for p in parts for c in ("", _interval(p["ci95"])))],
@@ -216,7 +216,7 @@ def _flip_rows(parts: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 
 
 def _matrix(scores: Scores) -> list[str]:
-    """The confusion matrix in counts; a dot is a zero."""
+    """Return the confusion matrix in counts, with a dot for zero."""
     rows = [["true \\ predicted", *scores.classes]]
     rows += [
         [name, *(f"{count:,}" if count else "." for count in counts)]
@@ -226,7 +226,7 @@ def _matrix(scores: Scores) -> list[str]:
 
 
 def _render(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lay rows of cells out in columns, the first to the left, the others to the right."""
+    """Format rows of cells in columns, the first left-aligned, the others right-aligned."""
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     for column in range(len(rows[0])):
         table.add_column(justify="right" if column else "left", no_wrap=True)

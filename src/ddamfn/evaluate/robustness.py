@@ -1,4 +1,4 @@
-"""Robustness to corruptions: the same faces blurred, dark, turned or half covered, against the clean ones."""
+"""Robustness to corruptions: the same faces blurred, dark, rotated or half covered, compared with the clean ones."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -108,7 +108,7 @@ def faces_of_prepared(
 
 
 def _choose(rows: NDArray[np.intp], limit: int | None, seed: int) -> NDArray[np.intp]:
-    """Return `limit` random rows, in their order; all of them where there are not more."""
+    """Return `limit` random rows in ascending order, or all if there are no more."""
     if len(rows) == 0:
         raise DataError("no image to measure on: check the split and the labeling rule")
     if limit is None or limit >= len(rows):
@@ -118,7 +118,7 @@ def _choose(rows: NDArray[np.intp], limit: int | None, seed: int) -> NDArray[np.
 
 @dataclass(frozen=True, slots=True)
 class _Condition:
-    """One pass over the faces: a change at a strength, or none."""
+    """One pass over the faces: a perturbation at a strength, or none."""
 
     perturbation: Perturbation | None = None
     level: int = 0
@@ -271,7 +271,7 @@ def _changed(face: FaceView, condition: _Condition, alignment: Alignment, seed: 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Comparison:
-    """The logits of all conditions for the same faces; `_CLEAN` is the unchanged one."""
+    """The logits of all conditions for the same faces; `_CLEAN` is the unperturbed one."""
 
     tables: Mapping[_Condition, NDArray[np.float32]]
     targets: NDArray[np.float32]
@@ -294,12 +294,12 @@ class _Comparison:
         return score(tables, np.tile(self.targets, (len(conditions), 1)), self.source.classes, rule=self.rule)
 
     def levels(self) -> tuple[LevelResult, ...]:
-        """Compare every change at every strength with the clean faces."""
+        """Compare every perturbation at every strength with the clean faces."""
         firsts = (condition for condition in self.tables if not condition.draw)
         return tuple(self.level(first.perturbation, first.level) for first in firsts if first.perturbation is not None)
 
     def level(self, change: Perturbation, level: int) -> LevelResult:
-        """Compare one change at one strength, all its draws together, with the clean faces."""
+        """Compare all draws of one perturbation at one strength with the clean faces."""
         draws = [condition for condition in self.tables if (condition.perturbation, condition.level) == (change, level)]
         drop, interval = mean_drop(self.correct() - np.mean([self.correct(draw) for draw in draws], axis=0))
         return LevelResult(
@@ -314,7 +314,7 @@ class _Comparison:
         )
 
     def flips(self, draws: int) -> FlipRate | None:
-        """Count changed answers under the mild jitter; None if it was not measured."""
+        """Count changed predictions under the mild jitter; None if it was not measured."""
         if _Condition(JITTER) not in self.tables:
             return None
         clean = self.predictions()

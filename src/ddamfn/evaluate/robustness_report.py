@@ -1,4 +1,4 @@
-"""The result of a measurement of robustness: figures with n, N and intervals, and a verdict on each."""
+"""The result of a robustness measurement: figures with n, N and intervals, and a verdict on each."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -8,9 +8,9 @@ from ddamfn.evaluate.metrics import wilson_interval
 from ddamfn.evaluate.scores import Scores
 
 LARGEST_MILD_DROP = 0.03
-"""Accuracy that weights may lose at a mild level."""
+"""Largest accuracy drop allowed at a mild level."""
 LARGEST_FLIP_RATE = 0.05
-"""How often a face's expression may change under the mild landmark jitter."""
+"""Largest share of faces whose expression may change under the mild landmark jitter."""
 
 HOLDS, LIKELY, OPEN, FAILS = "holds", "holds, not proven", "over, may be chance", "fails"
 """Verdicts: the whole interval lies within the limit; the figure does, the interval reaches beyond it; the figure is
@@ -18,7 +18,7 @@ over, the interval reaches within; the whole interval is over."""
 
 
 def judge(figure: float, ci95: Sequence[float], limit: float) -> str:
-    """Return the verdict on a figure that must not exceed a limit; random variation is not called a failure."""
+    """Return the verdict on a figure that must not exceed a limit; random variation does not count as a failure."""
     if figure > limit:
         return FAILS if ci95[0] > limit else OPEN
     return HOLDS if ci95[1] <= limit else LIKELY
@@ -39,12 +39,12 @@ class LevelResult:
 
     @property
     def ci95(self) -> tuple[float, float]:
-        """Wilson's interval of the accuracy, 0..1; every face counts once, however often it was drawn."""
+        """Wilson's interval of the accuracy, 0..1; every face counts once, however many draws it has."""
         return self._over_faces(self.scores.correct)
 
     @property
     def agreement_ci95(self) -> tuple[float, float]:
-        """The same for the agreement."""
+        """Wilson's interval of the agreement, with every face counted once."""
         return self._over_faces(self.agreeing)
 
     def _over_faces(self, count: int) -> tuple[float, float]:
@@ -52,17 +52,17 @@ class LevelResult:
 
     @property
     def wording(self) -> str:
-        """The strength in words, and how often it was drawn."""
+        """The strength for readers, and the number of draws."""
         return self.strength if self.draws == 1 else f"{self.strength}, {self.draws} draws"
 
     @property
     def agreement(self) -> float:
-        """Share of the faces that are answered as the clean ones are, 0..1."""
+        """Share of the faces predicted as the clean ones are, 0..1."""
         return self.agreeing / self.scores.n
 
     @property
     def verdict(self) -> str | None:
-        """Whether a mild level loses more than is allowed; None for the other levels."""
+        """Whether a mild level loses more than allowed; None for the other levels."""
         return judge(self.drop, self.drop_ci95, LARGEST_MILD_DROP) if self.level == "mild" else None
 
     def to_dict(self) -> dict[str, Any]:
@@ -97,7 +97,7 @@ class FlipRate:
 
     @property
     def verdict(self) -> str:
-        """Whether answers change more often than is allowed."""
+        """Whether predictions change more often than allowed."""
         return judge(self.rate, self.ci95, LARGEST_FLIP_RATE)
 
     def to_dict(self) -> dict[str, Any]:

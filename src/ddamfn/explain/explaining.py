@@ -224,7 +224,7 @@ def _plain(score: Score) -> dict[str, float]:
 def _grad_cam_of(
     weights: str | os.PathLike[str] | None, classifier: Classifier
 ) -> tuple[Callable[[Face], list[FaceMap]] | None, str | None]:
-    """A function that makes the Grad-CAM maps of a face, or the reason why there is none."""
+    """Return a function that makes a face's Grad-CAM maps, or the reason why there is none."""
     try:
         from ddamfn.explain.gradcam import grad_cam
         from ddamfn.export.loading import load_network

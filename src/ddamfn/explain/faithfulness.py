@@ -18,10 +18,10 @@ from PIL import Image, ImageFilter
 from ddamfn.classifier import Classifier
 
 STEPS = 20
-"""Into how many equal parts the pixels are divided."""
+"""Number of equal parts that the pixels are divided into."""
 
 _BLUR = 0.1
-"""Of the face that insertion starts from: standard deviation as a share of the side, 11 px of 112."""
+"""Standard deviation of insertion's blurred face as a share of the side, 11 px of 112."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def measure(
 
 
 def _order(values: NDArray[np.floating], side: int) -> NDArray[np.intp]:
-    """Pixels of the crop, flattened, the most important first."""
+    """Return the crop's flattened pixel indices, the most important first."""
     coarse = Image.fromarray(np.asarray(values, dtype=np.float32))
     fine = np.asarray(coarse.resize((side, side), Image.Resampling.BICUBIC))
     # Stable, so that a flat map gives the same order on every machine.
@@ -67,7 +67,7 @@ def _order(values: NDArray[np.floating], side: int) -> NDArray[np.intp]:
 def _curve(
     classifier: Classifier, start: NDArray[np.uint8], end: NDArray[np.uint8], order: NDArray[np.intp], steps: int
 ) -> NDArray[np.float64]:
-    """Probabilities (steps + 1, K) on the way from one image to the other, pixel by pixel in an order."""
+    """Return probabilities (steps + 1, K) while one image becomes the other, pixel by pixel in order."""
     images = np.repeat(start.reshape(1, -1, 3), steps + 1, axis=0)
     for step in range(1, steps + 1):
         changed = order[: round(len(order) * step / steps)]

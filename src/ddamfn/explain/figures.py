@@ -26,7 +26,7 @@ _CAPTION = 120
 _TITLE_PX, _TEXT_PX, _SMALL_PX = 30, 17, 15
 _HEADER, _FOOTER = 96, 150
 _LARGEST_SIDE = 1600
-"""Of an image that maps are carried back to; larger ones are shrunk."""
+"""Of an image that maps are carried back to; larger ones are downscaled."""
 
 
 def panel(explained: FaceExplanation) -> Image.Image:
@@ -48,7 +48,7 @@ def panel(explained: FaceExplanation) -> Image.Image:
 
 
 def on_image(image: NDArray[np.uint8], explained: FaceExplanation, entry: FaceMap) -> Image.Image:
-    """Draw one map's heat inside the aligned square of the upright image (H, W, 3) uint8, its longer side at most 1,600 px."""
+    """Draw one map's heat inside the aligned square of the image (H, W, 3) uint8, its longer side at most 1,600 px."""
     face = explained.face
     assert face.aligned is not None  # an explanation keeps the crops
     shrink = min(1.0, _LARGEST_SIDE / max(image.shape[:2]))
@@ -67,7 +67,7 @@ def carry_back(
     drawn_size: tuple[int, int],
     side_px: int,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Warp a map (h, w) over the image: heat (H, W) float32 in 0..1 and the crop's soft-edged mask (H, W).
+    """Warp a map (h, w) over the image; return heat (H, W) float32, 0..1, and the crop's soft-edged mask (H, W).
 
     `matrix` takes pixels of an image of `image_size` (height, width) to the crop; `drawn_size` is (width, height)
     of the result.
@@ -141,7 +141,7 @@ def _baseline_lines(canvas: Image.Image, explained: FaceExplanation) -> None:
 
 
 def _with_title(drawn: Image.Image, explained: FaceExplanation, entry: FaceMap) -> Image.Image:
-    """Put a title above the image and the color scale below it."""
+    """Draw a title above the image and the color scale below it."""
     width, bar = max(drawn.width, 520), 44
     canvas = Image.new("RGB", (width, drawn.height + 2 * bar), PAPER)
     canvas.paste(FAINT, (0, bar, width, bar + drawn.height))

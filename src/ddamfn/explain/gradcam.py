@@ -18,7 +18,7 @@ from ddamfn.models.layers import fit_map
 
 
 def grad_cam(network: nn.Module, inputs: NDArray[np.float32], targets: Sequence[int]) -> list[NDArray[np.float32]]:
-    """Return a map (h, w) per target column of the logits for one face (1, 3, S, S), 0 without support for the class."""
+    """Return a map (h, w) per target column of the logits for one face (1, 3, S, S); 0 means no class support."""
     images = torch.from_numpy(inputs).requires_grad_()
     explainer = LayerGradCam(lambda batch: network(batch).logits, feature_layer(network, images))
     maps = []

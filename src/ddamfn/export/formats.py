@@ -1,4 +1,4 @@
-"""Weights to another format: convert aside, compare with the float32 ONNX file, keep what passes its gate."""
+"""Conversion to other formats: convert in a draft folder, compare with float32 ONNX, keep what passes its gate."""
 
 import logging
 import os
@@ -46,7 +46,7 @@ from ddamfn.weights import WEIGHT_FORMATS, Card, WeightFormat, WeightPrecision, 
 log = logging.getLogger(__name__)
 
 _RULE = "majority"
-"""The vote rule of validation images; without meaning for sets with one label per image."""
+"""The vote rule of validation images; ignored for sets with one label per image."""
 _CALIBRATION_FACES = 128
 _SUFFIX: dict[WeightFormat, str] = {
     "onnx": ".onnx", "onnx-int8": ".onnx", "openvino": ".xml", "safetensors": ".safetensors", "hub-folder": ".onnx",
@@ -121,7 +121,7 @@ def convert(
 def _write(
     source: Source, kind: WeightFormat, draft: Path, name: str, precision: WeightPrecision, prepared: Prepared | None
 ) -> tuple[Path, Runner]:
-    """Write the format's files into a draft folder; return the one that the card names, and how to run them."""
+    """Write the format's files into a draft folder; return the file that the card names, and its runner."""
     card, main = source.card, draft / f"{_IN_HUB if kind == 'hub-folder' else name}{_SUFFIX[kind]}"
     if kind == "onnx":
         export_onnx(source.network, main, precision=precision, side_px=card.input_side_px)
@@ -167,7 +167,7 @@ def _gate_faces(card: Card, prepared: Prepared | None, least: int) -> GateFaces:
 
 
 def _calibration_faces(card: Card, prepared: Prepared | None) -> GateFaces:
-    """Take faces to find ranges from: of the training split, or drawn with another seed than those of the gate."""
+    """Take faces for calibrating ranges: of the training split, or synthetic with another seed than the gate's."""
     if prepared is None:
         return _faces(card, [synthetic_crops(card.labels, card.input_side_px, _CALIBRATION_FACES, seed=1)], "synthetic")
     crops = prepared.split(training_split(prepared)).crops
@@ -176,7 +176,7 @@ def _calibration_faces(card: Card, prepared: Prepared | None) -> GateFaces:
 
 
 def _faces(card: Card, crops: Sequence[Any], words: str) -> GateFaces:
-    """Describe faces that are prepared as the card demands."""
+    """Build gate faces with the card's preprocessing."""
     preprocessing = Preprocessing(**card.preprocessing)
 
     def to_input(part: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -211,7 +211,7 @@ def _card(
 
 
 def _calibrated(card: Card, comparison: Comparison, faces: GateFaces) -> Card:
-    """Fit temperature and curve to the file's own logits, where there are validation images of all labels."""
+    """Fit temperature and curve to the file's own logits, if validation images of all labels exist."""
     if faces.targets is None or set(faces.classes) != set(card.labels):
         return card
     logits = to_classes(comparison.logits[: len(faces.targets)], card.labels, faces.classes)
@@ -231,7 +231,7 @@ def _own_onnx(weights: str | os.PathLike[str], loaded: LoadedNetwork) -> Path | 
 
 
 def _check_name(place: Path, name: str, kind: WeightFormat) -> None:
-    """Refuse to write over the card of other weights."""
+    """Refuse to overwrite the card of other weights."""
     card_path = place / f"{name}.json"
     if kind == "hub-folder" or not card_path.is_file():
         return
@@ -241,7 +241,7 @@ def _check_name(place: Path, name: str, kind: WeightFormat) -> None:
 
 
 def _move(draft: Path, place: Path) -> None:
-    """Move the finished files to their place, the card last: it makes them usable."""
+    """Move the finished files into place, the card last, since it makes them usable."""
     place.mkdir(parents=True, exist_ok=True)
     for path in sorted(draft.iterdir(), key=lambda path: path.suffix == ".json"):
         path.replace(place / path.name)

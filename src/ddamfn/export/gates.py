@@ -27,13 +27,13 @@ Runner = Callable[[NDArray[np.float32]], Outputs]
 """From normalized faces (N, 3, S, S) float32 to outputs."""
 
 LEAST_FACES = 1000
-"""Faces that a gate is measured on, unless the caller asks for another number."""
+"""Default number of faces that a gate is measured on."""
 
 _BATCH = 4
 _ROUNDS, _TIMED = 12, 2
-"""Rounds of the stop watch, and batches of a round."""
+"""Rounds of timing, and batches per round."""
 _NOISE = 0.05
-"""Two runs of one and the same file differ by as much on a busy machine."""
+"""Timing difference of two runs of the same file on a busy machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +53,13 @@ GATES: dict[WeightFormat, Gate] = {
     "safetensors": Gate(1e-4),
     "hub-folder": Gate(1e-4),
 }
-"""For weights in another format, beside the float32 ONNX file."""
+"""For weights in another format, compared with the float32 ONNX file."""
 
 RUN_GATES: dict[WeightPrecision, Gate] = {
     "float32": Gate(1e-4, exactness=1e-4),
     "float16": Gate(None, exactness=1e-4),
 }
-"""For the ONNX file of a run, beside the trained network; float16 may differ from that by its rounding."""
+"""For the ONNX file of a run, compared with the trained network; float16 may differ by its rounding."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -256,7 +256,7 @@ def _distances(given: Outputs, expected: Outputs) -> tuple[float, float]:
 
 
 def _time(after: Runner, before: Runner, batch: NDArray[np.float32]) -> tuple[float, float]:
-    """Return the milliseconds per face of two networks, run in turns, so that a busy machine slows both alike."""
+    """Return the milliseconds per face of two networks, run alternately so that a busy machine slows both alike."""
     taken: dict[Runner, list[float]] = {after: [], before: []}
     for _ in range(_ROUNDS):
         for runner, times in taken.items():

@@ -21,11 +21,11 @@ from ddamfn.errors import WeightsError
 from ddamfn.export.onnx import INPUT_NAME
 
 _LEAST_CHANNELS = 64
-"""Of a convolution's inputs and outputs; narrower ones, in the gates of attention, cost nothing and lose most."""
+"""Of a convolution's inputs and outputs; narrower ones, in attention gates, cost little and lose most."""
 
 
 class _Faces:
-    """Calibration batches, in the form that the tool asks for."""
+    """Calibration batches in the form that onnxruntime expects."""
 
     def __init__(self, batches: Iterable[NDArray[np.float32]]) -> None:
         self._batches: Iterator[NDArray[np.float32]] = iter(batches)
@@ -70,7 +70,7 @@ def quantize(source: Path, target: Path, batches: Iterable[NDArray[np.float32]])
 
 
 def _fold(source: Path, target: Path) -> None:
-    """Let the runtime compute what is constant."""
+    """Fold constants with the runtime."""
     # Weights are padded and cast inside the file, and the tool quantizes stored ones alone.
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3

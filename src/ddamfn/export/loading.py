@@ -1,4 +1,4 @@
-"""Trained weights in a PyTorch network, from whatever form they are kept in."""
+"""Trained weights in a PyTorch network, from any form that stores them."""
 
 import json
 import os
@@ -18,7 +18,7 @@ HUB_CONFIG, HUB_WEIGHTS = "config.json", "model.safetensors"
 """Files of a hub folder, named as huggingface_hub names them."""
 
 _PART_OF_HUB = "network."
-"""What the hub's wrapper puts before the names of a network's tensors."""
+"""Prefix that the hub's wrapper adds to the names of a network's tensors."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,7 +139,7 @@ def _from_hub_folder(folder: Path) -> LoadedNetwork:
 
 
 def _is_bare(path: Path) -> bool:
-    """Whether a file holds a state dict without a description of its network beside it."""
+    """Whether a file holds a state dict without a description of its network."""
     if path.suffix.lower() != ".safetensors" or not path.is_file():
         return False
     described = (path.with_suffix(".json"), path.parent / HUB_CONFIG, path.parent.parent / "config.json")

@@ -123,7 +123,7 @@ def _export_gated(
 
 
 def _gate_faces(finished: FinishedRun, splits: Sequence[tuple[str, TensorSplit]], count: int) -> GateFaces:
-    """Choose faces spread evenly over the first split, over the next where that has too few, then synthetic ones."""
+    """Choose faces evenly from the first split, then from the next if too few, then synthetic ones."""
     data, parts, words, missing = finished.run.data, [], [], count
     for name, split in splits:
         if not missing:
@@ -162,7 +162,7 @@ def adjust_logits(
 
 
 def _shifted(network: nn.Module, shift: torch.Tensor, valid: TensorSplit, finished: FinishedRun) -> nn.Module:
-    """Return a copy whose logits are higher by this much, which is measured on some images."""
+    """Return a copy whose logits are higher by this shift, measured on some images."""
     changed = copy.deepcopy(network)
     last = [module for module in changed.modules() if isinstance(module, nn.Linear)][-1:]
     if last and last[0].bias is not None and last[0].out_features == len(shift):

@@ -1,4 +1,4 @@
-"""ONNX Runtime sessions: execution provider, threads and options, for both networks alike."""
+"""ONNX Runtime sessions: execution provider, threads and options, for both networks."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -15,7 +15,7 @@ _POOLS = (nn.MaxPool2d, nn.AvgPool2d)
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Count the learned numbers; running means and variances are not among them."""
+    """Count the learned parameters, without running means and variances."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
@@ -69,7 +69,7 @@ def _torchstat_flops(module: nn.Module, taken: Tensor, given: Tensor) -> int:
 
 
 def _pass_one_image(network: nn.Module, input_size: tuple[int, int]) -> None:
-    """Run a network on a black image, in evaluation mode and without gradients, and leave it as it was."""
+    """Run a network on a black image in evaluation mode without gradients; its own mode is restored."""
     modes = [(module, module.training) for module in network.modules()]
     weight = next(network.parameters())
     try:

@@ -67,7 +67,7 @@ def unfuse(network: nn.Module, values: Mapping[str, Tensor]) -> None:
 
 
 class _FusedValues:
-    """Hands out the tensors of a fused network and remembers which."""
+    """Hands out the tensors of a fused network and records which."""
 
     def __init__(self, values: Mapping[str, Tensor]) -> None:
         self._values = values
@@ -83,7 +83,7 @@ class _FusedValues:
         return self._values[name]
 
     def bias(self, name: str, count: int) -> Tensor:
-        """Return a bias of at least `count` numbers; the exporter leaves one of zeros out of the file."""
+        """Return a bias of at least `count` values; the exporter leaves a bias of zeros out of the file."""
         return self.get(name) if name in self._values else torch.zeros(count)
 
     def copy(self, name: str, target: Tensor) -> None:
@@ -96,7 +96,7 @@ class _FusedValues:
 
 
 def _fuse(module: nn.Module) -> nn.Module:
-    """Replace a known block, or else the known blocks inside."""
+    """Replace a known block, or otherwise the known blocks inside."""
     for kind, fuse_block, _ in _BLOCKS:
         if isinstance(module, kind):
             return fuse_block(module)
@@ -106,7 +106,7 @@ def _fuse(module: nn.Module) -> nn.Module:
 
 
 def _unfuse(module: nn.Module, prefix: str, values: _FusedValues) -> None:
-    """Fill a known block, or else the module's own tensors and what is inside."""
+    """Fill a known block, or otherwise the module's own tensors and its children."""
     for kind, _, unfuse_block in _BLOCKS:
         if isinstance(module, kind):
             unfuse_block(module, prefix, values)
@@ -124,7 +124,7 @@ def _unfuse_children(module: nn.Module, prefix: str, values: _FusedValues) -> No
 
 
 def _fold(conv: nn.Module, norm: nn.Module) -> nn.Conv2d:
-    """Return one convolution with bias that does the work of two modules."""
+    """Return one convolution with bias that computes the same as two modules."""
     assert isinstance(conv, nn.Conv2d)
     assert isinstance(norm, nn.BatchNorm2d)
     return fuse_conv_bn_eval(conv, norm)
@@ -244,7 +244,7 @@ class FusedMixedConv(nn.Module):
         self.stride = parts[0].stride[0]
 
     def multiply(self, sign: Tensor) -> None:
-        """Take over a factor for each channel, (C,), from the layer before."""
+        """Absorb a factor per channel, (C,), from the layer before."""
         for kernel, part in zip(self.kernels, sign.split([len(k) for k in self.kernels]), strict=True):
             kernel.mul_(part.reshape(-1, 1, 1, 1))
 
@@ -304,7 +304,7 @@ class FusedCoordinateAttention(nn.Module):
         self.gates = FusedGates(attention.gates)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Weigh a map."""
+        """Weight a map."""
         height, width = x.shape[2], x.shape[3]
         gate_h, gate_w = self.gates(F.avg_pool2d(x, (1, width)), F.avg_pool2d(x, (height, 1)))
         over_rows = F.interpolate(gate_h, scale_factor=(1, width), mode="nearest")
@@ -313,7 +313,7 @@ class FusedCoordinateAttention(nn.Module):
 
 
 class FusedBottleneck(nn.Module):
-    """`MixBottleneck` of fused parts."""
+    """`MixBottleneck` built of fused parts."""
 
     def __init__(self, block: MixBottleneck) -> None:
         super().__init__()
@@ -328,7 +328,7 @@ class FusedBottleneck(nn.Module):
         self.residual = block.residual
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pass one bottleneck."""
+        """Apply the bottleneck."""
         y: Tensor = self.project(self.attend(self.mix(self.act(self.expand(x)))))
         return x + y if self.residual else y
 

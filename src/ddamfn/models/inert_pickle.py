@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-"""First value of a file written by PyTorch before 1.6, which is five pickles and then the numbers."""
+"""First value of a file of PyTorch before 1.6: five pickles, followed by the raw values."""
 
 _PLAIN_TYPES: dict[tuple[str, str], type] = {
     ("collections", "OrderedDict"): OrderedDict,
@@ -46,7 +46,7 @@ _PARAMETER_BUILDERS = frozenset({"torch._utils._rebuild_parameter", "torch._util
 
 
 class _Inert:
-    """Stands for an object of any class, or the result of any function: keeps what it was given."""
+    """Stands for any object or function result: keeps the arguments."""
 
     origin: str
     args: tuple[Any, ...]
@@ -62,14 +62,14 @@ class _Inert:
 
     # Subclasses of list and dict are filled through these two; their items are never needed.
     def append(self, _item: Any) -> None:
-        """Forget an item of a list."""
+        """Ignore a list's item."""
 
     def __setitem__(self, _key: Any, _value: Any) -> None: ...
 
 
 @dataclass(frozen=True)
 class _Storage:
-    """A run of numbers elsewhere in the file."""
+    """A range of raw values elsewhere in the file."""
 
     key: str
     dtype: torch.dtype
@@ -86,7 +86,7 @@ class _Storage:
 
 
 class _InertUnpickler(pickle.Unpickler):
-    """Builds plain containers, numbers, texts and `_Inert`; collects the storages that the pickle mentions."""
+    """Builds plain containers, numbers, strings and `_Inert`; collects the storages that the pickle refers to."""
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__(file, encoding="utf-8")
@@ -174,7 +174,7 @@ def _to_plain(value: Any, numbers: dict[str, Tensor]) -> Any:
 
 
 def _to_tensor(value: Any, numbers: dict[str, Tensor]) -> Tensor | None:
-    """Build what a call of one of torch's own rebuilding functions would have built; None for any other object."""
+    """Build what torch's own rebuilding function would have built; None for any other object."""
     origin = getattr(value, "origin", "")
     if origin in _PARAMETER_BUILDERS:
         return _to_tensor(value.args[0], numbers)

@@ -40,7 +40,7 @@ class CoordinateAttention(nn.Module):
         self.gates = DirectionalGates(channels, hidden=max(8, channels // 32))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Weigh x (B, C, H, W)."""
+        """Weight x (B, C, H, W)."""
         gate_h, gate_w = self.gates(x.mean(dim=3, keepdim=True), x.mean(dim=2, keepdim=True))
         weighed: Tensor = x * gate_w * gate_h
         return weighed

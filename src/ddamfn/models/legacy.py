@@ -113,7 +113,7 @@ def _read(path: Path) -> Any:
 
 
 def _entries(loaded: Any, path: Path) -> dict[str, Tensor]:
-    """Find the named tensors in what the file held, without the prefix that `DataParallel` puts before each name."""
+    """Return the named tensors of a file's content, without the prefix of `DataParallel`."""
     for wrapper in _WRAPPERS:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
             loaded = loaded[wrapper]
@@ -133,7 +133,7 @@ def _empty_ddamfn(entries: Mapping[str, Tensor], path: Path) -> DDAMFN:
 
 
 def _rows(entries: Mapping[str, Tensor], name: str, path: Path) -> int:
-    """Read a network's width off the first axis of one of its matrices."""
+    """Return a matrix's number of rows, which is a width of the network."""
     if name not in entries or entries[name].ndim != 2:
         raise ValueError(f"{path}: holds no matrix {name}, from which the network's width is read")
     return entries[name].shape[0]
@@ -142,7 +142,7 @@ def _rows(entries: Mapping[str, Tensor], name: str, path: Path) -> int:
 def _rename(
     entries: Mapping[str, Tensor], dead: re.Pattern[str], places: tuple[tuple[str, str], ...], path: Path
 ) -> dict[str, tuple[str, Tensor]]:
-    """Map our names to the authors' name and the tensor, without the dead entries."""
+    """Map our names to the authors' names and tensors, without the dead entries."""
     renamed: dict[str, tuple[str, Tensor]] = {}
     for theirs, tensor in entries.items():
         if dead.search(theirs):

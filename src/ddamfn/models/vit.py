@@ -12,7 +12,7 @@ NORM_EPS = 1e-6
 
 
 def initialize_tokens(module: nn.Module) -> None:
-    """Draw linear weights and embeddings as transformers do: normal with deviation 0.02, cut at two; biases zero."""
+    """Initialize linear weights and embeddings from a normal of deviation 0.02, cut at two; biases are zero."""
     for part in module.modules():
         if isinstance(part, nn.Linear):
             nn.init.trunc_normal_(part.weight, std=0.02)
@@ -85,7 +85,7 @@ class SelfAttention(nn.Module):
         self.project = nn.Linear(width, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Let every token gather from all."""
+        """Attend among all tokens of x."""
         queries, keys, values = (split_heads(part, self.heads) for part in self.qkv(tokens).chunk(3, dim=-1))
         gathered = self.drop_head(F.scaled_dot_product_attention(queries, keys, values))
         projected: Tensor = self.project(join_heads(gathered))
@@ -93,7 +93,7 @@ class SelfAttention(nn.Module):
 
 
 class FeedForward(nn.Sequential):
-    """The two-layer perceptron of every token, (B, N, D) -> same shape."""
+    """The two-layer MLP of every token, (B, N, D) -> same shape."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ class EncoderBlock(nn.Module):
         self.think = FeedForward(width, mlp_ratio * width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Pass one block."""
+        """Apply the block."""
         tokens = tokens + self.attend(self.norm1(tokens))
         passed: Tensor = tokens + self.think(self.norm2(tokens))
         return passed
@@ -133,7 +133,7 @@ class TokenEmbedding(nn.Module):
         nn.init.trunc_normal_(self.positions, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Line up the positions of x (B, D, H, W), row by row."""
+        """Flatten the positions of x (B, D, H, W), row by row, and add class token and positions."""
         tokens = x.flatten(2).transpose(1, 2)
         first = self.class_token.expand(x.shape[0], -1, -1)
         return torch.cat([first, tokens], dim=1) + self._positions(x.shape[2], x.shape[3])

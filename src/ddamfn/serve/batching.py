@@ -61,7 +61,7 @@ class Batcher:
         self._metrics.ready.set(1)
 
     def close(self) -> None:
-        """Let the threads end; what they are doing is finished."""
+        """Stop the threads after their current work."""
         self._finders.shutdown(cancel_futures=True)
         self._classifiers.shutdown(cancel_futures=True)
 
@@ -111,7 +111,7 @@ class Batcher:
         return await answer
 
     async def _drain(self) -> None:
-        """Hand what waits to the classifiers, batch after batch, until nothing waits."""
+        """Pass waiting images to the classifiers, batch by batch, until none is left."""
         while self._waiting:
             await self._wait_for_company()
             await self._free.acquire()
@@ -121,7 +121,7 @@ class Batcher:
             batch.add_done_callback(self._batches.discard)
 
     async def _answer(self, batch: Sequence[_Waiting]) -> None:
-        """Classify a batch, and give each image's request its result."""
+        """Classify a batch, and hand each image's request its result."""
         images = [found for found, _ in batch]
         self._metrics.batch_faces.observe(sum(len(found.crops) for found in images))
         try:
@@ -138,7 +138,7 @@ class Batcher:
                 answer.set_exception(result)
 
     async def _wait_for_company(self) -> None:
-        """Wait until a batch is full, no other image is being searched, or the wait is over."""
+        """Wait until a batch is full, no other image is in detection, or the wait times out."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._settings.batch_wait_s):
                 while self._finding and sum(len(found.crops) for found, _ in self._waiting) < self._settings.batch_size:
@@ -155,7 +155,7 @@ class Batcher:
         return batch
 
     def _classified(self, batch: Sequence[FoundFaces]) -> Sequence[ImageResult | Exception]:
-        """Classify a batch; if that fails, each image alone, so that one cannot spoil the others."""
+        """Classify a batch; if that fails, classify each image alone, so that one cannot spoil the others."""
         assert self._recognizer is not None
         try:
             return self._recognizer.classify(batch)

@@ -1,4 +1,4 @@
-"""What every request and answer passes: host and token checks, security headers, unread bodies, metrics."""
+"""Checks of every request and answer: host and token, security headers, unread bodies, metrics."""
 
 import asyncio
 import hmac
@@ -62,7 +62,7 @@ class Metrics:
         ProcessCollector(registry=own)
 
     def text(self) -> bytes:
-        """Return all of it in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
 
@@ -112,7 +112,7 @@ class Guard:
 
 
 class _Exchange:
-    """One request and its answer as they pass; reads what a refusal left of the body."""
+    """A request and its answer in transit; drains the body that a refusal left unread."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.status = "none"

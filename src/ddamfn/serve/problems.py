@@ -14,7 +14,7 @@ MEDIA_TYPE = "application/problem+json"
 """Media type of a refusal."""
 
 RETRY = {"Retry-After": "1"}
-"""Headers of a refusal that will not be one in a second's time."""
+"""Headers of a refusal worth retrying after a second."""
 
 
 class ProblemBody(BaseModel):
@@ -79,7 +79,7 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 async def _invalid(_: Request, error: Exception) -> Response:
-    """Name the first argument that is wrong, without repeating its value."""
+    """Name the first invalid argument without repeating its value."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"][1:])

@@ -1,4 +1,4 @@
-"""What there is to study: tables, methods and their reported figures. No PyTorch, so that `--help` can list them."""
+"""Catalog of tables, methods and reported figures; without PyTorch, so that `--help` can list it."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -52,7 +52,7 @@ NETWORKS: Mapping[str, Source] = MappingProxyType(
         "ddamfn": Source("DDAMFN", "Zhang et al., Electronics 2023, 12(17), 3595", 91.35, 90.635),
     }
 )
-"""Compared networks, in the slides' order; POSTER and DDAMFN are last."""
+"""Compared networks in the published order; POSTER and DDAMFN are last."""
 
 ESTIMATORS: Mapping[str, Source] = MappingProxyType(
     {
@@ -61,7 +61,7 @@ ESTIMATORS: Mapping[str, Source] = MappingProxyType(
         "sparse": Source("Sparse representation", "Wright et al., PAMI 2009; Yang et al., ICIP 2010"),
     }
 )
-"""Compared methods from before deep learning, fitted by `study.classic`."""
+"""Compared classic methods, fitted by `study.classic`."""
 
 QUEUE = ("heads", "backbones", "factors", "comparison", "crossval", "best")
-"""Studies of `ddamfn study queue`, the most wanted first."""
+"""Studies of `ddamfn study queue`, by priority."""

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 _PARTS = 64
 _ATOMS = 200
-"""Per class: with a dictionary of all training faces, coding one face takes minutes."""
+"""Dictionary atoms per class: with all training faces as atoms, coding one face takes minutes."""
 
 
 def fit_estimator(name: str, seed: int, parts: Parts, side_px: int) -> tuple[Floats, Floats, float]:

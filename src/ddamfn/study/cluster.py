@@ -18,7 +18,7 @@ from ddamfn.train import TrainingCallback, run_from_dict
 from ddamfn.train.config import to_dict
 
 _IMAGES: dict[tuple[str, str | None, str], StudyImages] = {}
-"""A worker's data sets: Ray keeps its processes, so that later jobs find the tensors of earlier ones."""
+"""A worker's data sets; Ray reuses its processes, so later jobs find the tensors of earlier ones."""
 
 
 class RayExecutor:
@@ -63,13 +63,13 @@ def _connect(address: str) -> Any:
 
 
 def _plain(job: Job) -> dict[str, Any]:
-    """A job as plain values: its run holds read-only mappings, which cannot be sent to another process."""
+    """Return a job as plain values: its run holds read-only mappings, which cannot be pickled."""
     fold = None if job.fold is None else to_dict(job.fold)
     return {**{f.name: getattr(job, f.name) for f in fields(job)}, "run": to_dict(job.run), "fold": fold}
 
 
 def _work(plain: dict[str, Any], folder: str, kind: str | None, device: str) -> Result | str:
-    """Run one job in a worker; an error that it may raise comes back as its message."""
+    """Run one job in a worker; return the message of an expected error."""
     fold = None if plain["fold"] is None else Fold(**plain["fold"])
     job = Job(**{**plain, "run": run_from_dict(plain["run"]), "fold": fold})
     key = (job.data, kind, device)

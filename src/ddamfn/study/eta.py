@@ -1,4 +1,4 @@
-"""How long the jobs of a study will take."""
+"""Estimates of how long the jobs of a study take."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -51,7 +51,7 @@ class EtaEstimator:
 
     @property
     def rate(self) -> float:
-        """Multiply-accumulates per second: measured once a job is finished, until then the last guess."""
+        """Multiply-accumulates per second: measured once a job is finished, until then the latest estimate."""
         return self._work / self._seconds if self._seconds else self._rate
 
     def observe_epoch(self, done: float, seconds: float) -> None:
@@ -65,7 +65,7 @@ class EtaEstimator:
             self._seconds += result.seconds
 
     def seconds(self, jobs: Sequence[Job]) -> float:
-        """Estimate for jobs, one after another; estimators count nothing."""
+        """Estimate the seconds of sequential jobs; estimators count as 0."""
         return sum(work(job.run, self._trained(job)) for job in jobs if job.estimator is None) / self.rate
 
     def _trained(self, job: Job) -> int:

@@ -55,7 +55,7 @@ class Job:
 
     @cached_property
     def id(self) -> str:
-        """Name of the job and of its folder: row, seed, fold, and a hash of all that decides its result."""
+        """Name of the job and of its folder: row, seed, fold, and a hash of all that determines its result."""
         decisive = {name: to_dict(getattr(self, name)) for name in _DECISIVE}
         digest = sha256_bytes(json.dumps(decisive, sort_keys=True).encode())[:8]
         fold = "" if self.fold is None else f"-fold{self.fold.number + 1}of{self.fold.of}"
@@ -91,7 +91,7 @@ class Study:
     beside: "Study | None" = None  # same rows, other conditions: a second column
 
     def row(self, name: str) -> Row:
-        """Row of a name."""
+        """Return the row of a name."""
         return next(row for row in self.rows if row.name == name)
 
 
@@ -104,7 +104,7 @@ class Plan:
     images: int | None = None  # at most so many for training; None takes all
 
     def job(self, row: Row, seed: int, **settings: Any) -> Job:
-        """A row's job of one seed; `settings` are further fields of the job."""
+        """Build a row's job for one seed; `settings` are further fields of the job."""
         run = replace(row.run, seed=seed)
         return Job(row=row.name, run=run, data=self.data, images=self.images, estimator=row.estimator, **settings)
 
@@ -117,7 +117,7 @@ _RECIPES = MappingProxyType(
     {"rafdb": "ddamfn_rafdb", "affectnet": "ddamfn_affectnet", "affectnet8": "ddamfn_affectnet"}
 )
 _OTHERS = "ddamfn_ferplus"
-"""For FERPlus and for sets that the authors have no recipe for: it names no classes."""
+"""For FERPlus and for sets without a recipe by the authors: it names no classes."""
 
 
 def base_run(root: Path, kind: str | None, name: str | None, assignments: Mapping[str, Any]) -> Run:
@@ -135,7 +135,7 @@ def count_images(root: Path, kind: str | None) -> int:
 
 
 def describe(root: Path, kind: str | None) -> str:
-    """Name and size of a data set for the head of a report, without its place on this machine."""
+    """Return name and size of a data set for a report's head, without its path."""
     name, counts = _dataset(root, kind)
     return f"{name}: {', '.join(f'{split} {n:,}' for split, n in counts.items())} images before the vote rule"
 
@@ -150,7 +150,7 @@ def _dataset(root: Path, kind: str | None) -> tuple[str, dict[str, int]]:
 
 
 def attention_note(run: Run) -> tuple[str, ...]:
-    """What readers must know of the attention loss of DDAMFN's rows; nothing of other objectives."""
+    """Return what readers must know of the attention loss of DDAMFN's rows; empty for other objectives."""
     if not isinstance(run.objective, DDAMFNObjective):
         return ()
     weight = run.objective.attention_weight
@@ -164,7 +164,7 @@ def attention_note(run: Run) -> tuple[str, ...]:
 
 
 def settings_text(settings: Mapping[str, Any]) -> str:
-    """Settings for a report, as the command line takes them."""
+    """Format settings as command-line arguments for a report."""
     return ", ".join(f"`{name}={json.dumps(value)}`" for name, value in settings.items())
 
 
@@ -202,7 +202,7 @@ class Result:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn what the disk refuses into a TrainingError that names the file."""
+    """Turn an OSError into a TrainingError that names the file."""
     try:
         yield
     except OSError as error:

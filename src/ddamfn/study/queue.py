@@ -1,4 +1,4 @@
-"""Several studies one after another, the most wanted first, within one budget of time."""
+"""Several studies by priority, one after another, within one time budget."""
 
 import time
 from collections.abc import Callable, Collection, Mapping

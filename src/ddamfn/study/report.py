@@ -127,12 +127,12 @@ def draw_folds(study: Study, results: Sequence[Result], interval: Interval | Non
 
 
 def percent(share: float) -> str:
-    """A share of 1 as per cent, with two digits."""
+    """Format a share of 1 in percent with two digits."""
     return f"{100 * share:.2f} %"
 
 
 def percents(interval: Interval) -> str:
-    """An interval of an accuracy, cut to 0..1, which that of few seeds or folds may exceed."""
+    """Format an accuracy's interval, clipped to 0..1, which it may exceed with few seeds or folds."""
     return f"{percent(max(interval.low, 0.0))} to {percent(min(interval.high, 1.0))}"
 
 
@@ -151,7 +151,7 @@ def _accuracy(summary: RowSummary) -> str:
 
 
 def _difference(summary: RowSummary) -> tuple[str, str, str]:
-    """The difference from the reference, its interval, and McNemar's p values."""
+    """Format the difference from the reference, its interval, and McNemar's p-values."""
     if summary.difference is None:
         return "reference", "", ""
     interval, p_values = summary.difference.interval, summary.difference.p_values
@@ -160,7 +160,7 @@ def _difference(summary: RowSummary) -> tuple[str, str, str]:
 
 
 def _heads(summary: RowSummary) -> tuple[str, str, str]:
-    """Over all seeds: the heads' means, their difference, and the mean of their maximum."""
+    """Return the heads' means, their difference, and the mean of their maximum, over all seeds."""
     found = [result for result in summary.results if result.head_means]
     if not found:
         return "", "", ""
@@ -195,14 +195,14 @@ _WHERE_THERE_ARE_ANY: tuple[Column, ...] = (
 
 
 def _row_cells(study: Study, summaries: Sequence[RowSummary], folder: Path) -> list[list[str]]:
-    """Heading and one line per row; `study.beside` lies in the same folder as the study."""
+    """Return the heading and one line per row; `study.beside` is in the same folder as the study."""
     columns = [*_COLUMNS, *_beside(study, folder)]
     columns += [column for column in _WHERE_THERE_ARE_ANY if any(column[1](summary) for summary in summaries)]
     return [[head for head, _ in columns], *([make(summary) for _, make in columns] for summary in summaries)]
 
 
 def _beside(study: Study, folder: Path) -> list[Column]:
-    """The same rows under the other study's conditions, as far as they are done."""
+    """Summarize the finished rows under the other study's conditions."""
     other = study.beside
     if other is None:
         return []
@@ -217,7 +217,7 @@ def _beside(study: Study, folder: Path) -> list[Column]:
 
 
 def _fold_cells(results: Sequence[Result], of: int) -> list[list[str]]:
-    """Heading and one line per fold; the reported figures stand beside ten folds alone."""
+    """Return the heading and one line per fold; reported figures are shown for ten folds only."""
     ten = of == len(REPORTED_FOLDS)
     lines = [["seed", "fold", "n/N", "accuracy", "95 % over images", *(["reported on RAF-DB"] if ten else [])]]
     for result in results:
@@ -264,7 +264,7 @@ def _facts(study: Study, outcome: StudyOutcome) -> list[str]:
 
 
 def _recipes(study: Study) -> str:
-    """The recipe of all rows, or each row's own."""
+    """Return the common recipe, or each row's own."""
     runs = {row.title: row.run for row in study.rows if row.estimator is None}
     if len({run.recipe for run in runs.values()}) == 1:
         run = next(iter(runs.values()))

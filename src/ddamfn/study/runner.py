@@ -1,4 +1,4 @@
-"""Runs a study: trains and scores its jobs, in one loop that starts them, records and reports."""
+"""Runs a study: one loop starts, trains, scores, records and reports its jobs."""
 
 import json
 import logging
@@ -42,7 +42,7 @@ class JobPredictions(NamedTuple):
 
     @property
     def correct(self) -> NDArray[np.bool_]:
-        """Which are correct, (N,)."""
+        """Whether each prediction is correct, bool (N,)."""
         return np.asarray(self.logits.argmax(axis=1) == self.labels)
 
 
@@ -93,7 +93,7 @@ def run_job(job: Job, parts: Parts, folder: Path, callback: TrainingCallback) ->
 def _train(
     job: Job, parts: Parts, folder: Path, callback: TrainingCallback
 ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-    """Train the job's network; return its test logits, and what the result says of the training."""
+    """Train the job's network; return its test logits and the training's part of the result."""
     run, place, test = job.run, RunFolder(folder), parts.test
     if place.result.exists() and not place.state.exists():  # finished, and its line of the ledger was lost
         best = json.loads(place.result.read_text(encoding="utf-8"))["best"]
@@ -123,7 +123,7 @@ def _train(
 
 
 def _fit(job: Job, estimator: str, parts: Parts) -> tuple[NDArray[np.float32], dict[str, Any]]:
-    """Fit the job's estimator; return its test logits, and what the result says of the fitting."""
+    """Fit the job's estimator; return its test logits and the fit's part of the result."""
     valid, logits, seconds = fit_estimator(estimator, job.seed, parts, job.run.phases[-1].side_px)
     return logits, {
         "device": "cpu",
@@ -141,7 +141,7 @@ def _device_name(device: torch.device) -> str:
 
 
 class SilentCallback:
-    """Ignores what happens in training."""
+    """A callback that ignores all training events."""
 
     def epoch_started(self, epoch: int, epochs: int, images: int, done: int, side_px: int) -> None:
         """Ignore it."""
@@ -183,10 +183,10 @@ class Executor(Protocol):
         """How many jobs run at once."""
 
     def submit(self, job: Job, callback: TrainingCallback) -> None:
-        """Take a job; a distant executor does not call back."""
+        """Accept a job; a remote executor does not call back."""
 
     def wait(self) -> tuple[Job, Result | str | None]:
-        """Wait for a submitted job to end: with its result, why it failed, or None if it was interrupted."""
+        """Wait for a submitted job to end; return its result, an error's message, or None if it was interrupted."""
 
 
 class LocalExecutor:
@@ -199,7 +199,7 @@ class LocalExecutor:
         self._submitted: list[tuple[Job, TrainingCallback]] = []
 
     def submit(self, job: Job, callback: TrainingCallback) -> None:
-        """Take a job, which runs in `wait`."""
+        """Accept a job, which runs in `wait`."""
         self._submitted.append((job, callback))
 
     def wait(self) -> tuple[Job, Result | str | None]:
@@ -214,11 +214,11 @@ class LocalExecutor:
 
 
 class _TimeUp(Exception):
-    """The budget is spent, and the job's last epoch is saved: the next start resumes after it."""
+    """The budget is spent and the job's last epoch is saved; the next start resumes after it."""
 
 
 class _EpochCallback(SilentCallback):
-    """Turns a job's epochs into the study's progress, and ends the job when time is up."""
+    """Reports a job's epochs as study progress, and stops the job when time is up."""
 
     def __init__(self, scheduler: "_Scheduler", job: Job) -> None:
         self._scheduler, self._job, self._images = scheduler, job, 0
@@ -280,7 +280,7 @@ class _Scheduler:
         return self._end is not None and time.monotonic() >= self._end
 
     def tell(self, job: Job, epoch: int, **news: Any) -> None:
-        """Tell the progress when so many epochs of a job are done; all of them also when the job has ended."""
+        """Report progress once a job has so many finished epochs (all, when it has ended)."""
         done = self._ledger.results.keys()
         ended = {*done, *self._failed, job.id}
         left = [one for one in self._study.jobs if one.id not in ended]
@@ -296,11 +296,11 @@ class _Scheduler:
         )
 
     def observe_epoch(self, job: Job, images: int, seconds: float) -> None:
-        """Use an epoch for the estimate, as if all phases' epochs were alike; a finished job counts exactly."""
+        """Use an epoch for the estimate, as if all phases' epochs were equal; a finished job counts exactly."""
         self._eta.observe_epoch(work(job.run, images) / job.run.epochs, seconds)
 
     def _fill_slots(self) -> None:
-        """Start jobs, in the study's order, until the executor is full, time is up, or those left wait for others."""
+        """Start jobs in the study's order until the executor is full, time is up, or the rest wait for others."""
         while len(self._claims) < self._executor.slots:
             job = self._next_ready()
             if job is None and self._pending:
@@ -318,7 +318,7 @@ class _Scheduler:
         return next((job for job in self._pending if self._ledger.results.keys() >= set(job.after)), None)
 
     def _start(self, job: Job) -> None:
-        """Run one job, unless another process has it or has finished it just now."""
+        """Run one job, unless another process has claimed or just finished it."""
         with ExitStack() as stack:
             if not stack.enter_context(claim(self._folder / job.id)):
                 return

@@ -1,4 +1,4 @@
-"""From the jobs' results to rows and folds: means, intervals, and which differences exceed noise."""
+"""From job results to rows and folds: means, intervals, and which differences exceed noise."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -50,7 +50,7 @@ class RowSummary:
 
     @property
     def images_interval(self) -> tuple[float, float]:
-        """Wilson's interval of the mean accuracy on these images, blind to what another seed would give."""
+        """Wilson's interval of the mean accuracy on these images; it ignores the variation between seeds."""
         n = self.results[0].n
         return wilson_interval(round(self.mean * n), n)
 
@@ -107,7 +107,7 @@ def _difference(
 def _paired(
     one: Sequence[JobPredictions], other: Sequence[JobPredictions]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which predictions of both are correct, (S, N), on the images that every run was scored on, paired by name."""
+    """Return correctness (S, N) of both on the images that every run was scored on, paired by name."""
     common = sorted(set.intersection(*(set(run.keys.tolist()) for run in (*one, *other))))
 
     def correct(run: JobPredictions) -> NDArray[np.bool_]:
@@ -118,7 +118,7 @@ def _paired(
 
 
 def verdict(study: Study, summaries: Sequence[RowSummary]) -> str:
-    """Tell in one sentence which differences from the reference exceed noise, and what noise means."""
+    """State in one sentence which differences from the reference exceed noise, and what noise means."""
     compared = [(summary.row, summary.difference) for summary in summaries if summary.difference is not None]
     if study.reference is None or not compared:
         return "No difference can be judged yet: fewer than two rows have a finished job on common images and seeds."
@@ -142,5 +142,5 @@ def verdict(study: Study, summaries: Sequence[RowSummary]) -> str:
 
 
 def _title(row: Row) -> str:
-    """A row's title as a member of a list."""
+    """Return a row's title for use in a list."""
     return f'"{row.title}"' if "," in row.title else row.title

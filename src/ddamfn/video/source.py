@@ -1,4 +1,4 @@
-"""Frames of a video file or camera: seek, cut, time stamps, orientation."""
+"""Frames of a video file or camera: seek, trim, timestamps, orientation."""
 
 import logging
 import os
@@ -182,7 +182,7 @@ class VideoSource:
     # ---------------------------------------------------------------- decoding
 
     def _from_start(self) -> Iterator[tuple[float, "VideoFrame"]]:
-        """Yield the frames from the start on, by way of the last key frame before it where the file has an index."""
+        """Yield the frames from the start on, seeking to the last key frame before it if the file has an index."""
         if self._start_s and self._seek():
             frames = self._timed()
             first = next(frames, None)
@@ -223,7 +223,7 @@ class VideoSource:
             yield time_s, frame
 
     def _decode(self) -> Iterator["VideoFrame"]:
-        """Yield every frame that can be decoded; what cannot is counted and stepped over."""
+        """Yield every frame that can be decoded; count and skip the others."""
         packets = self._container.demux(self._stream)
         packet: Packet[VideoStream] | None
         while True:
@@ -289,7 +289,7 @@ def _open_camera(av: ModuleType, number: int) -> "InputContainer":
 
 
 def _place(av: ModuleType, number: int) -> tuple[str, str, dict[str, str]]:
-    """Return the camera's name, the input format and its options on this system."""
+    """Return the camera's name, its input format and its options on this system."""
     if sys.platform == "darwin":
         # AVFoundation refuses its own default of 29.97 on most cameras.
         return f"{number}:none", "avfoundation", {"framerate": "30"}

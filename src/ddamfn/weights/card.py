@@ -248,7 +248,7 @@ def threshold_for(calibration: CalibrationCard, precision: float) -> float:
 
 
 def _readable(plain: Mapping[str, Any]) -> str:
-    """Return indented JSON in which a list of numbers or names takes one line, not one an entry."""
+    """Return indented JSON with every list of numbers or names on one line."""
     text = json.dumps(plain, indent=2, ensure_ascii=False)
     # A line break never stands inside a JSON string, so brackets that follow or precede one are brackets of lists.
     inner_list, line_break = re.compile(r"\[\n *([^\[\]{}]*)\n *\]"), re.compile(r"\n *")
@@ -256,7 +256,7 @@ def _readable(plain: Mapping[str, Any]) -> str:
 
 
 def _problem(card: Card) -> str | None:
-    """Name the first field that cannot be right."""
+    """Name the first invalid field."""
     try:
         foreign = [label for label in card.labels if canonical(label) != label]
     except UnknownLabel as error:

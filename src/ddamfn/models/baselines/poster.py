@@ -48,7 +48,7 @@ class StreamBlock(nn.Module):
         self.drop = DropPath(drop)
 
     def forward(self, own: Tensor, other: Tensor) -> Tensor:
-        """Pass the stream's tokens (B, N, D), asked by the other's (B, N, D)."""
+        """Transform the stream's tokens (B, N, D), queried by the other's (B, N, D)."""
         queries = split_heads(self.query(self.norm1(other)), _HEADS)
         keys, values = (split_heads(part, _HEADS) for part in self.key_value(self.norm1(own)).chunk(2, dim=-1))
         gathered = self.project(join_heads(F.scaled_dot_product_attention(queries, keys, values)))
@@ -58,7 +58,7 @@ class StreamBlock(nn.Module):
 
 
 class CrossFusion(nn.Module):
-    """Both streams' halves, and a mixture of all tokens, (B, 100, D) -> same shape; the image's tokens come first."""
+    """Both streams' halves and a mixing of all tokens, (B, 100, D) -> same shape; image tokens come first."""
 
     def __init__(self, width: int, *, query_projection: bool, drop: float) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class CrossFusion(nn.Module):
 
 
 class PyramidLayer(nn.Module):
-    """One fusion at each width; the narrow ones are widened and added to the next."""
+    """One fusion per width; the narrow ones are widened and added to the next."""
 
     def __init__(self, *, query_projection: bool, drop: float) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class PyramidLayer(nn.Module):
         self.widen_middle = nn.ConvTranspose1d(2 * _STREAM, 2 * _STREAM, 2, stride=2)
 
     def forward(self, large: Tensor, middle: Tensor, small: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Pass tokens of 512, 256 and 128 numbers, (B, 100, D) each."""
+        """Fuse tokens of widths 512, 256 and 128, (B, 100, D) each."""
         large, middle, small = (level(x) for level, x in zip(self.levels, (large, middle, small), strict=True))
         middle = middle + self.widen_small(small)
         return large + self.widen_middle(middle), middle, small
@@ -137,7 +137,7 @@ class POSTER(nn.Module):
 
 
 def _line_up(x: Tensor) -> Tensor:
-    """A map's places as tokens, (B, D, H, W) -> (B, H W, D), row by row."""
+    """Flatten a map's positions into tokens, (B, D, H, W) -> (B, H W, D), row by row."""
     return x.flatten(2).transpose(1, 2)
 
 

@@ -53,7 +53,7 @@ class Cost:
 
     @property
     def agrees(self) -> tuple[bool, bool]:
-        """Whether parameters and FLOPs, printed as the slides print them, are the slides' own, letter by letter."""
+        """Whether parameters and FLOPs, formatted as published, equal the published figures."""
         return (
             format_parameters(self.parameters, self.reported.unit) == self.reported.parameters,
             format_flops(self.flops) == self.reported.flops,
@@ -72,7 +72,7 @@ def format_flops(count: int) -> str:
 
 
 def measure() -> tuple[Cost, ...]:
-    """Build the five networks without memory and count."""
+    """Build the five networks without allocating memory, and count."""
     costs = []
     for reported in REPORTED:
         with torch.device("meta"):
@@ -103,7 +103,7 @@ def cells(costs: tuple[Cost, ...]) -> list[list[str]]:
 
 
 def explanation(costs: tuple[Cost, ...]) -> list[str]:
-    """How many figures agree, and why the slides' column of parameters cannot be read as one column; paragraphs."""
+    """State how many figures agree, and why the published parameters use no single unit; paragraphs."""
     agreeing = sum(sum(cost.agrees) for cost in costs)
     counts = {cost.reported.network: cost.parameters for cost in costs}
     numbers = {"mfn": counts["mfn"], "ddamfn": counts["ddamfn"], "less": counts["mfn"] - counts["ddamfn"]}

@@ -4,7 +4,7 @@ from ddamfn.study.jobs import Fold, Plan, Row, Study, attention_note
 from ddamfn.train import Run
 
 REPORTED_FOLDS = (90.69, 90.23, 89.89, 90.82, 89.83, 91.02, 91.82, 90.55, 90.55, 90.95)
-"""The slides' ten folds on RAF-DB, in per cent; their mean is 90.635."""
+"""The published ten folds on RAF-DB, in percent; their mean is 90.635."""
 
 _COMPARISON = (
     "The slides' comparison with other methods uses the mean of these ten folds, 90.635, beside figures of others on "

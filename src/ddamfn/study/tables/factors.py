@@ -91,7 +91,7 @@ _ROWS: Mapping[str, Sequence[tuple[Any, ...]]] = {
     ),
 }  # fmt: skip
 FACTORS = tuple(Factor(group, *row) for group, rows in _ROWS.items() for row in rows)
-"""Changes that depend on nothing but the base; those that it has already are no row of its table."""
+"""Changes that depend only on the base; those that it already has are no row of its table."""
 
 GROUPS = tuple(dict.fromkeys((*(factor.group for factor in FACTORS), "pretraining", "distillation")))
 
@@ -127,7 +127,7 @@ def factors_of(base: Run, given: AblationOptions) -> tuple[Mapping[Factor, Run],
 
 
 def _chosen(base: Run, given: AblationOptions) -> list[Factor]:
-    """Factors that are asked for and that these data offer; a network is built only for these."""
+    """Return the factors that are asked for and possible with these data; networks are built only for these."""
     offered = sorted(
         (*FACTORS, *_phases(base), *_erasing(base), *_self_distillation(base), *_of_runs(given)),
         key=lambda factor: GROUPS.index(factor.group),
@@ -174,7 +174,7 @@ def factors(base: Run, plan: Plan, given: AblationOptions) -> Study:
 
 
 def _phases(base: Run) -> tuple[Factor, ...]:
-    """Changes to the phases, which only the base knows."""
+    """Return changes of the phases, which depend on the base."""
     twice = {f"phases.{i}.epochs": 2 * phase.epochs for i, phase in enumerate(base.phases)}
     last, epochs = base.phases[-1], base.epochs
     plain = {"side_px": last.side_px, "batch_size": last.batch_size, "lr_factor": 1.0}
@@ -195,7 +195,7 @@ def _phases(base: Run) -> tuple[Factor, ...]:
 
 
 def _erasing(base: Run) -> tuple[Factor, ...]:
-    """Changes of the color that erases, where the base erases at all."""
+    """Return changes of the erasing color, if the base uses erasing."""
     if not base.augment.erase:
         return ()
     return (
@@ -205,7 +205,7 @@ def _erasing(base: Run) -> tuple[Factor, ...]:
 
 
 def _twice_the_batch(base: Run) -> Factor:
-    """Twice the batch, with a learning rate and a moving average that go as far in an image as before."""
+    """Double the batch, with the learning rate and moving average scaled to match per image."""
     # In proportion for SGD; adaptive rules divide by the gradient's spread, which falls as the root.
     factor, rule = (2.0, "2") if base.optimizer.name == "sgd" else (2.0**0.5, "the root of 2")
     settings: dict[str, Any] = {f"phases.{i}.batch_size": 2 * phase.batch_size for i, phase in enumerate(base.phases)}
@@ -218,7 +218,7 @@ def _twice_the_batch(base: Run) -> Factor:
 
 
 def _self_distillation(base: Run) -> tuple[Factor, ...]:
-    """A last phase of self-distillation; or, where the base has one, the votes alone instead."""
+    """Add a last phase of self-distillation or, where the base has one, use the votes alone."""
     if isinstance(base.distillation, SelfDistillation):
         return (Factor("distillation", "votes", "the votes alone in every phase", {"distillation": None}),)
     if base.distillation is not None:
@@ -235,7 +235,7 @@ def _self_distillation(base: Run) -> tuple[Factor, ...]:
 
 
 def _of_runs(given: AblationOptions) -> tuple[Factor, ...]:
-    """Changes that begin with or learn from runs that were named for this table."""
+    """Return changes that start from or distill from runs named for this table."""
     names = [Path(place).name for place in given.pretrained]
     if len(set(names)) < len(names):
         raise UsageError(f"duplicate name among the runs to begin from: {', '.join(names)}")
@@ -256,7 +256,7 @@ def _of_runs(given: AblationOptions) -> tuple[Factor, ...]:
 
 
 def _shown(factor: Factor) -> str:
-    """Settings as the command line takes them; of a run, its name without its place on this machine."""
+    """Format settings as command-line arguments; of a run, only its name."""
 
     def text(value: Any) -> Any:
         if not factor.of_runs:

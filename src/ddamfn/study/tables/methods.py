@@ -42,7 +42,7 @@ class Method:
 
     @property
     def source(self) -> Source:
-        """Its title, paper and figures."""
+        """The method's title, paper and figures."""
         return NETWORKS[self.network]
 
     def equal(self, base: Run) -> Run:

@@ -40,7 +40,7 @@ def seeds(base: Run, plan: Plan, *, runs: Path, again: Mapping[str, Any] | None 
 
 
 def _once_more(job: Job, first: Sequence[Job], row: str, folder: Path, again: Mapping[str, Any]) -> Job:
-    """The second round of a job, which starts from and is distilled from networks of the first round's folders."""
+    """Build a job's second round, which starts from and is distilled from the first round's networks."""
     teachers = [str(folder / one.id) for one in first]
     settings = {"initial": str(folder / job.id), "distillation": {"teachers": teachers}, **again}
     return replace(job, row=row, run=override(job.run, settings), after=tuple(one.id for one in first))
