@@ -53,11 +53,11 @@ def fit_temperature(logits: ArrayLike, targets: ArrayLike) -> float:
     with no error on these images would ask for T = 0; the result is kept within 0.05..20.
 
     Args:
-        logits: (N, K), finite, or minus infinity for a class that the network cannot answer.
+        logits: (N, K), finite, or minus infinity for a class that the network cannot predict.
         targets: int (N,) class indices, or (N, K) weights, of which each row is normalized to sum 1.
 
     Raises:
-        DataError: if no image is left: none is given, or all belong to classes that the network cannot answer.
+        DataError: if no image is left: none is given, or all belong to classes that the network cannot predict.
 
     Source: Guo et al. 2017, "On calibration of modern neural networks", section 4.2.
     """

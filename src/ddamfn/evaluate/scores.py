@@ -72,11 +72,11 @@ def score(
     """Score a table of logits.
 
     Args:
-        logits: (N, K); minus infinity where the network cannot answer a class.
+        logits: (N, K); minus infinity where the network cannot predict a class.
         targets: (N, K) non-negative weights, see `resolve_targets`.
         classes: the K names in the order of the columns.
         rule: name of the labeling rule that made the targets.
-        temperature: divides the logits before ECE and NLL; the answers do not depend on it.
+        temperature: divides the logits before ECE and NLL; the predictions do not depend on it.
 
     Raises:
         DataError: if the shapes disagree, no image is given, or a logit is NaN (a network that diverged).

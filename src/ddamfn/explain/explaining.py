@@ -97,7 +97,7 @@ class Explanation:
     Attributes:
         result: the prediction for the image, with the image itself.
         faces: in the order of the result.
-        missing: why there is no Grad-CAM, one line; None if there is or it was not asked for.
+        missing: why there is no Grad-CAM, one line; None if there is one, or none was requested.
     """
 
     result: ImageResult
@@ -115,7 +115,7 @@ class Explainer:
 
     Args:
         weights: name of bundled weights, or path of an `.onnx` network or its card; the default weights when None.
-        max_faces: only this many of an image, those with the highest score; None for all.
+        max_faces: at most this many faces of an image, those with the highest score; None for all.
         grad_cam: whether to add Grad-CAM where PyTorch and captum are installed and the weights can be read into it.
         random: random maps to compare with, at least 1.
         steps: see `faithfulness.measure`, at least 2.

@@ -101,12 +101,12 @@ class Comparison:
         logit_difference: largest difference of a logit, as `logit_distance` has it.
         attention_difference: largest difference of an attention value.
         changed: faces whose predicted class is not the reference's.
-        exactness: largest difference of both to the PyTorch network with the weights as stored; None if not measured.
+        exactness: largest difference of logits and attention to PyTorch with the stored weights; None if not measured.
         validation: images with a label; 0 without data.
         accuracy_before: of the reference on them; None without data.
         accuracy_after: of the file on them.
         ms_per_face: of the file on one thread in batches of four, the median; None if not measured.
-        ms_per_face_before: of the reference, measured in turns with it.
+        ms_per_face_before: of the reference, measured alternately with the file.
         logits: float32 (n, K) of the file, the validation images first.
     """
 

@@ -57,7 +57,7 @@ class DDAN(nn.Module):
         """What every position adds to every logit, (B, K, S, S) float32: class activation maps, exactly.
 
         After attention all is linear: GDConv's weight of the position, batch normalization's scale of the channel, the
-        classifier's weight. The sum over positions is the logit but for a constant of each class, of the
+        classifier's weight. The sum over positions is the logit up to a constant per class, from the
         classifier's bias and normalization's mean and shift. In training the batch's own statistics scale.
 
         Args:

@@ -19,8 +19,8 @@ class ModelOutput(NamedTuple):
         features: (B, C, H, W) float, the last spatial map before the head; (B, 512, 7, 7) for DDAMFN at 112 px.
         attention: (B, A, C, H, W) float from 0 to 1, one map for each of A heads; C is 1 for maps of positions alone.
             A is 0 for a network without heads.
-        extra: what the network's own objective needs beside these, by name; each network documents its own. Empty for
-            most, and no part of an exported network.
+        extra: further outputs that the network's own objective needs, by name; each network documents its own. Empty
+            for most, and not exported.
     """
 
     logits: Tensor

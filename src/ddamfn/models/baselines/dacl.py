@@ -1,4 +1,4 @@
-"""DACL: which numbers of a feature must come close to its class's center is itself learned, image by image.
+"""DACL: for each image, the network learns which channels of a feature must come close to its class's center.
 
 Source: Farzaneh and Qi, "Facial Expression Recognition in the Wild via Deep Attentive Center Loss", WACV 2021,
 section 3.

@@ -1,11 +1,11 @@
-"""POSTER: image and landmark features that ask each other, at three widths.
+"""POSTER: cross-attention between image and landmark features, at three widths.
 
-With Q, K and V the linear projections of each stream's tokens, the streams exchange their questions: what the image
-gathers is softmax(Q_lm K_img^T / sqrt d) V_img, what the landmarks gather softmax(Q_img K_lm^T / sqrt d) V_lm.
+With Q, K and V the linear projections of each stream's tokens, the streams exchange their queries: the image stream
+computes softmax(Q_lm K_img^T / sqrt d) V_img, the landmark stream softmax(Q_img K_lm^T / sqrt d) V_lm.
 
-Where text and the authors' program differ, this follows the text: questions are projected (the program takes the other
-stream's tokens as they are, see `query_projection`), and an image token is a place of 2x2 positions (the program cuts
-the flattened map into 49 pieces, which are no places).
+Where text and the authors' program differ, this follows the text: queries are projected (the program takes the other
+stream's tokens as they are, see `query_projection`), and an image token is a patch of 2x2 positions (the program cuts
+the flattened map into 49 pieces, which are not patches).
 
 Our choice: the landmark branch is a MobileFaceNet that is trained with the rest, from expressions alone. The authors'
 is frozen and was trained on 68 landmarks; weights of such a network can be loaded into `landmark_trunk`.
