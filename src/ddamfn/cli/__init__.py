@@ -1,6 +1,6 @@
-"""The command line: one file a verb, and each verb only parses, calls and prints.
+"""The command line: one file per verb, which only parses, calls and prints.
 
-Only the verb that was asked for is imported; NumPy, ONNX Runtime and PyTorch are imported when it needs them.
+Only the requested verb is imported; NumPy, ONNX Runtime and PyTorch are imported when it needs them.
 """
 
 import argparse
@@ -35,11 +35,7 @@ _LAW = (
 
 
 def build_parser(verb: str | None = None) -> Parser:
-    """Return the command line's parser.
-
-    Args:
-        verb: the one whose arguments are known; of the others, and of all when None, only the names are.
-    """
+    """Return the command line's parser, with the arguments of one verb and the names of all others."""
     parser = Parser(
         prog="ddamfn",
         description="Reads facial expressions from photographs, offline.",
@@ -57,15 +53,7 @@ def build_parser(verb: str | None = None) -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Args:
-        argv: the arguments; those of the process when None.
-
-    Returns:
-        The exit status: 0 if all went well, 1 if something could not be done, 2 for arguments that make no sense, 130
-        after Ctrl-C, 141 if the reader of a pipe went away.
-    """
+    """Run the command line; return 0, 1 (failure), 2 (wrong arguments), 130 (Ctrl-C) or 141 (closed pipe)."""
     # A file name may hold what the terminal's encoding has no letters for; that is no reason to stop.
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):

@@ -14,10 +14,10 @@ _Number = TypeVar("_Number", int, float)
 
 
 class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` that answers bad arguments with one line on standard error and exit status 2."""
+    """An `ArgumentParser` that reports bad arguments in one line on standard error and exits with status 2."""
 
     def error(self, message: str) -> NoReturn:
-        """Print what is wrong and where help is, and leave with status 2."""
+        """Print the error and where to find help, and exit with status 2."""
         print(f"{self.prog}: error: {message} (see {self.prog} --help)", file=sys.stderr)
         raise SystemExit(2)
 
@@ -30,27 +30,27 @@ def add_kind(parser: argparse.ArgumentParser) -> None:
 
 
 def positive_integer(text: str) -> int:
-    """Read a whole number of at least 1."""
+    """Parse an integer of at least 1."""
     return _number(text, int, lambda number: number >= 1, "a whole number of at least 1")
 
 
 def seconds(text: str) -> float:
-    """Read a number of seconds, at least 0."""
+    """Parse a number of seconds, at least 0."""
     return _number(text, float, lambda number: 0 <= number < math.inf, "a number of seconds of at least 0")
 
 
 def share(text: str) -> float:
-    """Read a number above 0 and at most 1."""
+    """Parse a number above 0 and at most 1."""
     return _number(text, float, lambda number: 0 < number <= 1, "a number above 0 and at most 1")
 
 
 def port(text: str) -> int:
-    """Read the number of a TCP port, 0 for any that is free."""
+    """Parse the number of a TCP port, 0 for any free one."""
     return _number(text, int, lambda number: 0 <= number <= 65535, "a port: 0 to 65535")
 
 
 def moment(text: str) -> float:
-    """Read a time in a video, as seconds, m:ss or h:mm:ss, each with or without a fraction; return seconds."""
+    """Parse a time in a video (seconds, m:ss or h:mm:ss, with or without a fraction) to seconds."""
     match = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)", text, re.ASCII)
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not a time: write seconds, m:ss or h:mm:ss")
@@ -61,7 +61,7 @@ def moment(text: str) -> float:
 
 
 def _number(text: str, kind: Callable[[str], _Number], accepts: Callable[[_Number], bool], wanted: str) -> _Number:
-    """Read a number, or refuse the text in one line."""
+    """Parse a number, or refuse the text in one line."""
     try:
         number = kind(text)
     except ValueError:

@@ -130,7 +130,7 @@ def _print_prepared(prepared: "Prepared") -> None:
 
 
 def _check(args: argparse.Namespace) -> int:
-    """Print the report; return 1 if something was found that makes scores wrong."""
+    """Print the report; return 1 for findings that make scores wrong."""
     from ddamfn.data import open_dataset
     from ddamfn.data.doctor import check
 

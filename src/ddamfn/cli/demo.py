@@ -1,4 +1,4 @@
-"""`ddamfn demo`: the whole path on a portrait that comes with the package."""
+"""`ddamfn demo`: the whole pipeline on a bundled portrait."""
 
 import argparse
 import sys

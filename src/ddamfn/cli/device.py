@@ -1,4 +1,4 @@
-"""The options --device and --num-threads of the verbs that compute with PyTorch."""
+"""The options --device and --num-threads of the verbs that use PyTorch."""
 
 import argparse
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
 
 
 def choose_device(name: str | None) -> "torch.device":
-    """Device of that name; the first CUDA device, else the CPU, without one."""
+    """Return the named device; by default the first CUDA device, else the CPU."""
     import torch
 
     if name is None:
@@ -37,7 +37,7 @@ def choose_device(name: str | None) -> "torch.device":
 
 
 def use_threads(args: argparse.Namespace) -> None:
-    """Let PyTorch compute on as many threads as were asked for, from now on."""
+    """Set PyTorch's number of threads, if one is given."""
     import torch
 
     if args.num_threads:

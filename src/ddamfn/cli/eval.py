@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
 def _predict(
     classifier: "Classifier", args: argparse.Namespace, bar: Bar
 ) -> "tuple[Sequence[LogitTable], Dataset | None]":
-    """Fill a table per rule; also return the data set if its images are at hand, for a search of duplicates."""
+    """Build a table per rule; also return the data set if its images are available, for a search for duplicates."""
     from ddamfn.data import open_dataset
     from ddamfn.evaluate.predict import predict_rules
     from ddamfn.preparation import load_prepared
@@ -121,7 +121,7 @@ def _predict(
 def _duplicates_in_train(
     tables: "Sequence[LogitTable]", dataset: "Dataset | None", args: argparse.Namespace
 ) -> set[str] | None:
-    """Names of images that also stand in train: by the shipped list, or by a search if asked for; else None."""
+    """Return images that also occur in train, by the shipped list or a search if asked for; else None."""
     from ddamfn.data.duplicates import DUPLICATE_KINDS, duplicates, known_duplicates
 
     # The list names images of the official split; another copy may use the same names for other images.
@@ -136,7 +136,7 @@ def _duplicates_in_train(
 
 
 def _record(report: "EvaluationReport", weights: str | None) -> None:
-    """Put the scores on the weights' card, in place of older ones of the same data set, split and rule."""
+    """Write the scores to the weights' card, in place of older ones of the same data set, split and rule."""
     from datetime import UTC, datetime
 
     from ddamfn.weights import find_weights, write_card

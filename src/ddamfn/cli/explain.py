@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 class _ImageFolders:
-    """A folder for each image, named as it is; equal names are numbered."""
+    """A folder for each image under its name; equal names are numbered."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._taken = folder, {"explain.json"}

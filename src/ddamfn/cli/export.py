@@ -1,4 +1,4 @@
-"""`ddamfn export`: a training run, or weights that are there already, become files of a chosen format with a card."""
+"""`ddamfn export`: a training run, or existing weights, to files of a chosen format with a card."""
 
 import argparse
 import tempfile
@@ -86,15 +86,7 @@ def _tau(text: str) -> "float | str":
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export, and print what the gate measured.
-
-    Returns:
-        0.
-
-    Raises:
-        MissingExtra: if PyTorch, an ONNX package, or what the format needs is not installed.
-        DdamfnError: if the weights, the data or the output cannot be used, or the file falls under its gate.
-    """
+    """Export, and print what the gate measured."""
     try:
         import onnxscript  # noqa: F401 - torch imports it only when it exports, minutes into the work
         import torch  # noqa: F401
@@ -116,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _export_run(args: argparse.Namespace, folder: Path) -> None:
-    """Export a run as ONNX, and that to another format if one is asked for."""
+    """Export a run as ONNX, and convert that to another format if asked for."""
     from ddamfn.export.weights import export_run
     from ddamfn.train.run_folder import read_run
 

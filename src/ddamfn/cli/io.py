@@ -1,4 +1,4 @@
-"""Input and output of the verbs: the images or the video that a command line names, output files, signals."""
+"""Input and output of the verbs: images or video named on the command line, output files, signals."""
 
 import argparse
 import contextlib
@@ -18,7 +18,7 @@ from ddamfn.files import IMAGE_SUFFIXES, atomic_writer
 _TABLE_WIDTH = 500
 
 FORMATS = ("table", "json", "jsonl", "csv", "parquet")
-"""How results can be written."""
+"""Output formats of results."""
 
 VIDEO_SUFFIXES = frozenset(
     [
@@ -26,7 +26,7 @@ VIDEO_SUFFIXES = frozenset(
         *(".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
     ]
 )
-"""Which files are videos; one is named by itself, and folders of images leave them out."""
+"""Suffixes of videos; one is named by itself, and folders of images leave them out."""
 
 STANDARD_INPUT = "-"
 
@@ -36,13 +36,13 @@ _MOVING_IMAGES = frozenset({".gif", ".webp", ".avif"})
 
 
 def output_format(args: argparse.Namespace) -> str:
-    """Return the asked format, or the one that the output file's suffix names."""
+    """Return the requested format, or the one of the output file's suffix."""
     suffix = _suffix(args.output or "").removeprefix(".")
     return str(args.format or (suffix if suffix in FORMATS else "table"))
 
 
 def check_output(args: argparse.Namespace, kind: str) -> None:
-    """Refuse an output that cannot be written before anything is read."""
+    """Refuse an output that cannot be written, before anything is read."""
     if kind == "parquet" and args.output is None and sys.stdout.isatty():
         raise UsageError("Parquet is not for a terminal: name a file with --output, or pipe it on")
     if args.output is not None and os.path.isdir(args.output):
@@ -50,16 +50,15 @@ def check_output(args: argparse.Namespace, kind: str) -> None:
 
 
 def same_file(one: str, other: str) -> bool:
-    """Whether two paths lead to one place, links resolved."""
+    """Whether two paths lead to the same file, links resolved."""
     return os.path.realpath(one) == os.path.realpath(other)
 
 
 @contextlib.contextmanager
 def open_output(path: str | None) -> Iterator[BinaryIO]:
-    """Open a file for results, or standard output.
+    """Open a file for results, or standard output; a run that writes nothing keeps the older file.
 
-    The file takes its place at the end, also when the run is interrupted: it is then complete as far as it goes. An
-    older file is not lost to a run that wrote nothing.
+    The file takes its place at the end, also after an interrupt.
     """
     if path is None:
         yield sys.stdout.buffer
@@ -109,7 +108,7 @@ def number(count: int, noun: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Return text that is safe in a line of a terminal: no line breaks, no control characters."""
+    """Return text that is safe on one terminal line: no line breaks, no control characters."""
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
@@ -129,7 +128,7 @@ def print_table(rows: Iterable[Sequence[str]], head: Sequence[str] = (), *, numb
 
 @contextlib.contextmanager
 def ending_on_sigterm() -> Iterator[None]:
-    """Let `timeout` and service managers end a run as Ctrl-C does: with the results so far complete."""
+    """Let `timeout` and service managers stop a run as Ctrl-C does: with the results so far complete."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -145,12 +144,7 @@ def ending_on_sigterm() -> Iterator[None]:
 
 
 class Sources:
-    """The images behind the command line's arguments; may be walked any number of times, lazily.
-
-    Args:
-        arguments: files, folders (walked to the bottom, sorted), globs, or `-`.
-        skip: a folder that is left out of every walk, such as the one that results are written to.
-    """
+    """The images of files, folders (recursive, sorted), globs or `-`: lazy, repeatable, without the folder `skip`."""
 
     def __init__(self, arguments: Sequence[str], skip: str | None = None) -> None:
         self._arguments = tuple(arguments)

@@ -1,4 +1,4 @@
-"""`ddamfn models`: the bundled weights and the networks, with the cost of each and the accuracy of the weights."""
+"""`ddamfn models`: bundled weights with their accuracy, and networks, with the cost of each."""
 
 import argparse
 import json
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class _Network(NamedTuple):
-    """A network as `create_model` makes it for seven expressions."""
+    """A network built by `create_model` for seven expressions."""
 
     parameters: int
     gmac: float
@@ -48,14 +48,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the list.
-
-    Returns:
-        0.
-
-    Raises:
-        WeightsError: if a card in the package is damaged.
-    """
+    """Print the list."""
     from ddamfn.weights import find_weights, list_weights
 
     weights = [(card, find_weights(card.name)[0].stat().st_size) for card in list_weights()]

@@ -1,7 +1,4 @@
-"""`ddamfn predict`: expressions in images, as a table, JSON, CSV or Parquet, and as annotated images.
-
-A video or a camera is handed on to `predict_video`.
-"""
+"""`ddamfn predict`: images to expressions as table, JSON, CSV, Parquet or images; video goes to `predict_video`."""
 
 import argparse
 import os
@@ -156,7 +153,7 @@ def _read_all(args: argparse.Namespace, kind: str, sources: Sources, recognizer:
 
 
 def _results(sources: Sources, recognizer: "Recognizer", *, keep_images: bool) -> Iterator["ImageResult"]:
-    """Yield the results; standard input, read as bytes, goes by the name that the user gave it."""
+    """Yield the results; standard input, read as bytes, is named as the user named it."""
     from dataclasses import replace
 
     images = (sys.stdin.buffer.read() if source == STANDARD_INPUT else source for source in sources)
@@ -165,7 +162,7 @@ def _results(sources: Sources, recognizer: "Recognizer", *, keep_images: bool) -
 
 
 def _check(args: argparse.Namespace, kind: str) -> None:
-    """Refuse what cannot work before the first image is read."""
+    """Refuse invalid combinations before the first image is read."""
     if args.attention and kind not in ("json", "jsonl") and args.annotate is None:
         raise UsageError("--attention adds the maps to --format json or jsonl, and to --annotate: name one of these")
     check_output(args, kind)
@@ -181,7 +178,7 @@ def _check(args: argparse.Namespace, kind: str) -> None:
 
 
 def _annotate(result: "ImageResult", folder: Path, base: str, *, attention: bool) -> None:
-    """Write an image with its faces marked, at its own path below `base`."""
+    """Write an image with its faces annotated, at its own path below `base`."""
     if result.source == STANDARD_INPUT:
         target = folder / "stdin.png"
     else:

@@ -1,4 +1,4 @@
-"""`ddamfn predict` for a video or a camera: a result a frame, an annotated video, a timeline."""
+"""`ddamfn predict` for a video or a camera: one result per frame, an annotated video, a timeline."""
 
 import argparse
 import contextlib
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def run(args: argparse.Namespace, source: str | int) -> int:
-    """Read a video's path or a camera's number and write the results as they come; return 1 if the file is broken."""
+    """Read a video's path or a camera's number and write the results as they come; return 1 for a broken file."""
     kind = output_format(args)
     _check(args, kind, source)
 
@@ -127,7 +127,7 @@ def _save(timeline: "Timeline", path: str) -> None:
 
 
 def _check(args: argparse.Namespace, kind: str, source: str | int) -> None:
-    """Refuse what cannot work before the video is opened."""
+    """Refuse invalid combinations before the video is opened."""
     from ddamfn.video.annotated import ANNOTATED_SUFFIXES
 
     check_output(args, kind)

@@ -15,13 +15,7 @@ _SECONDS_BETWEEN_DRAWINGS = 60.0
 
 
 class _LiveBar:
-    """A bar of rich that is shown while it is open; its fields are texts to its right.
-
-    Args:
-        title: left of the bar.
-        total: how many items there will be; None if that is not known.
-        fields: initial text of each field, in the order in which they are shown.
-    """
+    """A rich progress bar, shown while open, with text fields to its right in the given order."""
 
     def __init__(self, title: str, total: int | None, *, done: int = 0, fields: Mapping[str, Any]) -> None:
         from rich.console import Console
@@ -35,7 +29,7 @@ class _LiveBar:
         self._progress.start()
 
     def advance(self, count: int, **fields: Any) -> None:
-        """Move the bar and show new texts."""
+        """Advance the bar and show new texts."""
         self._items += count
         # Over the whole time: results come in batches, and rich's own figure is that of the last burst.
         rate = self._items / max(time.monotonic() - self._start, 1e-9)
@@ -46,12 +40,12 @@ class _LiveBar:
         self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._progress.stop()
 
 
 class _Closing:
-    """A context that is closed at its end."""
+    """A context manager that closes itself."""
 
     def __enter__(self) -> Self:
         return self
@@ -60,18 +54,12 @@ class _Closing:
         self.close()
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         raise NotImplementedError
 
 
 class ItemProgress(_Closing):
-    """Counts items in a bar, or in a line now and then, and prints messages without breaking the bar.
-
-    Args:
-        total: how many items there will be; None if that is not known.
-        quiet: show no progress; messages are printed all the same.
-        noun: what is counted.
-    """
+    """Counts items in a bar or occasional lines, and prints messages (also if quiet) without breaking the bar."""
 
     def __init__(self, total: int | None, *, quiet: bool, noun: str = "images") -> None:
         self._noun, self._quiet = noun, quiet
@@ -81,7 +69,7 @@ class ItemProgress(_Closing):
         self._bar = _LiveBar("", total, fields={"rate": ""}) if is_live else None
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.close()
 
@@ -108,12 +96,9 @@ class ItemProgress(_Closing):
 
 
 class Bar(_Closing):
-    """A progress callback `(done, total)` that shows an `ItemProgress` from its first call on.
+    """A progress callback `(done, total)` that opens an `ItemProgress` at its first call.
 
-    Args:
-        quiet: show no progress.
-        resumes: what is done at the first call was done by an earlier run, and does not count for rate and remaining
-            time.
+    With `resumes`, what is done at the first call does not count for rate and remaining time.
     """
 
     def __init__(self, *, quiet: bool, resumes: bool = False) -> None:
@@ -133,18 +118,13 @@ class Bar(_Closing):
         self._done = done
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._items is not None:
             self._items.close()
 
 
 class EpochBars(_Closing):
-    """What `ddamfn.train.fit` reports to.
-
-    Args:
-        quiet: no bar, also on a terminal.
-        draw: called after an epoch, at most once a minute, to draw the curves so far.
-    """
+    """What `ddamfn.train.fit` reports to; `draw` is called after an epoch, at most once a minute."""
 
     def __init__(self, *, quiet: bool, draw: Callable[[], None]) -> None:
         self._live = not quiet and sys.stderr.isatty()
@@ -159,7 +139,7 @@ class EpochBars(_Closing):
             self._bar = _LiveBar(title, images, done=done, fields={"rate": "", "loss": "", "accuracy": ""})
 
     def step_done(self, images: int, loss: float | None, accuracy: float | None) -> None:
-        """Move the bar; loss and accuracy stay as they are where they are not told."""
+        """Advance the bar; without new loss and accuracy, the old ones stay."""
         if self._bar is not None:
             fields = {} if loss is None else {"loss": f"loss {loss:.3f}"}
             fields |= {} if accuracy is None else {"accuracy": f"accuracy {accuracy:.3f}"}
@@ -179,14 +159,14 @@ class EpochBars(_Closing):
             self._drawn = time.monotonic()
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
 
 
 def _scores(row: dict[str, Any]) -> str:
-    """What there is of accuracies and heads; a pretext task has no validation, and most have no accuracy."""
+    """Format the available accuracies and heads; a pretext task has no validation, and most have no accuracy."""
     text = f"train {row['train']['accuracy']:.4f}  " if "accuracy" in row["train"] else ""
     if "valid" in row:
         heads = " ".join(f"{mean:.2f}" for mean in row["head_means"]) or "none"
@@ -196,7 +176,7 @@ def _scores(row: dict[str, Any]) -> str:
 
 
 def print_study_progress(progress: "StudyProgress", *, quiet: bool) -> None:
-    """Print a line of a study's progress, none of an epoch if `quiet`."""
+    """Print a line of a study's progress; if `quiet`, none for epochs."""
     row, result = progress.row, progress.result
     text = f"[{progress.done}/{progress.total} jobs done] {progress.job.id}"
     if progress.error is not None:
@@ -214,7 +194,7 @@ def print_study_progress(progress: "StudyProgress", *, quiet: bool) -> None:
 
 
 def duration(seconds: float) -> str:
-    """Hours and minutes, or minutes and seconds below an hour."""
+    """Format hours and minutes, or minutes and seconds below an hour."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

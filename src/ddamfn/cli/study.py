@@ -1,4 +1,4 @@
-"""`ddamfn study`: the published tables, each with one command, and each job of them done once."""
+"""`ddamfn study`: the published tables, one command each; every job is done once."""
 
 import argparse
 import sys
@@ -60,7 +60,7 @@ def _add_ablation(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
 
 
 def _add_factors(parser: argparse.ArgumentParser) -> None:
-    """Add what decides the rows of the table of factors."""
+    """Add the options that select the rows of the table of factors."""
     for option, metavar, text in (
         ("--rows", "NAME", "factors: groups or rows, not all"),
         ("--pretrained", "RUN", "factors: also a row for each of these, runs or exported weights, that begins with it"),
@@ -194,7 +194,7 @@ def _build(args: argparse.Namespace, base: "Run", plan: "Plan") -> "Study":
 
 
 def _options(args: argparse.Namespace, base: "Run") -> "AblationOptions":
-    """Rows of the table of factors; a run that does not fit is refused now, not hours later when its row begins."""
+    """Select the rows of the table of factors; a run that does not fit is refused now, not hours later."""
     from ddamfn.study.tables.factors import AblationOptions
     from ddamfn.train.initial import weights_file
     from ddamfn.train.teachers import read_teacher, require_same_preprocessing
@@ -212,12 +212,12 @@ def _options(args: argparse.Namespace, base: "Run") -> "AblationOptions":
 
 
 def _absolute(place: str) -> str:
-    """A path as every process of a study finds it; names of bundled weights stay."""
+    """Return a path as every process of a study finds it; names of bundled weights stay."""
     return str(Path(place).resolve()) if Path(place).exists() else place
 
 
 def run_study(args: argparse.Namespace) -> int:
-    """Build a study, run what is not done of it, write its report; return 1 if a job failed, else 0."""
+    """Build a study, run its unfinished jobs, write its report; return 1 if a job failed, else 0."""
     _require_torch()
     with _usage_errors():
         study = _build(args, _base(args, args.recipe), _plan(args))
@@ -272,7 +272,7 @@ def _plan(args: argparse.Namespace) -> "Plan":
 
 
 def _open_images(args: argparse.Namespace) -> "StudyImages":
-    """The data set on the device that is asked for; nothing is read yet."""
+    """Open the data set on the requested device; nothing is read yet."""
     from ddamfn.study.images import StudyImages
 
     use_threads(args)
@@ -282,7 +282,7 @@ def _open_images(args: argparse.Namespace) -> "StudyImages":
 def _carry_out(
     args: argparse.Namespace, study: "Study", images: "StudyImages", budget_s: float | None, output: Path | None
 ) -> "StudyOutcome":
-    """Run what is not done of a study, and write its report."""
+    """Run a study's unfinished jobs, and write its report."""
     from ddamfn.study import runner
 
     folder = args.runs / study.name
@@ -322,7 +322,7 @@ def _report(
 
 
 def _list_jobs(args: argparse.Namespace, study: "Study", *, each: bool) -> float:
-    """Print what all jobs that are not done will take, in seconds, and each job if so asked."""
+    """Print the estimated time of all unfinished jobs, and each job if requested."""
     from ddamfn.study.eta import EtaEstimator
     from ddamfn.study.jobs import Ledger, count_images
 
@@ -350,7 +350,7 @@ def _list_jobs(args: argparse.Namespace, study: "Study", *, each: bool) -> float
 
 
 def run_complexity(args: argparse.Namespace) -> int:
-    """Print the slides' table of parameters and FLOPs beside our counts; return 1 if a figure differs, else 0."""
+    """Print the published parameters and FLOPs beside our counts; return 1 if a figure differs, else 0."""
     _require_torch()
     from ddamfn.study.tables.complexity import cells, explanation, measure
 
@@ -371,7 +371,7 @@ def _require_torch() -> None:
 
 @contextmanager
 def _usage_errors() -> Iterator[None]:
-    """Turn a setting that does not fit into an error of the command line."""
+    """Turn an invalid setting into a command-line error."""
     try:
         yield
     except ConfigError as error:

@@ -1,4 +1,4 @@
-"""`ddamfn train`: a recipe and a data set make a network."""
+"""`ddamfn train`: train a network from a recipe and a data set."""
 
 import argparse
 import json
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ddamfn.train import FitResult, Run
 
 _MOST_NAMES = 5
-"""Unreadable images that are named; the others are in the manifest."""
+"""Number of unreadable images that are listed; the manifest has all."""
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -50,16 +50,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train, and print what was reached on validation.
-
-    Returns:
-        0.
-
-    Raises:
-        MissingExtra: if PyTorch or another package of the extra "train" is not installed.
-        UsageError: if recipe, settings, name and data do not make a run.
-        DdamfnError: if the data cannot be used or the run cannot go on.
-    """
+    """Train, and print the validation results."""
     try:
         from ddamfn import train
     except ModuleNotFoundError as error:
@@ -112,11 +103,7 @@ def _train(args: argparse.Namespace, settings: "Run", folder: Path) -> "FitResul
 
 
 def assignments(texts: Sequence[str], option: str = "--set") -> dict[str, Any]:
-    """Read `FIELD=VALUE` texts of an option; a value that is no JSON is taken as a string.
-
-    Raises:
-        UsageError: if a text has no equals sign.
-    """
+    """Parse an option's `FIELD=VALUE` texts; a value that is not JSON is a string."""
     values: dict[str, Any] = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -130,11 +117,7 @@ def assignments(texts: Sequence[str], option: str = "--set") -> dict[str, Any]:
 
 
 def run_name(name: str | None, settings: "Run") -> str:
-    """Name of the run's folder: as asked, or made of recipe and seed.
-
-    Raises:
-        UsageError: if it is no name of a folder inside another.
-    """
+    """Return the name of the run's folder, by default of recipe and seed; raise UsageError for a path."""
     if name is None:
         return f"{settings.recipe}-seed{settings.seed}"
     if not name.strip(". ") or Path(name).name != name:
@@ -143,7 +126,7 @@ def run_name(name: str | None, settings: "Run") -> str:
 
 
 def draw_curves(folder: Path) -> None:
-    """Draw curves.png from a run's metrics.jsonl; a run is not lost because that fails."""
+    """Draw curves.png from a run's metrics.jsonl; a failure does not stop the run."""
     try:
         from ddamfn.evaluate.plots import plot_training_curves
 
@@ -153,7 +136,7 @@ def draw_curves(folder: Path) -> None:
 
 
 def _report_prepared(prepared: "Prepared") -> None:
-    """Say on standard error how many images have no face or cannot be read, and name some of the latter."""
+    """Report on standard error how many images have no face or cannot be read, and list some of the latter."""
     total, resized, unreadable = (
         sum(counts[what] for counts in prepared.counts.values()) for what in ("images", "resized", "unreadable")
     )

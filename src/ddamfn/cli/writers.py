@@ -1,4 +1,4 @@
-"""Results as a table to read, JSON, JSON lines, CSV or Parquet; each is written as it comes."""
+"""Results as a text table, JSON, JSON lines, CSV or Parquet, each written as it comes."""
 
 import csv
 import json
@@ -19,7 +19,7 @@ _TEXT_COLUMNS = ("source", "expression", "error")
 
 
 class Writer:
-    """Takes the results of images or of a video's frames one by one, and writes them into a stream as UTF-8."""
+    """Takes the results of images or video frames one by one, and writes them to a stream as UTF-8."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -45,16 +45,7 @@ def make_writer(
     attention: bool = False,
     frames: bool = False,
 ) -> Writer:
-    """Return the writer for a format.
-
-    Args:
-        kind: one of `ddamfn.cli.io.FORMATS`.
-        stream: where bytes go; text is UTF-8.
-        columns: names of the columns of CSV and Parquet.
-        single: the user named exactly one image: JSON is then an object instead of a list.
-        attention: JSON holds the attention maps.
-        frames: results will be those of a video's frames.
-    """
+    """Return the writer for a format of `ddamfn.cli.io.FORMATS`; `single` writes one JSON object instead of a list."""
     makers: Mapping[str, Callable[[], Writer]] = {
         "table": lambda: FrameTableWriter(stream) if frames else TableWriter(stream),
         "json": lambda: JsonWriter(stream, single=single, attention=attention),
@@ -66,12 +57,12 @@ def make_writer(
 
 
 class TableWriter(Writer):
-    """A line per face, in columns of fixed width, so that the first line need not wait for the last."""
+    """One line per face, in columns of fixed width, so that no line waits for the last."""
 
     _head = f"{'expression':<12}{'confidence':>10}{'face':>8}{'score':>8}   {'left, top, size':<24}image\n"
 
     def write(self, result: ImageResult) -> None:
-        """Write a line for each face, or one that says that there is none."""
+        """Write a line for each face, or one that reports none."""
         source = plain(result.source)
         if result.error is not None:
             lines = [f"{'error':<65}{source}: {plain(result.error)}"]
@@ -88,7 +79,7 @@ class TableWriter(Writer):
 
 
 class FrameTableWriter(Writer):
-    """A line per face of a video, with the time of its frame; frames without a face have none."""
+    """One line per face of a video, with its frame's time; frames without a face have none."""
 
     def __init__(self, stream: BinaryIO) -> None:
         super().__init__(stream)
@@ -139,7 +130,7 @@ class JsonWriter(JsonLinesWriter):
 
 
 class CsvWriter(Writer):
-    """One row per face, and one for each image or frame without a face or that could not be read."""
+    """One row per face, and one for each image or frame that has no face or is unreadable."""
 
     def __init__(self, stream: BinaryIO, columns: Sequence[str]) -> None:
         super().__init__(stream)
@@ -153,7 +144,7 @@ class CsvWriter(Writer):
 
 
 class _Utf8:
-    """Lets `csv` write into a stream of bytes."""
+    """Lets `csv` write to a binary stream."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream

@@ -18,7 +18,7 @@ from ddamfn.weights.card import CalibrationCard, threshold_for
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.05, 20.0
 CALIBRATION_BINS = 15
 REPORTED_PRECISIONS = (0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
-"""Minimum precisions that a report shows."""
+"""Minimum precisions shown in a report."""
 
 _GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 _TAU_STEPS = 20
@@ -30,7 +30,7 @@ _SHARE_SCALE = 1e4
 
 
 def golden_section(function: Callable[[float], float], low: float, high: float, tolerance: float = 1e-6) -> float:
-    """The place of the minimum of a function with a single valley on `low`..`high`, to within `tolerance`."""
+    """Locate the minimum of a unimodal function on `low`..`high`, to within `tolerance`."""
     left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
     at_left, at_right = function(left), function(right)
     while high - low > tolerance:
@@ -53,11 +53,11 @@ def fit_temperature(logits: ArrayLike, targets: ArrayLike) -> float:
     with no error on these images would ask for T = 0; the result is kept within 0.05..20.
 
     Args:
-        logits: (N, K), finite, or minus infinity for a class that the network cannot answer.
+        logits: (N, K), finite, or minus infinity for a class that the network cannot predict.
         targets: int (N,) class indices, or (N, K) weights, of which each row is normalized to sum 1.
 
     Raises:
-        DataError: if no image is left: none is given, or all belong to classes that the network cannot answer.
+        DataError: if no image is left: none is given, or all belong to classes that the network cannot predict.
 
     Source: Guo et al. 2017, "On calibration of modern neural networks", section 4.2.
     """
@@ -87,14 +87,7 @@ def fit_temperature(logits: ArrayLike, targets: ArrayLike) -> float:
 
 
 def class_shift(shares: ArrayLike, tau: float) -> NDArray[np.float64]:
-    """What is added to the logits: -tau log(share) of each class, less its mean, so that no logit grows without need.
-
-    Args:
-        shares: (K,) above 0, the classes' shares of the training images.
-        tau: 0 changes nothing; 1 answers as if all classes were equally frequent, were the probabilities exact.
-
-    Raises:
-        DataError: if a class has no training image.
+    """Return -tau log(share) per class (K,), centered, to add to the logits; tau = 1 balances exact probabilities.
 
     Source: Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, section 4.1.
     """
@@ -106,18 +99,10 @@ def class_shift(shares: ArrayLike, tau: float) -> NDArray[np.float64]:
 
 
 def fit_adjustment(logits: ArrayLike, targets: ArrayLike, shares: ArrayLike, *, rule: str = "majority") -> float:
-    """The tau of 0, 0.05, ... 1 with the highest mean class accuracy that does not lower the accuracy.
+    """Return the tau of 0, 0.05, ... 1 with the best mean class accuracy that does not lower the accuracy.
 
-    To be fitted on validation images, never on those that are then scored. The smallest of equals is taken.
-
-    Args:
-        logits: (N, K).
-        targets: (N, K) non-negative weights; see `ddamfn.evaluate.scores.resolve_targets`.
-        shares: (K,) above 0, the classes' shares of the training images.
-        rule: name of the labeling rule that made the targets.
-
-    Raises:
-        DataError: if there is no image, or a class has no training image.
+    Logits and targets (N, K) must be of validation images, never of those that are then scored. The smallest of
+    equals is taken.
     """
     table = np.asarray(logits, dtype=np.float64)
     if len(table) == 0:
@@ -136,35 +121,27 @@ def fit_adjustment(logits: ArrayLike, targets: ArrayLike, shares: ArrayLike, *, 
 
 @dataclass(frozen=True, slots=True)
 class SelectivePrediction:
-    """What answering only from a confidence threshold on gives on some images.
+    """The result of predicting only from a confidence threshold on."""
 
-    Attributes:
-        min_precision: the precision that the threshold keeps on validation images, 0 to 1.
-        threshold: the confidence from which on an answer is given, 0 to 1.
-        n: images in all.
-        answered: images answered.
-        correct: answers that are correct.
-    """
-
-    min_precision: float
-    threshold: float
-    n: int
+    min_precision: float  # that the threshold keeps on validation, 0..1
+    threshold: float  # least confidence, 0..1
+    n: int  # all images
     answered: int
     correct: int
 
     @property
     def coverage(self) -> float:
-        """Share of the images that are answered, 0 to 1."""
+        """Share of the images with a prediction, 0 to 1."""
         return self.answered / self.n
 
     @property
     def precision(self) -> float | None:
-        """Share of the answers that are correct, 0 to 1; None if nothing is answered."""
+        """Share of the predictions that are correct, 0 to 1; None without any."""
         return self.correct / self.answered if self.answered else None
 
     @property
     def ci95(self) -> tuple[float, float] | None:
-        """Wilson interval of the precision; None if nothing is answered."""
+        """Wilson interval of the precision; None without predictions."""
         return wilson_interval(self.correct, self.answered) if self.answered else None
 
     def to_dict(self) -> dict[str, Any]:
@@ -177,18 +154,7 @@ class SelectivePrediction:
 def measure_calibration(
     logits: ArrayLike, targets: ArrayLike, temperature: float, *, rule: str, split: str = "validation"
 ) -> CalibrationCard:
-    """Measure on validation images the calibration that a card records.
-
-    Args:
-        logits: (N, K), before the temperature.
-        targets: (N, K) non-negative weights, see `resolve_targets`.
-        temperature: fitted on these images.
-        rule: name of the labeling rule that made the targets.
-        split: what to call these images.
-
-    Raises:
-        DataError: if there is no image.
-    """
+    """Measure a card's calibration on the images that the temperature was fitted on; logits and targets are (N, K)."""
     probabilities = softmax(logits, temperature)
     predictions, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     true = resolve_targets(targets, predictions, rule)
@@ -213,7 +179,7 @@ def measure_calibration(
 
 
 def _thresholds(confidence: Floats) -> list[float]:
-    """Return about a hundred rising thresholds: the confidences that leave 100 %, 99 %, ... 1 % of the images."""
+    """Return about a hundred ascending thresholds: the confidences that keep 100 %, 99 %, ... 1 % of the images."""
     if confidence.size == 0:
         raise DataError("no image to measure a precision on: check the split and the labeling rule")
     ranked = np.sort(confidence)[::-1]
@@ -225,17 +191,7 @@ def _thresholds(confidence: Floats) -> list[float]:
 def selective_predictions(
     card: Card, confidence: Floats, correct: NDArray[np.bool_], precisions: Iterable[float] = REPORTED_PRECISIONS
 ) -> tuple[SelectivePrediction, ...]:
-    """What the thresholds of a card give on other images than those that they were chosen on.
-
-    Args:
-        card: the weights' card.
-        confidence: (N,) of each answer, 0 to 1.
-        correct: (N,) bool.
-        precisions: minimum precisions; those that the card's curve does not reach are left out.
-
-    Returns:
-        One entry per precision; none if the card has no curve.
-    """
+    """Apply a card's thresholds to other images, given confidence and correctness (N,); skip unreached precisions."""
     if card.calibration is None:
         return ()
     found = []

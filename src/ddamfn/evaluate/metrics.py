@@ -1,7 +1,7 @@
-"""Metrics of a table of logits: plain NumPy functions, no state.
+"""Metrics of a table of logits as NumPy functions, for N images and K classes.
 
-Shapes: N images, K classes. `targets` and `predictions` are class indices, int (N,), in 0..K-1. Every function
-refuses an empty table, because the accuracy of nothing is a bug upstream and not a zero.
+`targets` and `predictions` are class indices, int (N,), in 0..K-1. An empty table is refused: the accuracy of nothing
+is a bug upstream and not a zero.
 """
 
 import math
@@ -20,7 +20,7 @@ SMALLEST_PROBABILITY = 1e-12
 
 
 def _checked(targets: ArrayLike, predictions: ArrayLike) -> tuple[Ints, Ints]:
-    """Both as int64 (N,); raises DataError if they are empty or of different length."""
+    """Return both as int64 (N,); raise DataError if they are empty or of different lengths."""
     true, predicted = np.asarray(targets, dtype=np.int64), np.asarray(predictions, dtype=np.int64)
     if true.shape != predicted.shape or true.ndim != 1:
         raise DataError(f"targets {true.shape} and predictions {predicted.shape} must be two lists of one length")
@@ -36,11 +36,7 @@ def accuracy(targets: ArrayLike, predictions: ArrayLike) -> float:
 
 
 def confusion_matrix(targets: ArrayLike, predictions: ArrayLike, num_classes: int) -> Ints:
-    """Counts (K, K): row = true class, column = predicted class.
-
-    Raises:
-        DataError: if an index lies outside 0..K-1 or the lists do not match.
-    """
+    """Return counts (K, K): row = true class, column = predicted class."""
     true, predicted = _checked(targets, predictions)
     if min(true.min(), predicted.min()) < 0 or max(true.max(), predicted.max()) >= num_classes:
         raise DataError(f"class indices must lie in 0..{num_classes - 1}")
@@ -72,12 +68,9 @@ def macro_f1(targets: ArrayLike, predictions: ArrayLike, num_classes: int) -> fl
 
 
 def wilson_interval(correct: int, n: int, z: float = 1.959963984540054) -> tuple[float, float]:
-    """Confidence interval of a share, both ends in 0..1; the default `z` gives 95 %.
+    """Return Wilson's confidence interval of a share, in 0..1; the default `z` gives 95 %.
 
-    Wilson's and not Wald's: it keeps inside 0..1 and stays accurate for small classes and for shares near 1.
-
-    Raises:
-        DataError: if `n` is not positive or `correct` lies outside 0..n.
+    Unlike Wald's, it stays inside 0..1 and accurate for small classes and shares near 1.
 
     Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference", JASA 22.
     """
@@ -94,25 +87,13 @@ def wilson_interval(correct: int, n: int, z: float = 1.959963984540054) -> tuple
 
 
 def paired_drop(lost: int, gained: int, n: int, z: float = 1.959963984540054) -> tuple[float, tuple[float, float]]:
-    """How much an accuracy falls between two conditions on the same images, and its interval.
+    """Return the accuracy drop (lost - gained) / n between two conditions on the same images, and its interval.
 
-    Only images that are correct under one condition alone count, so the interval is far narrower than that of two
-    independent shares.
+    Only images correct under one condition alone count, so the interval is far narrower than for independent
+    shares.
 
-    Args:
-        lost: images correct under the first condition and wrong under the second.
-        gained: the reverse.
-        n: images in all.
-        z: the default gives 95 %.
-
-    Returns:
-        The drop (lost - gained) / n, -1..1, negative for a rise; and the ends of its interval.
-
-    Raises:
-        DataError: if the counts are no parts of `n`.
-
-    Source: Agresti & Min 2005, "Simple improved confidence intervals for comparing matched proportions", Statistics in
-    Medicine 24: Wald's interval with half an image added to each cell of the table of two by two.
+    Source: Agresti & Min 2005, "Simple improved confidence intervals for comparing matched proportions", Statistics
+    in Medicine 24: Wald's interval with half an image added to each cell of the two-by-two table.
     """
     if n <= 0 or min(lost, gained) < 0 or lost + gained > n:
         raise DataError(f"{lost} lost and {gained} gained out of {n} are no parts of it")
@@ -120,20 +101,10 @@ def paired_drop(lost: int, gained: int, n: int, z: float = 1.959963984540054) ->
 
 
 def mean_drop(drops: ArrayLike, z: float = 1.959963984540054) -> tuple[float, tuple[float, float]]:
-    """Like `paired_drop`, where the second condition was drawn several times for each image.
+    """Return the mean of each image's drop (N,), in -1..1, and its interval; with one draw, that of `paired_drop`.
 
-    The draws of one image are alike and do not count as independent: only the images are many.
-
-    Args:
-        drops: (N,) float, -1..1: for each image, whether it is correct under the first condition (1 or 0), less the
-            share of its draws that are correct under the second.
-        z: the default gives 95 %.
-
-    Returns:
-        Their mean, and the ends of its interval. With one draw it is that of `paired_drop`.
-
-    Raises:
-        DataError: if there is no image.
+    An image's drop is its correctness under the first condition less the share of its draws correct under the
+    second. Draws of one image are not independent: N counts images alone.
     """
     values = np.asarray(drops, dtype=np.float64)
     if not values.size:
@@ -142,7 +113,7 @@ def mean_drop(drops: ArrayLike, z: float = 1.959963984540054) -> tuple[float, tu
 
 
 def _drop(total: float, squares: float, n: int, z: float) -> tuple[float, tuple[float, float]]:
-    """Mean of n paired differences by their sums, and Agresti and Min's interval."""
+    """Return the mean of n paired differences from their sums, and Agresti and Min's interval."""
     size = n + 2.0
     # Half an image more in every cell: one that is lost and one that is gained, each half.
     center, half = total / size, z * math.sqrt(squares + 1.0 - total * total / size) / size
@@ -150,7 +121,7 @@ def _drop(total: float, squares: float, n: int, z: float) -> tuple[float, tuple[
 
 
 def softmax(logits: ArrayLike, temperature: float = 1.0) -> Floats:
-    """Probabilities float64 (N, K) of logits (N, K) divided by `temperature`; a logit of minus infinity gives 0."""
+    """Return probabilities float64 (N, K) of logits (N, K) / `temperature`; a logit of minus infinity gives 0."""
     scaled = np.asarray(logits, dtype=np.float64) / temperature
     exponentials: Floats = np.exp(scaled - scaled.max(axis=1, keepdims=True))
     exponentials /= exponentials.sum(axis=1, keepdims=True)
@@ -165,9 +136,9 @@ def negative_log_likelihood(probabilities: ArrayLike, targets: ArrayLike) -> flo
 
 
 def reliability_bins(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> tuple[Ints, Floats, Floats]:
-    """Count, mean confidence and accuracy of each of `bins` equal slices of 0..1; empty slices hold 0, NaN, NaN.
+    """Return count, mean confidence and accuracy of each equal bin of 0..1; empty bins hold 0, NaN, NaN.
 
-    Slices are open at the left and closed at the right, as in the paper, except that 0 belongs to the first.
+    Bins are open at the left and closed at the right, as in the paper, except that 0 belongs to the first.
 
     Source: Guo et al. 2017, "On calibration of modern neural networks", section 2.
     """
@@ -182,12 +153,7 @@ def reliability_bins(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) 
 
 
 def ece(probabilities: ArrayLike, targets: ArrayLike, bins: int = 15) -> float:
-    """Expected calibration error, 0..1: mean distance of confidence and accuracy over equal slices, weighted by count.
-
-    Args:
-        probabilities: (N, K), each row summing to 1; the row's largest entry is its confidence.
-        targets: int (N,).
-        bins: number of slices of 0..1.
+    """Return the expected calibration error, 0..1, of probabilities (N, K) against targets (N,).
 
     Source: Guo et al. 2017, Eq. 3.
     """

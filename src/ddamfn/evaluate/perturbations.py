@@ -1,8 +1,7 @@
 """Corruptions of a face: of the crop's pixels, and of the landmarks that the crop is aligned by.
 
-Every change has a strength. Lengths are pixels of a crop of `CROP_SIDE_PX`, gray levels are of 255. Random
-numbers come from a generator that is seeded by the face and the perturbation, so a face gets the same numbers at every
-strength, whichever other faces are measured.
+Lengths are pixels of a crop of `CROP_SIDE_PX`, gray levels are 0..255. The face and the perturbation seed the random
+generator, so a face gets the same numbers at every strength, whichever other faces are measured.
 """
 
 import io
@@ -29,43 +28,27 @@ _LUMA = np.array([0.299, 0.587, 0.114])
 
 @dataclass(frozen=True, slots=True)
 class Perturbation:
-    """One corruption at up to three strengths.
+    """One corruption at up to three strengths."""
 
-    Attributes:
-        name: short, unique.
-        wording: how a strength reads, a format string.
-        strengths: mild, medium, severe; fewer where there is no more.
-        pixels: the change of the crop, or None.
-        landmarks: the change of the landmarks, or None. The face is then aligned anew from the image.
-        is_random: whether two draws of it differ, so that several are measured.
-    """
-
-    name: str
-    wording: str
-    strengths: tuple[float, ...]
+    name: str  # unique
+    wording: str  # format string of a strength
+    strengths: tuple[float, ...]  # mild, medium, severe
     pixels: PixelChange | None = None
-    landmarks: LandmarkChange | None = None
-    is_random: bool = False
+    landmarks: LandmarkChange | None = None  # the face is then aligned anew from the image
+    is_random: bool = False  # measured with several draws
 
     def describe(self, strength: float) -> str:
-        """Return the strength in words."""
+        """Describe the strength for readers."""
         return self.wording.format(strength)
 
 
 def generator_for(seed: int, name: str, key: str, draw: int = 0) -> np.random.Generator:
-    """Return the generator of one face under one change.
-
-    Args:
-        seed: of the whole measurement.
-        name: of the change.
-        key: of the face.
-        draw: which of several draws.
-    """
+    """Return the random generator of one draw of one face under one perturbation."""
     return np.random.default_rng([seed, zlib.crc32(name.encode()), zlib.crc32(key.encode()), draw])
 
 
 def blur(crop: Pixels, sigma_px: float, generator: np.random.Generator) -> Pixels:
-    """Blur with a Gaussian of this deviation in pixels, computed exactly and not by repeated boxes; edges repeat."""
+    """Blur with a Gaussian of this standard deviation in pixels, exact rather than by repeated boxes; edges repeat."""
     reach = int(np.ceil(4 * sigma_px))
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma_px) ** 2)
     kernel /= kernel.sum()
@@ -78,14 +61,14 @@ def blur(crop: Pixels, sigma_px: float, generator: np.random.Generator) -> Pixel
 
 
 def rescale(crop: Pixels, factor: float, generator: np.random.Generator) -> Pixels:
-    """Shrink to this part of the side, antialiased, and enlarge back, as an image sent small and shown large."""
+    """Downscale to this share of the side, antialiased, and enlarge back, like a small image shown large."""
     side = crop.shape[0]
     small = Image.fromarray(crop).resize((round(side * factor),) * 2, Image.Resampling.BICUBIC)
     return np.array(small.resize((side, side), Image.Resampling.BICUBIC))
 
 
 def jpeg(crop: Pixels, quality: float, generator: np.random.Generator) -> Pixels:
-    """Encode as JPEG of this quality (libjpeg's 1 to 95, colors at half resolution) and decode."""
+    """Encode as JPEG of this quality (libjpeg's 1 to 95, chroma at half resolution) and decode."""
     buffer = io.BytesIO()
     Image.fromarray(crop).save(buffer, format="JPEG", quality=round(quality), subsampling="4:2:0")
     with Image.open(buffer) as image:
@@ -95,30 +78,30 @@ def jpeg(crop: Pixels, quality: float, generator: np.random.Generator) -> Pixels
 def noise(crop: Pixels, sigma: float, generator: np.random.Generator) -> Pixels:
     """Add Gaussian noise of this deviation in gray levels, the same in all channels.
 
-    Independent channels would partly cancel out for a network that looks at gray.
+    Independent channels would partly cancel out for a network that reads gray.
     """
     return _to_pixels(crop + sigma * generator.standard_normal((*crop.shape[:2], 1)))
 
 
 def brightness(crop: Pixels, factor: float, generator: np.random.Generator) -> Pixels:
-    """Multiply by this factor; what exceeds white is white."""
+    """Multiply by this factor and clip to white."""
     return _to_pixels(crop * factor)
 
 
 def gray(crop: Pixels, strength: float, generator: np.random.Generator) -> Pixels:
-    """Take this part of the color away; 1 leaves gray (luma of ITU-R BT.601)."""
+    """Remove this share of the color; 1 leaves gray (luma of ITU-R BT.601)."""
     luma = (crop @ _LUMA)[..., None]
     return _to_pixels(crop + strength * (luma - crop))
 
 
 def color_cast(crop: Pixels, strength: float, generator: np.random.Generator) -> Pixels:
-    """Multiply red by 1 + strength and blue by 1 - strength, or the reverse by a coin: lamplight, or shade."""
+    """Multiply red by 1 + strength and blue by 1 - strength, or the reverse at random: lamplight, or shade."""
     gain = np.array([strength, 0.0, -strength])
     return _to_pixels(crop * (1.0 + gain * generator.choice([-1.0, 1.0])))
 
 
 def occlude(crop: Pixels, share: float, generator: np.random.Generator) -> Pixels:
-    """Cover this share of the area by one even rectangle of random place, gray level, and shape (1:2 to 2:1)."""
+    """Cover this share of the area by one uniform rectangle of random place, gray level, and shape (1:2 to 2:1)."""
     side = crop.shape[0]
     aspect = 2.0 ** generator.uniform(-1, 1)
     across, down, level = generator.random(3)
@@ -131,10 +114,9 @@ def occlude(crop: Pixels, share: float, generator: np.random.Generator) -> Pixel
 
 
 def rotate(landmarks: Points, matrix: Points, degrees: float, generator: np.random.Generator) -> Points:
-    """Turn the landmarks about their mean by this angle, left or right by a coin.
+    """Rotate the landmarks about their mean by this angle, in a random direction; the face then lies rotated.
 
-    The face then lies turned in its crop. Turning image and landmarks together would change nothing, because the
-    alignment undoes it.
+    Rotating image and landmarks together would change nothing, because the alignment undoes it.
     """
     angle = np.deg2rad(degrees) * generator.choice([-1.0, 1.0])
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])

@@ -17,7 +17,7 @@ from ddamfn.files import atomic_writer, read_json_lines
 
 BLUE, ORANGE, GRAY = "#2f6db3", "#d9822b", "#8a8a8a"
 COLORS = (BLUE, ORANGE, "#3c8d5a", "#a04a7f", "#6b5fb5", GRAY)
-"""Colors of lines, in this order."""
+"""Line colors, in this order."""
 
 _STYLE: Any = {
     "font.size": 10,
@@ -32,20 +32,7 @@ _STYLE: Any = {
 
 
 def new_figure(width: float, height: float, rows: tuple[int, ...] = (1,), columns: int = 1) -> tuple[Any, Any]:
-    """Make a figure that can be written to a file and needs no display.
-
-    Args:
-        width: in inches.
-        height: in inches.
-        rows: rows of panels, their heights in proportion to these numbers.
-        columns: panels a row.
-
-    Returns:
-        matplotlib's figure, and its panels: one, or an array of them.
-
-    Raises:
-        MissingExtra: if matplotlib is not installed.
-    """
+    """Return a matplotlib figure (inches) that needs no display, and its panels; `rows` holds relative heights."""
     try:
         import matplotlib
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -66,11 +53,7 @@ def set_title(axes: Any, text: str) -> None:
 
 
 def write_figure(figure: Any, path: str | os.PathLike[str]) -> Path:
-    """Write a figure as PNG, the same bytes for the same figure, and return its path.
-
-    Raises:
-        DataError: if the file cannot be written.
-    """
+    """Write a figure as PNG, with the same bytes for the same figure, and return its path."""
     target = Path(path)
     try:
         with atomic_writer(target, durable=False) as stream:
@@ -81,16 +64,7 @@ def write_figure(figure: Any, path: str | os.PathLike[str]) -> Path:
 
 
 def plot_confusion(scores: Scores, path: str | os.PathLike[str], *, title: str = "") -> Path:
-    """Draw the row-normalized confusion matrix with the count in every cell.
-
-    Args:
-        scores: what to draw.
-        path: the PNG file to write.
-        title: one line above; rule and N belong into it.
-
-    Raises:
-        MissingExtra: if matplotlib is not installed.
-    """
+    """Draw the row-normalized confusion matrix with the count in every cell; rule and N belong in the title."""
     figure, axes = new_figure(7.6, 6.6)
     counts = np.array(scores.confusion_matrix, dtype=np.float64)
     support = counts.sum(axis=1, keepdims=True)
@@ -126,19 +100,7 @@ def plot_reliability(
     bins: int = 15,
     title: str = "",
 ) -> Path:
-    """Draw the accuracy of the predictions at each confidence, and how many there are.
-
-    Args:
-        confidence: (N,) in 0..1.
-        correct: bool (N,).
-        path: the PNG file to write.
-        before: (N,) the same predictions' confidence without the temperature, to draw beside; None leaves it out.
-        bins: slices of 0..1.
-        title: one line above.
-
-    Raises:
-        MissingExtra: if matplotlib is not installed.
-    """
+    """Draw accuracy and count per bin of confidence (N,); `before` is the confidence without the temperature."""
     count, sure, accuracy = reliability_bins(confidence, correct, bins)
     error = f"calibration error {_calibration_error(count, sure, accuracy):.2%}"
     figure, (axes, below) = new_figure(6.0, 6.4, rows=(3, 1))
@@ -166,17 +128,7 @@ def _calibration_error(count: Ints, sure: Floats, accuracy: Floats) -> float:
 
 
 def plot_training_curves(metrics: str | os.PathLike[str], path: str | os.PathLike[str], *, title: str = "") -> Path:
-    """Draw a training run: accuracy, loss and its parts, heads and learning rate against the epoch.
-
-    Args:
-        metrics: the run's `metrics.jsonl`, one JSON object an epoch; what a panel needs and a run lacks is left out.
-        path: the PNG file to write.
-        title: one line above.
-
-    Raises:
-        DataError: if the record cannot be read or holds no number yet.
-        MissingExtra: if matplotlib is not installed.
-    """
+    """Draw accuracy, losses, heads and learning rate by epoch from a run's `metrics.jsonl`; skip what is missing."""
     try:
         rows = [_flat(row) for row in read_json_lines(metrics) if "epoch" in row]
     except OSError as error:
@@ -222,7 +174,7 @@ def _panels(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
 
 
 def _with_points(rows: Sequence[Mapping[str, Any]], lines: Mapping[str, str]) -> dict[str, Points]:
-    """The lines that have a point, each as (epoch, value)."""
+    """Return the lines that have points, each as (epoch, value)."""
     found = {
         name: [(row["epoch"], row[key]) for row in rows if _is_number(row.get(key))] for name, key in lines.items()
     }
@@ -248,7 +200,7 @@ def _draw_panel(axes: Any, name: str, lines: Mapping[str, Points]) -> None:
 
 
 def _mark_sizes(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
-    """A thin line where the images' size changes, since the curves jump there."""
+    """Draw a thin line where the image size changes, since the curves jump there."""
     for before, after in pairwise(rows):
         if before.get("side_px") != after.get("side_px"):
             place = (before["epoch"] + after["epoch"]) / 2
@@ -267,7 +219,7 @@ def _mark_sizes(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    """One level of keys: `{"train": {"loss": 1}, "heads": [2]}` becomes `{"train.loss": 1, "heads.0": 2}`."""
+    """Flatten to one level of keys: `{"train": {"loss": 1}, "heads": [2]}` to `{"train.loss": 1, "heads.0": 2}`."""
     flat: dict[str, Any] = {}
     for key, value in row.items():
         if isinstance(value, Mapping):

@@ -26,7 +26,7 @@ _CHUNK = 64
 _CHUNKS_AHEAD = 2
 
 _Aligned = tuple[Outcome, NDArray[np.uint8] | None]
-"""What became of an image, and its crop (S, S, 3) RGB; None if it cannot be read."""
+"""An image's outcome, and its crop (S, S, 3) RGB; None if it cannot be read."""
 
 
 def predict_split(
@@ -53,22 +53,10 @@ def predict_rules(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> tuple[LogitTable, ...]:
-    """Classify a split under several vote rules: an image that more than one keeps is still classified once.
+    """Classify a split under several vote rules, one table each; every image is classified at most once.
 
-    Args:
-        classifier: the weights.
-        data: a data set, whose faces are detected and aligned as the weights' card says and not kept, or a set that was
-            prepared that way. Both give the same logits.
-        split: name of the split.
-        rules: some of `ddamfn.data.RULES`, one table each; without meaning for sets with one label an image.
-        mirrored: classify each face a second time, left and right exchanged; see `LogitTable.flip_averaged`.
-        workers: threads that decode and detect in a data set; one per core when None.
-        progress: called after every chunk of images.
-
-    Raises:
-        DataError: if there is no such split, or a prepared set's files are damaged.
-        UsageError: if a rule is unknown, the network knows none of the set's classes, or the prepared set was aligned
-            in another way.
+    A data set and a set prepared with the card's alignment give the same logits. `mirrored` adds the flipped crops
+    for `LogitTable.flip_averaged`.
     """
     dataset = _dataset_of(data) if isinstance(data, Prepared) else data
     part = dataset.select(split)
@@ -90,11 +78,7 @@ def predict_rules(
 
 
 def check_alignment(classifier: Classifier, prepared: Prepared) -> None:
-    """Refuse crops that were not cut as a network expects them.
-
-    Raises:
-        UsageError: naming both alignments.
-    """
+    """Raise UsageError, naming both alignments, if crops were not aligned as the network expects."""
     wanted, detector = alignment_of(classifier.card), classifier.card.alignment["detector"]
     if prepared.alignment != wanted or prepared.detector != NETWORK_SHA256:
         raise UsageError(
@@ -135,7 +119,7 @@ class _Outputs:
 
 
 def _table(classifier: Classifier, dataset: Dataset, split: str, rule: str, outputs: _Outputs) -> LogitTable:
-    """Put a table together: columns by name, and whether it is the official split."""
+    """Build a table: order columns by name, and decide whether it is the official split."""
     labels, classes = classifier.card.labels, dataset.classes
     part = dataset.select(split)
     keep, targets = part.targets(rule)
@@ -169,7 +153,7 @@ def _table(classifier: Classifier, dataset: Dataset, split: str, rule: str, outp
 
 
 def _judge(dataset: Dataset, split: str, rule: str, errors: Mapping[str, str]) -> tuple[bool, str]:
-    """Decide whether a score on this split may be called official, and the reason."""
+    """Decide whether a score on this split may be called official; return the reason too."""
     card = dataset.card
     scored_on = next((name for name in ("test", "val") if name in card.sizes), None)
     if scored_on is not None and split != scored_on:
@@ -181,7 +165,7 @@ def _judge(dataset: Dataset, split: str, rule: str, errors: Mapping[str, str]) -
 
 
 def _dataset_of(prepared: Prepared) -> Dataset:
-    """The data set that a prepared set was made from, as far as its manifest has it: samples without their images."""
+    """Rebuild a prepared set's data set from its manifest: samples without their images."""
     card = CARDS.get(prepared.dataset)
     if card is None or card.classes != prepared.classes:
         card = DatasetCard(
@@ -204,7 +188,7 @@ def _prepared_crops(prepared: Prepared, split: str, samples: Sequence[Sample]) -
 
 
 def _align(dataset: Dataset, samples: Sequence[Sample], alignment: Alignment, workers: int) -> Iterator[list[_Aligned]]:
-    """Yield chunks of outcomes and crops in the order of the samples, working ahead of the caller."""
+    """Yield chunks of outcomes and crops in the order of the samples, computed ahead of the caller."""
     # One thread per detection and a thread per core: images are independent, and small ones gain nothing from two.
     detector = RetinaFace(num_threads=1)
 

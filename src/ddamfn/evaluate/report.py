@@ -20,7 +20,7 @@ from ddamfn.evaluate.scores import Scores, resolve_targets
 from ddamfn.weights import Card
 
 SINGLE_LABEL = "single label"
-"""What stands in place of the vote rule for sets with one label per image."""
+"""Replaces the vote rule for sets with one label per image."""
 
 _WIDTH = 100
 # Tables are not wrapped: a matrix of many classes may be wider than the text.
@@ -29,19 +29,12 @@ _TABLE_WIDTH = 300
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EvaluationReport:
-    """The scores of one network on one split, as it is and without the images that also stand in train.
+    """The scores of one network on one split, with and without duplicates of training images."""
 
-    Attributes:
-        weights: name of the weights.
-        table: the logits of all images that were scored.
-        duplicate_free: the table without duplicates of train images; None if they were not searched for.
-        card: the weights' card, for selective prediction by its thresholds; None leaves that out.
-    """
-
-    weights: str
-    table: LogitTable
-    duplicate_free: LogitTable | None = None
-    card: Card | None = None
+    weights: str  # name
+    table: LogitTable  # of all scored images
+    duplicate_free: LogitTable | None = None  # None if duplicates were not searched for
+    card: Card | None = None  # for selective prediction by its thresholds
 
     @property
     def rule(self) -> str:
@@ -49,11 +42,7 @@ class EvaluationReport:
         return self.table.rule or SINGLE_LABEL
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as plain values for JSON; the scores of the whole split stand at the top level.
-
-        Raises:
-            DataError: if no image was scored.
-        """
+        """Return everything as plain values for JSON, with the scores of the whole split at the top level."""
         cleaned = self.duplicate_free
         return {
             "weights": self.weights,
@@ -74,11 +63,7 @@ class EvaluationReport:
         }
 
     def flip_averaged(self) -> dict[str, Any] | None:
-        """What averaging with the mirrored face scores, apart; None if mirrored faces were not classified.
-
-        Besides the scores of the whole split: `gain` in accuracy over the plain answers, -1..1, its paired interval
-        `gain_ci95`, and `duplicate_free`, which is None where the report has none.
-        """
+        """Return scores with flip averaging, its `gain` (-1..1) and interval; None without mirrored faces."""
         if self.table.mirrored is None:
             return None
         cleaned = self.duplicate_free
@@ -98,15 +83,11 @@ class EvaluationReport:
         }
 
     def selective(self) -> tuple[SelectivePrediction, ...]:
-        """What answering only above the card's thresholds gives on these images."""
+        """The results of predicting only above the card's thresholds."""
         return () if self.card is None else selective_predictions(self.card, *confidence_and_correct(self.table))
 
     def text(self) -> str:
-        """The report as a text of several lines, at most 100 columns wide.
-
-        Raises:
-            DataError: if no image was scored.
-        """
+        """Return the report as text, at most 100 columns wide."""
         tables = [self.table] if self.duplicate_free is None else [self.table, self.duplicate_free]
         scored = [table.scores() for table in tables]
         lines = [*self._head(), "", *_render(_score_rows(scored, self._titles())), "", *_matrix(scored[0])]
@@ -152,12 +133,7 @@ def _flip_scores(table: LogitTable) -> dict[str, Any]:
 
 
 def predictions_csv(table: LogitTable, duplicate_free: LogitTable | None = None) -> str:
-    """One CSV line per image: key, face found, true and predicted class, correct, confidence, class probabilities.
-
-    Args:
-        table: the logits.
-        duplicate_free: the table without duplicates of train images; if given, a column marks the images it lacks.
-    """
+    """Return one CSV line per image; with `duplicate_free`, a column marks the duplicates of training images."""
     probabilities = softmax(table.logits, table.temperature)
     predictions = table.logits.argmax(axis=1)
     true = resolve_targets(table.targets, predictions, table.rule or "majority")
@@ -175,14 +151,9 @@ def predictions_csv(table: LogitTable, duplicate_free: LogitTable | None = None)
 
 
 def confidence_and_correct(table: LogitTable, temperature: float | None = None) -> tuple[Floats, NDArray[np.bool_]]:
-    """Confidence of each prediction and whether it is correct: what a reliability diagram draws.
+    """Return each prediction's confidence, float64 (N,) in 0..1, and correctness, bool (N,).
 
-    Args:
-        table: the logits.
-        temperature: in place of the table's own; 1 gives the confidence before calibration.
-
-    Returns:
-        float64 (N,) in 0..1, and bool (N,).
+    A temperature replaces the table's own: 1 gives the confidence before calibration.
     """
     probabilities = softmax(table.logits, temperature or table.temperature)
     predictions = probabilities.argmax(axis=1)
@@ -199,7 +170,7 @@ def _interval(ends: Sequence[float] | None) -> str:
 
 
 def _score_rows(scored: Sequence[Scores], titles: Sequence[str]) -> list[list[str]]:
-    """Rows of cells: a name, then two cells per table (the figure, and the counts behind it)."""
+    """Return rows of cells: a name, then two cells per table (the figure, and its counts)."""
 
     def row(name: str, cells: Sequence[tuple[str, str]]) -> list[str]:
         return [name, *(part for cell in cells for part in cell)]
@@ -222,7 +193,7 @@ def _score_rows(scored: Sequence[Scores], titles: Sequence[str]) -> list[list[st
 
 
 def _selective_rows(entries: Sequence[SelectivePrediction]) -> list[list[str]]:
-    """What `ddamfn predict` with a minimum precision would have answered on these images, a row for each precision."""
+    """Return a row per minimum precision of `ddamfn predict`: what it would have predicted on these images."""
     rows = [["precision", "threshold", "answered", "", "correct", "", "95 % interval"]]
     for entry in entries:
         answered = [_percent(entry.coverage), f"{entry.answered:,}/{entry.n:,}"]
@@ -233,7 +204,7 @@ def _selective_rows(entries: Sequence[SelectivePrediction]) -> list[list[str]]:
 
 
 def _flip_rows(parts: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """Rows like `_score_rows`: a column for the whole split, and one without duplicates where there is one."""
+    """Return rows like `_score_rows`: a column for the whole split, and one without duplicates if given."""
     return [
         ["accuracy", *(c for p in parts for c in (_percent(p["accuracy"]), f"{p['correct']:,}/{p['n']:,}"))],
         ["  95 % interval", *(c for p in parts for c in ("", _interval(p["ci95"])))],
@@ -245,7 +216,7 @@ def _flip_rows(parts: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 
 
 def _matrix(scores: Scores) -> list[str]:
-    """The confusion matrix in counts; a dot is a zero."""
+    """Return the confusion matrix in counts, with a dot for zero."""
     rows = [["true \\ predicted", *scores.classes]]
     rows += [
         [name, *(f"{count:,}" if count else "." for count in counts)]
@@ -255,7 +226,7 @@ def _matrix(scores: Scores) -> list[str]:
 
 
 def _render(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lay rows of cells out in columns, the first to the left, the others to the right."""
+    """Format rows of cells in columns, the first left-aligned, the others right-aligned."""
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     for column in range(len(rows[0])):
         table.add_column(justify="right" if column else "left", no_wrap=True)

@@ -1,4 +1,4 @@
-"""Robustness to corruptions: the same faces blurred, dark, turned or half covered, against the clean ones."""
+"""Robustness to corruptions: the same faces blurred, dark, rotated or half covered, compared with the clean ones."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,50 +35,28 @@ _Z95 = 1.959963984540054
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FaceView:
-    """One face.
+    """One face; image, landmarks and matrix are None where only the crop is available."""
 
-    Attributes:
-        key: the image's name inside its data set.
-        crop: (S, S, 3) uint8 RGB, aligned.
-        image: (H, W, 3) uint8 RGB, the image; None if only the crop is at hand.
-        landmarks: (5, 2) float64 pixels of the image; None if only the crop is at hand.
-        matrix: (2, 3) float64, image to crop; None if only the crop is at hand.
-    """
-
-    key: str
-    crop: NDArray[np.uint8]
-    image: NDArray[np.uint8] | None = None
-    landmarks: NDArray[np.float64] | None = None
-    matrix: NDArray[np.float64] | None = None
+    key: str  # image name inside its data set
+    crop: NDArray[np.uint8]  # (S, S, 3) uint8 RGB, aligned
+    image: NDArray[np.uint8] | None = None  # (H, W, 3) uint8 RGB
+    landmarks: NDArray[np.float64] | None = None  # (5, 2) float64, image pixels
+    matrix: NDArray[np.float64] | None = None  # (2, 3) float64, image to crop
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FaceSource:
-    """The chosen images of a split; a face is read when it is asked for.
+    """The chosen images of a split, whose faces are read on demand."""
 
-    Attributes:
-        title: the data set's name for people.
-        note: which copy of it.
-        split: the split.
-        rule: the vote rule, None for sets with one label an image.
-        classes: canonical names of the K columns.
-        targets: (N, K) float32; rows sum to 1.
-        total: images that the rule keeps, of which N were chosen.
-        images: whether faces come with their image, so that they can be cut out anew.
-        read: from 0..N-1 to the face; None where no face was found.
-
-    `read` raises UnreadableImage for an image that cannot be read.
-    """
-
-    title: str
-    note: str
+    title: str  # the data set's full name
+    note: str  # which copy of it
     split: str
-    rule: str | None
-    classes: tuple[str, ...]
-    targets: NDArray[np.float32]
-    total: int
-    images: bool
-    read: Callable[[int], FaceView | None]
+    rule: str | None  # None for sets with one label per image
+    classes: tuple[str, ...]  # canonical names of the K columns
+    targets: NDArray[np.float32]  # (N, K) float32; rows sum to 1
+    total: int  # images that the rule keeps; N were chosen
+    images: bool  # whether faces have their image and can be realigned
+    read: Callable[[int], FaceView | None]  # None without a face; may raise UnreadableImage
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -87,20 +65,7 @@ class FaceSource:
 def faces_of_dataset(
     dataset: Dataset, split: str, rule: str, alignment: Alignment, *, limit: int | None = None, seed: int = 0
 ) -> FaceSource:
-    """Take faces from images: decode, detect, align.
-
-    Args:
-        dataset: the set.
-        split: name of the split.
-        rule: one of `ddamfn.data.RULES`; without meaning for sets with one label an image.
-        alignment: how faces are cut out.
-        limit: this many images, chosen at random; None for all.
-        seed: of that choice.
-
-    Raises:
-        DataError: if there is no such split or the rule keeps nothing of it.
-        UsageError: if the rule is unknown.
-    """
+    """Take faces from images (decode, detect, align), at most `limit` of them, drawn by the seed."""
     part = dataset.select(split)
     keep, targets = part.targets(rule)
     kept = np.flatnonzero(keep)
@@ -129,19 +94,7 @@ def faces_of_dataset(
 def faces_of_prepared(
     prepared: Prepared, split: str, rule: str, *, limit: int | None = None, seed: int = 0
 ) -> FaceSource:
-    """Take faces from a prepared set: crops alone, which cannot be cut out anew.
-
-    Args:
-        prepared: the set.
-        split: name of the split.
-        rule: as in `faces_of_dataset`.
-        limit: this many images, chosen at random; None for all.
-        seed: of that choice.
-
-    Raises:
-        DataError: if there is no such split, its files are damaged, or the rule keeps nothing of it.
-        UsageError: if the rule is unknown.
-    """
+    """Take faces from a prepared set: crops alone, which cannot be realigned, at most `limit`, drawn by the seed."""
     part = prepared.split(split, rule)
     rows = _choose(np.arange(len(part)), limit, seed)
 
@@ -155,7 +108,7 @@ def faces_of_prepared(
 
 
 def _choose(rows: NDArray[np.intp], limit: int | None, seed: int) -> NDArray[np.intp]:
-    """Return `limit` random rows, in their order; all of them where there are not more."""
+    """Return `limit` random rows in ascending order, or all if there are no more."""
     if len(rows) == 0:
         raise DataError("no image to measure on: check the split and the labeling rule")
     if limit is None or limit >= len(rows):
@@ -165,7 +118,7 @@ def _choose(rows: NDArray[np.intp], limit: int | None, seed: int) -> NDArray[np.
 
 @dataclass(frozen=True, slots=True)
 class _Condition:
-    """One pass over the faces: a change at a strength, or none."""
+    """One pass over the faces: a perturbation at a strength, or none."""
 
     perturbation: Perturbation | None = None
     level: int = 0
@@ -184,22 +137,10 @@ def measure_robustness(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Robustness:
-    """Classify the same faces clean and under every perturbation.
+    """Classify the same faces clean and under every perturbation, with `draws` per face for mild random ones.
 
-    Faces without their image are not aligned anew: perturbations of landmarks are skipped then. Faces are perturbed as
-    crops of `CROP_SIDE_PX` and then resized to the network's side, so that a strength is the same for all networks.
-
-    Args:
-        classifier: the weights.
-        source: the faces, aligned as the weights' card says.
-        perturbations: what to measure.
-        draws: how often each face is classified at the mild level of a random perturbation, at least 1.
-        seed: of all random numbers.
-        progress: called with the images done and those in all.
-
-    Raises:
-        DataError: if no face is left to measure on.
-        UsageError: if the network knows none of the set's classes.
+    Landmark perturbations are skipped for faces without their image. Faces are perturbed as crops of `CROP_SIDE_PX`
+    and then resized to the network's side, so that a strength is the same for all networks.
     """
     skipped = {
         entry.name: "a prepared set has no images to cut faces from: give the data set itself"
@@ -330,7 +271,7 @@ def _changed(face: FaceView, condition: _Condition, alignment: Alignment, seed: 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Comparison:
-    """The logits of all conditions for the same faces; `_CLEAN` is the unchanged one."""
+    """The logits of all conditions for the same faces; `_CLEAN` is the unperturbed one."""
 
     tables: Mapping[_Condition, NDArray[np.float32]]
     targets: NDArray[np.float32]
@@ -353,12 +294,12 @@ class _Comparison:
         return score(tables, np.tile(self.targets, (len(conditions), 1)), self.source.classes, rule=self.rule)
 
     def levels(self) -> tuple[LevelResult, ...]:
-        """Compare every change at every strength with the clean faces."""
+        """Compare every perturbation at every strength with the clean faces."""
         firsts = (condition for condition in self.tables if not condition.draw)
         return tuple(self.level(first.perturbation, first.level) for first in firsts if first.perturbation is not None)
 
     def level(self, change: Perturbation, level: int) -> LevelResult:
-        """Compare one change at one strength, all its draws together, with the clean faces."""
+        """Compare all draws of one perturbation at one strength with the clean faces."""
         draws = [condition for condition in self.tables if (condition.perturbation, condition.level) == (change, level)]
         drop, interval = mean_drop(self.correct() - np.mean([self.correct(draw) for draw in draws], axis=0))
         return LevelResult(
@@ -373,7 +314,7 @@ class _Comparison:
         )
 
     def flips(self, draws: int) -> FlipRate | None:
-        """Count changed answers under the mild jitter; None if it was not measured."""
+        """Count changed predictions under the mild jitter; None if it was not measured."""
         if _Condition(JITTER) not in self.tables:
             return None
         clean = self.predictions()

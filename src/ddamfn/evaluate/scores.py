@@ -53,17 +53,9 @@ class Scores:
 
 
 def resolve_targets(targets: ArrayLike, predictions: ArrayLike, rule: str = "majority") -> Ints:
-    """One true class for each image, int64 (N,), from targets with weights on several classes.
+    """Return one true class per image, int64 (N,), from target weights (N, K): the heaviest, the first one on a tie.
 
-    Under `multi_target` a prediction is correct if it is among the targets: such an image counts for the predicted
-    class, and otherwise for its heaviest target. Under every other rule the heaviest target is the true class (the
-    first one on a tie).
-
-    Args:
-        targets: (N, K) non-negative weights: one-hot, a distribution over classes, or one entry above zero for each
-            accepted class.
-        predictions: int (N,).
-        rule: name of the labeling rule.
+    Under `multi_target` a prediction among the targets is correct: such an image counts for the predicted class.
     """
     weights, predicted = np.asarray(targets, dtype=np.float64), np.asarray(predictions, dtype=np.int64)
     heaviest: Ints = weights.argmax(axis=1).astype(np.int64)
@@ -80,11 +72,11 @@ def score(
     """Score a table of logits.
 
     Args:
-        logits: (N, K); minus infinity where the network cannot answer a class.
+        logits: (N, K); minus infinity where the network cannot predict a class.
         targets: (N, K) non-negative weights, see `resolve_targets`.
         classes: the K names in the order of the columns.
         rule: name of the labeling rule that made the targets.
-        temperature: divides the logits before ECE and NLL; the answers do not depend on it.
+        temperature: divides the logits before ECE and NLL; the predictions do not depend on it.
 
     Raises:
         DataError: if the shapes disagree, no image is given, or a logit is NaN (a network that diverged).

@@ -1,4 +1,4 @@
-"""Why this answer: maps of where a network looked, and a measurement of whether they mean anything.
+"""Explanations: maps of where a network looked, and a measurement of whether they are faithful.
 
 The heads' own maps need NumPy and ONNX Runtime alone; Grad-CAM needs `pip install "ddamfn[explain]"`.
 """

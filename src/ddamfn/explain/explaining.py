@@ -38,12 +38,7 @@ class ScoredMap:
 
 @dataclass(frozen=True, slots=True)
 class Baselines:
-    """Scores of maps that are independent of the network, for one expression.
-
-    Attributes:
-        random: one score per random map.
-        center: score of the center map.
-    """
+    """Scores of network-independent maps for one expression: one per random map, and the center map's."""
 
     random: tuple[Score, ...]
     center: Score
@@ -102,7 +97,7 @@ class Explanation:
     Attributes:
         result: the prediction for the image, with the image itself.
         faces: in the order of the result.
-        missing: why there is no Grad-CAM, one line; None if there is or it was not asked for.
+        missing: why there is no Grad-CAM, one line; None if there is one, or none was requested.
     """
 
     result: ImageResult
@@ -120,7 +115,7 @@ class Explainer:
 
     Args:
         weights: name of bundled weights, or path of an `.onnx` network or its card; the default weights when None.
-        max_faces: only this many of an image, those with the highest score; None for all.
+        max_faces: at most this many faces of an image, those with the highest score; None for all.
         grad_cam: whether to add Grad-CAM where PyTorch and captum are installed and the weights can be read into it.
         random: random maps to compare with, at least 1.
         steps: see `faithfulness.measure`, at least 2.
@@ -229,7 +224,7 @@ def _plain(score: Score) -> dict[str, float]:
 def _grad_cam_of(
     weights: str | os.PathLike[str] | None, classifier: Classifier
 ) -> tuple[Callable[[Face], list[FaceMap]] | None, str | None]:
-    """A function that makes the Grad-CAM maps of a face, or the reason why there is none."""
+    """Return a function that makes a face's Grad-CAM maps, or the reason why there is none."""
     try:
         from ddamfn.explain.gradcam import grad_cam
         from ddamfn.export.loading import load_network

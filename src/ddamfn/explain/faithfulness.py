@@ -1,10 +1,9 @@
 """Deletion and insertion: does the prediction depend on what a map points at?
 
-The face's pixels are removed in the order of the map, the most important first: the faster the probability of the
-expression falls, the better the map (deletion, small is good). Then they are put back into a blurred face in the same
-order: the faster the probability rises, the better (insertion, large is good). Both are areas under the curve, 0 to 1,
-and mean little by themselves: a confident prediction scores high in any order. So random maps and a center map are
-measured alike, and only a map that beats them is informative.
+Deletion removes the face's pixels in the map's order, the most important first: the faster the expression's probability
+falls, the better. Insertion puts them back into a blurred face in the same order: the faster it rises, the better. Both
+are areas under the curve, 0 to 1, and mean little alone, since a confident prediction scores high in any order: only a
+map that beats random maps and a center map is informative.
 
 Source: Petsiuk et al., "RISE: Randomized Input Sampling for Explanation of Black-box Models", BMVC 2018, section 4.2.
 """
@@ -19,10 +18,10 @@ from PIL import Image, ImageFilter
 from ddamfn.classifier import Classifier
 
 STEPS = 20
-"""Into how many equal parts the pixels are divided."""
+"""Number of equal parts that the pixels are divided into."""
 
 _BLUR = 0.1
-"""Of the face that insertion starts from: standard deviation as a share of the side, 11 px of 112."""
+"""Standard deviation of insertion's blurred face as a share of the side, 11 px of 112."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +45,7 @@ class Score:
 def measure(
     classifier: Classifier, crop: NDArray[np.uint8], values: NDArray[np.floating], steps: int = STEPS
 ) -> Mapping[str, Score]:
-    """Measure one map by every expression at once.
-
-    Args:
-        classifier: the weights that made the prediction.
-        crop: uint8 (S, S, 3) RGB, the aligned face.
-        values: (h, w), the map.
-        steps: parts that the pixels are divided into, at least 2; one run of the network each, for both curves.
-
-    Returns:
-        A score by expression.
-    """
+    """Score a map (h, w) on a crop (S, S, 3) uint8 for every expression; each step runs the network once per curve."""
     order = _order(values, crop.shape[0])
     without = np.empty_like(crop)
     without[:] = np.round(crop.reshape(-1, 3).mean(axis=0))
@@ -68,7 +57,7 @@ def measure(
 
 
 def _order(values: NDArray[np.floating], side: int) -> NDArray[np.intp]:
-    """Pixels of the crop, flattened, the most important first."""
+    """Return the crop's flattened pixel indices, the most important first."""
     coarse = Image.fromarray(np.asarray(values, dtype=np.float32))
     fine = np.asarray(coarse.resize((side, side), Image.Resampling.BICUBIC))
     # Stable, so that a flat map gives the same order on every machine.
@@ -78,7 +67,7 @@ def _order(values: NDArray[np.floating], side: int) -> NDArray[np.intp]:
 def _curve(
     classifier: Classifier, start: NDArray[np.uint8], end: NDArray[np.uint8], order: NDArray[np.intp], steps: int
 ) -> NDArray[np.float64]:
-    """Probabilities (steps + 1, K) on the way from one image to the other, pixel by pixel in an order."""
+    """Return probabilities (steps + 1, K) while one image becomes the other, pixel by pixel in order."""
     images = np.repeat(start.reshape(1, -1, 3), steps + 1, axis=0)
     for step in range(1, steps + 1):
         changed = order[: round(len(order) * step / steps)]

@@ -26,18 +26,11 @@ _CAPTION = 120
 _TITLE_PX, _TEXT_PX, _SMALL_PX = 30, 17, 15
 _HEADER, _FOOTER = 96, 150
 _LARGEST_SIDE = 1600
-"""Of an image that maps are carried back to; larger ones are shrunk."""
+"""Of an image that maps are carried back to; larger ones are downscaled."""
 
 
 def panel(explained: FaceExplanation) -> Image.Image:
-    """Draw every map on the aligned face with its scores, and below them those of the random and center maps.
-
-    Args:
-        explained: with the aligned face.
-
-    Returns:
-        An RGB image.
-    """
+    """Draw every map on the aligned face with its scores, above those of the random and center maps, in RGB."""
     face = explained.face
     assert face.aligned is not None  # an explanation keeps the crops
     rows = -(-(1 + len(explained.maps)) // _COLUMNS)
@@ -55,16 +48,7 @@ def panel(explained: FaceExplanation) -> Image.Image:
 
 
 def on_image(image: NDArray[np.uint8], explained: FaceExplanation, entry: FaceMap) -> Image.Image:
-    """Carry one map back to the image: the alignment's matrix turns it to the face as it stands there.
-
-    Args:
-        image: uint8 (H, W, 3) RGB, the upright image.
-        explained: the face, with its matrix.
-        entry: one of its maps.
-
-    Returns:
-        An RGB image, its longer side at most 1,600 px plus a title line, with the heat inside the aligned square.
-    """
+    """Draw one map's heat inside the aligned square of the image (H, W, 3) uint8, its longer side at most 1,600 px."""
     face = explained.face
     assert face.aligned is not None  # an explanation keeps the crops
     shrink = min(1.0, _LARGEST_SIDE / max(image.shape[:2]))
@@ -83,18 +67,10 @@ def carry_back(
     drawn_size: tuple[int, int],
     side_px: int,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Lay a map over the image that its face was cut from.
+    """Warp a map (h, w) over the image; return heat (H, W) float32, 0..1, and the crop's soft-edged mask (H, W).
 
-    Args:
-        values: (h, w), the map over the crop.
-        matrix: (2, 3), image to crop, both in pixels.
-        image_size: (height, width) in pixels of the image that the matrix belongs to.
-        drawn_size: (width, height) in pixels of what is returned.
-        side_px: the crop's side.
-
-    Returns:
-        Heat (H, W) float32, 0 to 1, stretched to the map's own range; and how far each pixel lies in the crop, 0 or 1
-        but for its smooth edge.
+    `matrix` takes pixels of an image of `image_size` (height, width) to the crop; `drawn_size` is (width, height)
+    of the result.
     """
     # The drawn image may be smaller than the one that the matrix belongs to.
     scale = np.diag([image_size[1] / drawn_size[0], image_size[0] / drawn_size[1], 1.0])
@@ -165,7 +141,7 @@ def _baseline_lines(canvas: Image.Image, explained: FaceExplanation) -> None:
 
 
 def _with_title(drawn: Image.Image, explained: FaceExplanation, entry: FaceMap) -> Image.Image:
-    """Put a title above the image and the color scale below it."""
+    """Draw a title above the image and the color scale below it."""
     width, bar = max(drawn.width, 520), 44
     canvas = Image.new("RGB", (width, drawn.height + 2 * bar), PAPER)
     canvas.paste(FAINT, (0, bar, width, bar + drawn.height))

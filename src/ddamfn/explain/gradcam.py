@@ -18,19 +18,7 @@ from ddamfn.models.layers import fit_map
 
 
 def grad_cam(network: nn.Module, inputs: NDArray[np.float32], targets: Sequence[int]) -> list[NDArray[np.float32]]:
-    """Compute one map per class, at the network's last spatial features.
-
-    Args:
-        network: in evaluation mode, on the CPU.
-        inputs: (1, 3, S, S) float32, one normalized face.
-        targets: columns of the logits.
-
-    Returns:
-        A map (h, w) for each target, 0 where nothing supports the class.
-
-    Raises:
-        WeightsError: if no module of the network gives its spatial features.
-    """
+    """Return a map (h, w) per target column of the logits for one face (1, 3, S, S); 0 means no class support."""
     images = torch.from_numpy(inputs).requires_grad_()
     explainer = LayerGradCam(lambda batch: network(batch).logits, feature_layer(network, images))
     maps = []
@@ -42,16 +30,9 @@ def grad_cam(network: nn.Module, inputs: NDArray[np.float32], targets: Sequence[
 
 
 def feature_layer(network: nn.Module, images: Tensor) -> nn.Module:
-    """Find the module whose output is the `features` of the network's output: it has another name in every network.
+    """Find the module whose output is `features`, by one run of images (B, 3, S, S); its name differs per network.
 
-    Of images that are smaller than the network was made for, it is the module whose output is resampled to them.
-
-    Args:
-        network: any of the registry.
-        images: (B, 3, S, S) to run it on once.
-
-    Raises:
-        WeightsError: if no module gives them as they are.
+    Of images smaller than the network was made for, it is the module whose output is resampled to `features`.
     """
     seen: list[tuple[nn.Module, object]] = []
     hooks = [

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from ddamfn.results import Face
 
 _FLAT = 1e-3
-"""A map whose values differ by less has no place of interest; `ddamfn.drawing` paints it in one color."""
+"""Below this range of values a map singles out no place; `ddamfn.drawing` paints it in one color."""
 
 _CENTER_WIDTH = 0.25
 """Standard deviation of the center map, as a share of the crop's side."""
@@ -38,15 +38,9 @@ class FaceMap:
 
 
 def attention_maps(face: Face) -> list[FaceMap]:
-    """The heads' own maps and their maximum, which is what the network multiplies its features with.
+    """Return the heads' A maps and their maximum, by which the network multiplies its features; none without heads.
 
     The maps are the means over the channels, so the maximum here is that of the means.
-
-    Args:
-        face: from a `Recognizer`.
-
-    Returns:
-        A + 1 maps; none for a network without heads.
     """
     if face.attention is None:
         return []
@@ -59,12 +53,12 @@ def attention_maps(face: Face) -> list[FaceMap]:
 
 
 def center_map(side: int = 7) -> NDArray[np.float32]:
-    """A Gaussian in the middle of the crop, (side, side): the best guess without a network."""
+    """Return a Gaussian in the middle of the crop, (side, side): the best guess without a network."""
     offset = (np.arange(side) + 0.5) / side - 0.5
     squared = offset[:, None] ** 2 + offset[None, :] ** 2
     return np.exp(-squared / (2 * _CENTER_WIDTH**2)).astype(np.float32)
 
 
 def random_maps(count: int, generator: np.random.Generator, side: int = 7) -> list[NDArray[np.float32]]:
-    """Maps of independent uniform numbers, as coarse as those of the network; `count` of (side, side)."""
+    """Return maps of independent uniform numbers, as coarse as the network's; `count` of (side, side)."""
     return [generator.random((side, side), dtype=np.float32) for _ in range(count)]

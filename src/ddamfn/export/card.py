@@ -1,4 +1,4 @@
-"""The card that an export writes: what the run records, how its seeds scored, and which commands made it."""
+"""The card that an export writes: the run's record, its seeds' scores, and the commands."""
 
 import json
 import shlex
@@ -23,11 +23,11 @@ DETECTOR = f"retinaface-mobilenet0.25 (sha256 {NETWORK_SHA256[:12]})"
 
 _CODE_LICENSE = "MIT"
 _ORIGINS = ("initial", "distillation", "objective")
-"""What a run starts from and learns from besides its data; without "initial" it starts from random weights."""
+"""What a run starts and learns from besides its data; without "initial" it starts from random weights."""
 _FIGURES = ("n", "correct", "accuracy", "mean_class_accuracy")
 _VALIDATION = (*_FIGURES, "ci95", "macro_f1", "per_class_recall")
 _ATTENTION = ("head_means", "head_difference", "max_attention_mean")
-"""Of the kept epoch, on validation: whether the heads differ, and whether their maximum suppresses anything."""
+"""Whether the heads differ, and whether their maximum suppresses anything: best epoch, validation."""
 
 
 def build_card(
@@ -40,13 +40,7 @@ def build_card(
     *,
     trained_on: Prepared | None,
 ) -> Card:
-    """Describe the exported checkpoint at `path`; `ddamfn eval --record` adds `scores` later.
-
-    `notes` go into the card's `training`; `trained_on` gives the data set's name and rights.
-
-    Raises:
-        WeightsError: if the card would not be usable.
-    """
+    """Build the card of the checkpoint exported to `path`; `ddamfn eval --record` adds `scores` later."""
     data, model = finished.run.data, finished.run.model
     side = data.alignment.side_px
     known = None if trained_on is None else CARDS.get(trained_on.dataset)
@@ -114,13 +108,13 @@ def _rights(title: str, license: str) -> str:
 
 
 def config_of(run: Run) -> dict[str, Any]:
-    """Return a run's settings as its config.json has them, `portable`."""
+    """Return a run's settings as in its config.json, made `portable`."""
     plain: dict[str, Any] = portable(json.loads(json.dumps(to_dict(run))))
     return plain
 
 
 def command_line(argv: Sequence[str], run: str | None = None) -> str:
-    """Join a recorded command line without the places of this machine: ROOT is the data set, RUN the run's folder."""
+    """Join a recorded command line without local paths: ROOT is the data set, RUN the run's folder."""
     words = []
     for before, word in zip(["", *argv], argv, strict=False):
         shown = "RUN" if run and Path(word) == Path(run) else _portable_word(word)
@@ -146,10 +140,7 @@ def _portable_word(word: str) -> str:
 
 
 def portable(value: Any) -> Any:
-    """Return plain values less the places of this machine.
-
-    Of an absolute path, such as another run's folder or checkpoint, the part from the run's name on is kept.
-    """
+    """Return plain values without machine-specific paths; an absolute path keeps the part from the run's name on."""
     if isinstance(value, dict):
         return {portable(key): portable(entry) for key, entry in value.items()}
     if isinstance(value, list):
@@ -162,13 +153,10 @@ def portable(value: Any) -> Any:
 
 
 def seeds_record(chosen: FinishedRun, others: Sequence[FinishedRun]) -> dict[str, Any]:
-    """Return the validation figures of runs that differ by their seed alone, with mean and deviation of the accuracy.
+    """Return the validation figures of runs that differ only by seed, with their accuracy's mean and deviation.
 
-    The runs that they start from may differ by their seed as well. The name of a recipe is no difference: one recipe
-    with other settings can be what another one is.
-
-    Raises:
-        ConfigError: if a run differs in more than its seed, or two have the same seed.
+    The runs that they start from may differ by seed too. The recipe's name is ignored: with other settings, one
+    recipe can equal another.
     """
     for other in others:
         if not _differ_by_seed(other.run, chosen.run):
@@ -189,7 +177,7 @@ def seeds_record(chosen: FinishedRun, others: Sequence[FinishedRun]) -> dict[str
 
 
 def _differ_by_seed(one: Run, other: Run) -> bool:
-    """Whether two runs differ by nothing but their seed, the runs that they start from included."""
+    """Whether two runs, and the runs that they start from, differ only by seed."""
     if replace(one, seed=other.seed, initial=other.initial, recipe=other.recipe) != other:
         return False
     if one.initial == other.initial:

@@ -1,4 +1,4 @@
-"""Weights to another format: convert aside, compare with the float32 ONNX file, keep what passes its gate."""
+"""Conversion to other formats: convert in a draft folder, compare with float32 ONNX, keep what passes its gate."""
 
 import logging
 import os
@@ -46,7 +46,7 @@ from ddamfn.weights import WEIGHT_FORMATS, Card, WeightFormat, WeightPrecision, 
 log = logging.getLogger(__name__)
 
 _RULE = "majority"
-"""The vote rule of validation images; without meaning for sets with one label per image."""
+"""The vote rule of validation images; ignored for sets with one label per image."""
 _CALIBRATION_FACES = 128
 _SUFFIX: dict[WeightFormat, str] = {
     "onnx": ".onnx", "onnx-int8": ".onnx", "openvino": ".xml", "safetensors": ".safetensors", "hub-folder": ".onnx",
@@ -56,25 +56,15 @@ _IN_HUB = "model"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Source:
-    """Weights to convert.
+    """Weights to convert."""
 
-    Attributes:
-        onnx: their float32 ONNX file, what every format is compared with.
-        card: its card.
-        network: the same in PyTorch.
-    """
-
-    onnx: Path
+    onnx: Path  # float32 file, the reference of every format
     card: Card
-    network: nn.Module
+    network: nn.Module  # the same in PyTorch
 
 
 def open_source(weights: str | os.PathLike[str], scratch: Path) -> Source:
-    """Open weights of any form that `load_network` reads; those without an ONNX file are exported into `scratch`.
-
-    Raises:
-        WeightsError: if they cannot be read, are quantized, or have no card.
-    """
+    """Open weights of any form that `load_network` reads, and export those without an ONNX file into `scratch`."""
     loaded = load_network(weights)
     if loaded.card is None:
         raise WeightsError(f"{os.fspath(weights)} has no card, which describes how its faces are prepared")
@@ -96,25 +86,10 @@ def convert(
     least_faces: int = LEAST_FACES,
     argv: Sequence[str] | None = None,
 ) -> Exported:
-    """Write weights in another format; nothing is left behind if they fall under their gate.
+    """Write weights in another format with their card; unless forced, a file that fails its gate is deleted.
 
-    Args:
-        source: the weights.
-        kind: the format.
-        folder: where to write; made if need be.
-        name: of the new weights and their files; the old name and the format when None.
-        prepared: a prepared data set. The gate is then measured on its validation faces, which also give the change of
-            the accuracy; without it on synthetic faces. The test split is never opened.
-        precision: of the stored weights, for the format onnx.
-        force: keep a file that falls under its gate; its card records that.
-        least_faces: how many faces the gate needs.
-        argv: the command line that asked for it, for the card.
-
-    Raises:
-        UsageError: if the format is unknown, or the name is taken by other weights.
-        WeightsError: if the gate fails, or the file cannot be written.
-        DataError: if the data set has no validation images.
-        MissingExtra: if the format needs a package that is not installed.
+    With a prepared set, the gate and the accuracy are measured on validation faces, otherwise on synthetic ones.
+    The test split is never opened.
     """
     if kind not in WEIGHT_FORMATS:
         raise UsageError(f"there is no format {kind!r}: use one of {', '.join(WEIGHT_FORMATS)}")
@@ -146,7 +121,7 @@ def convert(
 def _write(
     source: Source, kind: WeightFormat, draft: Path, name: str, precision: WeightPrecision, prepared: Prepared | None
 ) -> tuple[Path, Runner]:
-    """Write the format's files into a draft folder; return the one that the card names, and how to run them."""
+    """Write the format's files into a draft folder; return the file that the card names, and its runner."""
     card, main = source.card, draft / f"{_IN_HUB if kind == 'hub-folder' else name}{_SUFFIX[kind]}"
     if kind == "onnx":
         export_onnx(source.network, main, precision=precision, side_px=card.input_side_px)
@@ -172,11 +147,7 @@ def _write(
 
 
 def _gate_faces(card: Card, prepared: Prepared | None, least: int) -> GateFaces:
-    """Take all validation images of a prepared set, and synthetic faces where they are fewer than `least`.
-
-    Raises:
-        DataError: if the set has no validation split of its own, or that is empty.
-    """
+    """Take the validation images of a prepared set, and synthetic faces where they are fewer than `least`."""
     if prepared is None:
         return _faces(card, [synthetic_crops(card.labels, card.input_side_px, least)], f"{least:,} synthetic faces")
     split = own_validation(prepared)
@@ -196,7 +167,7 @@ def _gate_faces(card: Card, prepared: Prepared | None, least: int) -> GateFaces:
 
 
 def _calibration_faces(card: Card, prepared: Prepared | None) -> GateFaces:
-    """Take faces to find ranges from: of the training split, or drawn with another seed than those of the gate."""
+    """Take faces for calibrating ranges: of the training split, or synthetic with another seed than the gate's."""
     if prepared is None:
         return _faces(card, [synthetic_crops(card.labels, card.input_side_px, _CALIBRATION_FACES, seed=1)], "synthetic")
     crops = prepared.split(training_split(prepared)).crops
@@ -205,7 +176,7 @@ def _calibration_faces(card: Card, prepared: Prepared | None) -> GateFaces:
 
 
 def _faces(card: Card, crops: Sequence[Any], words: str) -> GateFaces:
-    """Describe faces that are prepared as the card demands."""
+    """Build gate faces with the card's preprocessing."""
     preprocessing = Preprocessing(**card.preprocessing)
 
     def to_input(part: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -240,7 +211,7 @@ def _card(
 
 
 def _calibrated(card: Card, comparison: Comparison, faces: GateFaces) -> Card:
-    """Fit temperature and curve to the file's own logits, where there are validation images of all labels."""
+    """Fit temperature and curve to the file's own logits, if validation images of all labels exist."""
     if faces.targets is None or set(faces.classes) != set(card.labels):
         return card
     logits = to_classes(comparison.logits[: len(faces.targets)], card.labels, faces.classes)
@@ -260,7 +231,7 @@ def _own_onnx(weights: str | os.PathLike[str], loaded: LoadedNetwork) -> Path | 
 
 
 def _check_name(place: Path, name: str, kind: WeightFormat) -> None:
-    """Refuse to write over the card of other weights."""
+    """Refuse to overwrite the card of other weights."""
     card_path = place / f"{name}.json"
     if kind == "hub-folder" or not card_path.is_file():
         return
@@ -270,7 +241,7 @@ def _check_name(place: Path, name: str, kind: WeightFormat) -> None:
 
 
 def _move(draft: Path, place: Path) -> None:
-    """Move the finished files to their place, the card last: it makes them usable."""
+    """Move the finished files into place, the card last, since it makes them usable."""
     place.mkdir(parents=True, exist_ok=True)
     for path in sorted(draft.iterdir(), key=lambda path: path.suffix == ".json"):
         path.replace(place / path.name)

@@ -27,32 +27,23 @@ Runner = Callable[[NDArray[np.float32]], Outputs]
 """From normalized faces (N, 3, S, S) float32 to outputs."""
 
 LEAST_FACES = 1000
-"""Faces that a gate is measured on, unless the caller asks for another number."""
+"""Default number of faces that a gate is measured on."""
 
 _BATCH = 4
 _ROUNDS, _TIMED = 12, 2
-"""Rounds of the stop watch, and batches of a round."""
+"""Rounds of timing, and batches per round."""
 _NOISE = 0.05
-"""Two runs of one and the same file differ by as much on a busy machine."""
+"""Timing difference of two runs of the same file on a busy machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """What an exported file may cost.
+    """The limits that an exported file must keep."""
 
-    Attributes:
-        difference: largest difference of a logit (see `logit_distance`) or attention value to the reference; None for
-            files that round on purpose.
-        agreement: least share of faces with the same predicted class, 0 to 1.
-        accuracy: least change of the accuracy on validation images, in percentage points.
-        exactness: largest difference to the PyTorch network with the weights as they are stored; None where that is
-            not measured.
-    """
-
-    difference: float | None
-    agreement: float = 1.0
-    accuracy: float = 0.0
-    exactness: float | None = None
+    difference: float | None  # of logits (`logit_distance`) and attention; None for formats that round on purpose
+    agreement: float = 1.0  # least share of equal predictions, 0..1
+    accuracy: float = 0.0  # least change on validation, percentage points
+    exactness: float | None = None  # largest difference to PyTorch with the stored weights; None if not measured
 
 
 GATES: dict[WeightFormat, Gate] = {
@@ -62,34 +53,25 @@ GATES: dict[WeightFormat, Gate] = {
     "safetensors": Gate(1e-4),
     "hub-folder": Gate(1e-4),
 }
-"""For weights in another format, beside the float32 ONNX file."""
+"""For weights in another format, compared with the float32 ONNX file."""
 
 RUN_GATES: dict[WeightPrecision, Gate] = {
     "float32": Gate(1e-4, exactness=1e-4),
     "float16": Gate(None, exactness=1e-4),
 }
-"""For the ONNX file of a run, beside the trained network; float16 may differ from that by its rounding."""
+"""For the ONNX file of a run, compared with the trained network; float16 may differ by its rounding."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GateFaces:
-    """Faces that a gate is measured on.
+    """The faces that a gate is measured on."""
 
-    Attributes:
-        crops: uint8 arrays (n, S, S, 3) RGB, one after the other.
-        words: what they are.
-        to_input: makes crops the network's input, (n, 3, S, S) float32.
-        labels: of the network's outputs; needed where there are targets.
-        classes: canonical names of the columns of `targets`.
-        targets: (V, K) of the first V faces, the validation images; None if there are none.
-    """
-
-    crops: Sequence[NDArray[np.uint8]]
-    words: str
-    to_input: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-    labels: tuple[str, ...] = ()
-    classes: tuple[str, ...] = ()
-    targets: NDArray[np.float32] | None = None
+    crops: Sequence[NDArray[np.uint8]]  # uint8 (n, S, S, 3) RGB, concatenated
+    words: str  # description for readers
+    to_input: Callable[[NDArray[np.uint8]], NDArray[np.float32]]  # crops to network input (n, 3, S, S) float32
+    labels: tuple[str, ...] = ()  # of the outputs; needed with targets
+    classes: tuple[str, ...] = ()  # canonical names of the columns of `targets`
+    targets: NDArray[np.float32] | None = None  # (V, K) of the first V faces, the validation images
 
     def __len__(self) -> int:
         return sum(len(part) for part in self.crops)
@@ -119,12 +101,12 @@ class Comparison:
         logit_difference: largest difference of a logit, as `logit_distance` has it.
         attention_difference: largest difference of an attention value.
         changed: faces whose predicted class is not the reference's.
-        exactness: largest difference of both to the PyTorch network with the weights as stored; None if not measured.
+        exactness: largest difference of logits and attention to PyTorch with the stored weights; None if not measured.
         validation: images with a label; 0 without data.
         accuracy_before: of the reference on them; None without data.
         accuracy_after: of the file on them.
         ms_per_face: of the file on one thread in batches of four, the median; None if not measured.
-        ms_per_face_before: of the reference, measured in turns with it.
+        ms_per_face_before: of the reference, measured alternately with the file.
         logits: float32 (n, K) of the file, the validation images first.
     """
 
@@ -193,17 +175,11 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What an export wrote.
+    """What an export wrote."""
 
-    Attributes:
-        path: the network's file, the card beside it; or the hub folder.
-        card: its card.
-        comparison: what its gate measured; it has failures only if the file was forced.
-    """
-
-    path: Path
+    path: Path  # of the network, beside its card; or of the hub folder
     card: Card
-    comparison: Comparison
+    comparison: Comparison  # has failures only if forced
 
 
 def compare(
@@ -265,10 +241,10 @@ def compare(
 
 
 def logit_distance(given: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
-    """Largest difference of a logit, (n, K) both; of a face whose largest expected logit is above 1, in units of that.
+    """Return the largest difference of logits (n, K), relative to a face's largest expected logit where that exceeds 1.
 
-    Rounding grows with the numbers that are rounded: an image that is no face can have logits of 80, and float32 in
-    another order of sums then differs by more than a gate's limit in absolute terms.
+    Rounding errors grow with the logits: those of an image without a face can reach 80, and another order of
+    float32 sums then exceeds an absolute limit.
     """
     scale = np.maximum(1.0, np.abs(expected).max(axis=1, keepdims=True))
     return float((np.abs(given - expected) / scale).max())
@@ -280,7 +256,7 @@ def _distances(given: Outputs, expected: Outputs) -> tuple[float, float]:
 
 
 def _time(after: Runner, before: Runner, batch: NDArray[np.float32]) -> tuple[float, float]:
-    """Return the milliseconds per face of two networks, run in turns, so that a busy machine slows both alike."""
+    """Return the milliseconds per face of two networks, run alternately so that a busy machine slows both alike."""
     taken: dict[Runner, list[float]] = {after: [], before: []}
     for _ in range(_ROUNDS):
         for runner, times in taken.items():
@@ -298,11 +274,7 @@ def synthetic_crops(labels: Sequence[str], side_px: int, count: int, seed: int =
 
 
 def onnx_runner(path: str | os.PathLike[str], num_threads: int = 1) -> Runner:
-    """Run an ONNX file by ONNX Runtime.
-
-    Raises:
-        WeightsError: if the runtime cannot run it.
-    """
+    """Return a runner of an ONNX file on ONNX Runtime."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = num_threads, 1
     options.log_severity_level = 3
@@ -335,12 +307,7 @@ def torch_runner(network: nn.Module, num_threads: int = 1) -> Runner:
 
 
 def openvino_runner(path: str | os.PathLike[str]) -> Runner:
-    """Run an OpenVINO network (`.xml` with its `.bin`) on the CPU, computing in float32.
-
-    Raises:
-        MissingExtra: if openvino is not installed.
-        WeightsError: if OpenVINO cannot run it.
-    """
+    """Return a runner of an OpenVINO network (`.xml` and `.bin`) on the CPU in float32."""
     openvino = import_openvino()
     settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
     try:
@@ -357,11 +324,7 @@ def openvino_runner(path: str | os.PathLike[str]) -> Runner:
 
 
 def import_openvino() -> Any:
-    """Import OpenVINO.
-
-    Raises:
-        MissingExtra: if it is not installed.
-    """
+    """Import OpenVINO, or raise MissingExtra."""
     try:
         import openvino
     except ModuleNotFoundError as error:

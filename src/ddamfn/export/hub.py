@@ -1,7 +1,4 @@
-"""A network in the layout of the Hugging Face hub: weights as safetensors, `config.json`, a README.
-
-Local folders work offline. Needs the extra "hub".
-"""
+"""Networks in the Hugging Face hub's layout: safetensors, `config.json`, README; offline. Needs the extra "hub"."""
 
 import contextlib
 import io
@@ -51,14 +48,7 @@ class HubNetwork(
     tags=["facial-expression-recognition"],
     model_card_template=_TEMPLATE,
 ):
-    """A network of the registry with huggingface_hub's `save_pretrained`, `from_pretrained` and `push_to_hub`.
-
-    Args:
-        architecture: one of `list_models()`.
-        labels: canonical expressions in the order of the outputs.
-        options: of `create_model`.
-        preprocessing: the card's input settings: side, mean, std, preprocessing, alignment, temperature.
-    """
+    """A registered network with huggingface_hub's `save_pretrained`, `from_pretrained` and `push_to_hub`."""
 
     def __init__(
         self,
@@ -74,14 +64,7 @@ class HubNetwork(
 
     @classmethod
     def from_weights(cls, weights: str | os.PathLike[str] | LoadedNetwork) -> "HubNetwork":
-        """Wrap trained weights.
-
-        Args:
-            weights: as for `ddamfn.export.load_network`, or what that returned.
-
-        Raises:
-            WeightsError: if there are no such weights or they are damaged.
-        """
+        """Wrap trained weights, as `ddamfn.export.load_network` takes or returns them."""
         loaded = weights if isinstance(weights, LoadedNetwork) else load_network(weights)
         card = loaded.card
         described = None if card is None else preprocessing(card)

@@ -1,8 +1,7 @@
-"""Eight bits in place of thirty-two: static quantization of an exported file by ONNX Runtime.
+"""Static int8 quantization of an exported file by ONNX Runtime.
 
-Only the dense 1x1 convolutions are quantized: they hold most of the parameters and multiplications. Depthwise
-convolutions stay float32, since the runtime has no fast integer form of them, and quantizing all makes the file slower
-than float32.
+Only dense 1x1 convolutions are quantized: they hold most parameters and multiplications. Depthwise ones stay float32:
+the runtime lacks fast integer kernels for them, and quantizing all is slower than float32.
 
 Source: Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference",
 CVPR 2018, for the arithmetic; the tool is onnxruntime.quantization.
@@ -22,11 +21,11 @@ from ddamfn.errors import WeightsError
 from ddamfn.export.onnx import INPUT_NAME
 
 _LEAST_CHANNELS = 64
-"""Of a convolution's inputs and outputs; narrower ones, in the gates of attention, cost nothing and lose most."""
+"""Of a convolution's inputs and outputs; narrower ones, in attention gates, cost little and lose most."""
 
 
 class _Faces:
-    """Calibration batches, in the form that the tool asks for."""
+    """Calibration batches in the form that onnxruntime expects."""
 
     def __init__(self, batches: Iterable[NDArray[np.float32]]) -> None:
         self._batches: Iterator[NDArray[np.float32]] = iter(batches)
@@ -37,13 +36,7 @@ class _Faces:
 
 
 def quantize(source: Path, target: Path, batches: Iterable[NDArray[np.float32]]) -> None:
-    """Write an 8-bit copy of an exported float32 file; its gate decides whether it may be used.
-
-    The ranges of values are found from batches of normalized faces (n, 3, S, S) float32, other ones than the gate's.
-
-    Raises:
-        WeightsError: if the network has nothing to quantize, or the tool fails.
-    """
+    """Write an int8 copy of a float32 file, calibrated on batches (n, 3, S, S) float32 that its gate does not use."""
     import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
@@ -77,7 +70,7 @@ def quantize(source: Path, target: Path, batches: Iterable[NDArray[np.float32]])
 
 
 def _fold(source: Path, target: Path) -> None:
-    """Let the runtime compute what is constant."""
+    """Fold constants with the runtime."""
     # Weights are padded and cast inside the file, and the tool quantizes stored ones alone.
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3

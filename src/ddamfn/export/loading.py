@@ -1,4 +1,4 @@
-"""Trained weights in a PyTorch network, from whatever form they are kept in."""
+"""Trained weights in a PyTorch network, from any form that stores them."""
 
 import json
 import os
@@ -18,38 +18,25 @@ HUB_CONFIG, HUB_WEIGHTS = "config.json", "model.safetensors"
 """Files of a hub folder, named as huggingface_hub names them."""
 
 _PART_OF_HUB = "network."
-"""What the hub's wrapper puts before the names of a network's tensors."""
+"""Prefix that the hub's wrapper adds to the names of a network's tensors."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoadedNetwork:
-    """A network with trained weights, and what is known of it.
+    """A network with trained weights and their metadata."""
 
-    Attributes:
-        network: float32, on the CPU, in evaluation mode.
-        architecture: its name for `create_model`.
-        options: for `create_model`.
-        labels: canonical expressions in the order of its outputs.
-        card: the weights' card; None for a run's folder and a hub folder without one.
-    """
-
-    network: nn.Module
-    architecture: str
-    options: Mapping[str, Any]
-    labels: tuple[str, ...]
-    card: Card | None
+    network: nn.Module  # float32, on the CPU, in evaluation mode
+    architecture: str  # name for `create_model`
+    options: Mapping[str, Any]  # for `create_model`
+    labels: tuple[str, ...]  # canonical, in output order
+    card: Card | None  # None for a run's folder and a hub folder without one
 
 
 def load_network(weights: str | os.PathLike[str]) -> LoadedNetwork:
-    """Load trained weights into a network of their own architecture.
+    """Load a network from bundled weights, `.onnx`, a card, `.safetensors`, a run, a checkpoint, or a hub folder.
 
-    Args:
-        weights: the name of bundled weights; an `.onnx` network or its `.json` card; a `.safetensors` file with its
-            card; a training run's folder, or a file of its `checkpoints`; a hub folder. Nothing is downloaded.
-
-    Raises:
-        WeightsError: if there are no such weights, they are damaged, quantized, or do not fit their network.
-        TrainingError: if a run's folder has no readable checkpoint.
+    Nothing is downloaded. Raises WeightsError for unusable weights, TrainingError for a run without a readable
+    checkpoint.
     """
     path = Path(weights)
     if path.is_dir():
@@ -152,7 +139,7 @@ def _from_hub_folder(folder: Path) -> LoadedNetwork:
 
 
 def _is_bare(path: Path) -> bool:
-    """Whether a file holds a state dict without a description of its network beside it."""
+    """Whether a file holds a state dict without a description of its network."""
     if path.suffix.lower() != ".safetensors" or not path.is_file():
         return False
     described = (path.with_suffix(".json"), path.parent / HUB_CONFIG, path.parent.parent / "config.json")

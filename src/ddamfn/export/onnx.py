@@ -22,11 +22,11 @@ INPUT_NAME, OUTPUT_NAMES = "input", ("logits", "attention")
 OPSET = 18
 
 _FOLDED = 64
-"""Numbers in the largest constant that is computed while exporting, such as the sizes of a padding."""
+"""Size of the largest constant computed while exporting, such as the sizes of a padding."""
 
 
 class _Outputs(nn.Module):
-    """What leaves the exported network: logits (N, K), and the attention maps as their channel means (N, A, H, W)."""
+    """The exported network's outputs: logits (N, K), and attention maps as channel means (N, A, H, W)."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class _Outputs(nn.Module):
 
 
 def exported_outputs(network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what the exported file must give for `images` (N, 3, H, W), computed by the network in evaluation mode."""
+    """Return the outputs that the exported file must give for `images` (N, 3, H, W), in evaluation mode."""
     with torch.inference_mode():
         logits, attention = _Outputs(network).eval()(images)
     return logits, attention
@@ -109,7 +109,7 @@ def export_onnx(
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the exporter: it prints progress, warns of its own insides, and logs that torchvision is missing."""
+    """Silence the exporter, which prints progress, internal warnings, and that torchvision is missing."""
     exporter = logging.getLogger("torch.onnx")
     level = exporter.level
     exporter.setLevel(logging.ERROR)
@@ -122,10 +122,10 @@ def _quiet() -> Iterator[None]:
 
 
 def _strip(model: Any) -> None:
-    """Remove what the exporter writes about the machine and the source it ran on.
+    """Remove the exporter's metadata about the machine and the source code.
 
-    The inferred shapes of inner values stay. Kept because the runtime cannot infer them past an upsampling with any N,
-    and without them it takes two equal shapes for different ones and leaves its fast layout at every product.
+    The shapes of inner values are kept because the runtime cannot infer them past an upsampling with any N: without
+    them it takes equal shapes for different ones and leaves its fast layout at every product.
     """
     graph = model.graph
     for item in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info):
@@ -137,10 +137,7 @@ def _strip(model: Any) -> None:
 
 
 def _store_float16(model: Any) -> None:
-    """Store rounded float32 initializers as float16, each behind a Cast that the runtime folds away at loading.
-
-    `fuse` has rounded them, so nothing is lost here: the file and the rounded network hold the same numbers.
-    """
+    """Store rounded float32 initializers as float16 with a Cast that the runtime folds at load; `fuse` rounded them."""
     import numpy as np
     from onnx import TensorProto, helper, numpy_helper
 

@@ -59,27 +59,11 @@ def export_run(
     least_faces: int = LEAST_FACES,
     argv: Sequence[str] | None = None,
 ) -> Exported:
-    """Export a checkpoint; nothing is left behind if the file does not pass its gate.
+    """Export a checkpoint with its card; a file that fails its gate is deleted. The test split stays closed.
 
-    Args:
-        finished: the run and its checkpoint.
-        name: of the weights and their files.
-        folder: where to write; made if need be.
-        precision: how weights are stored.
-        prepared: the run's prepared data set. The gate is then measured on its validation faces, and on training and
-            synthetic faces if those are too few; temperature and calibration are fitted on validation. Without it the
-            gate has synthetic faces, the temperature is 1, and the weights cannot abstain. The test split stays closed.
-        adjustment: tau of logit adjustment, by which rare classes are predicted more often; "fit" chooses it on
-            validation. Other than 0 it needs `prepared`.
-        seeds: runs of the same recipe with other seeds, whose validation figures go onto the card.
-        least_faces: how many faces the gate is measured on.
-        argv: the command line that asked for it, for the card.
-
-    Raises:
-        WeightsError: if the gate fails or a file cannot be written.
-        DataError: if the prepared set is another data set's.
-        ConfigError: if the network's logits cannot be adjusted, or if `seeds` holds another kind of run.
-        UsageError: if the logits are to be adjusted and no data are given.
+    With the run's prepared set, the gate is measured on validation faces (training and synthetic ones if too few),
+    and temperature, calibration and tau = "fit" (logit adjustment) are fitted on validation. Without it, faces are
+    synthetic, the temperature is 1, and the weights cannot abstain.
     """
     if adjustment != 0 and prepared is None:
         raise UsageError("logits are adjusted by the classes' shares of the training images: add --data ROOT")
@@ -139,7 +123,7 @@ def _export_gated(
 
 
 def _gate_faces(finished: FinishedRun, splits: Sequence[tuple[str, TensorSplit]], count: int) -> GateFaces:
-    """Choose faces spread evenly over the first split, over the next where that has too few, then synthetic ones."""
+    """Choose faces evenly from the first split, then from the next if too few, then synthetic ones."""
     data, parts, words, missing = finished.run.data, [], [], count
     for name, split in splits:
         if not missing:
@@ -158,14 +142,7 @@ def _gate_faces(finished: FinishedRun, splits: Sequence[tuple[str, TensorSplit]]
 def adjust_logits(
     finished: FinishedRun, train: TensorSplit, valid: TensorSplit, logits: NDArray[np.float32], tau: Tau
 ) -> tuple[FinishedRun, NDArray[np.float32], dict[str, Any]]:
-    """Shift a run's logits (n, C) against the classes' shares of its training images, in the bias of its last layer.
-
-    Returns:
-        The run with the shifted network and its validation figures, its logits, and a record for the card.
-
-    Raises:
-        ConfigError: if the network does not end in a linear layer with a bias.
-    """
+    """Shift logits (n, C) by the training set's class shares in the last bias; return run, logits and card record."""
     data, row = finished.run.data, finished.row["valid"]
     shares = train.describe().class_shares
     assert shares is not None  # a finished run knows its classes
@@ -185,7 +162,7 @@ def adjust_logits(
 
 
 def _shifted(network: nn.Module, shift: torch.Tensor, valid: TensorSplit, finished: FinishedRun) -> nn.Module:
-    """Return a copy whose logits are higher by this much, which is measured on some images."""
+    """Return a copy whose logits are higher by this shift, measured on some images."""
     changed = copy.deepcopy(network)
     last = [module for module in changed.modules() if isinstance(module, nn.Linear)][-1:]
     if last and last[0].bias is not None and last[0].out_features == len(shift):

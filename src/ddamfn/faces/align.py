@@ -136,7 +136,7 @@ def similarity(src: ArrayLike, dst: ArrayLike) -> NDArray[np.float64]:
 
 
 def align(image: NDArray[np.uint8], landmarks: ArrayLike, alignment: Alignment) -> Crop:
-    """Turn and scale one face so that its five points meet the template.
+    """Rotate and scale one face so that its five points match the template.
 
     Shrinking is antialiased, and outside the image its edge pixels are repeated. The same input gives the same bytes.
 
@@ -201,7 +201,7 @@ def crop_bounds(matrix: NDArray[np.float64], side_px: int) -> NDArray[np.float64
 
 
 def plain_resize(image: NDArray[np.uint8], alignment: Alignment) -> Crop:
-    """Bring a whole image to the crop's side: the fallback of data sets for images in which no face is found.
+    """Resize a whole image to the crop's side: the fallback of data sets for images in which no face is found.
 
     Args:
         image: (H, W, 3) uint8 RGB.

@@ -30,7 +30,7 @@ ChannelOrder = Literal["rgb", "bgr"]
 """How the channels of arrays are ordered; "bgr" is OpenCV's."""
 
 MAX_PIXELS = 178_956_970
-"""Pillow's own limit, beyond which it speaks of a decompression bomb: about 13,000 x 13,000."""
+"""Pillow's limit against decompression bombs: about 13,000 x 13,000."""
 
 # Photographs' formats only: Pillow also reads some, like EPS, by starting another program.
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "TGA", "ICO")
@@ -50,8 +50,8 @@ _UPRIGHT = {
 class _Quiet:
     """Silences warnings while any thread is inside.
 
-    `warnings.catch_warnings` alone would not do: two threads that leave in another order than they came in would leave
-    the whole program silent.
+    Kept because `warnings.catch_warnings` is not thread-safe: threads that leave in another order than they entered
+    would silence the whole program.
     """
 
     def __init__(self) -> None:
@@ -203,7 +203,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _to_8_bit(values: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Bring gray values of 16 or 32 bits, or floating point, to 0..255."""
+    """Convert 16-bit, 32-bit or floating-point gray values to 0..255."""
     if values.dtype == np.uint8:
         return np.asarray(values, dtype=np.uint8)
     levels = np.nan_to_num(np.asarray(values, dtype=np.float64))

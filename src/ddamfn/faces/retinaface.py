@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import onnxruntime
 
 NETWORK_SHA256 = "b7a7acab55e104dce6f32cdfff929bd83946da5cd869b9e2e9bdffafd1b7e4a5"
-"""sha256 of the network's file; prepared data sets and cards name it, since landmarks of two detectors differ."""
+"""sha256 of the network's file, recorded in prepared sets and cards: landmarks of detectors differ."""
 
 # Kept because the network was trained with it: blue, green, red. Some ports write 127 for red.
 _MEAN_BGR = np.array([104, 117, 123], dtype=np.float32)
@@ -147,7 +147,7 @@ class RetinaFace:
         return None if best is None or _intersection_over_union(best.bbox, box) < _BOX_MIN_OVERLAP else best
 
     def _look(self, image: NDArray[np.uint8], min_detection_score: float, side_px: int) -> _Found:
-        """Detect at one scale and return boxes, landmarks and scores in the image's own pixels, boxes not clipped."""
+        """Detect at one scale and return boxes (unclipped), landmarks and scores in the image's own pixels."""
         scaled = _resize(image, side_px)
         boxes, landmarks, scores = self._run(scaled, min_detection_score)
         (height, width), (rows, columns) = image.shape[:2], scaled.shape[:2]
@@ -232,7 +232,7 @@ def _intersection_over_union(one: NDArray[Any], other: NDArray[Any]) -> float:
 
 
 def _merge(fine: _Found, coarse: _Found, too_large: float) -> _Found:
-    """Take the coarse look's large faces, and the fine look's others that are neither too large nor part of one."""
+    """Take the coarse pass's large faces, and the fine pass's others that are neither too large nor part of one."""
     # A little below the limit, so that no face falls between the two because they measure it differently.
     large = _longer_sides(coarse[0]) > 0.75 * too_large
     if not large.any():
@@ -245,7 +245,7 @@ def _merge(fine: _Found, coarse: _Found, too_large: float) -> _Found:
 
 
 def _suppress(boxes: NDArray[np.float32]) -> list[int]:
-    """Return the rows that stay after greedy non-maximum suppression; `boxes` (N, 4) come by falling score."""
+    """Return the rows that remain after greedy non-maximum suppression; `boxes` (N, 4) come by falling score."""
     areas = _areas(boxes)
     remaining = np.arange(len(boxes))
     kept: list[int] = []

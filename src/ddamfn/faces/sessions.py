@@ -1,4 +1,4 @@
-"""ONNX Runtime sessions: execution provider, threads and options, for both networks alike."""
+"""ONNX Runtime sessions: execution provider, threads and options, for both networks."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,16 +21,10 @@ def open_session(
     providers: Providers | None = None,
     session_options: onnxruntime.SessionOptions | None = None,
 ) -> onnxruntime.InferenceSession:
-    """Load a network.
+    """Load an ONNX network's bytes; `num_threads` None leaves the threads to ONNX Runtime (one per core).
 
-    Args:
-        network: an ONNX file's content.
-        num_threads: how many threads one run may use, at least 1; None leaves it to ONNX Runtime (one per core).
-        providers: what runs the network; the CPU when None. What the first one cannot run goes to the next.
-        session_options: used as they are, in place of this package's; they also set the threads.
-
-    Raises:
-        UsageError: a provider is not installed or cannot start, or both `num_threads` and `session_options` are given.
+    What the first provider cannot run goes to the next; the CPU is the default. `session_options` replace this
+    package's options and set the threads, so `num_threads` cannot be given with them.
     """
     if session_options is None:
         session_options = onnxruntime.SessionOptions()

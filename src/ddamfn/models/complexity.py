@@ -1,4 +1,4 @@
-"""How large and how costly a network is, by the two counts that papers print.
+"""Parameters and computational cost of a network, by the two counts that papers print.
 
 Source: torchstat 0.0.7 for the second count, with which the DDAMFN authors' table of parameters and FLOPs was made.
 """
@@ -15,19 +15,14 @@ _POOLS = (nn.MaxPool2d, nn.AvgPool2d)
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Count the learned numbers; running means and variances are not among them."""
+    """Count the learned parameters, without running means and variances."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
 def count_macs(network: nn.Module, input_size: tuple[int, int] = (112, 112)) -> int:
-    """Count the multiply-accumulates of one image in convolutions and products of matrices, without biases.
+    """Count the multiply-accumulates of one image in convolutions and matrix products, without biases.
 
-    Args:
-        network: takes (B, 3, H, W); left as it was.
-        input_size: (H, W) in pixels.
-
-    Returns:
-        MACs; a "GFLOPs" that means multiplications and additions apart is twice as large.
+    "GFLOPs" that count multiplications and additions separately are twice as large.
     """
     # torch's counter, unlike a sum over layers, sees the products of tokens with tokens, but not inside the CPU's fused
     # attention. It counts both operations.
@@ -37,16 +32,12 @@ def count_macs(network: nn.Module, input_size: tuple[int, int] = (112, 112)) -> 
 
 
 def count_torchstat_flops(network: nn.Module, input_size: tuple[int, int] = (112, 112)) -> int:
-    """Count as torchstat does, which is what the DDAMFN paper prints: 551.22 M for two heads and seven classes.
+    """Count as torchstat does, as the DDAMFN paper prints: 551.22 M for two heads and seven classes.
 
     To the MACs of layers come one addition per output of a convolution with bias, two operations per number in 2-d
-    batch normalization, one in ReLU and its kin (a hard swish counts as the ReLU6 inside it), and one per number that a
-    windowed pool reads. Sigmoids, means, products and sums of whole maps, the products of tokens with tokens, and
-    1-d batch normalization count nothing.
-
-    Args:
-        network: takes (B, 3, H, W); left as it was.
-        input_size: (H, W) in pixels.
+    batch normalization, one in ReLU and its variants (a hard swish counts as the ReLU6 inside it), and one per
+    number that a windowed pool reads. Sigmoids, means, products and sums of whole maps, products of tokens with
+    tokens, and 1-d batch normalization count nothing.
     """
     total = 0
 
@@ -78,7 +69,7 @@ def _torchstat_flops(module: nn.Module, taken: Tensor, given: Tensor) -> int:
 
 
 def _pass_one_image(network: nn.Module, input_size: tuple[int, int]) -> None:
-    """Run a network on a black image, in evaluation mode and without gradients, and leave it as it was."""
+    """Run a network on a black image in evaluation mode without gradients; its own mode is restored."""
     modes = [(module, module.training) for module in network.modules()]
     weight = next(network.parameters())
     try:

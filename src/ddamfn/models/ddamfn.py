@@ -57,7 +57,7 @@ class DDAN(nn.Module):
         """What every position adds to every logit, (B, K, S, S) float32: class activation maps, exactly.
 
         After attention all is linear: GDConv's weight of the position, batch normalization's scale of the channel, the
-        classifier's weight. The sum over positions is the logit but for a constant of each class, of the
+        classifier's weight. The sum over positions is the logit up to a constant per class, from the
         classifier's bias and normalization's mean and shift. In training the batch's own statistics scale.
 
         Args:
@@ -78,14 +78,14 @@ class DDAN(nn.Module):
             return torch.einsum("kc,bchw->bkhw", self.classifier.weight * scale, parts)
 
     def classify(self, x: Tensor) -> Tensor:
-        """Logits (B, K) of a map that attention has weighed already."""
+        """Return logits (B, K) of a map that attention has weighted already."""
         logits: Tensor = self.classifier(self.pool(x).flatten(1))
         return logits
 
 
 FEATURE_CHANNELS = 512
 FEATURE_SIDE = 7
-"""Side of the map for 112-px images; the learned sums after it are as long."""
+"""Side of the map for 112-px images; the kernels after it have this length."""
 
 STAGES = (
     StageSpec(64, 64, 128, (3, 5, 7), (64, 32, 32), stride=2),

@@ -1,19 +1,15 @@
-"""Fused blocks for inference and the way back: `fuse` rewrites a network before it is exported, `unfuse` undoes it.
+"""Blocks fused for inference: `fuse` rewrites a network before export, `unfuse` reverses it.
 
-ONNX Runtime keeps convolutions, pooling, nearest upsampling and same-shape products in a blocked memory layout of its
-own; every PReLU, mean, split, transpose or broadcast product in between makes it convert back and forth, which costs
-more than the convolutions themselves. Here those steps are written as operations of that layout, exactly up to
-rounding:
+ONNX Runtime keeps convolutions, pooling, nearest upsampling and same-shape products in a blocked memory layout; every
+PReLU, mean, split, transpose or broadcast product in between makes it convert back and forth, which costs more than the
+convolutions. Here those steps become operations of that layout, exact up to rounding: batch normalization is folded
+into convolutions; PReLU becomes `p x + relu(q x)`; mixed kernels are zero-padded to the largest; rows and columns pass
+the shared 1x1 convolution one after the other; their means become average pooling; gates are repeated to full size
+before the product.
 
-- batch normalization is folded into the convolution before it;
-- PReLU becomes `p x + relu(q x)` with per-channel constants;
-- the mixed depthwise convolutions become one with the largest kernel, smaller kernels padded by zeros;
-- rows and columns pass the shared 1x1 convolution one after the other, without concatenation and transposition;
-- means over rows and columns become average pooling; gates are repeated to full size before they are multiplied.
-
-`unfuse` is exact up to rounding as well, but folded statistics cannot be told apart again: normalizations return
-with mean 0 and variance 1, and `ddamfn.train.initial` gives them statistics of images before they are trained on. An
-untrained network cannot be read back from ONNX: the exporter keeps equal tensors once, under one name.
+`unfuse` cannot separate folded statistics: normalizations return with mean 0 and variance 1, and `ddamfn.train.initial`
+estimates them from images. An untrained network cannot be read back from ONNX: the exporter keeps equal tensors once,
+under one name.
 
 Source: BatchNorm folding as in Jacob et al., CVPR 2018, section 3.2; the rest is algebra.
 """
@@ -44,16 +40,9 @@ pixel."""
 
 
 def fuse(network: nn.Module, *, float16: bool = False) -> nn.Module:
-    """Return a copy of a network for inference that computes the same in fewer steps.
+    """Return a fused copy on the CPU in evaluation mode, without gradients; unknown blocks stay as they are.
 
-    Blocks that this file does not know stay as they are, so any network may be given.
-
-    Args:
-        network: trained, on any device; it is not changed.
-        float16: round large parameters to what float16 can hold; they stay float32 tensors.
-
-    Returns:
-        The copy, on the CPU, float32, in evaluation mode, its parameters without gradients.
+    With `float16`, large parameters are rounded to float16 values but stay float32 tensors.
     """
     # Folded in float64: rounding once at the end keeps the difference near 1e-7.
     rewritten = copy.deepcopy(network).cpu().double().eval().requires_grad_(False)
@@ -66,14 +55,9 @@ def fuse(network: nn.Module, *, float16: bool = False) -> nn.Module:
 
 
 def unfuse(network: nn.Module, values: Mapping[str, Tensor]) -> None:
-    """Put the weights of a fused network into a network of the same architecture.
+    """Load fused weights into an unfused network of the same options, in place; biases of zeros may be left out.
 
-    Args:
-        network: built with the options that the fused one had; changed in place.
-        values: float32 tensors by the names of the fused network; biases of zeros may be left out.
-
-    Raises:
-        ValueError: if a weight of this network is missing or has another shape, or if there are more.
+    Raises ValueError if a weight is missing, has another shape, or is left over.
     """
     fused = _FusedValues(values)
     with torch.no_grad():
@@ -83,7 +67,7 @@ def unfuse(network: nn.Module, values: Mapping[str, Tensor]) -> None:
 
 
 class _FusedValues:
-    """Hands out the tensors of a fused network and remembers which."""
+    """Hands out the tensors of a fused network and records which."""
 
     def __init__(self, values: Mapping[str, Tensor]) -> None:
         self._values = values
@@ -99,7 +83,7 @@ class _FusedValues:
         return self._values[name]
 
     def bias(self, name: str, count: int) -> Tensor:
-        """Return a bias of at least `count` numbers; the exporter leaves one of zeros out of the file."""
+        """Return a bias of at least `count` values; the exporter leaves a bias of zeros out of the file."""
         return self.get(name) if name in self._values else torch.zeros(count)
 
     def copy(self, name: str, target: Tensor) -> None:
@@ -112,7 +96,7 @@ class _FusedValues:
 
 
 def _fuse(module: nn.Module) -> nn.Module:
-    """Replace a known block, or else the known blocks inside."""
+    """Replace a known block, or otherwise the known blocks inside."""
     for kind, fuse_block, _ in _BLOCKS:
         if isinstance(module, kind):
             return fuse_block(module)
@@ -122,7 +106,7 @@ def _fuse(module: nn.Module) -> nn.Module:
 
 
 def _unfuse(module: nn.Module, prefix: str, values: _FusedValues) -> None:
-    """Fill a known block, or else the module's own tensors and what is inside."""
+    """Fill a known block, or otherwise the module's own tensors and its children."""
     for kind, _, unfuse_block in _BLOCKS:
         if isinstance(module, kind):
             unfuse_block(module, prefix, values)
@@ -140,7 +124,7 @@ def _unfuse_children(module: nn.Module, prefix: str, values: _FusedValues) -> No
 
 
 def _fold(conv: nn.Module, norm: nn.Module) -> nn.Conv2d:
-    """Return one convolution with bias that does the work of two modules."""
+    """Return one convolution with bias that computes the same as two modules."""
     assert isinstance(conv, nn.Conv2d)
     assert isinstance(norm, nn.BatchNorm2d)
     return fuse_conv_bn_eval(conv, norm)
@@ -155,10 +139,10 @@ def _unfold(conv: nn.Module, norm: nn.Module, prefix: str, values: _FusedValues)
 
 
 def _rescale(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
-    """Make weights about as large as fresh ones, and let a normalization without statistics undo that.
+    """Scale weights to the size of fresh ones by powers of two, without rounding; the normalization undoes it.
 
-    What the old normalization multiplied by is in the weights now, many times more or less than in a fresh network, and
-    a learning rate would move them too little or too much. Powers of two do this without rounding.
+    The folded scale makes weights many times larger or smaller than fresh ones, and a learning rate would move them
+    too little or too much.
     """
     assert norm.running_mean is not None
     assert norm.running_var is not None
@@ -174,10 +158,10 @@ def _rescale(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
 
 
 class SplitPReLU(nn.Module):
-    """PReLU as `sign * (p x + relu(q x))`, (B, C, H, W) -> same shape; `sign` is left to the layer that follows.
+    """PReLU as `sign * (p x + relu(q x))`, (B, C, H, W) -> same shape; the next layer applies `sign`.
 
-    For a slope a <= 1: p = a, q = 1 - a, sign = 1. A steeper negative side is a concave function, which no sum with a
-    ReLU gives, so there the negative of it is computed: p = -1, q = 1 - a, sign = -1.
+    For a slope a <= 1: p = a, q = 1 - a, sign = 1. A steeper negative side is a concave function, which no sum with
+    a ReLU gives; its negative is computed: p = -1, q = 1 - a, sign = -1.
     """
 
     def __init__(self, slope: Tensor) -> None:
@@ -196,10 +180,10 @@ class SplitPReLU(nn.Module):
 
 
 class SteepPReLU(nn.Module):
-    """PReLU of any slope a as `a x + (1 - a) relu(x)`, (B, C, H, W) -> same shape, where no layer takes over a sign.
+    """PReLU of any slope a as `a x + (1 - a) relu(x)`, for where no next layer applies a sign.
 
-    One step more than `SplitPReLU`, but its parameters keep their names in the exported file, as those of a plain PReLU
-    with few channels would not.
+    Kept because its parameters keep their names in the exported file, unlike those of a plain PReLU with few
+    channels.
     """
 
     def __init__(self, slope: Tensor) -> None:
@@ -250,8 +234,7 @@ def _unfuse_linear_block(block: LinearBlock, prefix: str, values: _FusedValues) 
 class FusedMixedConv(nn.Module):
     """`MixedDepthwiseConv` as one depthwise convolution with the largest kernel.
 
-    The kernels are kept at their own sizes and padded when the network runs. The runtime does that once, when it loads
-    the file, so the file need not hold the zeros.
+    Kernels are stored at their own sizes; the runtime pads them once at load, so the file holds no zeros.
     """
 
     def __init__(self, mixed: MixedDepthwiseConv) -> None:
@@ -261,7 +244,7 @@ class FusedMixedConv(nn.Module):
         self.stride = parts[0].stride[0]
 
     def multiply(self, sign: Tensor) -> None:
-        """Take over a factor for each channel, (C,), from the layer before."""
+        """Absorb a factor per channel, (C,), from the layer before."""
         for kernel, part in zip(self.kernels, sign.split([len(k) for k in self.kernels]), strict=True):
             kernel.mul_(part.reshape(-1, 1, 1, 1))
 
@@ -276,8 +259,8 @@ class FusedMixedConv(nn.Module):
 class FusedGates(nn.Module):
     """`DirectionalGates` for rows (B, C, H, 1) and columns (B, C, 1, W) one after the other; same gates.
 
-    The narrow map is padded with channels that stay zero (h-swish(0) = 0): a narrower one than a block would leave the
-    layout. As in `FusedMixedConv` the file does not hold the zeros.
+    The narrow map is padded with channels that stay zero (h-swish(0) = 0), because one narrower than a block leaves
+    the layout.
     """
 
     def __init__(self, gates: DirectionalGates) -> None:
@@ -321,7 +304,7 @@ class FusedCoordinateAttention(nn.Module):
         self.gates = FusedGates(attention.gates)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Weigh a map."""
+        """Weight a map."""
         height, width = x.shape[2], x.shape[3]
         gate_h, gate_w = self.gates(F.avg_pool2d(x, (1, width)), F.avg_pool2d(x, (height, 1)))
         over_rows = F.interpolate(gate_h, scale_factor=(1, width), mode="nearest")
@@ -330,7 +313,7 @@ class FusedCoordinateAttention(nn.Module):
 
 
 class FusedBottleneck(nn.Module):
-    """`MixBottleneck` of fused parts."""
+    """`MixBottleneck` built of fused parts."""
 
     def __init__(self, block: MixBottleneck) -> None:
         super().__init__()
@@ -345,7 +328,7 @@ class FusedBottleneck(nn.Module):
         self.residual = block.residual
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pass one bottleneck."""
+        """Apply the bottleneck."""
         y: Tensor = self.project(self.attend(self.mix(self.act(self.expand(x)))))
         return x + y if self.residual else y
 

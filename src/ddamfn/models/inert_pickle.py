@@ -1,8 +1,7 @@
-"""Read the tensors of a `torch.save` file that holds whole Python objects, without running anything that it names.
+"""Read the tensors of a `torch.save` file that holds whole Python objects, without running any code of it.
 
-A pickle is a program: it may name any function of any library and have it called. The unpickler below knows three
-harmless names; every other one becomes a class that keeps its arguments and does nothing. Tensors and modules are put
-together afterwards from what was kept.
+A pickle is a program that may call any function. This unpickler knows three harmless names; every other one becomes a
+class that only keeps its arguments, from which tensors and modules are then built.
 
 Source: the `pickletools` module for what each opcode may call; `torch.serialization` for the two file layouts.
 """
@@ -21,7 +20,7 @@ import torch
 from torch import Tensor
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-"""First value of a file written by PyTorch before 1.6, which is five pickles and then the numbers."""
+"""First value of a file of PyTorch before 1.6: five pickles, followed by the raw values."""
 
 _PLAIN_TYPES: dict[tuple[str, str], type] = {
     ("collections", "OrderedDict"): OrderedDict,
@@ -47,7 +46,7 @@ _PARAMETER_BUILDERS = frozenset({"torch._utils._rebuild_parameter", "torch._util
 
 
 class _Inert:
-    """Stands for an object of any class, or the result of any function: keeps what it was given."""
+    """Stands for any object or function result: keeps the arguments."""
 
     origin: str
     args: tuple[Any, ...]
@@ -63,14 +62,14 @@ class _Inert:
 
     # Subclasses of list and dict are filled through these two; their items are never needed.
     def append(self, _item: Any) -> None:
-        """Forget an item of a list."""
+        """Ignore a list's item."""
 
     def __setitem__(self, _key: Any, _value: Any) -> None: ...
 
 
 @dataclass(frozen=True)
 class _Storage:
-    """A run of numbers elsewhere in the file."""
+    """A range of raw values elsewhere in the file."""
 
     key: str
     dtype: torch.dtype
@@ -87,7 +86,7 @@ class _Storage:
 
 
 class _InertUnpickler(pickle.Unpickler):
-    """Builds plain containers, numbers, texts and `_Inert`; collects the storages that the pickle mentions."""
+    """Builds plain containers, numbers, strings and `_Inert`; collects the storages that the pickle refers to."""
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__(file, encoding="utf-8")
@@ -115,15 +114,10 @@ class _InertUnpickler(pickle.Unpickler):
 
 
 def read_inert(path: Path) -> Any:
-    """Read a `torch.save` file of either layout without running what it names.
+    """Return a `torch.save` file as nested dictionaries of tensors, without running any code of it.
 
-    Returns:
-        Nested dictionaries with tensors as leaves: a mapping stays one, a module becomes its state (as its
-        `state_dict()` would be), and everything that is neither becomes None.
-
-    Raises:
-        ValueError: if the file is damaged or holds what is not known here; one line that names the file.
-        OSError: if the file cannot be opened.
+    A module becomes its state dict, and other objects become None. Raises ValueError, in one line, for a damaged or
+    unknown file.
     """
     with path.open("rb") as file:
         try:
@@ -180,7 +174,7 @@ def _to_plain(value: Any, numbers: dict[str, Tensor]) -> Any:
 
 
 def _to_tensor(value: Any, numbers: dict[str, Tensor]) -> Tensor | None:
-    """Build what a call of one of torch's own rebuilding functions would have built; None for any other object."""
+    """Build what torch's own rebuilding function would have built; None for any other object."""
     origin = getattr(value, "origin", "")
     if origin in _PARAMETER_BUILDERS:
         return _to_tensor(value.args[0], numbers)

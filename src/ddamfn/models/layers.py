@@ -9,11 +9,7 @@ from torch import Tensor, nn
 
 
 class DirectionalGates(nn.Module):
-    """From one descriptor per row and one per column to a gate in (0, 1) for each.
-
-    Both descriptors pass the same narrow 1x1 convolution, so that rows and columns share features, and then split into
-    two 1x1 convolutions.
-    """
+    """Turn one descriptor per row and per column into gates in (0, 1), through a shared narrow 1x1 convolution."""
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
@@ -33,10 +29,10 @@ class DirectionalGates(nn.Module):
 
 
 class CoordinateAttention(nn.Module):
-    """Weigh a map by its rows and columns: (B, C, H, W) -> same shape.
+    """Weight a map by its rows and columns: (B, C, H, W) -> same shape.
 
-    As in the authors' network, rows and columns are averages here, not learned sums; DDAN's heads alone have GDConv in
-    place of average pooling.
+    As in the authors' network, rows and columns are averaged; only DDAN's heads use GDConv in place of average
+    pooling.
     """
 
     def __init__(self, channels: int) -> None:
@@ -44,7 +40,7 @@ class CoordinateAttention(nn.Module):
         self.gates = DirectionalGates(channels, hidden=max(8, channels // 32))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Weigh x (B, C, H, W)."""
+        """Weight x (B, C, H, W)."""
         gate_h, gate_w = self.gates(x.mean(dim=3, keepdim=True), x.mean(dim=2, keepdim=True))
         weighed: Tensor = x * gate_w * gate_h
         return weighed
@@ -75,9 +71,7 @@ class LinearBlock(nn.Sequential):
 
 
 class GDConv(LinearBlock):
-    """Global depthwise convolution: one learned weight per channel and position in place of average pooling.
-
-    The kernel covers the whole map, (B, C, H, W) -> (B, C, 1, 1), so that positions count differently.
+    """Global depthwise convolution, (B, C, H, W) -> (B, C, 1, 1): average pooling with learned weights per position.
 
     Source: Chen et al., MobileFaceNets, CCBR 2018, section 3.2.
     """
@@ -89,8 +83,7 @@ class GDConv(LinearBlock):
 class MixedDepthwiseConv(nn.Module):
     """Depthwise convolutions of several odd kernel sizes, each on its own share of the channels.
 
-    As in the authors' network, there is neither normalization nor activation between these convolutions and the
-    attention that follows.
+    As in the authors' network, neither normalization nor activation follows before the attention.
     """
 
     def __init__(self, kernels: Sequence[int], splits: Sequence[int], *, stride: int = 1) -> None:
@@ -108,13 +101,12 @@ class MixedDepthwiseConv(nn.Module):
 
 
 def drop_path(x: Tensor, probability: float) -> Tensor:
-    """Leave out a branch for some images at random: zeros for some of x (B, ...), the others scaled up.
+    """Zero a branch x (B, ...) for random images and divide the rest by 1 - `probability`, which keeps the mean.
 
-    What is left is divided by 1 - `probability`, so that the branch is the same on average and needs no change at
-    prediction. Random numbers come from torch's global generator of x's device.
+    Random numbers come from torch's global generator of x's device.
 
-    Source: Huang et al., "Deep Networks with Stochastic Depth", ECCV 2016, section 3; there
-    prediction is scaled instead.
+    Source: Huang et al., "Deep Networks with Stochastic Depth", ECCV 2016, section 3; there prediction is scaled
+    instead.
     """
     kept = x.new_empty((len(x),) + (1,) * (x.ndim - 1)).bernoulli_(1 - probability)
     return x * kept.div_(1 - probability)
@@ -122,10 +114,7 @@ def drop_path(x: Tensor, probability: float) -> Tensor:
 
 @dataclass(frozen=True)
 class StageSpec:
-    """One row of MFN's table: `repeats` bottlenecks of one shape.
-
-    `splits` are the channels that each kernel size takes of the `expand` channels inside the bottleneck.
-    """
+    """One row of MFN's table: `repeats` equal bottlenecks; `splits` divide the `expand` channels by kernel size."""
 
     in_channels: int
     out_channels: int
@@ -144,13 +133,8 @@ class StageSpec:
 class MixBottleneck(nn.Module):
     """Expand (1x1), mix (depthwise), attend (coordinate attention), project (1x1, linear).
 
-    With stride 1 and equal width it is MFN's *residual bottleneck*; with stride 2 its *non-residual block*.
-
-    Args:
-        spec: its shape.
-        mixed_kernels: see `MixedDepthwiseConv`; off, 3x3 alone.
-        coordinate_attention: off, none.
-        drop_path: probability of leaving it out for an image in training, where it is residual.
+    With stride 1 and equal width it is MFN's *residual bottleneck*, the only one with `drop_path`; with stride 2
+    its *non-residual block*.
     """
 
     def __init__(
@@ -174,11 +158,7 @@ class MixBottleneck(nn.Module):
 
 
 def fit_map(features: Tensor, side: int) -> Tensor:
-    """Resample a map to a square, (B, C, H, W) -> (B, C, side, side); one of that size passes unchanged.
-
-    Some heads have one weight per position, so that their map's side is fixed. Images of another size than the
-    network's own give another map; smaller images make the first epochs several times cheaper (progressive resizing).
-    """
+    """Resample a map (B, C, H, W) to (B, C, side, side), for heads with one weight per position; equal sizes pass."""
     if features.shape[-2:] == (side, side):
         return features
     return F.interpolate(features, size=(side, side), mode="bilinear", align_corners=False)

@@ -71,29 +71,18 @@ _PARTS = (
 
 
 def load_authors_checkpoint(path: str | os.PathLike[str], *, num_classes: int = 7) -> DDAMFN | MFN:
-    """Read a file of the DDAMFN authors, in evaluation mode, on the CPU.
+    """Load a checkpoint of the DDAMFN authors, in evaluation mode, on the CPU; shapes give heads and classes.
 
-    Heads and classes are found from the shapes. Three kinds of file are read: a dictionary with the weights under
-    `model_state_dict`, the weights alone, and a whole pickled module such as `MFN_msceleb.pth`. Pickled code never
-    runs: where `torch.load(weights_only=True)` declines, only tensors are taken out of the file (see `inert_pickle`).
-    Entries that the authors' network never calls are left out, present or not.
+    A file is a dictionary with `model_state_dict`, a state dict, or a whole pickled module such as
+    `MFN_msceleb.pth`. Pickled code never runs: where `torch.load(weights_only=True)` declines, only tensors are
+    taken (see `inert_pickle`). Entries that the authors' network never calls are ignored.
 
-    Classes stand in the authors' order: neutral, happiness, sadness, surprise, fear, disgust, anger, contempt (the last
-    only with eight classes). Images are RGB, normalized with ImageNet's mean and standard deviation.
+    Classes are in the authors' order: neutral, happiness, sadness, surprise, fear, disgust, anger, contempt (the
+    last only with eight classes). Images are RGB, normalized with ImageNet's mean and standard deviation.
 
-    Args:
-        path: the file.
-        num_classes: K of the classifier of an MFN, whose file has none, so that it has fresh weights. Not used for
-            DDAMFN, whose file has its own K.
-
-    Returns:
-        DDAMFN for a file with attention heads. MFN for the pre-trained backbone; its `trunk` has the names of
-        DDAMFN's, so `ddamfn.trunk.load_state_dict(mfn.trunk.state_dict())` starts a training from it.
-
-    Raises:
-        ValueError: if the file is damaged or holds another network; one line that names the file and the first entries
-            that do not fit.
-        OSError: if the file cannot be opened.
+    `num_classes` is for an MFN, whose file has no classifier, so that it gets fresh weights; its `trunk` loads into
+    `DDAMFN.trunk`. Raises ValueError, in one line, for a damaged file or another network; OSError if it cannot be
+    opened.
     """
     path = Path(path)
     entries = _entries(_read(path), path)
@@ -124,7 +113,7 @@ def _read(path: Path) -> Any:
 
 
 def _entries(loaded: Any, path: Path) -> dict[str, Tensor]:
-    """Find the named tensors in what the file held, without the prefix that `DataParallel` puts before each name."""
+    """Return the named tensors of a file's content, without the prefix of `DataParallel`."""
     for wrapper in _WRAPPERS:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
             loaded = loaded[wrapper]
@@ -144,7 +133,7 @@ def _empty_ddamfn(entries: Mapping[str, Tensor], path: Path) -> DDAMFN:
 
 
 def _rows(entries: Mapping[str, Tensor], name: str, path: Path) -> int:
-    """Read a network's width off the first axis of one of its matrices."""
+    """Return a matrix's number of rows, which is a width of the network."""
     if name not in entries or entries[name].ndim != 2:
         raise ValueError(f"{path}: holds no matrix {name}, from which the network's width is read")
     return entries[name].shape[0]
@@ -153,7 +142,7 @@ def _rows(entries: Mapping[str, Tensor], name: str, path: Path) -> int:
 def _rename(
     entries: Mapping[str, Tensor], dead: re.Pattern[str], places: tuple[tuple[str, str], ...], path: Path
 ) -> dict[str, tuple[str, Tensor]]:
-    """Map our names to the authors' name and the tensor, without the dead entries."""
+    """Map our names to the authors' names and tensors, without the dead entries."""
     renamed: dict[str, tuple[str, Tensor]] = {}
     for theirs, tensor in entries.items():
         if dead.search(theirs):

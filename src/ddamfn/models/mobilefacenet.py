@@ -25,7 +25,7 @@ _STAGES = (
 
 
 class DepthwiseBottleneck(nn.Module):
-    """Expand (1x1), convolve each channel (3x3), project (1x1, linear); with a skip where the shape stays."""
+    """Expand (1x1), depthwise (3x3), project (1x1, linear); with a skip where the shape stays."""
 
     def __init__(self, in_channels: int, out_channels: int, expand: int, *, stride: int) -> None:
         super().__init__()

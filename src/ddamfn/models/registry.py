@@ -19,8 +19,8 @@ class ModelOutput(NamedTuple):
         features: (B, C, H, W) float, the last spatial map before the head; (B, 512, 7, 7) for DDAMFN at 112 px.
         attention: (B, A, C, H, W) float from 0 to 1, one map for each of A heads; C is 1 for maps of positions alone.
             A is 0 for a network without heads.
-        extra: what the network's own objective needs beside these, by name; each network documents its own. Empty for
-            most, and no part of an exported network.
+        extra: further outputs that the network's own objective needs, by name; each network documents its own. Empty
+            for most, and not exported.
     """
 
     logits: Tensor
@@ -29,18 +29,18 @@ class ModelOutput(NamedTuple):
     extra: Mapping[str, Tensor] = _NOTHING
 
     def detach(self) -> "ModelOutput":
-        """The same tensors, through which no gradient goes."""
+        """Return the same tensors, detached from the gradient."""
         extra = {name: tensor.detach() for name, tensor in self.extra.items()}
         return ModelOutput(self.logits.detach(), self.features.detach(), self.attention.detach(), extra)
 
 
 def without_heads(features: Tensor) -> Tensor:
-    """Return the attention of a network that has no heads, (B, 0, C, H, W), for its map (B, C, H, W)."""
+    """Return the empty attention of a network without heads, (B, 0, C, H, W), for its map (B, C, H, W)."""
     return features.new_empty((features.shape[0], 0, *features.shape[1:]))
 
 
 class Network(Protocol):
-    """What every registered network offers beside `torch.nn.Module`."""
+    """What every registered network offers besides `torch.nn.Module`."""
 
     num_classes: int
     input_size: tuple[int, int]
@@ -100,5 +100,5 @@ def gives_class_maps(module: nn.Module) -> bool:
 
 
 def as_network(module: nn.Module) -> Network:
-    """The same module, typed as what the registry promises of it."""
+    """Return the same module, typed as `Network`."""
     return cast(Network, module)

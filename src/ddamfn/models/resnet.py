@@ -15,7 +15,7 @@ FEATURE_SIDE = 7
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions beside a skip, which is projected where the shape changes."""
+    """Two 3x3 convolutions with a skip, which is projected where the shape changes."""
 
     def __init__(self, in_channels: int, out_channels: int, *, stride: int) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class ResNet18Trunk(nn.Sequential):
 
 
 class IRUnit(nn.Module):
-    """Normalize, convolve, PReLU, convolve with the stride, normalize; plus the input, thinned or projected."""
+    """Normalize, convolve, PReLU, strided convolution, normalize; plus the input, subsampled or projected."""
 
     def __init__(self, in_channels: int, out_channels: int, *, stride: int) -> None:
         super().__init__()

@@ -12,7 +12,7 @@ NORM_EPS = 1e-6
 
 
 def initialize_tokens(module: nn.Module) -> None:
-    """Draw linear weights and embeddings as transformers do: normal with deviation 0.02, cut at two; biases zero."""
+    """Initialize linear weights and embeddings from a normal of deviation 0.02, cut at two; biases are zero."""
     for part in module.modules():
         if isinstance(part, nn.Linear):
             nn.init.trunc_normal_(part.weight, std=0.02)
@@ -32,12 +32,9 @@ def join_heads(tokens: Tensor) -> Tensor:
 
 
 class DropOne(nn.Module):
-    """While training, set one entry of an axis to zero in some samples: a whole map, or a whole head.
+    """While training, zero one entry of an axis in a share `rate` of samples: a whole map, or a whole head.
 
-    What is left is not scaled up, unlike in dropout: the network must do without, not make up for it.
-
-    Args:
-        rate: probability that a sample loses one entry, each with equal chance.
+    Unlike in dropout the rest is not scaled up.
 
     Source: Xue et al., "TransFER", ICCV 2021, sections 3.2 and 3.4.
     """
@@ -60,7 +57,7 @@ class DropOne(nn.Module):
 
 
 class DropPath(nn.Module):
-    """While training, leave a residual branch out in some samples; the others are scaled up by as much.
+    """While training, zero a residual branch in some samples and scale the others up.
 
     Source: Huang et al., "Deep Networks with Stochastic Depth", ECCV 2016.
     """
@@ -78,14 +75,7 @@ class DropPath(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention, (B, N, D) -> same shape.
-
-    Args:
-        width: D.
-        heads: how many; D is divisible by it.
-        qkv_bias: a bias in the projection to queries, keys and values.
-        head_drop: probability that a sample loses one whole head while training.
-    """
+    """Multi-head self-attention, (B, N, D) -> same shape; `head_drop` is the probability of losing one head."""
 
     def __init__(self, width: int, heads: int, *, qkv_bias: bool = True, head_drop: float = 0.0) -> None:
         super().__init__()
@@ -95,7 +85,7 @@ class SelfAttention(nn.Module):
         self.project = nn.Linear(width, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Let every token gather from all."""
+        """Attend among all tokens of x."""
         queries, keys, values = (split_heads(part, self.heads) for part in self.qkv(tokens).chunk(3, dim=-1))
         gathered = self.drop_head(F.scaled_dot_product_attention(queries, keys, values))
         projected: Tensor = self.project(join_heads(gathered))
@@ -103,7 +93,7 @@ class SelfAttention(nn.Module):
 
 
 class FeedForward(nn.Sequential):
-    """The two-layer perceptron of every token, (B, N, D) -> same shape."""
+    """The two-layer MLP of every token, (B, N, D) -> same shape."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -113,15 +103,7 @@ class FeedForward(nn.Sequential):
 
 
 class EncoderBlock(nn.Module):
-    """Self-attention and perceptron, each behind a normalization and beside a skip, (B, N, D) -> same shape.
-
-    Args:
-        width: D.
-        heads: of the attention.
-        mlp_ratio: hidden width of the perceptron, in D.
-        qkv_bias: see `SelfAttention`.
-        head_drop: see `SelfAttention`.
-    """
+    """Pre-norm self-attention and MLP with skips, (B, N, D) -> same shape; `mlp_ratio` is hidden width / D."""
 
     def __init__(
         self, width: int, heads: int, *, mlp_ratio: int, qkv_bias: bool = True, head_drop: float = 0.0
@@ -133,19 +115,14 @@ class EncoderBlock(nn.Module):
         self.think = FeedForward(width, mlp_ratio * width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Pass one block."""
+        """Apply the block."""
         tokens = tokens + self.attend(self.norm1(tokens))
         passed: Tensor = tokens + self.think(self.norm2(tokens))
         return passed
 
 
 class TokenEmbedding(nn.Module):
-    """A map of tokens (B, D, G, G) to a sequence with a class token before it and positions added, (B, 1 + G G, D).
-
-    Args:
-        width: D.
-        grid: G that the positions are made for; they are resampled for other maps.
-    """
+    """Turn a map (B, D, G, G) into tokens (B, 1 + G G, D): class token first, positions (resampled) added."""
 
     def __init__(self, width: int, grid: int) -> None:
         super().__init__()
@@ -156,7 +133,7 @@ class TokenEmbedding(nn.Module):
         nn.init.trunc_normal_(self.positions, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Line up the positions of x (B, D, H, W), row by row."""
+        """Flatten the positions of x (B, D, H, W), row by row, and add class token and positions."""
         tokens = x.flatten(2).transpose(1, 2)
         first = self.class_token.expand(x.shape[0], -1, -1)
         return torch.cat([first, tokens], dim=1) + self._positions(x.shape[2], x.shape[3])

@@ -1,7 +1,4 @@
-"""The server: images over HTTP, read by one recognizer for many clients. Needs `pip install "ddamfn[serve]"`.
-
-An answer is that of `ddamfn predict --format json`.
-"""
+"""The server: images over HTTP, answered as `ddamfn predict --format json`. Needs `pip install "ddamfn[serve]"`."""
 
 from ddamfn.errors import MissingExtra
 

@@ -1,4 +1,4 @@
-"""The application: interface, page and guard put together around one recognizer."""
+"""The application: interface, page and guard around one recognizer."""
 
 import asyncio
 import contextlib
@@ -36,7 +36,7 @@ _MEDIA_TYPES = {
 
 
 class _Api(FastAPI):
-    """FastAPI whose description also tells the shape of refusals, and the token where one is needed."""
+    """FastAPI whose description also covers the shape of refusals, and the token where one is needed."""
 
     needs_token = False
 
@@ -107,7 +107,7 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None] | Non
 
 
 def _page_file(request: Request) -> Response:
-    """Answer a file of the folder `page` under its plain name, and nothing else."""
+    """Serve a file of the folder `page` under its plain name, and nothing else."""
     name = request.path_params.get("name", "index.html")
     # The name is compared with those in the folder and never joined to a path, so no name leads out of it.
     for entry in _PAGE.iterdir():

@@ -19,28 +19,18 @@ _Waiting = tuple[FoundFaces, asyncio.Future[ImageResult]]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How one request wants its images read.
+    """One request's options."""
 
-    Attributes:
-        min_detection_score: faces that the detector scores lower are left out, above 0 to 1.
-        max_faces: only this many of each image.
-        min_precision: the share of answers that must be right, above 0 to 1; None answers always.
-    """
-
-    min_detection_score: float
-    max_faces: int
-    min_precision: float | None = None
+    min_detection_score: float  # above 0, to 1
+    max_faces: int  # of each image
+    min_precision: float | None = None  # above 0, to 1; None never abstains
 
 
 class Batcher:
-    """Reads images for many requests at once.
+    """Reads images of many requests at once, in threads.
 
-    Threads and not processes: decoding and the networks run outside Python's lock, so threads fill the cores, hold the
-    networks in memory once, and put faces of all requests into the same batches.
-
-    Args:
-        settings: the server's limits.
-        metrics: where it counts.
+    Decoding and the networks release Python's lock, so threads use all cores, hold the networks in memory once, and
+    batch faces across requests.
     """
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
@@ -60,39 +50,24 @@ class Batcher:
         self._draining: asyncio.Task[None] | None = None
 
     def check_ready(self) -> None:
-        """Do nothing once the networks are loaded.
-
-        Raises:
-            Problem: 503 until then.
-        """
+        """Raise Problem (503) until the networks are loaded."""
         if self._recognizer is None:
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "the server is starting: ask again in a second", RETRY)
 
     def load(self) -> None:
-        """Load the networks, which takes about a second; requests are refused with 503 until then.
-
-        Raises:
-            WeightsError: they are missing or damaged.
-        """
+        """Load the networks, which takes about a second; requests are refused with 503 until then."""
         # One thread a run: many runs at a time fill the cores better than one run that is spread over them.
         self._recognizer = Recognizer(self._settings.weights, num_threads=1)
         self._metrics.ready.set(1)
 
     def close(self) -> None:
-        """Let the threads end; what they are doing is finished."""
+        """Stop the threads after their current work."""
         self._finders.shutdown(cancel_futures=True)
         self._classifiers.shutdown(cancel_futures=True)
 
     @contextlib.contextmanager
     def admit(self, images: int) -> Iterator[None]:
-        """Take places in the queue, all or none, until the block is left.
-
-        Args:
-            images: how many.
-
-        Raises:
-            Problem: 503 while starting, 429 if there are not enough places.
-        """
+        """Reserve queue places for so many images, all or none, within the block; else raise Problem (503, 429)."""
         self.check_ready()
         if self._inside + images > self._settings.queue:
             raise Problem(HTTPStatus.TOO_MANY_REQUESTS, "too many images are waiting: send it again later", RETRY)
@@ -105,20 +80,7 @@ class Batcher:
             self._metrics.waiting.set(self._inside)
 
     async def read(self, content: bytes, options: Options) -> ImageResult:
-        """Read one image for which `admit` has taken a place.
-
-        Args:
-            content: an image file's bytes.
-            options: how.
-
-        Returns:
-            What `Recognizer.predict` returns, without the pixels.
-
-        Raises:
-            ImageTooLarge: more pixels than the server reads.
-            UnreadableImage: not an image, or a damaged one.
-            UsageError: an option is out of range, or the weights cannot keep the precision that is asked for.
-        """
+        """Read one image admitted by `admit`, as `Recognizer.predict` does, and drop its pixels."""
         assert self._recognizer is not None
         find = partial(
             self._recognizer.find_faces,
@@ -149,7 +111,7 @@ class Batcher:
         return await answer
 
     async def _drain(self) -> None:
-        """Hand what waits to the classifiers, batch after batch, until nothing waits."""
+        """Pass waiting images to the classifiers, batch by batch, until none is left."""
         while self._waiting:
             await self._wait_for_company()
             await self._free.acquire()
@@ -159,7 +121,7 @@ class Batcher:
             batch.add_done_callback(self._batches.discard)
 
     async def _answer(self, batch: Sequence[_Waiting]) -> None:
-        """Classify a batch, and give each image's request its result."""
+        """Classify a batch, and hand each image's request its result."""
         images = [found for found, _ in batch]
         self._metrics.batch_faces.observe(sum(len(found.crops) for found in images))
         try:
@@ -176,7 +138,7 @@ class Batcher:
                 answer.set_exception(result)
 
     async def _wait_for_company(self) -> None:
-        """Wait until a batch is full, no other image is being searched, or the wait is over."""
+        """Wait until a batch is full, no other image is in detection, or the wait times out."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._settings.batch_wait_s):
                 while self._finding and sum(len(found.crops) for found, _ in self._waiting) < self._settings.batch_size:
@@ -193,7 +155,7 @@ class Batcher:
         return batch
 
     def _classified(self, batch: Sequence[FoundFaces]) -> Sequence[ImageResult | Exception]:
-        """Classify a batch; if that fails, each image alone, so that one cannot spoil the others."""
+        """Classify a batch; if that fails, classify each image alone, so that one cannot spoil the others."""
         assert self._recognizer is not None
         try:
             return self._recognizer.classify(batch)

@@ -25,17 +25,11 @@ _OTHER_PARTS = 16
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """One uploaded file.
+    """One uploaded file."""
 
-    Attributes:
-        name: its name without folders and control characters; "upload" if it has none.
-        content: its bytes.
-        media_type: as the client declared it, lower case; empty if it did not.
-    """
-
-    name: str
+    name: str  # without folders and control characters
     content: bytes = field(repr=False)
-    media_type: str = ""
+    media_type: str = ""  # as declared, lower case; may be empty
 
     @property
     def is_supported(self) -> bool:
@@ -44,11 +38,7 @@ class Upload:
 
 
 class BodyReader:
-    """Receives bodies, and knows how many bytes all of them hold together.
-
-    Args:
-        settings: the server's limits.
-    """
+    """Receives bodies and counts the bytes that all of them hold together."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -56,19 +46,10 @@ class BodyReader:
 
     @contextlib.asynccontextmanager
     async def uploads(self, request: Request, *, raw: bool = True) -> AsyncIterator[list[Upload]]:
-        """Receive a request's files; they count as held until the block is left.
+        """Yield a request's files in form order, counted as held for the block; `raw` also allows an image as body.
 
-        Args:
-            request: whose body was not read yet.
-            raw: whether the body may be the image itself, and not a form.
-
-        Yields:
-            The files in the order of the form; at least one.
-
-        Raises:
-            Problem: 400 for a malformed form or one without a file, 408 for a client that is too slow, 413 for too many
-                bytes or files, 415 for another type of body, 429 if other bodies fill the memory that is set aside.
-            ClientDisconnect: the client went away.
+        Raises Problem: 400 for a malformed form or one without a file, 408 for a slow client, 413 for too many
+        bytes or files, 415 for another type of body, 429 if other bodies fill the memory set aside.
         """
         media_type = _media_type(request, raw=raw)
         sizes: list[int] = []
@@ -138,16 +119,7 @@ class _Form(MultiPartParser):
 
 
 async def parse_form(headers: Headers, chunks: AsyncGenerator[bytes, None], max_files: int) -> list[Upload]:
-    """Take the files out of a multipart form.
-
-    Args:
-        headers: of the request; Content-Type names the boundary.
-        chunks: of the form.
-        max_files: forms with more are refused.
-
-    Raises:
-        Problem: 400 if the form is malformed, truncated or without a file, 413 if it has too many files or fields.
-    """
+    """Return a multipart form's files; raise Problem 400 if it is malformed or has no file, 413 if it has too many."""
     # Parsed on the event loop: chunks are small, and the slowest of 64 KiB takes milliseconds. Fields that are no files
     # need no limit of their own beside the body's.
     parts = max_files + _OTHER_PARTS
@@ -174,14 +146,7 @@ async def _upload(file: UploadFile) -> Upload:
 
 
 def clean_name(raw: str) -> str:
-    """Return an uploaded file's name as it may stand in a result.
-
-    Args:
-        raw: as the client sent it, perhaps with folders or control characters.
-
-    Returns:
-        The last part of the path, printable, at most 255 characters; "upload" if nothing is left.
-    """
+    """Return the last part of an uploaded file's path, printable, at most 255 characters, or "upload"."""
     last = raw.replace("\\", "/").rsplit("/", 1)[-1]
     return "".join(letter for letter in last if letter.isprintable()).strip()[:_LONGEST_NAME] or "upload"
 

@@ -1,4 +1,4 @@
-"""What every request and answer passes: host and token checks, security headers, unread bodies, metrics."""
+"""Checks of every request and answer: host and token, security headers, unread bodies, metrics."""
 
 import asyncio
 import hmac
@@ -45,20 +45,7 @@ _COUNTS = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Metrics:
-    """What the server counts, for Prometheus: numbers only, never an image, a name or a result.
-
-    In a registry of its own, so that two servers in a program do not mix.
-
-    Attributes:
-        requests: answered requests by path, method and status.
-        latency: seconds from a request's head to its answer by path.
-        images: images read.
-        faces: faces found.
-        waiting: images inside, waiting or being read.
-        batch_faces: faces classified together.
-        body_bytes: bytes of bodies held.
-        ready: 1 once images are read, 0 while starting.
-    """
+    """Prometheus counters without images, names or results, in their own registry so that two servers do not mix."""
 
     def __init__(self) -> None:
         self._registry = own = CollectorRegistry()
@@ -75,18 +62,12 @@ class Metrics:
         ProcessCollector(registry=own)
 
     def text(self) -> bytes:
-        """Return all of it in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
 
 class Guard:
-    """Wraps an application.
-
-    Args:
-        app: what answers.
-        settings: hosts and token.
-        metrics: where it counts.
-    """
+    """Wraps the application with host and token checks and request metrics."""
 
     def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
         self._app = app
@@ -131,7 +112,7 @@ class Guard:
 
 
 class _Exchange:
-    """One request and its answer as they pass; reads what a refusal left of the body."""
+    """A request and its answer in transit; drains the body that a refusal left unread."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.status = "none"

@@ -14,7 +14,7 @@ MEDIA_TYPE = "application/problem+json"
 """Media type of a refusal."""
 
 RETRY = {"Retry-After": "1"}
-"""Headers of a refusal that will not be one in a second's time."""
+"""Headers of a refusal worth retrying after a second."""
 
 
 class ProblemBody(BaseModel):
@@ -27,13 +27,7 @@ class ProblemBody(BaseModel):
 
 
 class Problem(Exception):
-    """A refusal that a client is told.
-
-    Args:
-        status: HTTP status, 400 or above.
-        detail: one sentence that says what to do.
-        headers: to send with it.
-    """
+    """A refusal sent to the client: HTTP status, one sentence on what to do, and headers."""
 
     def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
@@ -58,11 +52,7 @@ def install(app: FastAPI) -> None:
 
 
 def describe(meanings: Mapping[Any, str]) -> dict[int | str, dict[str, Any]]:
-    """Describe refusals for OpenAPI.
-
-    Args:
-        meanings: what each status means; "default" for all others.
-    """
+    """Describe refusals for OpenAPI by status; "default" stands for all others."""
     schema = {"$ref": f"#/components/schemas/{ProblemBody.__name__}"}
     described: dict[int | str, dict[str, Any]] = {}
     for status, description in meanings.items():
@@ -89,7 +79,7 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 async def _invalid(_: Request, error: Exception) -> Response:
-    """Name the first argument that is wrong, without repeating its value."""
+    """Name the first invalid argument without repeating its value."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"][1:])

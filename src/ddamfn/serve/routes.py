@@ -1,4 +1,4 @@
-"""The addresses of the server's interface, each no more than: receive, read, answer."""
+"""The server's endpoints, each of which only receives, reads and answers."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -53,14 +53,7 @@ _GENERAL = {
 
 
 def api_router(settings: Settings, card: Card, batcher: Batcher, metrics: Metrics) -> APIRouter:
-    """Return everything below `/v1`, and what tells how the server is.
-
-    Args:
-        settings: the server's limits.
-        card: of the weights that answer.
-        batcher: reads the images.
-        metrics: what `/metrics` shows.
-    """
+    """Return the routes below `/v1`, health checks and metrics."""
     router = APIRouter(responses=problems.describe(_GENERAL))
     bodies = BodyReader(settings)
     _add_predictions(router, batcher, bodies, _options_for(card, settings))
@@ -140,7 +133,7 @@ def _add_state(
 
 
 def _options_for(card: Card, settings: Settings) -> Callable[..., Options]:
-    """Return what reads a request's options; its description names the highest precision that the weights can keep."""
+    """Return the parser of a request's options; its description names the highest precision that can be kept."""
     # Only described: asked for more, the recognizer says best what is wrong.
     highest = highest_precision(card)
     kept = {} if highest is None else {"maximum": highest}
@@ -163,7 +156,7 @@ def _options_for(card: Card, settings: Settings) -> Callable[..., Options]:
 
 
 async def _read(batcher: Batcher, upload: Upload, options: Options) -> ImageResult:
-    """Read one upload, and turn what can be wrong with it into a refusal."""
+    """Read one upload, and turn expected errors into a refusal."""
     if not upload.is_supported:
         raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"the file's type must be image/*, not {upload.media_type}")
     try:
@@ -191,11 +184,7 @@ def _without_name(error: Exception) -> str:
 
 
 async def _unless_gone(request: Request, work: Coroutine[Any, Any, _T]) -> _T:
-    """Wait for work, but drop it as soon as nobody waits for the answer any more.
-
-    Raises:
-        ClientDisconnect: the client went away.
-    """
+    """Await work, but cancel it and raise ClientDisconnect as soon as the client goes away."""
 
     async def gone() -> None:
         while (await request.receive())["type"] != "http.disconnect":
@@ -213,7 +202,7 @@ async def _unless_gone(request: Request, work: Coroutine[Any, Any, _T]) -> _T:
 
 
 def _body(field: Mapping[str, Any], *, raw: bool) -> dict[str, Any]:
-    """Describe a request's body, which the server reads by itself."""
+    """Describe a request's body, which the server parses itself."""
     form = {"type": "object", "required": [FIELD], "properties": {FIELD: field}}
     content: dict[str, Any] = {"multipart/form-data": {"schema": form}}
     if raw:

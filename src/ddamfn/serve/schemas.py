@@ -102,12 +102,7 @@ class StateBody(BaseModel):
 
 
 def models_body(card: Card, settings: Settings) -> dict[str, Any]:
-    """Return the answer of `/v1/models`, a `ModelsBody`.
-
-    Args:
-        card: of the weights that answer.
-        settings: the server's limits.
-    """
+    """Return the body of `/v1/models`, a `ModelsBody`."""
     public = ("dataset", "split", "rule", "n", "correct", "accuracy", "ci95", "macro_f1", "per_class_recall")
     model = {
         "name": card.name,

@@ -1,4 +1,4 @@
-"""A socket and a server on it, until a signal ends them; connections on which no request comes are closed."""
+"""A socket and a server on it, until a signal stops them; connections without a request are closed."""
 
 import asyncio
 import errno
@@ -26,7 +26,7 @@ _HEAD_S = 10.0
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a server that is bound to this name or address."""
+    """Whether a server bound to this name or address is reachable from this machine only."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -34,16 +34,7 @@ def is_loopback(host: str) -> bool:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Open the socket to listen on.
-
-    Args:
-        host: a name or an address.
-        port: 0 for any that is free.
-
-    Raises:
-        UsageError: there is no such host.
-        DdamfnError: the port cannot be had.
-    """
+    """Open the socket to listen on; port 0 takes any free one."""
     try:
         family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     except (OSError, UnicodeError, OverflowError):
@@ -61,7 +52,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def address(listener: socket.socket) -> str:
-    """Return the URL of what listens there."""
+    """Return the URL of the server on a socket."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -72,16 +63,7 @@ def make_server(
     *,
     last_requests_s: int = _LAST_REQUESTS_S,
 ) -> uvicorn.Server:
-    """Make a server, to be run on a socket.
-
-    Args:
-        settings: limits and choices.
-        on_failure: told why the networks could not be loaded.
-        last_requests_s: how long requests may still take after the server was told to end.
-
-    Raises:
-        WeightsError: there are no such weights, or their card is not usable.
-    """
+    """Make a server to run on a socket; after it is told to stop, requests have `last_requests_s` seconds left."""
     config = uvicorn.Config(
         create_app(settings, on_failure),
         loop="asyncio",
@@ -100,20 +82,7 @@ def make_server(
 
 
 def run(settings: Settings, host: str, port: int, announce: Callable[[str], None] = _LOGGER.info) -> None:
-    """Serve until SIGTERM or Ctrl-C; requests that have begun are answered.
-
-    Args:
-        settings: limits and choices.
-        host: a name or an address to listen on.
-        port: 0 for any that is free.
-        announce: told the server's URL once it listens.
-
-    Raises:
-        UsageError: there is no such host.
-        DdamfnError: the port cannot be had.
-        WeightsError: the weights cannot be used.
-        KeyboardInterrupt: after Ctrl-C.
-    """
+    """Serve until SIGTERM or Ctrl-C (KeyboardInterrupt) and answer the requests that have begun; announce the URL."""
     failures: list[Exception] = []
 
     def fail(error: Exception) -> None:
@@ -129,17 +98,17 @@ def run(settings: Settings, host: str, port: int, announce: Callable[[str], None
 
 
 class _Http(H11Protocol):
-    """One HTTP/1.1 connection. uvicorn limits the time between requests, this the time for a request's head."""
+    """One HTTP/1.1 connection; uvicorn limits the time between requests, this class that for a request's head."""
 
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the clock: the first head must come."""
+        """Start the timer for the first head."""
         super().connection_made(transport)
         self._time_head()
 
     def data_received(self, data: bytes) -> None:
-        """Stop the clock when a head is complete, start it when one has begun."""
+        """Stop the timer when a head is complete, and start it when one has begun."""
         super().data_received(data)
         if self.conn.their_state is not h11.IDLE:
             self._stop_timer()
@@ -147,12 +116,12 @@ class _Http(H11Protocol):
             self._time_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the clock."""
+        """Cancel the timer."""
         self._stop_timer()
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP request, and hang up."""
+        """Answer what is not an HTTP request, and close the connection."""
         problem = Problem(400, "this is no HTTP request").response()
         headers = [("content-type", MEDIA_TYPE), ("content-length", str(len(problem.body))), ("connection", "close")]
         for event in (

@@ -19,19 +19,19 @@ class Settings:
         workers: threads that decode images and find faces; one per core by default.
         max_upload_bytes: of a request's body; more is refused.
         max_pixels: of one image; more is refused before its pixels are decoded.
-        max_faces: of one image. Asked for faces of any score, noise has thousands of them, which one request must not
-            keep the server busy with.
-        queue: images that may be inside at once, waiting or being read; more are refused until some are done. A batch
-            request may hold this many.
-        batch_size: faces that are classified together, about.
-        batch_wait_s: how long a found face waits at most for others to be classified with; none if nobody else is
+        max_faces: of one image. At very low detection scores noise has thousands of faces, and one request must not
+            occupy the server with them.
+        queue: images that may wait or be read at once; more are refused until some are done. A batch request may hold
+            this many.
+        batch_size: approximate number of faces that are classified together.
+        batch_wait_s: longest time that a detected face waits for others of its batch; no wait if no other image is
             being read.
         buffered_bytes: bodies of all requests together; more are refused until some are done.
         body_idle_s: how long a client may send nothing in the middle of a body, or of a request's head.
         body_total_s: how long a whole body may take.
-        token: what clients must send as bearer token; None if anybody may ask.
-        hosts: the only `Host` names that are answered, lower case and without port; None for any. A web page that
-            points its own name at this machine (DNS rebinding) is stopped by it.
+        token: the bearer token that clients must send; None allows every client.
+        hosts: the only `Host` names that are answered, lower case and without port; None for any. This stops a web page
+            that points its own name at this machine (DNS rebinding).
 
     Raises:
         UsageError: a number is out of range, or the token is empty.

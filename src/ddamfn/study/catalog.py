@@ -1,4 +1,4 @@
-"""What there is to study: tables, methods and their reported figures. No PyTorch, so that `--help` can list them."""
+"""Catalog of tables, methods and reported figures; without PyTorch, so that `--help` can list it."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -11,33 +11,20 @@ _UNITS_NOTE = (
 
 
 class Table(NamedTuple):
-    """An ablation table of the slides; its rows are the function of that name in `study.tables.ablations`.
-
-    Attributes:
-        title: for readers.
-        reference: name of the row that the others are compared with.
-        notes: sentences below the table.
-    """
+    """A published ablation table; the function of that name in `study.tables.ablations` builds its rows."""
 
     title: str
-    reference: str
-    notes: tuple[str, ...] = ()
+    reference: str  # name of the row that the others are compared with
+    notes: tuple[str, ...] = ()  # sentences below the table
 
 
 class Source(NamedTuple):
-    """Where a compared method comes from, and its accuracy on RAF-DB in per cent.
-
-    Attributes:
-        title: for readers.
-        paper: citation.
-        published: in the method's own paper.
-        reported: on the slides; None where they do not compare it.
-    """
+    """A compared method's citation and its accuracies on RAF-DB in percent."""
 
     title: str
     paper: str
-    published: float | None = None
-    reported: float | None = None
+    published: float | None = None  # in the method's own paper
+    reported: float | None = None  # in the DDAMFN authors' table; None where it is absent
 
 
 TABLES: Mapping[str, Table] = MappingProxyType(
@@ -65,7 +52,7 @@ NETWORKS: Mapping[str, Source] = MappingProxyType(
         "ddamfn": Source("DDAMFN", "Zhang et al., Electronics 2023, 12(17), 3595", 91.35, 90.635),
     }
 )
-"""Compared networks, in the slides' order; POSTER and DDAMFN are last."""
+"""Compared networks in the published order; POSTER and DDAMFN are last."""
 
 ESTIMATORS: Mapping[str, Source] = MappingProxyType(
     {
@@ -74,7 +61,7 @@ ESTIMATORS: Mapping[str, Source] = MappingProxyType(
         "sparse": Source("Sparse representation", "Wright et al., PAMI 2009; Yang et al., ICIP 2010"),
     }
 )
-"""Compared methods from before deep learning, fitted by `study.classic`."""
+"""Compared classic methods, fitted by `study.classic`."""
 
 QUEUE = ("heads", "backbones", "factors", "comparison", "crossval", "best")
-"""Studies of `ddamfn study queue`, the most wanted first."""
+"""Studies of `ddamfn study queue`, by priority."""

@@ -1,7 +1,4 @@
-"""Methods from before deep learning as rows of a study: fitted to the crops of a job, on the CPU.
-
-They have no epochs and no checkpoints: a job that is stopped starts over.
-"""
+"""Classic methods as rows of a study, fitted on the CPU; without checkpoints, so a stopped job starts over."""
 
 import logging
 import time
@@ -24,26 +21,11 @@ log = logging.getLogger(__name__)
 
 _PARTS = 64
 _ATOMS = 200
-"""Per class: with a dictionary of all training faces, coding one face takes minutes."""
+"""Dictionary atoms per class: with all training faces as atoms, coding one face takes minutes."""
 
 
 def fit_estimator(name: str, seed: int, parts: Parts, side_px: int) -> tuple[Floats, Floats, float]:
-    """Fit to the training images and classify the others; an image's label is the class with most votes.
-
-    Args:
-        name: of `ddamfn.study.catalog.ESTIMATORS`.
-        seed: of the estimator.
-        parts: images of the job; nothing is selected on the validation images.
-        side_px: side to which all are resized first.
-
-    Returns:
-        Predictions for the validation and the test images, float32 (M, K) and (N, K), 1 at the predicted class; and
-        the seconds of fitting.
-
-    Raises:
-        MissingExtra: if the extra "classic" is not installed.
-        TrainingError: if the estimator cannot be fitted to these images.
-    """
+    """Fit an estimator; return one-hot validation (M, K) and test (N, K) predictions float32, and the fit's seconds."""
     estimator = _create(name, len(parts.train), seed)
     start = time.perf_counter()
     try:

@@ -1,7 +1,6 @@
-"""A study's jobs over many machines, through a Ray cluster that runs already. Needs the extra "ray".
+"""Run a study's jobs on a running Ray cluster, one GPU or CPU core per job. Needs the extra "ray".
 
-Ray places the jobs: each takes one GPU where the study runs on CUDA, else one CPU core. The data set, the folder
-of the study and the cache of prepared sets must lie on a file system that all machines see.
+All machines must see the data set, the study's folder and the cache of prepared sets on a shared file system.
 """
 
 import logging
@@ -19,22 +18,11 @@ from ddamfn.train import TrainingCallback, run_from_dict
 from ddamfn.train.config import to_dict
 
 _IMAGES: dict[tuple[str, str | None, str], StudyImages] = {}
-"""A worker's data sets: Ray keeps its processes, so that later jobs find the tensors of earlier ones."""
+"""A worker's data sets; Ray reuses its processes, so later jobs find the tensors of earlier ones."""
 
 
 class RayExecutor:
-    """Runs as many jobs at once as a Ray cluster has room for; their epochs are in the run folders alone.
-
-    Args:
-        address: of the cluster, as `ray.init` takes it, such as `auto`.
-        folder: of the study.
-        device: "cpu" or "cuda".
-        kind: layout of the data set, where it is not recognized.
-
-    Raises:
-        MissingExtra: if Ray is not installed.
-        UsageError: if no cluster answers, or it has no room for a job.
-    """
+    """Run as many jobs at once as a Ray cluster has room for; only the run folders record their epochs."""
 
     def __init__(self, address: str, folder: Path, device: str, kind: str | None) -> None:
         self._ray = _connect(address)
@@ -75,13 +63,13 @@ def _connect(address: str) -> Any:
 
 
 def _plain(job: Job) -> dict[str, Any]:
-    """A job as plain values: its run holds read-only mappings, which cannot be sent to another process."""
+    """Return a job as plain values: its run holds read-only mappings, which cannot be pickled."""
     fold = None if job.fold is None else to_dict(job.fold)
     return {**{f.name: getattr(job, f.name) for f in fields(job)}, "run": to_dict(job.run), "fold": fold}
 
 
 def _work(plain: dict[str, Any], folder: str, kind: str | None, device: str) -> Result | str:
-    """Run one job in a worker; an error that it may raise comes back as its message."""
+    """Run one job in a worker; return the message of an expected error."""
     fold = None if plain["fold"] is None else Fold(**plain["fold"])
     job = Job(**{**plain, "run": run_from_dict(plain["run"]), "fold": fold})
     key = (job.data, kind, device)

@@ -1,4 +1,4 @@
-"""How long the jobs of a study will take."""
+"""Estimates of how long the jobs of a study take."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -24,10 +24,7 @@ _TEACHER = 0.25
 
 
 def work(run: Run, images: int) -> float:
-    """Multiply-accumulates of all forward passes of a run over so many training images.
-
-    Teachers are taken for networks like the student.
-    """
+    """Count the multiply-accumulates of a run's forward passes; teachers count as networks like the student."""
     passes = 1.0 if run.optimizer.sam_rho is None else 2.0
     if run.distillation is not None:
         teachers = 1 if isinstance(run.distillation, SelfDistillation) else len(run.distillation.teachers)
@@ -46,12 +43,7 @@ def _macs(name: str, options: tuple[tuple[str, object], ...], side_px: int) -> i
 
 
 class EtaEstimator:
-    """Seconds that jobs will take.
-
-    Args:
-        device: "cpu" or "cuda".
-        images: that one job trains on.
-    """
+    """Estimate the seconds that jobs take, given `images` training images per job."""
 
     def __init__(self, device: str, images: int) -> None:
         self._rate, self._images = RATES.get(device, RATES["cpu"]), images
@@ -59,7 +51,7 @@ class EtaEstimator:
 
     @property
     def rate(self) -> float:
-        """Multiply-accumulates per second: measured once a job is finished, until then the last guess."""
+        """Multiply-accumulates per second: measured once a job is finished, until then the latest estimate."""
         return self._work / self._seconds if self._seconds else self._rate
 
     def observe_epoch(self, done: float, seconds: float) -> None:
@@ -73,7 +65,7 @@ class EtaEstimator:
             self._seconds += result.seconds
 
     def seconds(self, jobs: Sequence[Job]) -> float:
-        """Estimate for jobs, one after another; estimators count nothing."""
+        """Estimate the seconds of sequential jobs; estimators count as 0."""
         return sum(work(job.run, self._trained(job)) for job in jobs if job.estimator is None) / self.rate
 
     def _trained(self, job: Job) -> int:

@@ -1,4 +1,4 @@
-"""The tensors that jobs train and are scored on: read once, shared by all jobs that ask for the same."""
+"""The tensors that jobs train and are scored on: read once, shared by all jobs that need them."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from ddamfn.train.splits import Rows, SplitReader, WholeSplit
 from ddamfn.train.tensorset import TensorSplit
 
 _FOLD_SEED = 0
-"""The same folds, and the same images of a limited training, for every seed and method."""
+"""Gives every seed and method the same folds and the same limited training images."""
 
 
 class Parts(NamedTuple):
@@ -28,13 +28,7 @@ class Parts(NamedTuple):
 
 
 class StudyImages:
-    """One data set's splits as tensors, each read when first asked for and then kept.
-
-    Args:
-        root: a data set in any known layout, or a prepared set.
-        device: where the tensors shall live.
-        kind: the layout, where it is not recognized.
-    """
+    """Read a data set's splits as tensors on `device`, each on first use, and keep them."""
 
     def __init__(self, root: Path, device: torch.device, *, kind: str | None = None) -> None:
         self.device = device
@@ -43,17 +37,13 @@ class StudyImages:
         self._readers: dict[Alignment, SplitReader] = {}
 
     def prepared(self, alignment: Alignment, progress: Progress | None = None) -> Prepared:
-        """The prepared set of an alignment; `progress` is told how far its preparation has got."""
+        """Return the prepared set of an alignment, and report to `progress` while preparing."""
         if alignment not in self._prepared:
             self._prepared[alignment] = open_prepared(self._root, alignment, progress, kind=self._kind)
         return self._prepared[alignment]
 
     def parts(self, job: Job) -> Parts:
-        """Images of a job. The last of the three is for its score alone.
-
-        Raises:
-            DataError: if the set lacks a split, a subject or a class.
-        """
+        """Return a job's training, validation and scored images; the last part is only for the score."""
         data, reader = job.run.data, self._reader(job.run.data)
         pool, subjects = reader.training(data)
         rows, held = (None, None) if job.fold is None else folds_of(pool, subjects, job.fold)[job.fold.number]
@@ -66,7 +56,7 @@ class StudyImages:
         return Parts(train, valid, reader.score(data) if held is None else pool.subset(torch.from_numpy(held)))
 
     def pool(self, data: Data) -> WholeSplit:
-        """All images that a cross-validation deals out, and who is in them."""
+        """Return all images that a cross-validation divides, and their subjects."""
         return self._reader(data).training(data)
 
     def _reader(self, data: Data) -> SplitReader:
@@ -76,7 +66,7 @@ class StudyImages:
 
 
 def limited(split: TensorSplit, images: int) -> TensorSplit:
-    """At most so many images, every class with its share and at least one; the same ones whenever it is asked."""
+    """Return at most so many images, stratified by class with at least one each; the choice is always the same."""
     if images >= len(split):
         return split
     generator = torch.Generator().manual_seed(_FOLD_SEED)
@@ -90,11 +80,7 @@ def limited(split: TensorSplit, images: int) -> TensorSplit:
 
 
 def folds_of(pool: TensorSplit, subjects: list[str | None], fold: Fold) -> list[tuple[Rows, Rows]]:
-    """Rows (train, test) of every fold, the same for every seed.
-
-    Raises:
-        DataError: if an image has no subject and the folds are to be grouped, or there is too little of either.
-    """
+    """Return the (train, test) rows of every fold, the same for every seed."""
     if fold.grouped:
         return subject_folds(subjects, fold.of)
     labels = pool.targets.argmax(dim=1).tolist()

@@ -28,43 +28,25 @@ Where a set has no validation split, "valid" holds out the same images for every
 
 @dataclass(frozen=True, kw_only=True)
 class Fold:
-    """One fold of a cross-validation.
+    """One fold of a cross-validation."""
 
-    Attributes:
-        number: counted from 0.
-        of: number of folds.
-        grouped: whether each subject's images stay on one side; otherwise every class has its share in each fold.
-    """
-
-    number: int
-    of: int
-    grouped: bool = False
+    number: int  # from 0
+    of: int  # number of folds
+    grouped: bool = False  # keep each subject's images on one side; otherwise stratify by class
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One training and its one score.
+    """One training and its score."""
 
-    Attributes:
-        row: which row of the study's table it belongs to.
-        run: everything that is trained, with the seed.
-        data: the data set's folder.
-        fold: what is held out to score on; None is the set's own test split.
-        scored: other than "test", it never opens the test split: for tables that settings or runs are chosen by.
-        images: largest number of training images, drawn in proportion to the classes; None takes all.
-        estimator: a method of `study.classic` in place of the run's network, which then gives images and seed alone.
-        after: ids of jobs that must be done first, since the run begins with their networks or learns from them; not
-            part of the id, since the run has their folders among its settings.
-    """
-
-    row: str
-    run: Run
+    row: str  # of the study's table
+    run: Run  # with its seed
     data: str
-    fold: Fold | None = None
-    scored: Scored = "test"
-    images: int | None = None
-    estimator: str | None = None
-    after: tuple[str, ...] = ()
+    fold: Fold | None = None  # held out to score on; None scores on the set's own split
+    scored: Scored = "test"  # other than "test", the job never opens the test split
+    images: int | None = None  # at most so many for training, stratified by class; None takes all
+    estimator: str | None = None  # of `study.classic`; uses only the run's images and seed
+    after: tuple[str, ...] = ()  # ids of jobs whose networks the run needs; the run names their folders
 
     @property
     def seed(self) -> int:
@@ -73,7 +55,7 @@ class Job:
 
     @cached_property
     def id(self) -> str:
-        """Name of the job and of its folder: row, seed, fold, and a hash of all that decides its result."""
+        """Name of the job and of its folder: row, seed, fold, and a hash of all that determines its result."""
         decisive = {name: to_dict(getattr(self, name)) for name in _DECISIVE}
         digest = sha256_bytes(json.dumps(decisive, sort_keys=True).encode())[:8]
         fold = "" if self.fold is None else f"-fold{self.fold.number + 1}of{self.fold.of}"
@@ -85,78 +67,49 @@ _DECISIVE = ("run", "data", "fold", "scored", "images", "estimator")
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One row of a study's table.
+    """One row of a study's table."""
 
-    Attributes:
-        name: short, for files and the command line.
-        title: for readers.
-        run: what is trained, seed 0.
-        reported: accuracy on RAF-DB on the slides, in per cent; None where they have none.
-        published: accuracy on RAF-DB in the method's own paper, in per cent.
-        note: what differs from the source, or how the row was set up.
-        estimator: a method of `study.classic` in place of the run's network.
-    """
-
-    name: str
+    name: str  # for files and the command line
     title: str
-    run: Run
-    reported: float | None = None
-    published: float | None = None
-    note: str = ""
-    estimator: str | None = None
+    run: Run  # with seed 0
+    reported: float | None = None  # RAF-DB accuracy in the DDAMFN authors' tables, percent
+    published: float | None = None  # RAF-DB accuracy in the method's own paper, percent
+    note: str = ""  # how the setup differs from the source
+    estimator: str | None = None  # of `study.classic`, in place of the run's network
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """A table of rows, and the jobs that fill it.
+    """A table of rows, and the jobs that fill it."""
 
-    Attributes:
-        name: for folders, such as `ablation-heads`.
-        title: for readers.
-        rows: in the order of the table.
-        reference: the row that every other is compared with; None compares nothing.
-        jobs: in the order in which they are to run.
-        notes: sentences that belong below the table.
-        beside: the same rows under other conditions; its finished jobs are shown in a column of their own.
-    """
-
-    name: str
+    name: str  # of its folder, such as `ablation-heads`
     title: str
     rows: tuple[Row, ...]
-    reference: str | None
-    jobs: tuple[Job, ...]
-    notes: tuple[str, ...] = ()
-    beside: "Study | None" = None
+    reference: str | None  # row to compare with; None compares nothing
+    jobs: tuple[Job, ...]  # in execution order
+    notes: tuple[str, ...] = ()  # sentences below the table
+    beside: "Study | None" = None  # same rows, other conditions: a second column
 
     def row(self, name: str) -> Row:
-        """Row of a name."""
+        """Return the row of a name."""
         return next(row for row in self.rows if row.name == name)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What all jobs of a study share beside the run.
-
-    Attributes:
-        data: the data set's folder.
-        seeds: number of runs per row.
-        images: largest number of training images; None takes all.
-    """
+    """What all jobs of a study share besides the run."""
 
     data: str
-    seeds: int = 1
-    images: int | None = None
+    seeds: int = 1  # number of runs per row
+    images: int | None = None  # at most so many for training; None takes all
 
     def job(self, row: Row, seed: int, **settings: Any) -> Job:
-        """A row's job of one seed; `settings` are further fields of the job."""
+        """Build a row's job for one seed; `settings` are further fields of the job."""
         run = replace(row.run, seed=seed)
         return Job(row=row.name, run=run, data=self.data, images=self.images, estimator=row.estimator, **settings)
 
     def repeat(self, rows: Sequence[Row], *, scored: Scored = "test") -> tuple[Job, ...]:
-        """Jobs of every row with the seeds 0, 1, ...; all rows once before the first one twice.
-
-        So a study that is stopped early has every row rather than every seed.
-        """
+        """Return the rows' jobs seed by seed, so that a study stopped early covers every row."""
         return tuple(self.job(row, seed, scored=scored) for seed in range(self.seeds) for row in rows)
 
 
@@ -164,23 +117,11 @@ _RECIPES = MappingProxyType(
     {"rafdb": "ddamfn_rafdb", "affectnet": "ddamfn_affectnet", "affectnet8": "ddamfn_affectnet"}
 )
 _OTHERS = "ddamfn_ferplus"
-"""For FERPlus and for sets that the authors have no recipe for: it names no classes."""
+"""For FERPlus and for sets without a recipe by the authors: it names no classes."""
 
 
 def base_run(root: Path, kind: str | None, name: str | None, assignments: Mapping[str, Any]) -> Run:
-    """The run that every row is a change of.
-
-    Args:
-        root: the data set, or a prepared set.
-        kind: its layout, where it is not recognized.
-        name: a recipe; None takes the one that the authors have for this data set.
-        assignments: as in `ddamfn.train.override`.
-
-    Raises:
-        UsageError: if there is no such recipe.
-        ConfigError: if a setting does not fit.
-        DataError: if there is no data set.
-    """
+    """Build the run that every row changes; without a recipe's name, take the authors' recipe for the data set."""
     dataset = _dataset(root, kind)[0]
     # The recipe is for eight classes; the authors train AffectNet-7 without contempt.
     own = {"data.classes": list(SEVEN)} if dataset == "affectnet7" else {}
@@ -194,7 +135,7 @@ def count_images(root: Path, kind: str | None) -> int:
 
 
 def describe(root: Path, kind: str | None) -> str:
-    """Name and size of a data set for the head of a report, without its place on this machine."""
+    """Return name and size of a data set for a report's head, without its path."""
     name, counts = _dataset(root, kind)
     return f"{name}: {', '.join(f'{split} {n:,}' for split, n in counts.items())} images before the vote rule"
 
@@ -209,7 +150,7 @@ def _dataset(root: Path, kind: str | None) -> tuple[str, dict[str, int]]:
 
 
 def attention_note(run: Run) -> tuple[str, ...]:
-    """What readers must know of the attention loss of DDAMFN's rows; nothing of other objectives."""
+    """Return what readers must know of the attention loss of DDAMFN's rows; empty for other objectives."""
     if not isinstance(run.objective, DDAMFNObjective):
         return ()
     weight = run.objective.attention_weight
@@ -223,74 +164,45 @@ def attention_note(run: Run) -> tuple[str, ...]:
 
 
 def settings_text(settings: Mapping[str, Any]) -> str:
-    """Settings for a report, as the command line takes them."""
+    """Format settings as command-line arguments for a report."""
     return ", ".join(f"`{name}={json.dumps(value)}`" for name, value in settings.items())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """One job's score, which is one line of the ledger.
-
-    Attributes:
-        job: the job's id.
-        row: the table's row.
-        seed: the run's seed.
-        fold: number of the fold, counted from 0; None for the set's own test split.
-        n_train: images trained on, without the validation images.
-        n_valid: validation images.
-        n: images scored.
-        correct: of these, classified correctly.
-        accuracy: correct / n, 0..1.
-        ci95: its Wilson interval.
-        mean_class_accuracy: mean recall over the classes, 0..1.
-        macro_f1: 0..1.
-        valid_accuracy: of the chosen epoch, on the validation images.
-        epoch: the chosen epoch, counted from 1; 0 for estimators, which have no epochs.
-        epochs: of the whole run; 0 for estimators.
-        parameters: of the network; 0 for estimators.
-        seconds: of training, all epochs together.
-        images_per_second: trained, over the whole run.
-        test: name of the data set's folder.
-        rule: the vote rule of the images scored on.
-        device: where it was trained.
-        commit: of the source tree, None where there was none.
-        finished: UTC, ISO 8601.
-        head_means: mean of each attention head's map on the validation images, by the chosen epoch's network.
-        head_difference: mean squared difference of the heads' maps; 0 with fewer than two heads.
-        max_attention_mean: mean of the heads' maximum, which weighs the features; near 1 the attention is switched off.
-    """
+    """A job's score: one line of the ledger."""
 
     job: str
     row: str
     seed: int
-    fold: int | None
-    n_train: int
+    fold: int | None  # from 0; None for the set's own test split
+    n_train: int  # without the validation images
     n_valid: int
-    n: int
+    n: int  # images scored
     correct: int
-    accuracy: float
-    ci95: tuple[float, float]
-    mean_class_accuracy: float
-    macro_f1: float
-    valid_accuracy: float
-    epoch: int
-    epochs: int
-    parameters: int
-    seconds: float
-    images_per_second: float
-    test: str
-    rule: str
+    accuracy: float  # 0..1
+    ci95: tuple[float, float]  # Wilson interval of the accuracy
+    mean_class_accuracy: float  # mean recall over the classes, 0..1
+    macro_f1: float  # 0..1
+    valid_accuracy: float  # of the chosen epoch
+    epoch: int  # the chosen one, from 1; 0 for estimators
+    epochs: int  # of the whole run; 0 for estimators
+    parameters: int  # of the network; 0 for estimators
+    seconds: float  # of training, all epochs
+    images_per_second: float  # trained, over the whole run
+    test: str  # name of the data set's folder
+    rule: str  # vote rule of the scored images
     device: str
-    commit: str | None
-    finished: str
-    head_means: tuple[float, ...] = ()
-    head_difference: float = 0.0
-    max_attention_mean: float = 0.0
+    commit: str | None  # of the source tree, if any
+    finished: str  # UTC, ISO 8601
+    head_means: tuple[float, ...] = ()  # mean of each attention map on validation
+    head_difference: float = 0.0  # mean squared difference of the heads' maps; 0 below two heads
+    max_attention_mean: float = 0.0  # mean of the heads' maximum; near 1, attention is off
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn what the disk refuses into a TrainingError that names the file."""
+    """Turn an OSError into a TrainingError that names the file."""
     try:
         yield
     except OSError as error:
@@ -298,17 +210,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 class Ledger:
-    """`results.jsonl` of a study, one line per finished job: read once, then kept in memory.
-
-    Args:
-        folder: of the study.
-
-    Attributes:
-        results: finished jobs by id.
-
-    Raises:
-        TrainingError: if it cannot be read.
-    """
+    """A study's `results.jsonl`: one line per finished job, read once and kept in `results` by job id."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "results.jsonl"
@@ -316,11 +218,7 @@ class Ledger:
         self.refresh()
 
     def refresh(self) -> None:
-        """Read what other processes have added.
-
-        Raises:
-            TrainingError: if it cannot be read.
-        """
+        """Read the lines that other processes have added."""
         try:
             lines = read_json_lines(self.path)
         except OSError as error:
@@ -333,11 +231,7 @@ class Ledger:
                 self.results[result.job] = result
 
     def append(self, result: Result) -> None:
-        """Add a line, which is on the disk when this returns.
-
-        Raises:
-            TrainingError: if it cannot be written.
-        """
+        """Add a line and flush it to disk."""
         with writing(self.path):
             append_json_line(self.path, asdict(result))
         self.results[result.job] = result
@@ -345,13 +239,7 @@ class Ledger:
 
 @contextmanager
 def claim(folder: Path) -> Iterator[bool]:
-    """Take a job for this process, and tell whether no other one has it; a claim ends with its process.
-
-    So the same command, started once per GPU, shares out the jobs of a study.
-
-    Raises:
-        TrainingError: if the folder cannot be made.
-    """
+    """Lock a job's folder and yield whether this process got it; the lock ends with the process."""
     with ExitStack() as stack:
         try:
             claimed = stack.enter_context(exclusive(folder / ".claim"))

@@ -1,4 +1,4 @@
-"""Several studies one after another, the most wanted first, within one budget of time."""
+"""Several studies by priority, one after another, within one time budget."""
 
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -34,22 +34,7 @@ def build_queue(
     again: Mapping[str, Any],
     runs: Path,
 ) -> dict[str, Study]:
-    """Build studies, in the order of `QUEUE`: a wrong setting is known before the first one runs.
-
-    Args:
-        names: of `QUEUE`.
-        base: makes the base run of a recipe, None for the authors' own.
-        plan: data set, seeds.
-        recipe: of the slides' tables.
-        best: recipe of `factors` and `best`.
-        options: chooses the rows of `factors` for a base run.
-        again: settings of a second round of `best`, none for no such round.
-        runs: where studies keep their folders.
-
-    Raises:
-        ConfigError: if a setting does not fit.
-        UsageError: if a row or a method does not.
-    """
+    """Build all studies in the order of `QUEUE`, so that an invalid setting is found before the first one runs."""
 
     def build(name: str) -> Study:
         run = base(best if name in ("factors", "best") else recipe)
@@ -70,16 +55,9 @@ def run_queue(
     say: Callable[[str], None],
     budget_s: float | None,
 ) -> bool:
-    """Run studies in their order; one that cannot go on stops no other.
+    """Run studies in order within a time budget; return whether every study and job succeeded.
 
-    Args:
-        studies: name -> study.
-        run: carries a study out within so many seconds; it also runs the first one when the budget is 0.
-        say: takes messages.
-        budget_s: no study is started after so many seconds; None is no limit.
-
-    Returns:
-        Whether no job and no study failed.
+    A failed study stops no other one, and the first one starts even if the budget is 0.
     """
     end, well = None if budget_s is None else time.monotonic() + budget_s, True
     for place, (name, study) in enumerate(studies.items()):
@@ -96,11 +74,7 @@ def run_queue(
 
 
 def export_best(study: Study, outcome: StudyOutcome, images: StudyImages, runs: Path) -> str:
-    """Export the run of the last round that is best on validation, once all seeds are done; return what to tell of it.
-
-    Raises:
-        DdamfnError: if the run cannot be exported.
-    """
+    """Export the last round's best run on validation once all seeds are done; return the message about it."""
     if outcome.waiting or outcome.failed:
         return f"{study.name}: nothing is exported before all seeds are done"
     job, folder = study.jobs[0], runs / "weights"

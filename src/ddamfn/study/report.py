@@ -45,23 +45,10 @@ _ATTENTION = (
 def write_report(
     study: Study, outcome: StudyOutcome, folder: Path, destination: Path | None, *, command: str, data: str
 ) -> tuple[str, Path]:
-    """Write report.md, table.csv, jobs.csv and chart.png.
+    """Write report.md, table.csv, jobs.csv and chart.png; return the report's text and folder.
 
-    Args:
-        study: the table.
-        outcome: its finished jobs.
-        folder: where the jobs lie.
-        destination: folder to write to; made if missing, files of the same names are replaced. None is a folder in
-            docs/studies, named by study, date and commit.
-        command: that was run.
-        data: the data set, in words.
-
-    Returns:
-        The report's text, and its folder.
-
-    Raises:
-        TrainingError: if a file cannot be written, or a job's predictions are missing.
-        MissingExtra: if matplotlib is not installed.
+    Without a destination, the folder is in docs/studies, named by study, date and commit. Files of the same names
+    are replaced.
     """
     date, commit = datetime.now(UTC).date().isoformat(), run_folder.commit() or "no-commit"
     destination = destination or Path("docs/studies") / f"{study.name}-{date}-{commit}"
@@ -93,11 +80,7 @@ def write_report(
 
 
 def write_folds(study: Study, images: StudyImages, destination: Path) -> None:
-    """Write folds.csv: which image is scored in which fold, with its class and subject.
-
-    Raises:
-        TrainingError: if the file cannot be written.
-    """
+    """Write folds.csv: the fold, class and subject of every scored image."""
     job = study.jobs[0]
     assert job.fold is not None
     pool, subjects = images.pool(job.run.data)
@@ -111,12 +94,7 @@ def write_folds(study: Study, images: StudyImages, destination: Path) -> None:
 
 
 def draw_rows(study: Study, summaries: Sequence[RowSummary], path: Path) -> None:
-    """Draw one line per row: every seed's accuracy, the mean, and its interval over the scored images.
-
-    Raises:
-        MissingExtra: if matplotlib is not installed.
-        DataError: if the file cannot be written.
-    """
+    """Draw each row's accuracies by seed, their mean, and its interval over the scored images."""
     figure, axes = new_figure(7.6, 1.4 + 0.45 * max(len(summaries), 1))
     for place, summary in enumerate(summaries):
         low, high = (100 * end for end in summary.images_interval)
@@ -134,12 +112,7 @@ def draw_rows(study: Study, summaries: Sequence[RowSummary], path: Path) -> None
 
 
 def draw_folds(study: Study, results: Sequence[Result], interval: Interval | None, path: Path) -> None:
-    """Draw every fold's accuracy, their mean and its corrected interval.
-
-    Raises:
-        MissingExtra: if matplotlib is not installed.
-        DataError: if the file cannot be written.
-    """
+    """Draw every fold's accuracy, their mean and its corrected interval."""
     figure, axes = new_figure(7.6, 3.4)
     numbers = [(result.fold or 0) + 1 for result in results]
     axes.scatter(numbers, [100 * result.accuracy for result in results], color=BLUE, zorder=3)
@@ -154,12 +127,12 @@ def draw_folds(study: Study, results: Sequence[Result], interval: Interval | Non
 
 
 def percent(share: float) -> str:
-    """A share of 1 as per cent, with two digits."""
+    """Format a share of 1 in percent with two digits."""
     return f"{100 * share:.2f} %"
 
 
 def percents(interval: Interval) -> str:
-    """An interval of an accuracy, cut to 0..1, which that of few seeds or folds may exceed."""
+    """Format an accuracy's interval, clipped to 0..1, which it may exceed with few seeds or folds."""
     return f"{percent(max(interval.low, 0.0))} to {percent(min(interval.high, 1.0))}"
 
 
@@ -178,7 +151,7 @@ def _accuracy(summary: RowSummary) -> str:
 
 
 def _difference(summary: RowSummary) -> tuple[str, str, str]:
-    """The difference from the reference, its interval, and McNemar's p values."""
+    """Format the difference from the reference, its interval, and McNemar's p-values."""
     if summary.difference is None:
         return "reference", "", ""
     interval, p_values = summary.difference.interval, summary.difference.p_values
@@ -187,7 +160,7 @@ def _difference(summary: RowSummary) -> tuple[str, str, str]:
 
 
 def _heads(summary: RowSummary) -> tuple[str, str, str]:
-    """Over all seeds: the heads' means, their difference, and the mean of their maximum."""
+    """Return the heads' means, their difference, and the mean of their maximum, over all seeds."""
     found = [result for result in summary.results if result.head_means]
     if not found:
         return "", "", ""
@@ -222,14 +195,14 @@ _WHERE_THERE_ARE_ANY: tuple[Column, ...] = (
 
 
 def _row_cells(study: Study, summaries: Sequence[RowSummary], folder: Path) -> list[list[str]]:
-    """Heading and one line per row; `study.beside` lies in the same folder as the study."""
+    """Return the heading and one line per row; `study.beside` is in the same folder as the study."""
     columns = [*_COLUMNS, *_beside(study, folder)]
     columns += [column for column in _WHERE_THERE_ARE_ANY if any(column[1](summary) for summary in summaries)]
     return [[head for head, _ in columns], *([make(summary) for _, make in columns] for summary in summaries)]
 
 
 def _beside(study: Study, folder: Path) -> list[Column]:
-    """The same rows under the other study's conditions, as far as they are done."""
+    """Summarize the finished rows under the other study's conditions."""
     other = study.beside
     if other is None:
         return []
@@ -244,7 +217,7 @@ def _beside(study: Study, folder: Path) -> list[Column]:
 
 
 def _fold_cells(results: Sequence[Result], of: int) -> list[list[str]]:
-    """Heading and one line per fold; the reported figures stand beside ten folds alone."""
+    """Return the heading and one line per fold; reported figures are shown for ten folds only."""
     ten = of == len(REPORTED_FOLDS)
     lines = [["seed", "fold", "n/N", "accuracy", "95 % over images", *(["reported on RAF-DB"] if ten else [])]]
     for result in results:
@@ -291,7 +264,7 @@ def _facts(study: Study, outcome: StudyOutcome) -> list[str]:
 
 
 def _recipes(study: Study) -> str:
-    """The recipe of all rows, or each row's own."""
+    """Return the common recipe, or each row's own."""
     runs = {row.title: row.run for row in study.rows if row.estimator is None}
     if len({run.recipe for run in runs.values()}) == 1:
         run = next(iter(runs.values()))

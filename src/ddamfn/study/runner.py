@@ -1,4 +1,4 @@
-"""Runs a study: trains and scores its jobs, in one loop that starts them, records and reports."""
+"""Runs a study: one loop starts, trains, scores, records and reports its jobs."""
 
 import json
 import logging
@@ -34,30 +34,20 @@ PREDICTIONS = "predictions.npz"
 
 
 class JobPredictions(NamedTuple):
-    """A job's predictions for the images that it was scored on.
+    """A job's predictions for the images that it was scored on."""
 
-    Attributes:
-        keys: N names.
-        labels: (N,) int64, true columns of the classes.
-        logits: (N, K) float32.
-    """
-
-    keys: NDArray[np.str_]
-    labels: NDArray[np.int64]
-    logits: NDArray[np.float32]
+    keys: NDArray[np.str_]  # N names
+    labels: NDArray[np.int64]  # (N,) int64 class indices
+    logits: NDArray[np.float32]  # (N, K) float32
 
     @property
     def correct(self) -> NDArray[np.bool_]:
-        """Which are correct, (N,)."""
+        """Whether each prediction is correct, bool (N,)."""
         return np.asarray(self.logits.argmax(axis=1) == self.labels)
 
 
 def load_predictions(folder: Path) -> JobPredictions:
-    """Read a finished job's predictions.
-
-    Raises:
-        TrainingError: if the file is missing or damaged.
-    """
+    """Read a finished job's predictions."""
     path = folder / PREDICTIONS
     try:
         with np.load(path) as file:
@@ -67,21 +57,10 @@ def load_predictions(folder: Path) -> JobPredictions:
 
 
 def run_job(job: Job, parts: Parts, folder: Path, callback: TrainingCallback) -> Result:
-    """Train a job, or resume it where a kill left it, and score it.
+    """Train or resume a job and score it.
 
-    The test part is read here, once per job and after the training has ended, by the network that was best on
-    validation. It chooses no epoch, setting or seed.
-
-    Args:
-        job: what to do.
-        parts: its images.
-        folder: of the run.
-        callback: told of the epochs.
-
-    Raises:
-        TrainingError: if the run cannot go on or the disk refuses.
-        ConfigError: if the folder holds another run.
-        DataError: if a class has no training image.
+    The test part is read once, after training, by the network that was best on validation: it selects no epoch,
+    setting or seed.
     """
     logits, trained = _fit(job, job.estimator, parts) if job.estimator else _train(job, parts, folder, callback)
     labels = parts.test.targets.argmax(dim=1).cpu().numpy()
@@ -114,7 +93,7 @@ def run_job(job: Job, parts: Parts, folder: Path, callback: TrainingCallback) ->
 def _train(
     job: Job, parts: Parts, folder: Path, callback: TrainingCallback
 ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-    """Train the job's network; return its test logits, and what the result says of the training."""
+    """Train the job's network; return its test logits and the training's part of the result."""
     run, place, test = job.run, RunFolder(folder), parts.test
     if place.result.exists() and not place.state.exists():  # finished, and its line of the ledger was lost
         best = json.loads(place.result.read_text(encoding="utf-8"))["best"]
@@ -144,7 +123,7 @@ def _train(
 
 
 def _fit(job: Job, estimator: str, parts: Parts) -> tuple[NDArray[np.float32], dict[str, Any]]:
-    """Fit the job's estimator; return its test logits, and what the result says of the fitting."""
+    """Fit the job's estimator; return its test logits and the fit's part of the result."""
     valid, logits, seconds = fit_estimator(estimator, job.seed, parts, job.run.phases[-1].side_px)
     return logits, {
         "device": "cpu",
@@ -162,7 +141,7 @@ def _device_name(device: torch.device) -> str:
 
 
 class SilentCallback:
-    """Ignores what happens in training."""
+    """A callback that ignores all training events."""
 
     def epoch_started(self, epoch: int, epochs: int, images: int, done: int, side_px: int) -> None:
         """Ignore it."""
@@ -176,41 +155,24 @@ class SilentCallback:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyProgress:
-    """How far a study has got when a job begins, has ended an epoch, is scored or has failed.
+    """A study's progress when a job begins, ends an epoch, is scored or fails."""
 
-    Attributes:
-        job: the one that runs.
-        done: jobs finished, also by earlier processes.
-        total: jobs of the study.
-        remaining_s: estimate for the rest of the study in this process.
-        row: the line of metrics.jsonl of the epoch that ended.
-        result: of the job that was scored.
-        error: why the job cannot go on; the others do.
-    """
-
-    job: Job
-    done: int
-    total: int
-    remaining_s: float
-    row: Mapping[str, Any] | None = None
-    result: Result | None = None
-    error: str | None = None
+    job: Job  # the running one
+    done: int  # jobs finished, including by earlier processes
+    total: int  # jobs of the study
+    remaining_s: float  # estimate for the rest of the study in this process
+    row: Mapping[str, Any] | None = None  # metrics.jsonl line of the ended epoch
+    result: Result | None = None  # of the scored job
+    error: str | None = None  # why the job failed; other jobs go on
 
 
 @dataclass(frozen=True)
 class StudyOutcome:
-    """What `run_study` leaves.
+    """What `run_study` returns."""
 
-    Attributes:
-        results: every finished job of the study, in its order.
-        failed: id of a job -> why it cannot go on.
-        waiting: jobs that are neither, because time was up, another process has them, or a job that they need is not
-            done.
-    """
-
-    results: tuple[Result, ...]
-    failed: Mapping[str, str]
-    waiting: tuple[Job, ...]
+    results: tuple[Result, ...]  # every finished job, in the study's order
+    failed: Mapping[str, str]  # job id -> reason
+    waiting: tuple[Job, ...]  # out of time, claimed by another process, or blocked by an unfinished job
 
 
 class Executor(Protocol):
@@ -221,19 +183,14 @@ class Executor(Protocol):
         """How many jobs run at once."""
 
     def submit(self, job: Job, callback: TrainingCallback) -> None:
-        """Take a job; a distant executor does not call back."""
+        """Accept a job; a remote executor does not call back."""
 
     def wait(self) -> tuple[Job, Result | str | None]:
-        """Wait for a submitted job to end: with its result, why it failed, or None if it was interrupted."""
+        """Wait for a submitted job to end; return its result, an error's message, or None if it was interrupted."""
 
 
 class LocalExecutor:
-    """Runs one job at a time in this process.
-
-    Args:
-        folder: of the study.
-        images: of the data set.
-    """
+    """Run one job at a time in this process."""
 
     slots = 1
 
@@ -242,15 +199,11 @@ class LocalExecutor:
         self._submitted: list[tuple[Job, TrainingCallback]] = []
 
     def submit(self, job: Job, callback: TrainingCallback) -> None:
-        """Take a job, which runs in `wait`."""
+        """Accept a job, which runs in `wait`."""
         self._submitted.append((job, callback))
 
     def wait(self) -> tuple[Job, Result | str | None]:
-        """Run the submitted job.
-
-        Raises:
-            DataError: if the data set lacks what it needs.
-        """
+        """Run the submitted job."""
         job, callback = self._submitted.pop()
         try:
             return job, run_job(job, self._images.parts(job), self._folder / job.id, callback)
@@ -261,11 +214,11 @@ class LocalExecutor:
 
 
 class _TimeUp(Exception):
-    """The budget is spent, and the job's last epoch is saved: the next start resumes after it."""
+    """The budget is spent and the job's last epoch is saved; the next start resumes after it."""
 
 
 class _EpochCallback(SilentCallback):
-    """Turns a job's epochs into the study's progress, and ends the job when time is up."""
+    """Reports a job's epochs as study progress, and stops the job when time is up."""
 
     def __init__(self, scheduler: "_Scheduler", job: Job) -> None:
         self._scheduler, self._job, self._images = scheduler, job, 0
@@ -327,7 +280,7 @@ class _Scheduler:
         return self._end is not None and time.monotonic() >= self._end
 
     def tell(self, job: Job, epoch: int, **news: Any) -> None:
-        """Tell the progress when so many epochs of a job are done; all of them also when the job has ended."""
+        """Report progress once a job has so many finished epochs (all, when it has ended)."""
         done = self._ledger.results.keys()
         ended = {*done, *self._failed, job.id}
         left = [one for one in self._study.jobs if one.id not in ended]
@@ -343,11 +296,11 @@ class _Scheduler:
         )
 
     def observe_epoch(self, job: Job, images: int, seconds: float) -> None:
-        """Use an epoch for the estimate, as if all phases' epochs were alike; a finished job counts exactly."""
+        """Use an epoch for the estimate, as if all phases' epochs were equal; a finished job counts exactly."""
         self._eta.observe_epoch(work(job.run, images) / job.run.epochs, seconds)
 
     def _fill_slots(self) -> None:
-        """Start jobs, in the study's order, until the executor is full, time is up, or those left wait for others."""
+        """Start jobs in the study's order until the executor is full, time is up, or the rest wait for others."""
         while len(self._claims) < self._executor.slots:
             job = self._next_ready()
             if job is None and self._pending:
@@ -365,7 +318,7 @@ class _Scheduler:
         return next((job for job in self._pending if self._ledger.results.keys() >= set(job.after)), None)
 
     def _start(self, job: Job) -> None:
-        """Run one job, unless another process has it or has finished it just now."""
+        """Run one job, unless another process has claimed or just finished it."""
         with ExitStack() as stack:
             if not stack.enter_context(claim(self._folder / job.id)):
                 return
@@ -389,9 +342,9 @@ class _Scheduler:
 
 
 def discard_state(folder: Path) -> None:
-    """Delete what only an unfinished job needs, several times its network's size; the network and records stay.
+    """Delete an unfinished job's resume state, several times its network's size; keep the network and records.
 
-    To be called once the result is in the ledger: without either, a killed study would train the job again.
+    Call it only once the result is in the ledger: without either, a killed study would train the job again.
     """
     RunFolder(folder).state.unlink(missing_ok=True)
 
@@ -405,20 +358,9 @@ def run_study(
     *,
     budget_s: float | None = None,
 ) -> StudyOutcome:
-    """Run the jobs that are not done yet.
+    """Run the unfinished jobs; several processes may share a study, since each job is claimed by one of them.
 
-    Several processes may run the same study at once, one per GPU: each takes the jobs that no other one has.
-
-    Args:
-        study: its jobs are started in their order.
-        folder: of the study; each job gets one inside it, and results.jsonl lies beside them.
-        images: of the data set.
-        callback: told of the progress.
-        executor: where the jobs run.
-        budget_s: no job is started after so many seconds, nor an epoch in this process; None is no limit.
-
-    Raises:
-        DataError: if the data set lacks what a job needs.
-        TrainingError: if results cannot be written. A run that fails or does not fit by itself stops no other job.
+    A failing job stops no other one. With a budget, no job is started after it has run out, nor an epoch in this
+    process.
     """
     return _Scheduler(study, folder, images, callback, executor, budget_s).run()

@@ -1,4 +1,4 @@
-"""From the jobs' results to rows and folds: means, intervals, and which differences exceed noise."""
+"""From job results to rows and folds: means, intervals, and which differences exceed noise."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,35 +17,21 @@ _BOOTSTRAP_SEED = 0
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A row against the reference row, on the same images and with the same seeds.
+    """A row compared with the reference row on the same images and seeds."""
 
-    Attributes:
-        interval: of the difference of accuracies, 95 %, paired bootstrap over images and seeds.
-        p_values: McNemar's exact test, seed by seed.
-        exceeds_noise: whether the interval lies on one side of 0 when it is widened for the number of comparisons
-            (Bonferroni).
-        seeds: how many seeds both rows have.
-    """
-
-    interval: Interval
-    p_values: tuple[float, ...]
-    exceeds_noise: bool
-    seeds: int
+    interval: Interval  # of the accuracy difference: 95 %, paired bootstrap over images and seeds
+    p_values: tuple[float, ...]  # McNemar's exact test per seed
+    exceeds_noise: bool  # whether the Bonferroni-corrected interval excludes 0
+    seeds: int  # number of seeds that both rows have
 
 
 @dataclass(frozen=True, kw_only=True)
 class RowSummary:
-    """A row's finished jobs in numbers.
-
-    Attributes:
-        row: the row.
-        results: its finished jobs, at least one, by seed.
-        difference: to the reference; None for the reference itself, and without common images and seeds.
-    """
+    """A summary of a row's finished jobs."""
 
     row: Row
-    results: tuple[Result, ...]
-    difference: Difference | None = None
+    results: tuple[Result, ...]  # at least one, by seed
+    difference: Difference | None = None  # None for the reference, and without common images and seeds
 
     @property
     def accuracies(self) -> list[float]:
@@ -64,22 +50,13 @@ class RowSummary:
 
     @property
     def images_interval(self) -> tuple[float, float]:
-        """Wilson's interval of the mean accuracy on these images, blind to what another seed would give."""
+        """Wilson's interval of the mean accuracy on these images; it ignores the variation between seeds."""
         n = self.results[0].n
         return wilson_interval(round(self.mean * n), n)
 
 
 def summarize(study: Study, results: Sequence[Result], folder: Path) -> tuple[RowSummary, ...]:
-    """Summaries of the rows that have a finished job, in the table's order.
-
-    Args:
-        study: the table.
-        results: finished jobs.
-        folder: of the study; the jobs' predictions are read there.
-
-    Raises:
-        TrainingError: if a job's predictions are missing.
-    """
+    """Summarize the rows that have a finished job, in the table's order, with predictions read from `folder`."""
 
     def predictions(name: str | None) -> dict[int, JobPredictions]:
         return {result.seed: load_predictions(folder / result.job) for result in results if result.row == name}
@@ -101,10 +78,7 @@ def summarize(study: Study, results: Sequence[Result], folder: Path) -> tuple[Ro
 
 
 def fold_interval(results: Sequence[Result]) -> tuple[Interval | None, float]:
-    """Corrected resampled t interval of the mean over folds, and the mean n_test / n_train.
-
-    The interval is None with fewer than two results; n_train counts the images really trained on.
-    """
+    """Return the mean over folds with its corrected interval (None below two results), and mean n_test / n_train."""
     share = float(np.mean([result.n / result.n_train for result in results])) if results else 0.0
     accuracies = [result.accuracy for result in results]
     return (t_interval(accuracies, test_share=share) if len(results) > 1 else None), share
@@ -133,7 +107,7 @@ def _difference(
 def _paired(
     one: Sequence[JobPredictions], other: Sequence[JobPredictions]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which predictions of both are correct, (S, N), on the images that every run was scored on, paired by name."""
+    """Return correctness (S, N) of both on the images that every run was scored on, paired by name."""
     common = sorted(set.intersection(*(set(run.keys.tolist()) for run in (*one, *other))))
 
     def correct(run: JobPredictions) -> NDArray[np.bool_]:
@@ -144,7 +118,7 @@ def _paired(
 
 
 def verdict(study: Study, summaries: Sequence[RowSummary]) -> str:
-    """Tell in one sentence which differences from the reference exceed noise, and what noise means."""
+    """State in one sentence which differences from the reference exceed noise, and what noise means."""
     compared = [(summary.row, summary.difference) for summary in summaries if summary.difference is not None]
     if study.reference is None or not compared:
         return "No difference can be judged yet: fewer than two rows have a finished job on common images and seeds."
@@ -168,5 +142,5 @@ def verdict(study: Study, summaries: Sequence[RowSummary]) -> str:
 
 
 def _title(row: Row) -> str:
-    """A row's title as a member of a list."""
+    """Return a row's title for use in a list."""
     return f'"{row.title}"' if "," in row.title else row.title

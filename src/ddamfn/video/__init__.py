@@ -1,4 +1,4 @@
-"""Video and camera: frames to faces that keep a number over time. Needs PyAV (`pip install "ddamfn[video]"`).
+"""Video and camera: from frames to tracked faces. Needs PyAV (`pip install "ddamfn[video]"`).
 
 `read_video` is the entry point: it decodes, detects, classifies and tracks on all cores in constant memory and yields
 one `FrameResult` per frame. Nothing here needs PyTorch.

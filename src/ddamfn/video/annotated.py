@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _LOGGER = logging.getLogger(__name__)
 
 ANNOTATED_SUFFIXES = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
-"""Ending of a file -> FFmpeg's name of the container, for those that can be written."""
+"""File suffix -> FFmpeg's name of the container, for those that can be written."""
 
 # H.264 first, since every browser and player shows it; MPEG-4 part 2 is in every build of FFmpeg.
 _ENCODERS = ("libx264", "libopenh264", "h264_videotoolbox", "h264_mf", "mpeg4")
@@ -143,7 +143,7 @@ class AnnotatedVideo:
         return stream
 
     def _tick(self, time_s: float) -> int:
-        """Return the frame's time in ticks from the first frame's, later than the last one's: encoders insist on it."""
+        """Return the frame's time in ticks since the first frame; always increasing, as encoders require."""
         self._first_s = time_s if self._first_s is None else self._first_s
         self._last_tick = max(round((time_s - self._first_s) * _TICKS), self._last_tick + 1)
         return self._last_tick
@@ -153,7 +153,7 @@ class AnnotatedVideo:
 
 
 def _fitted(drawn: Image.Image, width: int, height: int) -> NDArray[np.uint8]:
-    """Repeat edge pixels up to the stream's size; a frame of another size, after a change of format, is resized."""
+    """Pad to the stream's size by repeating edge pixels; resize a frame of another size."""
     if not (0 <= width - drawn.width <= 1 and 0 <= height - drawn.height <= 1):
         drawn = drawn.resize((width, height), Image.Resampling.BILINEAR)
     pixels = np.asarray(drawn)

@@ -18,7 +18,7 @@ _WIDEST_PIXEL = 4.0
 
 
 def readable_stream(container: "InputContainer", name: str) -> "VideoStream":
-    """Return the video that a player would show, or raise UnreadableVideo if none can be decoded."""
+    """Return the video stream that a player would show, or raise UnreadableVideo if none can be decoded."""
     from av.stream import Disposition
 
     # The cover of a song is a "video" of one image.
@@ -49,9 +49,9 @@ def declared_duration(container: "InputContainer", stream: "VideoStream") -> flo
 
 
 def announced_duration(container: "InputContainer", stream: "VideoStream") -> float | None:
-    """Return the seconds that were written when the video was complete, so that a shorter one is known as broken.
+    """Return the seconds recorded when the video was complete, to detect a shorter one as broken.
 
-    None where the container has no such field, or where its field counts the sound as well.
+    None where the container has no such field, or where its field includes the sound.
     """
     if not set(container.format.name.split(",")) & _WITH_DURATION:
         return None
@@ -70,13 +70,13 @@ def _own_duration(container: "InputContainer", stream: "VideoStream") -> float |
 
 
 def pixel_aspect(stream: "VideoStream") -> float:
-    """Return the width of a stored pixel by its height; 1 if it is unknown or absurd."""
+    """Return the width of a stored pixel by its height; 1 if it is unknown or implausible."""
     aspect = float(stream.sample_aspect_ratio or 1)
     return aspect if 1 / _WIDEST_PIXEL <= aspect <= _WIDEST_PIXEL else 1.0
 
 
 def _clock(text: str) -> float | None:
-    """Read Matroska's "00:01:02.500000000"."""
+    """Parse Matroska's "00:01:02.500000000"."""
     try:
         hours, minutes, seconds = (float(part) for part in text.split(":"))
     except ValueError:

@@ -1,4 +1,4 @@
-"""Results of reading a video: one per frame, in the form of an image's."""
+"""Results of reading a video: one per frame, in the form of an image's result."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +35,7 @@ class FrameResult:
 
     @property
     def faces(self) -> list[Face]:
-        """The faces, surest detection first; their predictions are smoothed if that was asked for."""
+        """The faces by falling detection score; their predictions are smoothed if that was asked for."""
         return self.image.faces
 
     def to_dict(self, *, attention: bool = False) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Decoding, detection and classification at once on all cores, in order and in constant memory."""
+"""Concurrent decoding, detection and classification on all cores, in order and in constant memory."""
 
 import contextlib
 import queue
@@ -21,7 +21,7 @@ _WORKERS = "ddamfn-video"
 
 @dataclass(frozen=True, slots=True)
 class DetectedFrame:
-    """A frame with its faces found, on its way to be classified."""
+    """A frame with its detected faces, to be classified."""
 
     index: int
     time_s: float
@@ -32,11 +32,10 @@ _Entry = Future[DetectedFrame] | BaseException | None
 
 
 class Pipeline:
-    """Reads a source's frames: one thread decodes, `workers` threads find faces and classify.
+    """Reads a source's frames: one thread decodes, `workers` threads detect and classify.
 
-    The recognizer should have one thread of its own: then no core is idle, and none waits for another within a network.
-    PyAV and ONNX Runtime let go of the interpreter's lock while they compute. What is in flight is bounded, so a slow
-    caller holds the decoder up.
+    The recognizer should use one thread: then no core is idle, and none waits within a network, since PyAV and ONNX
+    Runtime release Python's lock. The number of frames in flight is bounded, so a slow caller holds the decoder up.
     """
 
     def __init__(
@@ -51,7 +50,7 @@ class Pipeline:
         self._decoder = threading.Thread(target=self._decode, name="ddamfn-decode", daemon=True)
 
     def run(self) -> Iterator[tuple[DetectedFrame, ImageResult]]:
-        """Yield each frame with its result, in order; what a thread raises comes after the frames before it."""
+        """Yield each frame with its result in order; a thread's error is raised after the frames before it."""
         self._decoder.start()
         groups: deque[tuple[Sequence[DetectedFrame], Future[list[ImageResult]]]] = deque()
         failure: list[BaseException] = []
@@ -77,7 +76,7 @@ class Pipeline:
             self._source.close()
 
     def _groups(self, failure: list[BaseException]) -> Iterator[Sequence[DetectedFrame]]:
-        """Collect frames in order until their faces fill a batch; put what ended the frames early into `failure`."""
+        """Collect frames in order until their faces fill a batch; store an early end's reason in `failure`."""
         group: list[DetectedFrame] = []
         while True:
             entry = self._ready.get()
@@ -113,7 +112,7 @@ class Pipeline:
         return DetectedFrame(raw.index, raw.time_s, self._recognizer.find_faces(pixels, keep_image=self._keep_images))
 
     def _put(self, entry: _Entry) -> bool:
-        """Hand an entry on, waiting for room; a camera's oldest frame makes room instead, since it is late already."""
+        """Hand an entry on, waiting for room; a camera drops its oldest frame instead, since it is late already."""
         while not self._stop.is_set():
             try:
                 self._ready.put(entry, timeout=0.1)

@@ -79,7 +79,7 @@ def read_video(
 
 
 def longest_gap_s(info: VideoInfo, every: int) -> float:
-    """Return for how many seconds a track outlives its face: one, or three of the frames that are read."""
+    """Return the seconds that a track outlives its face: one second, or three of the frames that are read."""
     return max(_GAP_S, _GAP_FRAMES * every / info.rate)
 
 

@@ -1,4 +1,4 @@
-"""Frames of a video file or camera: seek, cut, time stamps, orientation."""
+"""Frames of a video file or camera: seek, trim, timestamps, orientation."""
 
 import logging
 import os
@@ -74,12 +74,10 @@ class RawFrame:
 
 
 class VideoSource:
-    """Opens a video or a camera and decodes it, once; see `read_video` for the arguments and errors.
+    """Opens a video or a camera and decodes it once; arguments and errors are those of `read_video`.
 
-    Attributes:
-        info: the container's description.
-        aspect: width of a stored pixel by its height.
-        damage: after the last frame, where and how the file is broken; None if it is not.
+    `aspect` is a stored pixel's width by its height; `damage` says after the last frame where and how the file is
+    broken.
     """
 
     def __init__(
@@ -184,7 +182,7 @@ class VideoSource:
     # ---------------------------------------------------------------- decoding
 
     def _from_start(self) -> Iterator[tuple[float, "VideoFrame"]]:
-        """Yield the frames from the start on, by way of the last key frame before it where the file has an index."""
+        """Yield the frames from the start on, seeking to the last key frame before it if the file has an index."""
         if self._start_s and self._seek():
             frames = self._timed()
             first = next(frames, None)
@@ -225,7 +223,7 @@ class VideoSource:
             yield time_s, frame
 
     def _decode(self) -> Iterator["VideoFrame"]:
-        """Yield every frame that can be decoded; what cannot is counted and stepped over."""
+        """Yield every frame that can be decoded; count and skip the others."""
         packets = self._container.demux(self._stream)
         packet: Packet[VideoStream] | None
         while True:
@@ -291,7 +289,7 @@ def _open_camera(av: ModuleType, number: int) -> "InputContainer":
 
 
 def _place(av: ModuleType, number: int) -> tuple[str, str, dict[str, str]]:
-    """Return the camera's name, the input format and its options on this system."""
+    """Return the camera's name, its input format and its options on this system."""
     if sys.platform == "darwin":
         # AVFoundation refuses its own default of 29.97 on most cameras.
         return f"{number}:none", "avfoundation", {"framerate": "30"}
@@ -311,9 +309,10 @@ def upright_rgb(frame: "VideoFrame", aspect: float = 1.0) -> NDArray[np.uint8]:
 
 
 def turned(pixels: NDArray[np.uint8], matrix: NDArray[np.int32] | None) -> NDArray[np.uint8]:
-    """Return a view of pixels (H, W, 3), turned by a display matrix to the nearest quarter turn, with mirroring.
+    """Return a view of pixels (H, W, 3) rotated by a display matrix to the nearest quarter turn, with mirroring.
 
-    The matrix (3, 3) takes the row (x, y, 1) of a stored pixel to its place on the screen (ISO/IEC 14496-12, 6.2.2).
+    The matrix (3, 3) takes the row (x, y, 1) of a stored pixel to its place on the screen (ISO/IEC 14496-12,
+    6.2.2).
     """
     if matrix is None or not matrix[:2, :2].any():
         return pixels

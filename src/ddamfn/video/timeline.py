@@ -41,7 +41,7 @@ class _Series:
             self.crop, self.score = face.aligned, face.score
 
     def merge(self) -> None:
-        """Let each span be twice as long."""
+        """Double the length of each span."""
         half = _SPANS // 2
         sums = self.sums.reshape(half, 2, -1).sum(axis=1)
         counts = self.counts.reshape(half, 2).sum(axis=1)
@@ -118,7 +118,7 @@ class Timeline:
         return Strip(f"face {number}", note, self._filled(series, used), series.crop)
 
     def _filled(self, series: _Series, used: int) -> NDArray[np.float64]:
-        """Return (used, K): each span's mean, straight lines across short gaps, NaN in long ones."""
+        """Return (used, K): each span's mean, interpolated across short gaps, NaN in long ones."""
         seen = np.flatnonzero(series.counts[:used])
         means = series.sums[seen].astype(np.float64) / series.counts[seen, None]
         values = np.full((used, len(self._classes)), np.nan)

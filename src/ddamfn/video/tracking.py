@@ -54,8 +54,8 @@ class Tracker:
     A face goes to the track whose expected landmarks are nearest, measured in face sizes; the nearest pairs are taken
     first. Landmarks tell turned and overlapping faces apart where boxes only overlap. Minimizing the sum of distances
     (the Hungarian method, which needs SciPy) differs only where two faces lie within half a face of each other, and
-    both are guesses. A number marks a place that went on, not a person: at a cut a new face at the old place keeps the
-    number.
+    both are guesses. A number marks a continuing place, not a person: after a cut, a new face at the old place
+    keeps the number.
 
     Args:
         gap_s: a face that was not seen for longer gets a new number when it comes back, at least 0 seconds.

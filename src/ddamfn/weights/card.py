@@ -93,8 +93,8 @@ class Card:
         rights: what is known of the rights in the data that they were trained on, and what follows for users.
         file: name of the ONNX file beside the card.
         sha256: of the ONNX file, 64 lower-case hexadecimal digits.
-        precision: in which the file stores the weights. Of float16 float32 is made before computing; int8 computes its
-            large convolutions in integers.
+        precision: of the stored weights. float16 is converted to float32 before computing; int8 computes its large
+            convolutions in integers.
         calibration: how well the confidence fits on validation, and which threshold keeps which precision; None if it
             was not measured.
         export: of a file made from other weights: its format, the command, what it was made from, and what its gate
@@ -121,10 +121,10 @@ class Card:
     export: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        """Check what a program relies on.
+        """Check the fields that a program relies on.
 
         Raises:
-            WeightsError: naming the card and the field that cannot be right.
+            WeightsError: naming the card and the invalid field.
         """
         problem = _problem(self)
         if problem:
@@ -218,7 +218,7 @@ def verify(card: Card, network: str | os.PathLike[str]) -> bytes:
 
 
 def threshold_for(calibration: CalibrationCard, precision: float) -> float:
-    """Return the lowest confidence from which on predictions keep a precision.
+    """Return the lowest confidence threshold at which predictions keep a precision.
 
     A precision counts as kept where the lower end of its 95 % Wilson interval reaches it: a few confident predictions
     that happen to be correct are no proof, and a threshold chosen on the bare share would often disappoint elsewhere.
@@ -228,7 +228,7 @@ def threshold_for(calibration: CalibrationCard, precision: float) -> float:
         precision: the share of predictions that must be correct, above 0 to 1.
 
     Returns:
-        0 to 1; predictions below it are to be withheld. 0 where all may be given.
+        0 to 1; predictions below it are to be withheld. 0 withholds none.
 
     Raises:
         UsageError: the precision is out of range, or higher than what the curve reaches.
@@ -248,7 +248,7 @@ def threshold_for(calibration: CalibrationCard, precision: float) -> float:
 
 
 def _readable(plain: Mapping[str, Any]) -> str:
-    """Return indented JSON in which a list of numbers or names takes one line, not one an entry."""
+    """Return indented JSON with every list of numbers or names on one line."""
     text = json.dumps(plain, indent=2, ensure_ascii=False)
     # A line break never stands inside a JSON string, so brackets that follow or precede one are brackets of lists.
     inner_list, line_break = re.compile(r"\[\n *([^\[\]{}]*)\n *\]"), re.compile(r"\n *")
@@ -256,7 +256,7 @@ def _readable(plain: Mapping[str, Any]) -> str:
 
 
 def _problem(card: Card) -> str | None:
-    """Name the first field that cannot be right."""
+    """Name the first invalid field."""
     try:
         foreign = [label for label in card.labels if canonical(label) != label]
     except UnknownLabel as error:
@@ -282,12 +282,7 @@ _CURVE = ("thresholds", "coverage", "precision", "precision_low")
 
 
 def _calibration_problem(calibration: Mapping[str, Any]) -> str | None:
-    """Name what cannot be right about a card's `calibration`; None if nothing.
-
-    Raises:
-        KeyError: a field is missing.
-        TypeError: a field has the wrong kind.
-    """
+    """Describe what is invalid in a card's `calibration`, None if nothing; KeyError or TypeError for a bad field."""
     missing = sorted(CalibrationCard.__required_keys__ - set(calibration))
     if missing:
         return f"calibration lacks {', '.join(missing)}"

@@ -53,7 +53,7 @@ def find_weights(name_or_path: str | os.PathLike[str] | None = None) -> tuple[Pa
 
 
 def _beside(path: Path) -> tuple[Path, Card]:
-    """Find the other half of a pair, network and card, from one of them."""
+    """Find the other file of the pair of network and card."""
     if not path.is_file():
         raise WeightsError(f"there is no weights file {path}")
     if path.suffix.lower() == ".json":

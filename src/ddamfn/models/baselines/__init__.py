@@ -1,1 +1,1 @@
-"""The methods that DDAMFN is compared with, one paper a file; none knows another."""
+"""The methods that DDAMFN is compared with, one file per paper; none imports another."""

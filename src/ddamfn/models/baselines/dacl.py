@@ -1,4 +1,4 @@
-"""DACL: which numbers of a feature must come close to its class's center is itself learned, image by image.
+"""DACL: for each image, the network learns which channels of a feature must come close to its class's center.
 
 Source: Farzaneh and Qi, "Facial Expression Recognition in the Wild via Deep Attentive Center Loss", WACV 2021,
 section 3.
@@ -15,11 +15,7 @@ FEATURE_SIDE = 7
 
 
 class FeatureAttention(nn.Module):
-    """The last map (B, 512, 7, 7) to a weight in (0, 1) for each of its 512 channels, (B, 512).
-
-    Args:
-        width: of the first layer.
-    """
+    """Map (B, 512, 7, 7) to a weight in (0, 1) for each channel, (B, 512); `width` is the first layer's."""
 
     def __init__(self, width: int = 3584) -> None:
         super().__init__()

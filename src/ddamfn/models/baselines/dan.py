@@ -36,7 +36,7 @@ class SpatialAttention(nn.Module):
 
 
 class CrossAttentionHead(nn.Module):
-    """Where to look, then what to keep of it: (B, 512, H, W) -> (B, 512) and the map of positions (B, 1, H, W)."""
+    """Spatial, then channel attention: (B, 512, H, W) -> (B, 512) and the map of positions (B, 1, H, W)."""
 
     def __init__(self) -> None:
         super().__init__()

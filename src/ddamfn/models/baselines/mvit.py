@@ -1,4 +1,4 @@
-"""MViT: one transformer hides what does not matter in the image, a second one reads what is left.
+"""MViT: one transformer masks what does not matter in the image, a second one classifies the rest.
 
 Source: Li et al., "MVT: Mask Vision Transformer for Facial Expression Recognition in the Wild", arXiv 2106.04520. The
 paper's program is not public and its text leaves details open. Ours are: both transformers have patches of 16 px and
@@ -37,7 +37,7 @@ class MViT(nn.Module):
     """Mask generator and classifier; 32,982,919 parameters with 7 classes.
 
     `attention` (B, 1, 3, H, W) in (0, 1) is the mask, of the image's own size; `features` (B, 384, H / 16, W / 16)
-    are the classifier's tokens where they stand.
+    are the classifier's tokens by position.
 
     Args:
         num_classes: K.

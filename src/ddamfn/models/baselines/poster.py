@@ -1,11 +1,11 @@
-"""POSTER: image and landmark features that ask each other, at three widths.
+"""POSTER: cross-attention between image and landmark features, at three widths.
 
-With Q, K and V the linear projections of each stream's tokens, the streams exchange their questions: what the image
-gathers is softmax(Q_lm K_img^T / sqrt d) V_img, what the landmarks gather softmax(Q_img K_lm^T / sqrt d) V_lm.
+With Q, K and V the linear projections of each stream's tokens, the streams exchange their queries: the image stream
+computes softmax(Q_lm K_img^T / sqrt d) V_img, the landmark stream softmax(Q_img K_lm^T / sqrt d) V_lm.
 
-Where text and the authors' program differ, this follows the text: questions are projected (the program takes the other
-stream's tokens as they are, see `query_projection`), and an image token is a place of 2x2 positions (the program cuts
-the flattened map into 49 pieces, which are no places).
+Where text and the authors' program differ, this follows the text: queries are projected (the program takes the other
+stream's tokens as they are, see `query_projection`), and an image token is a patch of 2x2 positions (the program cuts
+the flattened map into 49 pieces, which are not patches).
 
 Our choice: the landmark branch is a MobileFaceNet that is trained with the rest, from expressions alone. The authors'
 is frozen and was trained on 68 landmarks; weights of such a network can be loaded into `landmark_trunk`.
@@ -31,12 +31,10 @@ _LARGEST_DROP = 0.1
 
 
 class StreamBlock(nn.Module):
-    """One stream's half of a block: gather from its own tokens what the other stream asks for, then think.
+    """One stream's half of a block: gather from its own tokens what the other stream queries, then transform.
 
-    Args:
-        width: D of the tokens.
-        query_projection: project the other stream's tokens to questions, or take them as they are.
-        drop: probability that a sample skips either part while training.
+    With `query_projection` the queries are a projection of the other stream's tokens, otherwise the tokens
+    themselves.
     """
 
     def __init__(self, width: int, *, query_projection: bool, drop: float) -> None:
@@ -50,7 +48,7 @@ class StreamBlock(nn.Module):
         self.drop = DropPath(drop)
 
     def forward(self, own: Tensor, other: Tensor) -> Tensor:
-        """Pass the stream's tokens (B, N, D), asked by the other's (B, N, D)."""
+        """Transform the stream's tokens (B, N, D), queried by the other's (B, N, D)."""
         queries = split_heads(self.query(self.norm1(other)), _HEADS)
         keys, values = (split_heads(part, _HEADS) for part in self.key_value(self.norm1(own)).chunk(2, dim=-1))
         gathered = self.project(join_heads(F.scaled_dot_product_attention(queries, keys, values)))
@@ -60,7 +58,7 @@ class StreamBlock(nn.Module):
 
 
 class CrossFusion(nn.Module):
-    """Both streams' halves, and a mixture of all tokens, (B, 100, D) -> same shape; the image's tokens come first."""
+    """Both streams' halves and a mixing of all tokens, (B, 100, D) -> same shape; image tokens come first."""
 
     def __init__(self, width: int, *, query_projection: bool, drop: float) -> None:
         super().__init__()
@@ -77,7 +75,7 @@ class CrossFusion(nn.Module):
 
 
 class PyramidLayer(nn.Module):
-    """One fusion at each width; the narrow ones are widened and added to the next."""
+    """One fusion per width; the narrow ones are widened and added to the next."""
 
     def __init__(self, *, query_projection: bool, drop: float) -> None:
         super().__init__()
@@ -88,7 +86,7 @@ class PyramidLayer(nn.Module):
         self.widen_middle = nn.ConvTranspose1d(2 * _STREAM, 2 * _STREAM, 2, stride=2)
 
     def forward(self, large: Tensor, middle: Tensor, small: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Pass tokens of 512, 256 and 128 numbers, (B, 100, D) each."""
+        """Fuse tokens of widths 512, 256 and 128, (B, 100, D) each."""
         large, middle, small = (level(x) for level, x in zip(self.levels, (large, middle, small), strict=True))
         middle = middle + self.widen_small(small)
         return large + self.widen_middle(middle), middle, small
@@ -139,7 +137,7 @@ class POSTER(nn.Module):
 
 
 def _line_up(x: Tensor) -> Tensor:
-    """A map's places as tokens, (B, D, H, W) -> (B, H W, D), row by row."""
+    """Flatten a map's positions into tokens, (B, D, H, W) -> (B, H W, D), row by row."""
     return x.flatten(2).transpose(1, 2)
 
 

@@ -18,7 +18,7 @@ _SR_WIDTH, _SR_BLOCKS = 64, 16
 
 
 def _vgg_stage(in_channels: int, out_channels: int, repeats: int) -> nn.Sequential:
-    """Some 3x3 convolutions of one width, each normalized and rectified, and a pool that halves the side."""
+    """Build 3x3 convolutions of one width, each with normalization and ReLU, and a pool that halves the side."""
     layers: list[nn.Module] = []
     for number in range(repeats):
         layers += [
@@ -56,7 +56,7 @@ class SpatialTransformer(nn.Module):
 
 
 class ResidualConvolutions(nn.Module):
-    """Two 3x3 convolutions beside a skip, without normalization."""
+    """Two 3x3 convolutions with a skip, without normalization."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class ResidualConvolutions(nn.Module):
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pass the block."""
+        """Apply the block."""
         y: Tensor = x + self.conv2(self.act(self.conv1(x)))
         return y
 

@@ -1,4 +1,4 @@
-"""RAN: the face and five crops of it, weighed by how informative each is.
+"""RAN: the face and five crops of it, weighted by how informative each is.
 
 Source: Wang et al., "Region Attention Networks for Pose and Occlusion Robust Facial Expression Recognition", IEEE
 Transactions on Image Processing 2020, section III. Fixed cropping, and the two attentions as printed: the authors'
@@ -35,7 +35,7 @@ def region_crops(images: Tensor) -> Tensor:
 
 @register_model
 class RAN(nn.Module):
-    """ResNet-18 on six crops; self-attention weighs each alone, relation attention each against all.
+    """ResNet-18 on six crops; self-attention weights each alone, relation attention each against all.
 
     11,185,225 parameters with 7 classes.
 

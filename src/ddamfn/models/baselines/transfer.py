@@ -1,4 +1,4 @@
-"""TransFER: local attention that must do without its best map, and a transformer that must do without a head.
+"""TransFER: local attention trained with its maps dropped at random, and a transformer with its heads dropped.
 
 Source: Xue et al., "TransFER: Learning Relation-aware Facial Expression Representations with Transformers", ICCV 2021,
 section 3. Heads of self-attention are dropped, as the paper says; the authors' program drops one of the first tokens.

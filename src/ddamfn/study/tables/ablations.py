@@ -13,7 +13,7 @@ from ddamfn.train import Model, Run
 
 
 def _row(run: Run, network: str, name: str, title: str, reported: float | None = None, **options: Any) -> Row:
-    """A row that trains another network in place of the run's."""
+    """Build a row that trains another network in place of the run's."""
     model = Model(name=network, options=MappingProxyType(options))
     return Row(name=name, title=title, run=replace(run, model=model), reported=reported)
 
@@ -39,7 +39,7 @@ def ddan(run: Run) -> tuple[Row, ...]:
 
 
 def heads(run: Run) -> tuple[Row, ...]:
-    """Number of heads. The slides' row 0 is MFN with its embedding; the trunk without heads stands beside it."""
+    """Number of heads. The published row 0 is MFN with its embedding; the trunk without heads is shown too."""
     without = _row(run, "ddamfn", "heads0", "0 heads (no embedding)", num_heads=0)
     return (
         _row(run, "mfn", "heads0-mfn", "0 heads (MFN, as on the slides)", 90.32),
@@ -52,7 +52,7 @@ def heads(run: Run) -> tuple[Row, ...]:
 
 
 def attention_loss(run: Run) -> tuple[Row, ...]:
-    """The attention loss switched off, as printed on the slides, as in the authors' program, and weaker."""
+    """The attention loss switched off, as published, as in the authors' program, and weaker."""
     full, weaker = _full(run, None), "Not on the slides: from random weights 0.1 may be too much."
 
     def row(name: str, title: str, note: str, **settings: Any) -> Row:
@@ -69,7 +69,7 @@ def attention_loss(run: Run) -> tuple[Row, ...]:
 
 
 def mixed_kernels(run: Run) -> tuple[Row, ...]:
-    """Depthwise kernels of 3 to 9 px side by side, against 3x3 alone."""
+    """Parallel depthwise kernels of 3 to 9 px, against 3x3 alone."""
     plain = _row(run, "ddamfn", "plain", "3x3 kernels alone", num_heads=2, mixed_kernels=False)
     return (plain, _full(run, None))
 
@@ -89,16 +89,7 @@ _ROWS: Mapping[str, Callable[[Run], tuple[Row, ...]]] = MappingProxyType(
 
 
 def ablation(name: str, base: Run, plan: Plan) -> Study:
-    """Build the study of one table.
-
-    Args:
-        name: one of `ddamfn.study.catalog.TABLES`.
-        base: what all rows share: recipe, images, epochs.
-        plan: data set, seeds.
-
-    Raises:
-        UsageError: if there is no such table.
-    """
+    """Build the study of one of `ddamfn.study.catalog.TABLES`."""
     if name not in TABLES:
         raise UsageError(f"no table named {name!r}; there are: {', '.join(TABLES)}")
     table, rows = TABLES[name], _ROWS[name](base)

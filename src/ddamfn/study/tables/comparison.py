@@ -30,17 +30,9 @@ _PUBLISHED = (
 
 
 def comparison(base: Run, plan: Plan, *, methods: Sequence[str] | None = None, as_published: bool = False) -> Study:
-    """Build the study.
+    """Build the study of the methods (`METHODS` by default), under equal conditions or each paper's own recipe.
 
-    Args:
-        base: images, epochs and recipe that all share; with `as_published` only the images and classes.
-        plan: data set, seeds.
-        methods: names of `METHODS` and of `ESTIMATORS`; None takes `METHODS`. DDAMFN is always among them.
-        as_published: each paper's own recipe in place of equal conditions.
-
-    Raises:
-        UsageError: if there is no such method, or a network cannot take crops as small as the run's.
-        MissingExtra: if an estimator's packages are not installed.
+    DDAMFN is always among them.
     """
     names = tuple(METHODS) if methods is None else methods
     if unknown := [name for name in names if name not in METHODS and name not in ESTIMATORS]:

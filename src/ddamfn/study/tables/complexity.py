@@ -24,21 +24,13 @@ _WHY = (
 
 @dataclass(frozen=True)
 class Reported:
-    """One network's row on the slides.
-
-    Attributes:
-        title: of the row.
-        network: name in `ddamfn.models`.
-        parameters: as printed.
-        unit: what the printed parameters are divided by, 2^20 or 10^6.
-        flops: as printed.
-    """
+    """One network's row in the DDAMFN authors' table."""
 
     title: str
-    network: str
-    parameters: str
-    unit: int
-    flops: str
+    network: str  # name in `ddamfn.models`
+    parameters: str  # as printed
+    unit: int  # divisor of the printed parameters, 2^20 or 10^6
+    flops: str  # as printed
 
 
 REPORTED = (
@@ -52,23 +44,16 @@ REPORTED = (
 
 @dataclass(frozen=True)
 class Cost:
-    """One network's counts, for seven expressions and images of 112 px.
-
-    Attributes:
-        reported: the slides' row.
-        parameters: learned numbers that an image passes through.
-        macs: multiply-accumulates of one image, without biases.
-        flops: what torchstat counts.
-    """
+    """One network's counts for seven expressions and images of 112 px."""
 
     reported: Reported
-    parameters: int
-    macs: int
-    flops: int
+    parameters: int  # learned ones that predictions depend on
+    macs: int  # per image, without biases
+    flops: int  # as torchstat counts
 
     @property
     def agrees(self) -> tuple[bool, bool]:
-        """Whether parameters and FLOPs, printed as the slides print them, are the slides' own, letter by letter."""
+        """Whether parameters and FLOPs, formatted as published, equal the published figures."""
         return (
             format_parameters(self.parameters, self.reported.unit) == self.reported.parameters,
             format_flops(self.flops) == self.reported.flops,
@@ -87,7 +72,7 @@ def format_flops(count: int) -> str:
 
 
 def measure() -> tuple[Cost, ...]:
-    """Build the five networks without memory and count."""
+    """Build the five networks without allocating memory, and count."""
     costs = []
     for reported in REPORTED:
         with torch.device("meta"):
@@ -118,7 +103,7 @@ def cells(costs: tuple[Cost, ...]) -> list[list[str]]:
 
 
 def explanation(costs: tuple[Cost, ...]) -> list[str]:
-    """How many figures agree, and why the slides' column of parameters cannot be read as one column; paragraphs."""
+    """State how many figures agree, and why the published parameters use no single unit; paragraphs."""
     agreeing = sum(sum(cost.agrees) for cost in costs)
     counts = {cost.reported.network: cost.parameters for cost in costs}
     numbers = {"mfn": counts["mfn"], "ddamfn": counts["ddamfn"], "less": counts["mfn"] - counts["ddamfn"]}

@@ -4,7 +4,7 @@ from ddamfn.study.jobs import Fold, Plan, Row, Study, attention_note
 from ddamfn.train import Run
 
 REPORTED_FOLDS = (90.69, 90.23, 89.89, 90.82, 89.83, 91.02, 91.82, 90.55, 90.55, 90.95)
-"""The slides' ten folds on RAF-DB, in per cent; their mean is 90.635."""
+"""The published ten folds on RAF-DB, in percent; their mean is 90.635."""
 
 _COMPARISON = (
     "The slides' comparison with other methods uses the mean of these ten folds, 90.635, beside figures of others on "
@@ -13,14 +13,7 @@ _COMPARISON = (
 
 
 def crossval(base: Run, plan: Plan, *, folds: int, grouped: bool) -> Study:
-    """Build the study.
-
-    Args:
-        base: what is trained in every fold.
-        plan: data set, seeds; the folds are the same for each.
-        folds: how many.
-        grouped: keep every subject on one side; otherwise every class has its share in each fold.
-    """
+    """Build the study; the folds are the same for each seed and grouped by subject or stratified by class."""
     row = Row(name="ddamfn", title="DDAMFN, 2 heads", run=base, reported=90.635)
     jobs = tuple(
         plan.job(row, seed, fold=Fold(number=number, of=folds, grouped=grouped))

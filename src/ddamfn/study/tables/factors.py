@@ -16,23 +16,14 @@ BASE = "base"
 
 @dataclass(frozen=True, eq=False)
 class Factor:
-    """One change.
+    """One change of the base run."""
 
-    Attributes:
-        group: what kind of change it is.
-        name: short; unique in its group.
-        title: for readers.
-        settings: as `ddamfn.train.override` takes them.
-        source: citation or reason.
-        of_runs: whether its settings are runs that were named for this table.
-    """
-
-    group: str
-    name: str
+    group: str  # kind of change
+    name: str  # unique in its group
     title: str
-    settings: Mapping[str, Any]
-    source: str = ""
-    of_runs: bool = False
+    settings: Mapping[str, Any]  # as `ddamfn.train.override` takes them
+    source: str = ""  # citation or reason
+    of_runs: bool = False  # whether its settings name other runs
 
     @property
     def key(self) -> str:
@@ -100,34 +91,25 @@ _ROWS: Mapping[str, Sequence[tuple[Any, ...]]] = {
     ),
 }  # fmt: skip
 FACTORS = tuple(Factor(group, *row) for group, rows in _ROWS.items() for row in rows)
-"""Changes that depend on nothing but the base; those that it has already are no row of its table."""
+"""Changes that depend only on the base; those that it already has are no row of its table."""
 
 GROUPS = tuple(dict.fromkeys((*(factor.group for factor in FACTORS), "pretraining", "distillation")))
 
 
 @dataclass(frozen=True, kw_only=True)
 class AblationOptions:
-    """What a table of factors is made of beside the base run.
+    """What selects the rows of a table of factors."""
 
-    Attributes:
-        only: names of groups or rows; none takes all.
-        pretrained: folders of runs or files of weights to begin from, a row each.
-        teachers: finished runs to learn from.
-        one_alignment: whether the data are a prepared set, which has one alignment alone.
-    """
-
-    only: Sequence[str] = ()
-    pretrained: Sequence[str] = ()
-    teachers: Sequence[str] = ()
-    one_alignment: bool = False
+    only: Sequence[str] = ()  # groups or rows; empty takes all
+    pretrained: Sequence[str] = ()  # run folders or weights files to start from, one row each
+    teachers: Sequence[str] = ()  # finished runs to distill from
+    one_alignment: bool = False  # prepared data have a single alignment
 
 
 def factors_of(base: Run, given: AblationOptions) -> tuple[Mapping[Factor, Run], Mapping[Factor, str]]:
-    """Factors of a table, in its order, with their runs; and those that do not fit the base, with the reason.
+    """Return the factors' runs in table order, and the reasons of the factors that do not fit the base.
 
-    Raises:
-        UsageError: if a name in `given.only` is no group or row of this table.
-        ConfigError: if a row that was named, or one of a named run, does not fit the base.
+    A row that was named, or one of a named run, must fit: otherwise it raises ConfigError.
     """
     found: dict[Factor, Run] = {}
     unfit: dict[Factor, str] = {}
@@ -145,7 +127,7 @@ def factors_of(base: Run, given: AblationOptions) -> tuple[Mapping[Factor, Run],
 
 
 def _chosen(base: Run, given: AblationOptions) -> list[Factor]:
-    """Factors that are asked for and that these data offer; a network is built only for these."""
+    """Return the factors that are asked for and possible with these data; networks are built only for these."""
     offered = sorted(
         (*FACTORS, *_phases(base), *_erasing(base), *_self_distillation(base), *_of_runs(given)),
         key=lambda factor: GROUPS.index(factor.group),
@@ -168,17 +150,7 @@ def _names(factor: Factor) -> set[str]:
 
 
 def factors(base: Run, plan: Plan, given: AblationOptions) -> Study:
-    """Build the study.
-
-    Args:
-        base: the baseline.
-        plan: data set, seeds.
-        given: which rows.
-
-    Raises:
-        UsageError: if there is no such row.
-        ConfigError: if a row that was named, or one of a named run, does not fit the base.
-    """
+    """Build the study of one-factor changes of the base run."""
     rows = [Row(name=BASE, title=f"baseline: {base.recipe}", run=base)]
     found, unfit = factors_of(base, given)
     for factor, run in found.items():
@@ -202,7 +174,7 @@ def factors(base: Run, plan: Plan, given: AblationOptions) -> Study:
 
 
 def _phases(base: Run) -> tuple[Factor, ...]:
-    """Changes to the phases, which only the base knows."""
+    """Return changes of the phases, which depend on the base."""
     twice = {f"phases.{i}.epochs": 2 * phase.epochs for i, phase in enumerate(base.phases)}
     last, epochs = base.phases[-1], base.epochs
     plain = {"side_px": last.side_px, "batch_size": last.batch_size, "lr_factor": 1.0}
@@ -223,7 +195,7 @@ def _phases(base: Run) -> tuple[Factor, ...]:
 
 
 def _erasing(base: Run) -> tuple[Factor, ...]:
-    """Changes of the color that erases, where the base erases at all."""
+    """Return changes of the erasing color, if the base uses erasing."""
     if not base.augment.erase:
         return ()
     return (
@@ -233,7 +205,7 @@ def _erasing(base: Run) -> tuple[Factor, ...]:
 
 
 def _twice_the_batch(base: Run) -> Factor:
-    """Twice the batch, with a learning rate and a moving average that go as far in an image as before."""
+    """Double the batch, with the learning rate and moving average scaled to match per image."""
     # In proportion for SGD; adaptive rules divide by the gradient's spread, which falls as the root.
     factor, rule = (2.0, "2") if base.optimizer.name == "sgd" else (2.0**0.5, "the root of 2")
     settings: dict[str, Any] = {f"phases.{i}.batch_size": 2 * phase.batch_size for i, phase in enumerate(base.phases)}
@@ -246,7 +218,7 @@ def _twice_the_batch(base: Run) -> Factor:
 
 
 def _self_distillation(base: Run) -> tuple[Factor, ...]:
-    """A last phase of self-distillation; or, where the base has one, the votes alone instead."""
+    """Add a last phase of self-distillation or, where the base has one, use the votes alone."""
     if isinstance(base.distillation, SelfDistillation):
         return (Factor("distillation", "votes", "the votes alone in every phase", {"distillation": None}),)
     if base.distillation is not None:
@@ -263,7 +235,7 @@ def _self_distillation(base: Run) -> tuple[Factor, ...]:
 
 
 def _of_runs(given: AblationOptions) -> tuple[Factor, ...]:
-    """Changes that begin with or learn from runs that were named for this table."""
+    """Return changes that start from or distill from runs named for this table."""
     names = [Path(place).name for place in given.pretrained]
     if len(set(names)) < len(names):
         raise UsageError(f"duplicate name among the runs to begin from: {', '.join(names)}")
@@ -284,7 +256,7 @@ def _of_runs(given: AblationOptions) -> tuple[Factor, ...]:
 
 
 def _shown(factor: Factor) -> str:
-    """Settings as the command line takes them; of a run, its name without its place on this machine."""
+    """Format settings as command-line arguments; of a run, only its name."""
 
     def text(value: Any) -> Any:
         if not factor.of_runs:

@@ -25,49 +25,31 @@ from ddamfn.train.recipes import ddamfn_rafdb
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """One network of the comparison, with its paper's recipe.
+    """A compared network with its paper's recipe."""
 
-    Attributes:
-        network: its name in `ddamfn.models`, which is the method's name too.
-        objective: what it is trained for.
-        phase: epochs, side and batch size in its paper.
-        optimizer: in its paper.
-        schedule: in its paper.
-        augment: in its paper.
-        differs: what of the paper's recipe is not so here.
-        mean: of the input, in its paper; None is the base's.
-        std: of the input, in its paper; None is the base's.
-        options: switches of the network.
-        needs_px: smallest side that the network can take.
-        multiple_px: what its images' sides must be multiples of.
-    """
-
-    network: str
+    network: str  # name in `ddamfn.models`; also the method's name
     objective: Objective
-    phase: Phase
+    phase: Phase  # epochs, side and batch size
     optimizer: Optimizer
     schedule: Schedule
     augment: Augment
-    differs: str
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
-    options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
-    needs_px: int = 32
-    multiple_px: int = 1
+    differs: str  # from the paper's recipe
+    mean: tuple[float, float, float] | None = None  # of the input; None takes the base's
+    std: tuple[float, float, float] | None = None  # of the input; None takes the base's
+    options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))  # of the network
+    needs_px: int = 32  # smallest side that the network takes
+    multiple_px: int = 1  # of which the sides must be multiples
 
     @property
     def source(self) -> Source:
-        """Its title, paper and figures."""
+        """The method's title, paper and figures."""
         return NETWORKS[self.network]
 
     def equal(self, base: Run) -> Run:
-        """The run under the same conditions as all others: only network and objective are the method's.
+        """Return the base run with this method's network and objective, under the same conditions as all others.
 
-        Where the base has the method's own objective, its settings are the base's, so that they can be changed. A
-        phase whose side the network cannot take has the nearest one below that it can, or its smallest.
-
-        Raises:
-            UsageError: if the crops are too small for the network.
+        A base with the method's own objective keeps its settings. A phase whose side does not fit takes the
+        nearest smaller one, or the smallest.
         """
         if self.needs_px > base.data.alignment.side_px:
             raise UsageError(

@@ -10,17 +10,10 @@ from ddamfn.train import Run, override
 
 
 def seeds(base: Run, plan: Plan, *, runs: Path, again: Mapping[str, Any] | None = None) -> Study:
-    """Build the study; it is scored on validation, since a run is chosen by it.
+    """Build the study of seeds, scored on validation because it selects a run.
 
-    Args:
-        base: the recipe.
-        plan: data set, seeds.
-        runs: where studies keep their folders.
-        again: settings of a second round, none for no such round. Every seed then starts from its own network and is
-            distilled from the networks of all seeds, unless the settings say otherwise.
-
-    Raises:
-        ConfigError: if a setting of the second round does not fit.
+    In a second round, every seed starts from its own network and is distilled from all seeds, unless `again` says
+    otherwise.
 
     Source: Furlanello et al., "Born-Again Neural Networks", ICML 2018, for teachers like the student.
     """
@@ -47,7 +40,7 @@ def seeds(base: Run, plan: Plan, *, runs: Path, again: Mapping[str, Any] | None 
 
 
 def _once_more(job: Job, first: Sequence[Job], row: str, folder: Path, again: Mapping[str, Any]) -> Job:
-    """The second round of a job, which starts from and is distilled from networks of the first round's folders."""
+    """Build a job's second round, which starts from and is distilled from the first round's networks."""
     teachers = [str(folder / one.id) for one in first]
     settings = {"initial": str(folder / job.id), "distillation": {"teachers": teachers}, **again}
     return replace(job, row=row, run=override(job.run, settings), after=tuple(one.id for one in first))
