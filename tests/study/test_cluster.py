@@ -61,12 +61,12 @@ def test_two_workers_share_a_study_and_do_each_job_once(
     done = [json.loads(line) for line in ledger.read_text().splitlines()]
     assert sorted((row["row"], row["seed"]) for row in done) == [("ddamfn", 0), ("ddamfn", 1), ("mfn", 0), ("mfn", 1)]
     # The second job begins before the first one ends.
-    lines = [line for line in capsys.readouterr().err.splitlines() if "jobs done]" in line]
+    lines = [line for line in capsys.readouterr().err.splitlines() if "jobs done," in line]
     assert all(line.startswith("ddamfn: [0/4") and "done: " not in line for line in lines[:2])
     assert "4 of 4 jobs done" in (tmp_path / "report" / "report.md").read_text()
     # Without Ray the same study has nothing left to do.
     assert main(words[:-2]) == 0
-    assert "jobs done]" not in capsys.readouterr().err
+    assert "jobs done," not in capsys.readouterr().err
 
 
 class _Lost(Exception):

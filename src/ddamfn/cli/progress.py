@@ -178,7 +178,8 @@ def _scores(row: dict[str, Any]) -> str:
 def print_study_progress(progress: "StudyProgress", *, quiet: bool) -> None:
     """Print a line of a study's progress; if `quiet`, none for epochs."""
     row, result = progress.row, progress.result
-    text = f"[{progress.done}/{progress.total} jobs done] {progress.job.id}"
+    left = duration(progress.remaining_s)
+    text = f"[{progress.done}/{progress.total} jobs done, about {left} left] {progress.job.id}"
     if progress.error is not None:
         text += f" failed: {' '.join(progress.error.split())}"
     elif result is not None:
@@ -190,7 +191,7 @@ def print_study_progress(progress: "StudyProgress", *, quiet: bool) -> None:
             f" epoch {row['epoch']}/{progress.job.run.epochs}: loss {row['train']['loss']:.3f}, validation "
             f"{row['valid']['accuracy']:.4f}, {row['images_per_second']:.0f}/s"
         )
-    _say(f"{text}, about {duration(progress.remaining_s)} left")
+    _say(text)
 
 
 def duration(seconds: float) -> str:
