@@ -122,7 +122,8 @@ class Augment:
             value = getattr(self, name)
             _require(0 <= value < 1, f"{name} must be at least 0 and below 1, not {value}")
         for name in ("mixup", "cutmix"):
-            _require(getattr(self, name) >= 0, f"{name} is the alpha of a Beta distribution, 0 or more")
+            value = getattr(self, name)
+            _require(value >= 0, f"{name} is the alpha of a Beta distribution, 0 or more, not {value}")
         for name in ("scale", "erase_area"):
             low, high = getattr(self, name)
             _require(0 < low <= high, f"{name} must be two rising numbers above 0, not {(low, high)}")
