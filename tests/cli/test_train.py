@@ -264,7 +264,7 @@ INTERRUPTED = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from ddamfn.cli import main
-from ddamfn.train.record import RunFolder
+from ddamfn.train.run_folder import RunFolder
 append = RunFolder.append
 def wait_after_two(folder, row):
     append(folder, row)

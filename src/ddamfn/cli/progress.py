@@ -15,16 +15,17 @@ _SECONDS_BETWEEN_DRAWINGS = 60.0
 
 
 class _LiveBar:
-    """A rich progress bar, shown while open, with text fields to its right in the given order."""
+    """A rich progress bar with rate and time, shown while open, and text fields to its right in the given order."""
 
     def __init__(self, title: str, total: int | None, *, done: int = 0, fields: Mapping[str, Any]) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        texts = [TextColumn(f"{{task.fields[{name}]}}", markup=False) for name in fields]
-        columns = [TextColumn(title, markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), *texts]
+        rate, *texts = (TextColumn(f"{{task.fields[{name}]}}", markup=False) for name in ("rate", *fields))
+        left = [TextColumn(title, markup=False), BarColumn(), MofNCompleteColumn()]
+        columns = [*left, rate, TimeRemainingColumn(), *texts]
         self._progress: Progress = Progress(*columns, console=Console(stderr=True), transient=True)
-        self._task: TaskID = self._progress.add_task("", total=total, completed=done, **fields)
+        self._task: TaskID = self._progress.add_task("", total=total, completed=done, rate="", **fields)
         self._items, self._start = 0, time.monotonic()
         self._progress.start()
 
@@ -33,7 +34,7 @@ class _LiveBar:
         self._items += count
         # Over the whole time: results come in batches, and rich's own figure is that of the last burst.
         rate = self._items / max(time.monotonic() - self._start, 1e-9)
-        self._progress.update(self._task, advance=count, rate=f"{rate:.1f}/s", **fields)
+        self._progress.update(self._task, advance=count, rate=f"{rate:.{0 if rate >= 100 else 1}f}/s", **fields)
 
     def message(self, text: str) -> None:
         """Print a line above the bar."""
@@ -66,7 +67,7 @@ class ItemProgress(_Closing):
         self._done = 0
         self._start = self._last_line = time.monotonic()
         is_live = not quiet and sys.stderr.isatty()
-        self._bar = _LiveBar("", total, fields={"rate": ""}) if is_live else None
+        self._bar = _LiveBar("", total, fields={}) if is_live else None
 
     def close(self) -> None:
         """Remove the bar."""
@@ -136,7 +137,7 @@ class EpochBars(_Closing):
         self.close()
         if self._live:
             title = f"epoch {epoch}/{epochs}, {side_px} px"
-            self._bar = _LiveBar(title, images, done=done, fields={"rate": "", "loss": "", "accuracy": ""})
+            self._bar = _LiveBar(title, images, done=done, fields={"loss": "", "accuracy": ""})
 
     def step_done(self, images: int, loss: float | None, accuracy: float | None) -> None:
         """Advance the bar; without new loss and accuracy, the old ones stay."""
