@@ -143,7 +143,7 @@ class EpochBars(_Closing):
         """Advance the bar; without new loss and accuracy, the old ones stay."""
         if self._bar is not None:
             fields = {} if loss is None else {"loss": f"loss {loss:.3f}"}
-            fields |= {} if accuracy is None else {"accuracy": f"accuracy {accuracy:.3f}"}
+            fields |= {} if accuracy is None else {"accuracy": f" accuracy {accuracy:.3f}"}
             self._bar.advance(images, **fields)
 
     def epoch_done(self, row: dict[str, Any]) -> None:
