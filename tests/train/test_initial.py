@@ -104,7 +104,7 @@ def test_a_run_begins_with_the_weights_and_keeps_their_hash(
     for part in (trainer.network, trainer.average.module):
         assert all(torch.equal(part.state_dict()[name], tensor) for name, tensor in other.state_dict().items())
     fit(run, *splits, tmp_path / "run", reporter)
-    assert f'"sha256": "{trainer.origins["initial"]["sha256"]}"' in (tmp_path / "run" / "environment.json").read_text()
+    assert f'"sha256": "{trainer.record["initial"]["sha256"]}"' in (tmp_path / "run" / "environment.json").read_text()
     # A run that stands at a checkpoint needs its beginning no more.
     (tmp_path / "other.safetensors").unlink()
     fit(run, *splits, tmp_path / "run", reporter, resume=True)
