@@ -1,11 +1,14 @@
 """The images of jobs: shared where they are the same, limited by class, and the test split left alone."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from ddamfn.errors import ConfigError
 from ddamfn.preparation import Prepared
@@ -47,11 +50,11 @@ def test_votes_weigh_a_job_s_images_too(faces: Path, monkeypatch: pytest.MonkeyP
         StudyImages(faces, torch.device("cpu")).parts(job)
     calls: list[int] = []
 
-    def weighted(train: TensorSplit, _: Prepared) -> TensorSplit:
-        calls.append(len(train))
-        return train.weighted(torch.arange(1.0, len(train) + 1))
+    def vote_weights(_: Prepared, keys: Sequence[str]) -> NDArray[np.float32]:
+        calls.append(len(keys))
+        return np.arange(1, len(keys) + 1, dtype=np.float32)
 
-    monkeypatch.setattr("ddamfn.study.images.weighted_by_votes", weighted)
+    monkeypatch.setattr("ddamfn.train.splits.vote_weights", vote_weights)
     parts = StudyImages(faces, torch.device("cpu")).parts(replace(job, images=12))
     assert calls == [12]
     assert parts.train.weights is not None
