@@ -205,7 +205,7 @@ def test_a_second_round_goes_on_from_the_first_and_learns_from_all_of_it(
         assert sorted(record["teachers"]) == sorted(first)
     text = (tmp_path / "report" / "report.md").read_text()
     assert "--again optimizer.lr=0.0005`" in text
-    assert "--data faces" in text
+    assert "--data ROOT" in text
     assert "- second round: every seed starts from its own network" in text
     assert str(tmp_path) not in text
     assert [row["row"] for row in read_csv(tmp_path / "report" / "table.csv")] == ["ddamfn_quick", "second round"]
