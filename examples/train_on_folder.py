@@ -21,7 +21,7 @@ from ddamfn.train.run_folder import read_run
 
 
 class Lines:
-    """Tells how the run goes on: a line an epoch."""
+    """Reports the progress of the run: a line per epoch."""
 
     def epoch_started(self, *_: object) -> None:
         """Say nothing."""
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"best epoch {outcome.best['epoch']}, validation accuracy {outcome.best['valid']['accuracy']:.3f}")
     # With the data at hand the confidence is calibrated on the validation images.
     exported = export_run(read_run(outcome.folder), args.name, Path(), prepared=prepared, least_faces=args.gate_faces)
-    print(f"{exported.path}: same answers as the network on {exported.faces}")
+    print(f"{exported.path}: same predictions as the network on {exported.comparison.faces}")
 
 
 # Preparing starts processes, and each of them reads this file anew: without this line they would all train.

@@ -110,7 +110,7 @@ def test_training_on_class_folders_gives_weights_that_can_be_used(
     assert "48 images to learn from, 24 to select on" in out
     assert "best epoch 1" in out
     # Few images of one's own are no obstacle: the gate is filled up.
-    assert "same answers as the network on 24 validation faces and 48 training faces and 8 synthetic faces" in out
+    assert "same predictions as the network on 24 validation faces and 48 training faces and 8 synthetic faces" in out
     assert {path.name for path in Path("runs/mine").iterdir()} >= {"config.json", "environment.json", "metrics.jsonl"}
     network, card = find_weights("mine.onnx")
     assert network.stat().st_size > 10_000_000

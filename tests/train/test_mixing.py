@@ -32,9 +32,9 @@ def test_off_it_gives_the_very_same_batch_and_draws_nothing() -> None:
 def test_targets_are_convex_mixtures_of_two_images(config: Augment) -> None:
     changed = 0
     for seed in range(20):
-        images, targets, weights, uncovered = mixed(config, seed)
+        images, targets, weights, unerased = mixed(config, seed)
         assert weights is None
-        assert uncovered is None
+        assert unerased is None
         assert ((targets >= 0) & (targets <= 1)).all()
         torch.testing.assert_close(targets.sum(dim=1), torch.ones(B))
         assert (targets.count_nonzero(dim=1) <= 2).all()
@@ -98,13 +98,13 @@ def test_weights_are_mixed_with_what_they_weigh(config: Augment) -> None:
 
 
 @pytest.mark.parametrize("config", [Augment(mixup=0.4), Augment(cutmix=1.0)])
-def test_uncovered_images_are_mixed_like_the_images(config: Augment) -> None:
+def test_unerased_images_are_mixed_like_the_images(config: Augment) -> None:
     plain = batch()
     for seed in range(5):
         seed_step(seed, 0, 0)
-        both = mix(plain._replace(uncovered=plain.images + 100), config)
-        assert both.uncovered is not None
-        torch.testing.assert_close(both.uncovered, both.images + 100)
+        both = mix(plain._replace(unerased=plain.images + 100), config)
+        assert both.unerased is not None
+        torch.testing.assert_close(both.unerased, both.images + 100)
         alone = mixed(config, seed)
         assert torch.equal(both.images, alone.images)
         assert torch.equal(both.targets, alone.targets)
