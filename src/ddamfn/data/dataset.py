@@ -148,10 +148,10 @@ def sample_targets(
     return keep, target
 
 
-Fold = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+FoldRows = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 
 
-def subject_folds(subjects: Sequence[str | None], folds: int = 10) -> list[Fold]:
+def subject_folds(subjects: Sequence[str | None], folds: int = 10) -> list[FoldRows]:
     """Split images into folds, (train, test) row numbers each, so that no subject is in both train and test.
 
     Subjects are sorted by name and dealt out in turn, as in papers on CK+, so the folds need no seed.
@@ -168,7 +168,7 @@ def subject_folds(subjects: Sequence[str | None], folds: int = 10) -> list[Fold]
     return _folds(fold_of, folds)
 
 
-def stratified_folds(labels: Sequence[int], folds: int, generator: np.random.Generator) -> list[Fold]:
+def stratified_folds(labels: Sequence[int], folds: int, generator: np.random.Generator) -> list[FoldRows]:
     """Split images into folds, (train, test) row numbers each, that keep every class's share to within one image."""
     if folds < 2:
         raise UsageError(f"folds must be at least 2, not {folds}")
@@ -183,6 +183,6 @@ def stratified_folds(labels: Sequence[int], folds: int, generator: np.random.Gen
     return _folds(fold_of, folds)
 
 
-def _folds(fold_of: npt.NDArray[np.int64], folds: int) -> list[Fold]:
+def _folds(fold_of: npt.NDArray[np.int64], folds: int) -> list[FoldRows]:
     """Return the row numbers (train, test) of each fold."""
     return [(np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)) for fold in range(folds)]

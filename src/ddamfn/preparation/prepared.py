@@ -216,7 +216,7 @@ class Prepared:
 def load_prepared(folder: str | Path) -> Prepared:
     """Open a prepared set; raise DataError if the folder holds none, or an unfinished one."""
     folder = Path(folder)
-    card = read_card(folder)
+    card = read_prepared_card(folder)
     if card is None:
         raise DataError(f"{folder} holds no prepared set; make one with: ddamfn data prepare SRC {folder}")
     if card.get("format") != FORMAT:
@@ -242,7 +242,7 @@ def load_prepared(folder: str | Path) -> Prepared:
         ) from error
 
 
-def read_card(folder: Path) -> dict[str, Any] | None:
+def read_prepared_card(folder: Path) -> dict[str, Any] | None:
     """Content of a folder's `prepared.json`, None without one; raise DataError if it cannot be read."""
     path = folder / CARD_NAME
     if not path.is_file():
@@ -254,7 +254,7 @@ def read_card(folder: Path) -> dict[str, Any] | None:
     return card
 
 
-def write_card(folder: Path, card: Mapping[str, Any]) -> None:
+def write_prepared_card(folder: Path, card: Mapping[str, Any]) -> None:
     """Write `prepared.json` in one step, so that a kill leaves the old or the new one and never half of it."""
     write_json(folder / CARD_NAME, card)
 

@@ -22,13 +22,13 @@ from ddamfn.preparation.prepared import (
     MANIFEST_NAME,
     Prepared,
     load_prepared,
-    read_card,
     read_manifest,
+    read_prepared_card,
     repair,
     to_line,
-    write_card,
+    write_prepared_card,
 )
-from ddamfn.preparation.workers import Bench, Task, run
+from ddamfn.preparation.workers import Bench, ImageTask, run
 
 _Reused = tuple[tuple[tuple[float, float], ...], float | None] | bool
 
@@ -82,7 +82,7 @@ def prepare(
         card = _begin(dataset, folder, alignment)
         if not card["complete"]:
             _fill(dataset, folder, alignment, count, progress, reused)
-            write_card(folder, {**card, "complete": True, "counts": _count(folder)})
+            write_prepared_card(folder, {**card, "complete": True, "counts": _count(folder)})
     except OSError as error:
         place = error.filename or folder
         raise DataError(
@@ -108,13 +108,13 @@ def _begin(dataset: Dataset, folder: Path, alignment: Alignment) -> dict[str, An
         "detector": NETWORK_SHA256,
         "samples": _fingerprint(dataset),
     }
-    card = read_card(folder)
+    card = read_prepared_card(folder)
     if card is None:
         if folder.exists() and any(entry.name != f".{CARD_NAME}.part" for entry in folder.iterdir()):
             raise DataError(f"{folder} is not empty and holds no prepared set; choose another folder")
         folder.mkdir(parents=True, exist_ok=True)
         card = {**wanted, "complete": False, "counts": {}}
-        write_card(folder, card)
+        write_prepared_card(folder, card)
     different = [name for name, value in wanted.items() if card.get(name) != value]
     if different:
         raise DataError(
@@ -186,12 +186,12 @@ def _check_done(dataset: Dataset, path: Path, done: int) -> None:
         raise DataError(f"{path}: its rows are not those of this data set; delete the folder and prepare again")
 
 
-def _tasks(dataset: Dataset, done: int, reused: dict[str, _Reused]) -> Iterator[Task]:
+def _tasks(dataset: Dataset, done: int, reused: dict[str, _Reused]) -> Iterator[ImageTask]:
     places: Counter[str] = Counter()
     for index, sample in enumerate(dataset.samples):
         if index >= done:
             hints = Hints(sample.landmarks, sample.bbox, reused.get(sample.key))
-            yield Task(sample.key, sample.split, places[sample.split], sample.location, hints)
+            yield ImageTask(sample.key, sample.split, places[sample.split], sample.location, hints)
         places[sample.split] += 1
 
 

@@ -34,7 +34,7 @@ _CHUNKS_AHEAD = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class ImageTask:
     """One image to prepare: its place in the arrays and where to read it."""
 
     key: str
@@ -63,7 +63,7 @@ class Bench:
         self.images, self.alignment, self.folder = state
         self._detector, self._arrays = None, {}
 
-    def work(self, task: Task) -> Outcome:
+    def work(self, task: ImageTask) -> Outcome:
         """Prepare one image and write its crop, or leave the row black if it is unreadable."""
         # Outside the `try`: what is wrong here is wrong for every image, and must stop the run.
         array, detector = self._array(task.split), self._get_detector()
@@ -90,7 +90,7 @@ class Bench:
         return self._arrays[split]
 
 
-def run(tasks: Iterable[Task], bench: Bench, workers: int) -> Iterator[tuple[Task, Outcome]]:
+def run(tasks: Iterable[ImageTask], bench: Bench, workers: int) -> Iterator[tuple[ImageTask, Outcome]]:
     """Prepare images on several processes, or in this one for 1, and yield the outcomes in the order of the tasks."""
     if workers == 1:
         for task in tasks:
@@ -98,7 +98,7 @@ def run(tasks: Iterable[Task], bench: Bench, workers: int) -> Iterator[tuple[Tas
         return
     source = iter(tasks)
     chunks = iter(lambda: list(islice(source, _CHUNK)), [])
-    waiting: deque[tuple[list[Task], Future[list[Outcome]]]] = deque()
+    waiting: deque[tuple[list[ImageTask], Future[list[Outcome]]]] = deque()
     pool = _pool(bench, workers)
     try:
         while True:
@@ -120,7 +120,7 @@ def run(tasks: Iterable[Task], bench: Bench, workers: int) -> Iterator[tuple[Tas
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _submit(pool: ProcessPoolExecutor, chunk: Sequence[Task]) -> Future[list[Outcome]]:
+def _submit(pool: ProcessPoolExecutor, chunk: Sequence[ImageTask]) -> Future[list[Outcome]]:
     """Submit a chunk; a pool that has just broken gives a failed future, like one that breaks later."""
     try:
         return pool.submit(_work_all, chunk)
@@ -130,7 +130,7 @@ def _submit(pool: ProcessPoolExecutor, chunk: Sequence[Task]) -> Future[list[Out
         return future
 
 
-def _one_by_one(tasks: Sequence[Task], bench: Bench) -> Iterator[tuple[Task, Outcome]]:
+def _one_by_one(tasks: Sequence[ImageTask], bench: Bench) -> Iterator[tuple[ImageTask, Outcome]]:
     """Prepare images one at a time in a process of their own, and mark those that end it."""
     pool = _proven_pool(bench)
     try:
@@ -184,7 +184,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _work_all(tasks: Sequence[Task]) -> list[Outcome]:
+def _work_all(tasks: Sequence[ImageTask]) -> list[Outcome]:
     if _bench is None:
         raise RuntimeError("the worker process was not set up")
     return [_bench.work(task) for task in tasks]

@@ -18,7 +18,7 @@ class Table(NamedTuple):
     notes: tuple[str, ...] = ()  # sentences below the table
 
 
-class Source(NamedTuple):
+class Published(NamedTuple):
     """A compared method's citation and its accuracies on RAF-DB in percent."""
 
     title: str
@@ -39,26 +39,26 @@ TABLES: Mapping[str, Table] = MappingProxyType(
 )
 """Tables of `ddamfn study ablation`, beside `factors`."""
 
-NETWORKS: Mapping[str, Source] = MappingProxyType(
+NETWORKS: Mapping[str, Published] = MappingProxyType(
     {
-        "ran": Source("RAN", "Wang et al., IEEE Transactions on Image Processing 2020", 86.90, 86.90),
-        "scn": Source("SCN", "Wang et al., CVPR 2020", 87.03, 87.03),
-        "dacl": Source("DACL", "Farzaneh and Qi, WACV 2021", 87.78, 87.78),
-        "mvit": Source("MViT", "Li et al., arXiv 2106.04520", 88.62, 88.62),
-        "psr": Source("PSR", "Vo et al., IEEE Access 2020", 88.98, 88.98),
-        "dan": Source("DAN", "Wen et al., Biomimetics 2023", 89.70, 89.70),
-        "transfer": Source("TransFER", "Xue et al., ICCV 2021", 90.91, 90.91),
-        "poster": Source("POSTER", "Zheng et al., ICCV Workshops 2023", 92.05),
-        "ddamfn": Source("DDAMFN", "Zhang et al., Electronics 2023, 12(17), 3595", 91.35, 90.635),
+        "ran": Published("RAN", "Wang et al., IEEE Transactions on Image Processing 2020", 86.90, 86.90),
+        "scn": Published("SCN", "Wang et al., CVPR 2020", 87.03, 87.03),
+        "dacl": Published("DACL", "Farzaneh and Qi, WACV 2021", 87.78, 87.78),
+        "mvit": Published("MViT", "Li et al., arXiv 2106.04520", 88.62, 88.62),
+        "psr": Published("PSR", "Vo et al., IEEE Access 2020", 88.98, 88.98),
+        "dan": Published("DAN", "Wen et al., Biomimetics 2023", 89.70, 89.70),
+        "transfer": Published("TransFER", "Xue et al., ICCV 2021", 90.91, 90.91),
+        "poster": Published("POSTER", "Zheng et al., ICCV Workshops 2023", 92.05),
+        "ddamfn": Published("DDAMFN", "Zhang et al., Electronics 2023, 12(17), 3595", 91.35, 90.635),
     }
 )
 """Compared networks in the published order; POSTER and DDAMFN are last."""
 
-ESTIMATORS: Mapping[str, Source] = MappingProxyType(
+ESTIMATORS: Mapping[str, Published] = MappingProxyType(
     {
-        "lbp": Source("LBP + SVM", "Shan et al., Image and Vision Computing 2009"),
-        "nmf": Source("NMF + SVM", "Lee and Seung, Nature 1999; Zhi et al., IEEE SMC-B 2011"),
-        "sparse": Source("Sparse representation", "Wright et al., PAMI 2009; Yang et al., ICIP 2010"),
+        "lbp": Published("LBP + SVM", "Shan et al., Image and Vision Computing 2009"),
+        "nmf": Published("NMF + SVM", "Lee and Seung, Nature 1999; Zhi et al., IEEE SMC-B 2011"),
+        "sparse": Published("Sparse representation", "Wright et al., PAMI 2009; Yang et al., ICIP 2010"),
     }
 )
 """Compared classic methods, fitted by `study.classic`."""

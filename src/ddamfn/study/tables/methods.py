@@ -18,7 +18,7 @@ from ddamfn.objectives import (
     RANObjective,
     SCNObjective,
 )
-from ddamfn.study.catalog import NETWORKS, Source
+from ddamfn.study.catalog import NETWORKS, Published
 from ddamfn.train import Augment, Model, Optimizer, Phase, Run, Schedule
 from ddamfn.train.recipes import ddamfn_rafdb
 
@@ -41,7 +41,7 @@ class Method:
     multiple_px: int = 1  # of which the sides must be multiples
 
     @property
-    def source(self) -> Source:
+    def source(self) -> Published:
         """The method's title, paper and figures."""
         return NETWORKS[self.network]
 
