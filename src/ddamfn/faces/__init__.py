@@ -1,4 +1,4 @@
-"""From the bytes of an image to aligned crops of its faces: decode, detect, align, adjust the preprocessing.
+"""From the bytes of an image to aligned crops of its faces: decode, detect, align, preprocess.
 
 Coordinates are continuous pixels throughout: the image's upper left corner is (0, 0), x runs right, y runs down, and
 the center of the first pixel is (0.5, 0.5). Nothing here needs PyTorch or OpenCV.

@@ -1,4 +1,4 @@
-"""What a network is trained for, one file a paper. Needs PyTorch."""
+"""What a network is trained for, one file per paper or family of papers. Needs PyTorch."""
 
 from ddamfn.objectives.attention_loss import AttentionLossForm, attention_loss, head_means
 from ddamfn.objectives.cross_entropy import CrossEntropyObjective, soft_cross_entropy
