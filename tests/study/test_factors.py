@@ -28,7 +28,7 @@ WANTED = {
 @pytest.fixture(scope="module")
 def best() -> Study:
     """The whole table of the recipe for accelerators: made once, since every row builds its network to check it."""
-    return factors(recipe("ddamfn_ferplus_112"), Plan(data="faces", seeds=2), AblationOptions())
+    return factors(recipe("ddamfn_ferplus_112"), Plan(data="faces", dataset="f", seeds=2), AblationOptions())
 
 
 def leaves(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -73,7 +73,10 @@ def test_a_base_can_distill_itself_or_learn_from_the_votes_to_the_end(best: Stud
     ((factor, plain),) = factors_of(run, AblationOptions(only=("distillation",)))[0].items()
     assert (factor.key, plain) == ("distillation-votes", replace(run, distillation=None))
     mixed = override(base, {"augment.mixup": 0.2})
-    assert any("of self-distillation" in note for note in factors(mixed, Plan(data="faces"), AblationOptions()).notes)
+    assert any(
+        "of self-distillation" in note
+        for note in factors(mixed, Plan(data="faces", dataset="f"), AblationOptions()).notes
+    )
 
 
 def test_a_row_changes_the_settings_that_it_names_and_no_other(best: Study) -> None:
@@ -124,7 +127,9 @@ def test_the_attention_loss_is_weighed_around_the_recipe_s_own_weight(best: Stud
     # Without rows of alignment their missing neighbor need not be explained.
     assert any("leaves faces unaligned" in note for note in best.notes)
     prepared = factors(
-        recipe("ddamfn_ferplus_112"), Plan(data="faces"), AblationOptions(only=("attention",), one_alignment=True)
+        recipe("ddamfn_ferplus_112"),
+        Plan(data="faces", dataset="f"),
+        AblationOptions(only=("attention",), one_alignment=True),
     )
     assert not any("leaves faces unaligned" in note for note in prepared.notes)
 
@@ -154,11 +159,11 @@ def test_rows_and_groups_can_be_chosen() -> None:
 
 def test_what_does_not_fit_the_base_is_left_out_and_said() -> None:
     balanced = override(recipe("ddamfn_ferplus_112"), {"data.balanced": True})
-    study = factors(balanced, Plan(data="faces"), AblationOptions())
+    study = factors(balanced, Plan(data="faces", dataset="f"), AblationOptions())
     assert "optimization-logit-adjustment" not in {row.name for row in study.rows}
     assert any("Left out: optimization, logit adjustment" in note for note in study.notes)
     with pytest.raises(ConfigError):
-        factors(balanced, Plan(data="faces"), AblationOptions(only=("optimization-logit-adjustment",)))
+        factors(balanced, Plan(data="faces", dataset="f"), AblationOptions(only=("optimization-logit-adjustment",)))
 
 
 def test_rows_of_other_runs_stand_there_only_if_runs_are_named(best: Study) -> None:
@@ -166,7 +171,7 @@ def test_rows_of_other_runs_stand_there_only_if_runs_are_named(best: Study) -> N
     assert not {row.name for row in best.rows} & {"distillation-teachers", "distillation-cached"}
     trunks = ("/home/me/runs/trunk", "/home/me/runs/turned")
     given = AblationOptions(only=("pretraining", "distillation"), pretrained=trunks, teachers=("/home/me/big", "/b"))
-    study = factors(recipe("ddamfn_ferplus_112"), Plan(data="faces"), given)
+    study = factors(recipe("ddamfn_ferplus_112"), Plan(data="faces", dataset="f"), given)
     begun = ["pretraining-trunk", "pretraining-turned"]
     taught_by = ["distillation-self", "distillation-teachers", "distillation-cached"]
     assert [row.name for row in study.rows] == ["base", *begun, *taught_by]
@@ -183,7 +188,9 @@ def test_rows_of_other_runs_stand_there_only_if_runs_are_named(best: Study) -> N
 def test_two_runs_of_one_name_are_refused() -> None:
     with pytest.raises(UsageError, match="duplicate name"):
         factors(
-            recipe("ddamfn_ferplus_112"), Plan(data="faces"), AblationOptions(pretrained=("/one/trunk", "/two/trunk"))
+            recipe("ddamfn_ferplus_112"),
+            Plan(data="faces", dataset="f"),
+            AblationOptions(pretrained=("/one/trunk", "/two/trunk")),
         )
 
 

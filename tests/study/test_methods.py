@@ -20,7 +20,7 @@ REPORTED = {"ran": 86.90, "scn": 87.03, "dacl": 87.78, "mvit": 88.62, "psr": 88.
 
 def build(*names: str, **settings: Any) -> Study:
     run = override(recipe("ddamfn_rafdb"), settings.pop("settings", {}))
-    return comparison(run, Plan(data="faces"), methods=names or None, **settings)
+    return comparison(run, Plan(data="faces", dataset="faces"), methods=names or None, **settings)
 
 
 def test_the_slides_methods_and_figures_are_the_table() -> None:

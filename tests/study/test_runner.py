@@ -63,7 +63,7 @@ def test_a_job_hashes_its_run_once_and_reads_the_ledger_once_to_claim_it(
     for name in ("sha256_bytes", "read_json_lines"):
         original = getattr(jobs, name)
         monkeypatch.setattr(jobs, name, lambda value, name=name, do=original: calls.update([name]) or do(value))
-    study = crossval(recipe("ddamfn_quick"), Plan(data="faces"), folds=5, grouped=False)
+    study = crossval(recipe("ddamfn_quick"), Plan(data="faces", dataset="f"), folds=5, grouped=False)
     outcome, told = run(study, tmp_path, Instant())
     assert [one.job for one in outcome.results] == [job.id for job in study.jobs]
     # Started, two epochs, scored.
@@ -77,7 +77,7 @@ def test_a_job_hashes_its_run_once_and_reads_the_ledger_once_to_claim_it(
 
 
 def test_progress_counts_jobs_and_time_left(tmp_path: Path) -> None:
-    study = crossval(recipe("ddamfn_quick"), Plan(data="faces"), folds=2, grouped=False)
+    study = crossval(recipe("ddamfn_quick"), Plan(data="faces", dataset="f"), folds=2, grouped=False)
     _, told = run(study, tmp_path, Instant())
     assert [one.done for one in told] == [0, 0, 0, 1, 1, 1, 1, 2]
     assert [one.total for one in told] == [2] * 8
@@ -87,7 +87,12 @@ def test_progress_counts_jobs_and_time_left(tmp_path: Path) -> None:
 
 
 def test_as_many_jobs_run_at_once_as_there_are_slots_and_a_second_round_waits(tmp_path: Path) -> None:
-    study = seeds(recipe("ddamfn_quick"), Plan(data="faces", seeds=2), runs=tmp_path, again={"optimizer.lr": 1e-4})
+    study = seeds(
+        recipe("ddamfn_quick"),
+        Plan(data="faces", dataset="f", seeds=2),
+        runs=tmp_path,
+        again={"optimizer.lr": 1e-4},
+    )
     executor = Instant(slots=3)
     outcome, _ = run(study, tmp_path, executor)
     assert len(outcome.results) == 4
@@ -97,7 +102,7 @@ def test_as_many_jobs_run_at_once_as_there_are_slots_and_a_second_round_waits(tm
 
 
 def test_jobs_of_another_process_are_left_to_it(tmp_path: Path) -> None:
-    study = crossval(recipe("ddamfn_quick"), Plan(data="faces"), folds=3, grouped=False)
+    study = crossval(recipe("ddamfn_quick"), Plan(data="faces", dataset="f"), folds=3, grouped=False)
     taken, finished, own = study.jobs
 
     class Meanwhile(Instant):
@@ -119,7 +124,12 @@ def test_jobs_of_another_process_are_left_to_it(tmp_path: Path) -> None:
 
 
 def test_a_second_round_goes_on_when_another_process_has_done_the_rest_of_the_first(tmp_path: Path) -> None:
-    study = seeds(recipe("ddamfn_quick"), Plan(data="faces", seeds=2), runs=tmp_path, again={"optimizer.lr": 1e-4})
+    study = seeds(
+        recipe("ddamfn_quick"),
+        Plan(data="faces", dataset="f", seeds=2),
+        runs=tmp_path,
+        again={"optimizer.lr": 1e-4},
+    )
     first, ledger = study.jobs[0], Ledger(tmp_path)
 
     class Meanwhile(Instant):

@@ -256,7 +256,7 @@ def test_a_cluster_without_ray_is_one_line(
 
 @pytest.mark.parametrize("table", TABLES)
 def test_every_table_has_its_reference_and_networks_of_its_own(table: str) -> None:
-    study = ablation(table, recipe("ddamfn_rafdb"), Plan(data="faces", seeds=2))
+    study = ablation(table, recipe("ddamfn_rafdb"), Plan(data="faces", dataset="faces", seeds=2))
     names = [row.name for row in study.rows]
     assert study.reference in names
     assert len({job.id for job in study.jobs}) == len(study.jobs) == 2 * len(names)

@@ -48,7 +48,7 @@ def fill(study: Study, folder: Path, accuracies: dict[str, float], *, shuffled: 
 
 @pytest.fixture
 def study() -> Study:
-    return ablation("backbones", recipe("ddamfn_rafdb"), Plan(data="faces", seeds=3))
+    return ablation("backbones", recipe("ddamfn_rafdb"), Plan(data="faces", dataset="faces", seeds=3))
 
 
 ACCURACIES = {"mobilefacenet": 0.80, "iresnet18": 0.897, "iresnet50": 0.90, "mfn": 0.86, "ddamfn": 0.90}
@@ -80,7 +80,7 @@ def test_differences_are_paired_by_image_and_judged_against_noise(study: Study, 
 
 
 def test_one_seed_is_said_to_be_one(tmp_path: Path) -> None:
-    study = ablation("ddan", recipe("ddamfn_rafdb"), Plan(data="faces"))
+    study = ablation("ddan", recipe("ddamfn_rafdb"), Plan(data="faces", dataset="faces"))
     results = fill(study, tmp_path, {"mfn": 0.8, "ddamfn": 0.9})
     summaries = summarize(study, results, tmp_path)
     assert summaries[0].seeds_interval is None
@@ -99,7 +99,7 @@ def test_an_interval_of_few_seeds_is_cut_to_what_an_accuracy_can_be() -> None:
 
 def test_a_table_for_choosing_speaks_of_validation_images(tmp_path: Path) -> None:
     given = AblationOptions(only=("attention-none", "optimization-ema"))
-    study = factors(recipe("ddamfn_rafdb"), Plan(data="faces"), given)
+    study = factors(recipe("ddamfn_rafdb"), Plan(data="faces", dataset="faces"), given)
     results = fill(study, tmp_path, {"base": 0.9, "attention-none": 0.8, "optimization-ema": 0.9})
     text = verdict(study, summarize(study, results, tmp_path))
     assert "noise is the choice of validation images alone" in text
@@ -123,7 +123,7 @@ def report(study: Study, results: list[Result], folder: Path) -> str:
 
 @pytest.mark.parametrize("folds", [10, 3])
 def test_the_reported_folds_stand_beside_ten_folds_alone(folds: int, tmp_path: Path) -> None:
-    study = crossval(recipe("ddamfn_rafdb"), Plan(data="faces"), folds=folds, grouped=False)
+    study = crossval(recipe("ddamfn_rafdb"), Plan(data="faces", dataset="faces"), folds=folds, grouped=False)
     results = [result(job.id, job.row, np.arange(100) < 90, fold=k) for k, job in enumerate(study.jobs)]
     text = report(study, results, tmp_path)
     assert ("| reported on RAF-DB |" in text) is (folds == 10)
@@ -132,7 +132,7 @@ def test_the_reported_folds_stand_beside_ten_folds_alone(folds: int, tmp_path: P
 
 
 def test_rows_with_recipes_of_their_own_are_named_with_them(tmp_path: Path) -> None:
-    base, plan = recipe("ddamfn_rafdb"), Plan(data="faces")
+    base, plan = recipe("ddamfn_rafdb"), Plan(data="faces", dataset="faces")
     text = report(comparison(base, plan, methods=["scn"], as_published=True), [], tmp_path)
     assert "Each row's own recipe: SCN, 70 epochs at 224 px; DDAMFN, 40 epochs at 112 px" in text
     assert "Recipe `ddamfn_rafdb`, 40 epochs at 112 px" in report(comparison(base, plan, methods=["scn"]), [], tmp_path)

@@ -161,7 +161,12 @@ def _add_common(parser: argparse.ArgumentParser, *, seeds: int) -> None:
         dest="assignments",
         help="change a setting of all rows, such as phases.0.epochs=20 (JSON); may be repeated",
     )
-    add("--images", type=positive_integer, metavar="N", help="train on so many, every class with its share")
+    add(
+        "--images",
+        type=positive_integer,
+        metavar="N",
+        help="train on so many: rare classes whole, others by share",
+    )
     add("--dry-run", action="store_true", help="list the jobs and how long they may take; train nothing")
     add("--budget", type=float, metavar="MINUTES", help="stop after the epoch that is being trained then")
     add("--runs", type=Path, default=Path("runs/studies"), metavar="DIR", help="of jobs (%(default)s)")
@@ -266,9 +271,14 @@ def _base(args: argparse.Namespace, recipe: str | None) -> "Run":
 
 
 def _plan(args: argparse.Namespace) -> "Plan":
-    from ddamfn.study.jobs import Plan
+    from ddamfn.study.jobs import Plan, identify
 
-    return Plan(data=str(args.data.resolve()), seeds=args.seeds, images=args.images)
+    return Plan(
+        data=str(args.data.resolve()),
+        dataset=identify(args.data, args.kind),
+        seeds=args.seeds,
+        images=args.images,
+    )
 
 
 def _open_images(args: argparse.Namespace) -> "StudyImages":

@@ -170,6 +170,7 @@ class Prepared:
     classes: tuple[str, ...]  # canonical, in the set's own order
     alignment: Alignment
     detector: str  # SHA-256 of the detector's network
+    samples: str  # fingerprint of the data set
     counts: Mapping[str, Mapping[str, int]]
     votes: bool  # whether a vote rule matters
 
@@ -233,6 +234,7 @@ def load_prepared(folder: str | Path) -> Prepared:
             classes=tuple(card["classes"]),
             alignment=Alignment(**card["alignment"]),
             detector=card["detector"],
+            samples=card["samples"],
             counts=card["counts"],
             votes=card["votes"],
         )

@@ -106,7 +106,7 @@ def _begin(dataset: Dataset, folder: Path, alignment: Alignment) -> dict[str, An
         "votes": any(sample.votes is not None for sample in dataset.samples),
         "alignment": asdict(alignment),
         "detector": NETWORK_SHA256,
-        "samples": _fingerprint(dataset),
+        "samples": fingerprint(dataset),
     }
     card = read_prepared_card(folder)
     if card is None:
@@ -126,7 +126,7 @@ def _begin(dataset: Dataset, folder: Path, alignment: Alignment) -> dict[str, An
     return card
 
 
-def _fingerprint(dataset: Dataset) -> str:
+def fingerprint(dataset: Dataset) -> str:
     """Hash what the manifest repeats of a data set, so that a changed one is not mixed with its old self."""
     digest = hashlib.sha256()
     for s in dataset.samples:

@@ -66,16 +66,22 @@ class StudyImages:
 
 
 def limited(split: TensorSplit, images: int) -> TensorSplit:
-    """Return at most so many images, stratified by class with at least one each; the choice is always the same."""
+    """Return at most so many images; the choice is always the same.
+
+    A class with no more than an equal part is taken whole, since a share of it would be too few to learn from; the
+    others share the rest in proportion to their size.
+    """
     if images >= len(split):
         return split
     generator = torch.Generator().manual_seed(_FOLD_SEED)
     labels = split.targets.argmax(dim=1).cpu()
+    classes = labels.unique()
     place = torch.zeros(len(split), dtype=torch.float64)
-    for label in labels.unique():
+    for label in classes:
         rows = torch.nonzero(labels == label).flatten()
         rows = rows[torch.randperm(len(rows), generator=generator)]
-        place[rows] = torch.arange(len(rows), dtype=torch.float64) / len(rows)
+        if len(rows) > images / len(classes):
+            place[rows] = torch.arange(len(rows), dtype=torch.float64) / len(rows)
     return split.subset(place.argsort(stable=True)[:images].sort().values)
 
 

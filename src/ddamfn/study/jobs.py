@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from ddamfn.data import open_dataset
 from ddamfn.errors import TrainingError
 from ddamfn.files import append_json_line, exclusive, read_json_lines, sha256_bytes
 from ddamfn.objectives import DDAMFNObjective
-from ddamfn.preparation import load_prepared
+from ddamfn.preparation import fingerprint, load_prepared
 from ddamfn.train import Run, override, recipe
 from ddamfn.train.config import to_dict
 from ddamfn.train.recipes import SEVEN
@@ -41,7 +41,8 @@ class Job:
 
     row: str  # of the study's table
     run: Run  # with its seed
-    data: str
+    data: str  # where the data set is, on this machine
+    dataset: str  # which one it is, the same on every machine; see `identify`
     fold: Fold | None = None  # held out to score on; None scores on the set's own split
     scored: Scored = "test"  # other than "test", the job never opens the test split
     images: int | None = None  # at most so many for training, stratified by class; None takes all
@@ -62,7 +63,7 @@ class Job:
         return f"{self.row}-seed{self.seed}{fold}-{digest}"
 
 
-_DECISIVE = ("run", "data", "fold", "scored", "images", "estimator")
+_DECISIVE = ("run", "dataset", "fold", "scored", "images", "estimator")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,14 +100,23 @@ class Study:
 class Plan:
     """What all jobs of a study share besides the run."""
 
-    data: str
+    data: str  # where the data set is, on this machine
+    dataset: str  # which one it is; see `identify`
     seeds: int = 1  # number of runs per row
     images: int | None = None  # at most so many for training; None takes all
 
     def job(self, row: Row, seed: int, **settings: Any) -> Job:
         """Build a row's job for one seed; `settings` are further fields of the job."""
         run = replace(row.run, seed=seed)
-        return Job(row=row.name, run=run, data=self.data, images=self.images, estimator=row.estimator, **settings)
+        return Job(
+            row=row.name,
+            run=run,
+            data=self.data,
+            dataset=self.dataset,
+            images=self.images,
+            estimator=row.estimator,
+            **settings,
+        )
 
     def repeat(self, rows: Sequence[Row], *, scored: Scored = "test") -> tuple[Job, ...]:
         """Return the rows' jobs seed by seed, so that a study stopped early covers every row."""
@@ -122,7 +132,7 @@ _OTHERS = "ddamfn_ferplus"
 
 def base_run(root: Path, kind: str | None, name: str | None, assignments: Mapping[str, Any]) -> Run:
     """Build the run that every row changes; without a recipe's name, take the authors' recipe for the data set."""
-    dataset = _dataset(root, kind)[0]
+    dataset = _open(root, kind).name
     # The recipe is for eight classes; the authors train AffectNet-7 without contempt.
     own = {"data.classes": list(SEVEN)} if dataset == "affectnet7" else {}
     return override(recipe(name or _RECIPES.get(dataset, _OTHERS)), {**own, **assignments})
@@ -130,23 +140,36 @@ def base_run(root: Path, kind: str | None, name: str | None, assignments: Mappin
 
 def count_images(root: Path, kind: str | None) -> int:
     """Count training images before the vote rule and the validation part; prepares nothing."""
-    _, counts = _dataset(root, kind)
+    counts = _open(root, kind).counts
     return counts.get("all", 0) or counts.get("train", 0)
 
 
 def describe(root: Path, kind: str | None) -> str:
     """Return name and size of a data set for a report's head, without its path."""
-    name, counts = _dataset(root, kind)
+    name, counts, _ = _open(root, kind)
     return f"{name}: {', '.join(f'{split} {n:,}' for split, n in counts.items())} images before the vote rule"
 
 
-def _dataset(root: Path, kind: str | None) -> tuple[str, dict[str, int]]:
+def identify(root: Path, kind: str | None) -> str:
+    """Return a data set's name and a digest of its images' names and labels: a prepared set has those of its source."""
+    name, _, fingerprint = _open(root, kind)
+    return f"{name}-{fingerprint[:12]}"
+
+
+class _Opened(NamedTuple):
+    name: str
+    counts: dict[str, int]  # of each split's images
+    fingerprint: str
+
+
+def _open(root: Path, kind: str | None) -> _Opened:
     if (root / "prepared.json").exists():
         prepared = load_prepared(root)
-        return prepared.dataset, {split: counts["images"] for split, counts in prepared.counts.items()}
+        counts = {split: found["images"] for split, found in prepared.counts.items()}
+        return _Opened(prepared.dataset, counts, prepared.samples)
     dataset = open_dataset(root, kind)
     splits = [sample.split for sample in dataset.samples]
-    return dataset.card.name, {split: splits.count(split) for split in dataset.splits}
+    return _Opened(dataset.card.name, {split: splits.count(split) for split in dataset.splits}, fingerprint(dataset))
 
 
 def attention_note(run: Run) -> tuple[str, ...]:

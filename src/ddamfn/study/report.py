@@ -252,7 +252,7 @@ def _facts(study: Study, outcome: StudyOutcome) -> list[str]:
     rule = job.run.data.validation_rule if job.fold is None else job.run.data.rule
     facts = [f"- {_recipes(study)}; rule {job.run.data.rule} to train on, {rule} to score on"]
     if job.images is not None:
-        facts.append(f"- Trained on at most {job.images:,} images, every class with its share")
+        facts.append(f"- Trained on at most {job.images:,} images, every class with its share, rare ones whole")
     facts.append(f"- {len(results)} of {len(study.jobs)} jobs done")
     if results:
         devices = ", ".join(sorted({result.device for result in results}))
