@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from ddamfn.errors import UsageError, WeightsError
+from ddamfn.faces.boxes import Found, intersection_over_union, suppress
+from ddamfn.faces.search import FIRST_SIDE_PX, DetectionMode, check_detection, search
 from ddamfn.faces.sessions import Providers, open_session
 from ddamfn.files import sha256_bytes
 
@@ -26,16 +27,7 @@ NETWORK_SHA256 = "b7a7acab55e104dce6f32cdfff929bd83946da5cd869b9e2e9bdffafd1b7e4
 _MEAN_BGR = np.array([104, 117, 123], dtype=np.float32)
 _STRIDES = ((8, (16, 32)), (16, (64, 128)), (32, (256, 512)))
 _CENTER_VARIANCE, _SIZE_VARIANCE = 0.1, 0.2
-_MAX_OVERLAP = 0.4
 _MAX_CANDIDATES = 5000
-_LARGEST_ANCHOR_PX = _STRIDES[-1][1][-1]
-# The side at which faces above the largest anchor are searched for again; no face can exceed the anchor there.
-_COARSE_SIDE_PX = 480
-_Found = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
-
-# Below this side the smallest anchors (16 px) do not fit the face; 48-px images enlarged to it are found as well as
-# large ones.
-_MIN_SIDE_PX = 144
 
 # A box of another detector is searched with half its sides as a margin, since detectors cut faces differently; what is
 # found must have this intersection over union with the box.
@@ -94,7 +86,7 @@ class RetinaFace:
         *,
         min_detection_score: float = 0.5,
         max_faces: int | None = None,
-        side_px: int = 960,
+        detection: DetectionMode = "auto",
     ) -> list[Detection]:
         """Find the faces of one image.
 
@@ -102,24 +94,21 @@ class RetinaFace:
             image: (H, W, 3) uint8 RGB.
             min_detection_score: faces with a lower score are left out, 0 to 1.
             max_faces: only this many, those with the highest score; None for all.
-            side_px: an image whose longer side is larger is shrunk to it before detection. More finds smaller faces
-                and costs time in proportion to the area. Images whose longer side is below 144 px are enlarged to it.
+            detection: how closely to look. "auto" looks again, and in other turns, where no face or a doubtful one was
+                found; "full" looks at every pixel; a number of pixels is one look, with the longer side shrunk to it,
+                and costs time in proportion to the area. See `ddamfn.faces.search`.
 
         Returns:
             The faces by falling score; an empty list if there is none.
 
         Raises:
-            UsageError: `image` is not of that shape and type.
+            UsageError: `image` is not of that shape and type, or `detection` is none of these.
         """
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
             raise UsageError(f"expected an image (H, W, 3) of uint8, not {image.shape} of {image.dtype}")
+        check_detection(detection)
         height, width = image.shape[:2]
-        found = self._look(image, min_detection_score, side_px)
-        # A face larger than the largest anchor is seen as several parts of one; in a smaller image it is seen whole.
-        too_large = _LARGEST_ANCHOR_PX * max(1.0, max(height, width) / side_px)
-        if (_longer_sides(found[0]) > too_large).any():
-            found = _merge(found, self._look(image, min_detection_score, _COARSE_SIDE_PX), too_large)
-        boxes, landmarks, scores = found
+        boxes, landmarks, scores = search(image, self._look, detection, min_detection_score)
         boxes = np.clip(boxes.reshape(-1, 2, 2), 0, (width, height)).reshape(-1, 4).astype(np.float32)
         visible = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         rows = np.flatnonzero(visible)[:max_faces]
@@ -140,22 +129,14 @@ class RetinaFace:
         margin = _BOX_MARGIN * np.tile(box[2:] - box[:2], 2)
         around = np.round(box + margin * (-1, -1, 1, 1))
         left, top, right, bottom = np.clip(around, 0, (width, height, width, height)).astype(int)
-        found = self.detect(image[top:bottom, left:right], min_detection_score=_BOX_MIN_SCORE)
+        found = self.detect(image[top:bottom, left:right], min_detection_score=_BOX_MIN_SCORE, detection=FIRST_SIDE_PX)
         corner = np.array([left, top], dtype=np.float32)
         moved = [Detection(face.bbox + np.tile(corner, 2), face.landmarks + corner, face.score) for face in found]
-        best = max(moved, key=lambda face: _intersection_over_union(face.bbox, box), default=None)
-        return None if best is None or _intersection_over_union(best.bbox, box) < _BOX_MIN_OVERLAP else best
+        best = max(moved, key=lambda face: intersection_over_union(face.bbox, box), default=None)
+        return None if best is None or intersection_over_union(best.bbox, box) < _BOX_MIN_OVERLAP else best
 
-    def _look(self, image: NDArray[np.uint8], min_detection_score: float, side_px: int) -> _Found:
-        """Detect at one scale and return boxes (unclipped), landmarks and scores in the image's own pixels."""
-        scaled = _resize(image, side_px)
-        boxes, landmarks, scores = self._run(scaled, min_detection_score)
-        (height, width), (rows, columns) = image.shape[:2], scaled.shape[:2]
-        ratio = np.array([width / columns, height / rows], dtype=np.float32)
-        return boxes * np.tile(ratio, 2), landmarks * ratio, scores
-
-    def _run(self, image: NDArray[np.uint8], min_detection_score: float) -> _Found:
-        """Return boxes (N, 4), landmarks (N, 5, 2) and scores (N,) by falling score, at the given image's scale."""
+    def _look(self, image: NDArray[np.uint8], min_detection_score: float) -> Found:
+        """Detect at the given image's own scale."""
         pixels = image[:, :, ::-1].astype(np.float32) - _MEAN_BGR
         batch = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])
         offsets, confidence, points = self._session.run(("loc", "conf", "landmarks"), {"input": batch})
@@ -165,8 +146,7 @@ class RetinaFace:
         anchors = _anchors(*image.shape[:2])[order]
         boxes = _decode_boxes(offsets[0, order], anchors)
         landmarks = _decode_landmarks(points[0, order], anchors)
-        kept = _suppress(boxes)
-        return boxes[kept], landmarks[kept], scores[order][kept]
+        return Found(boxes, landmarks, scores[order]).take(suppress(boxes))
 
 
 def _read_network() -> bytes:
@@ -177,16 +157,6 @@ def _read_network() -> bytes:
     if sha256_bytes(content) != NETWORK_SHA256:
         raise WeightsError("the face detector's network is damaged: install the package again (pip install .)")
     return content
-
-
-def _resize(image: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
-    height, width = image.shape[:2]
-    longer = max(height, width)
-    target = min(max(longer, _MIN_SIDE_PX), side_px)
-    if target == longer:
-        return image
-    size = (max(1, round(width * target / longer)), max(1, round(height * target / longer)))
-    return np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize(size, Image.Resampling.BICUBIC))
 
 
 @lru_cache(maxsize=8)
@@ -210,48 +180,3 @@ def _decode_boxes(offsets: NDArray[np.float32], anchors: NDArray[np.float32]) ->
 
 def _decode_landmarks(points: NDArray[np.float32], anchors: NDArray[np.float32]) -> NDArray[np.float32]:
     return anchors[:, None, :2] + points.reshape(-1, 5, 2) * _CENTER_VARIANCE * anchors[:, None, 2:]
-
-
-def _longer_sides(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-    sides: NDArray[np.float32] = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
-    return sides
-
-
-def _areas(boxes: NDArray[Any]) -> NDArray[Any]:
-    return np.asarray(np.prod(boxes[..., 2:] - boxes[..., :2], axis=-1))
-
-
-def _shared_areas(some: NDArray[Any], others: NDArray[Any]) -> NDArray[Any]:
-    sides = np.minimum(some[..., 2:], others[..., 2:]) - np.maximum(some[..., :2], others[..., :2])
-    return np.asarray(np.prod(np.clip(sides, 0, None), axis=-1))
-
-
-def _intersection_over_union(one: NDArray[Any], other: NDArray[Any]) -> float:
-    shared = _shared_areas(one, other)
-    return float(shared / (_areas(one) + _areas(other) - shared))
-
-
-def _merge(fine: _Found, coarse: _Found, too_large: float) -> _Found:
-    """Take the coarse pass's large faces, and the fine pass's others that are neither too large nor part of one."""
-    # A little below the limit, so that no face falls between the two because they measure it differently.
-    large = _longer_sides(coarse[0]) > 0.75 * too_large
-    if not large.any():
-        return fine
-    shared = _shared_areas(fine[0][:, None], coarse[0][None, large]).max(axis=1)
-    small = (_longer_sides(fine[0]) <= too_large) & (shared <= _MAX_OVERLAP * _areas(fine[0]))
-    boxes, landmarks, scores = (np.concatenate([c[large], f[small]]) for c, f in zip(coarse, fine, strict=True))
-    order = np.argsort(-scores, kind="stable")
-    return boxes[order], landmarks[order], scores[order]
-
-
-def _suppress(boxes: NDArray[np.float32]) -> list[int]:
-    """Return the rows that remain after greedy non-maximum suppression; `boxes` (N, 4) come by falling score."""
-    areas = _areas(boxes)
-    remaining = np.arange(len(boxes))
-    kept: list[int] = []
-    while len(remaining):
-        best, remaining = int(remaining[0]), remaining[1:]
-        kept.append(best)
-        shared = _shared_areas(boxes[best], boxes[remaining])
-        remaining = remaining[shared <= _MAX_OVERLAP * (areas[best] + areas[remaining] - shared)]
-    return kept

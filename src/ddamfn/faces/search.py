@@ -1,0 +1,276 @@
+"""Where and how closely a detector looks at an image: scales, tiles, turns, and a second look at doubtful faces.
+
+One look at 960 px finds what is upright and not too small. "auto" looks again where that is not enough:
+
+- at twice the size where nothing or a small face was found; in tiles if the image is longer than twice its shorter side;
+- from close by at faces that are small, faint, turned, or share their landmarks with another;
+- in other turns, at such faces and, if there is none, at the whole image.
+
+"full" looks at every pixel besides. A number of pixels is one look at that scale, as training sets are prepared.
+
+Measured with `benchmarks/detection.py`: the network needs 40 px to find 99 % of faces at a score of 0.5. At 24 px it
+finds half of them so, but nearly all with a score of 0.05; enlarged from close by they reach 0.5.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ddamfn.errors import UsageError
+from ddamfn.faces.align import similarity, warp
+from ddamfn.faces.boxes import (
+    Found,
+    areas,
+    conflicts,
+    intersection_over_union,
+    join,
+    longer_sides,
+    replace_large,
+    shared_areas,
+    suppress,
+    without_phantoms,
+)
+
+DetectionMode = Literal["auto", "full"] | int
+"""How closely to look: "auto", "full", or the side in pixels that the image's longer side is shrunk to."""
+
+Look = Callable[[NDArray[np.uint8], float], Found]
+"""Detects at the given image's own scale; the number is the lowest score."""
+
+FIRST_SIDE_PX = 960
+_FINE_SIDE_PX = 2 * FIRST_SIDE_PX
+# The side at which faces above the largest anchor (512 px) are searched for again; no face can exceed the anchor there.
+_COARSE_SIDE_PX, _LARGEST_ANCHOR_PX = 480, 512
+# Below this side the smallest anchors (16 px) do not fit the face; 48-px images enlarged to it are found as well as
+# large ones.
+_MIN_SIDE_PX = 144
+_MAX_ENLARGEMENT = 2
+
+# Faces shorter than this at the scale of a look are small: their landmarks are off by 9 % of the distance between the
+# eyes at 56 px and by 13 % at 40 px.
+_SMALL_PX = 56
+# A whole image is looked at more finely if it has a face below this.
+_FINER_BELOW_PX = 40
+_SURE = 0.95
+_PROPOSAL = 0.05
+_MAX_PROPOSALS = 64
+_UPRIGHT_DEG = 40
+_STRAIGHT_DEG = 20
+
+# The close look: a square of three times the face's longer side.
+_CLOSE_SIDE_PX, _SURROUNDINGS = 192, 3.0
+_TURNS = (1, 3, 2)  # quarter turns counterclockwise, by how often they occur
+_TURNED_SIDE_PX = 640
+_TURNED_MIN_SCORE = 0.8
+
+_LONG_SHAPE = 2.0
+_TILE_PX, _TILE_OVERLAP_PX = 1280, 192
+
+
+def check_detection(detection: DetectionMode) -> None:
+    """Raise UsageError for anything but "auto", "full" and a number of pixels."""
+    number = isinstance(detection, int) and not isinstance(detection, bool)
+    if detection not in ("auto", "full") and not (number and detection >= _MIN_SIDE_PX):
+        raise UsageError(f'detection must be "auto", "full" or at least {_MIN_SIDE_PX} pixels, not {detection!r}')
+
+
+def search(image: NDArray[np.uint8], look: Look, detection: DetectionMode, min_score: float) -> Found:
+    """Return the faces of an image (H, W, 3) with at least this score, by falling score; boxes are not clipped."""
+    if isinstance(detection, int):
+        return without_phantoms(_first_look(image, look, min_score, detection))
+    searching = _Search(look, min_score, full=detection == "full")
+    found, turn = searching.upright(image)
+    if not len(found.scores):
+        turn = searching.likely_turn(image)
+    if turn:
+        turned, _ = searching.upright(np.ascontiguousarray(np.rot90(image, turn)))
+        if turned.scores.sum() > found.scores.sum():
+            found = turned.mapped(_turn_back(turn, *image.shape[:2]))
+    return found
+
+
+def roll_deg(landmarks: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return how far faces (..., 5, 2) are turned clockwise in the image, -180 to 180 degrees, by eyes and mouth."""
+    points = np.asarray(landmarks, dtype=np.float64)
+    eyes, mouth = points[..., 1, :] - points[..., 0, :], points[..., 4, :] - points[..., 3, :]
+    down = (points[..., 3, :] + points[..., 4, :] - points[..., 0, :] - points[..., 1, :]) / 2
+    # The axis from the eyes to the mouth, turned by a quarter, counts like the two lines across.
+    across = eyes + mouth + np.stack([down[..., 1], -down[..., 0]], axis=-1)
+    return np.asarray(np.degrees(np.arctan2(across[..., 1], across[..., 0])))
+
+
+def _first_look(image: NDArray[np.uint8], look: Look, min_score: float, side_px: int) -> Found:
+    """Detect at one scale, and faces that are too large for it at a coarser one."""
+    found = _look_at_scale(image, look, min_score, side_px)
+    # A face larger than the largest anchor is seen as several parts of one; in a smaller image it is seen whole.
+    too_large = _LARGEST_ANCHOR_PX * max(1.0, max(image.shape[:2]) / side_px)
+    if (longer_sides(found.boxes) > too_large).any():
+        found = replace_large(found, _look_at_scale(image, look, min_score, _COARSE_SIDE_PX), too_large)
+    return found
+
+
+def _look_at_scale(image: NDArray[np.uint8], look: Look, min_score: float, side_px: int, enlarge: int = 1) -> Found:
+    """Detect with the image's longer side shrunk, or enlarged so many times, to `side_px`; in the image's pixels."""
+    height, width = image.shape[:2]
+    longer = max(height, width)
+    target = min(max(longer * enlarge, _MIN_SIDE_PX), side_px)
+    if target == longer:
+        return look(image, min_score)
+    columns, rows = (max(1, round(length * target / longer)) for length in (width, height))
+    scaled = Image.fromarray(np.ascontiguousarray(image)).resize((columns, rows), Image.Resampling.BICUBIC)
+    return look(np.asarray(scaled), min_score).scaled(np.array([width / columns, height / rows], dtype=np.float32))
+
+
+class _Search:
+    """One search with scores and a way of looking; the image is an argument, since it may be turned."""
+
+    def __init__(self, look: Look, min_score: float, *, full: bool) -> None:
+        self._look, self._min_score, self._full = look, min_score, full
+        self._proposal = min(_PROPOSAL, min_score)
+
+    def upright(self, image: NDArray[np.uint8]) -> tuple[Found, int]:
+        """Return the faces, and the quarter turn after which most of them would be upright (0 if they are)."""
+        found = _first_look(image, self._look, self._proposal, FIRST_SIDE_PX)
+        sides = longer_sides(found.boxes) * min(1.0, FIRST_SIDE_PX / max(image.shape[:2]))
+        sure = found.scores >= self._min_score
+        finer = self._full or not sure.any() or bool((sides[sure] < _FINER_BELOW_PX).any())
+        if not finer:
+            found, sides = found.take(sure), sides[sure]
+        cut = np.zeros(len(sides), dtype=np.bool_)
+        if finer:
+            looks = [(found, sides, cut), *self._finer_looks(image)]
+            found = join([part for part, _, _ in looks])
+            sides, cut = (np.concatenate(column) for column in ([s for _, s, _ in looks], [c for _, _, c in looks]))
+            order = np.argsort(-found.scores, kind="stable")
+            order = order[suppress(found.boxes[order])]
+            below = np.flatnonzero(found.scores[order] < self._min_score)[_MAX_PROPOSALS:]
+            order = np.delete(order, below)
+            found, sides, cut = found.take(order), sides[order], cut[order]
+        return self._inspected(image, found, self._doubtful(found, sides) | cut)
+
+    def likely_turn(self, image: NDArray[np.uint8]) -> int:
+        """Return the quarter turn after which an image has the surest faces; 0 if it has none in any."""
+        scores = {}
+        for turn in _TURNS:
+            found = _look_at_scale(np.ascontiguousarray(np.rot90(image, turn)), self._look, 0.5, _TURNED_SIDE_PX)
+            straight = np.abs(roll_deg(found.landmarks)) <= _UPRIGHT_DEG
+            scores[turn] = found.scores[straight & (found.scores >= max(self._min_score, _TURNED_MIN_SCORE))].sum()
+        best = max(_TURNS, key=scores.__getitem__)
+        return best if scores[best] > 0 else 0
+
+    def _finer_looks(self, image: NDArray[np.uint8]) -> Iterator[tuple[Found, NDArray[np.float32], NDArray[np.bool_]]]:
+        """Yield the looks after the first: the faces, their sides at the look's scale, and which a tile may cut."""
+        height, width = image.shape[:2]
+        long_shape = max(height, width) > _LONG_SHAPE * min(height, width)
+        if self._full:
+            grid = _tiles(height, width, _TILE_PX, _TILE_OVERLAP_PX)
+            yield from (self._tile(image, tile, _TILE_PX * _MAX_ENLARGEMENT) for tile in grid)
+            return
+        if not long_shape:
+            yield self._tile(image, (0, 0, height, width), _FINE_SIDE_PX)
+            return
+        short = min(height, width)
+        coarse = [self._tile(image, t, FIRST_SIDE_PX) for t in _tiles(height, width, short, short // 2)]
+        yield from coarse
+        sides = np.concatenate([sides[found.scores >= self._min_score] for found, sides, _ in coarse])
+        if not len(sides) or (sides < _FINER_BELOW_PX).any():
+            grid = _tiles(height, width, short, short // 4)
+            yield from (self._tile(image, tile, _FINE_SIDE_PX) for tile in grid)
+
+    def _tile(
+        self, image: NDArray[np.uint8], tile: tuple[int, int, int, int], side_px: int
+    ) -> tuple[Found, NDArray[np.float32], NDArray[np.bool_]]:
+        """Look at one part of the image: top, left, bottom, right."""
+        top, left, bottom, right = tile
+        enlarge = _MAX_ENLARGEMENT if max(image.shape[:2]) <= FIRST_SIDE_PX or not self._full else 1
+        part = image[top:bottom, left:right]
+        found = _look_at_scale(part, self._look, self._proposal, side_px, enlarge)
+        scale = min(enlarge, side_px / max(part.shape[:2]))
+        margin = 4 / scale
+        low, high = np.array([left, top]), np.array([right, bottom])
+        found = found.scaled(np.ones(2), (left, top))
+        inner_low, inner_high = low > 0, high < image.shape[1::-1]
+        cut = ((found.boxes[:, :2] < low + margin) & inner_low).any(axis=1)
+        cut |= ((found.boxes[:, 2:] > high - margin) & inner_high).any(axis=1)
+        return found, longer_sides(found.boxes) * np.float32(scale), cut
+
+    def _doubtful(self, found: Found, sides: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Return (N,) which faces need a look from close by; `sides` are at the scale that they were found at."""
+        rolls = np.abs(roll_deg(found.landmarks))
+        return (found.scores < _SURE) | (sides < _SMALL_PX) | (rolls > _UPRIGHT_DEG) | conflicts(found)
+
+    def _inspected(self, image: NDArray[np.uint8], found: Found, doubtful: NDArray[np.bool_]) -> tuple[Found, int]:
+        """Replace every doubtful face by what is found from close by, or drop it."""
+        parts, turns = [found.take(~doubtful)], [0] * int((~doubtful).sum())
+        for row in np.flatnonzero(doubtful):
+            close, turn = self._look_closely(image, found.take([row]))
+            parts.append(close)
+            turns += [turn] * len(close.scores)
+        every = join(parts)
+        order = np.argsort(-every.scores, kind="stable")
+        kept = order[suppress(every.boxes[order], max_contained=0.7)]
+        total = np.bincount(np.array(turns, dtype=np.int64)[kept], weights=every.scores[kept], minlength=4)
+        return without_phantoms(every.take(kept)), int(total.argmax())
+
+    def _look_closely(self, image: NDArray[np.uint8], face: Found) -> tuple[Found, int]:
+        """Return the one face (or none) that is found around a doubtful one, and the quarter turn that it needs."""
+        best, best_turn = self._close_look(image, face, 0.0), 0
+        if not (len(best.scores) and best.scores[0] >= _SURE):
+            for turn in _TURNS:
+                other = self._close_look(image, face, 90.0 * turn)
+                if len(other.scores) and (not len(best.scores) or other.scores[0] > best.scores[0]):
+                    best, best_turn = other, turn
+        if not len(best.scores) or best.scores[0] < self._min_score:
+            return best.take([]), 0
+        roll = float(roll_deg(best.landmarks[0]))
+        if abs(roll) > _STRAIGHT_DEG:
+            straight = self._close_look(image, best, roll)
+            if len(straight.scores) and straight.scores[0] >= self._min_score:
+                best = straight
+        return best, best_turn
+
+    def _close_look(self, image: NDArray[np.uint8], face: Found, turn_deg: float) -> Found:
+        """Return the surest face that overlaps a given one, seen enlarged and turned counterclockwise; or none."""
+        box = face.boxes[0].astype(np.float64)
+        center, half = (box[:2] + box[2:]) / 2, float((box[2:] - box[:2]).max()) * _SURROUNDINGS / 2
+        turn = math.radians(turn_deg)
+        across = half * np.array([math.cos(turn), math.sin(turn)])
+        down = half * np.array([-math.sin(turn), math.cos(turn)])
+        side = _CLOSE_SIDE_PX
+        matrix = similarity(
+            [center - across - down, center + across - down, center + across + down, center - across + down],
+            [(0, 0), (side, 0), (side, side), (0, side)],
+        )
+        seen = self._look(warp(image, matrix, side), min(0.1, self._min_score))
+        seen = seen.take(np.abs(roll_deg(seen.landmarks)) <= _UPRIGHT_DEG + 10)
+        back = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))[:2]
+        seen = seen.mapped(back)
+        shared = shared_areas(seen.boxes, face.boxes) >= 0.5 * areas(face.boxes)
+        same = (intersection_over_union(seen.boxes, face.boxes) >= 0.3) | shared
+        return seen.take(same).take(slice(0, 1))
+
+
+def _tiles(height: int, width: int, side_px: int, overlap_px: int) -> list[tuple[int, int, int, int]]:
+    """Return squares of a side that cover an image, each overlapping the next by at least so much."""
+    return [
+        (top, left, min(top + side_px, height), min(left + side_px, width))
+        for top in _starts(height, side_px, overlap_px)
+        for left in _starts(width, side_px, overlap_px)
+    ]
+
+
+def _starts(length: int, side_px: int, overlap_px: int) -> list[int]:
+    if length <= side_px:
+        return [0]
+    count = math.ceil((length - overlap_px) / (side_px - overlap_px))
+    return [round(i * (length - side_px) / (count - 1)) for i in range(count)]
+
+
+def _turn_back(turn: int, height: int, width: int) -> NDArray[np.float64]:
+    """Return the matrix (2, 3) that takes points of `np.rot90(image, turn)` to the image of this size."""
+    matrices = {1: [[0, -1, width], [1, 0, 0]], 2: [[-1, 0, width], [0, -1, height]], 3: [[0, 1, 0], [-1, 0, height]]}
+    return np.array(matrices[turn], dtype=np.float64)
