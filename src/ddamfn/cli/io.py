@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ddamfn.errors import DdamfnError, UsageError
-from ddamfn.files import IMAGE_SUFFIXES, atomic_writer
+from ddamfn.files import atomic_writer
+from ddamfn.formats import IMAGE_SUFFIXES
 
 _TABLE_WIDTH = 500
 
