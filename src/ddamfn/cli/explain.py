@@ -101,11 +101,14 @@ def _write(explained: "Explanation", place: Path) -> list[str]:
     """Draw and write all images of one explanation; return their paths below the output folder."""
     from ddamfn.explain.figures import on_image, panel
 
-    image, written = explained.result.image, []
+    result, written = explained.result, []
+    image, size = result.image, (result.height or 0, result.width or 0)
     assert image is not None  # an explanation keeps its image
     for number, face in enumerate(explained.faces, start=1):
         drawings = {f"face-{number}.png": panel(face)}
-        drawings |= {f"face-{number}-{scored.map.name}.png": on_image(image, face, scored.map) for scored in face.maps}
+        drawings |= {
+            f"face-{number}-{scored.map.name}.png": on_image(image, face, scored.map, size) for scored in face.maps
+        }
         for name, drawing in drawings.items():
             with write_errors(place / name), atomic_writer(place / name, durable=False) as stream:
                 drawing.save(stream, format="PNG")
