@@ -49,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
     """Explain all images, write the files, and print each face's table; return 1 if an image could not be read."""
     from ddamfn.errors import UnreadableImage
     from ddamfn.explain.explaining import Explainer
+    from ddamfn.faces.decode import image_name
 
     folder = Path(args.output)
     sources = Sources(args.sources, skip=args.output)
@@ -64,10 +65,11 @@ def run(args: argparse.Namespace) -> int:
     folders, status = _ImageFolders(folder), 0
     with ItemProgress(sources.count(), quiet=args.quiet or sources.single) as progress:
         for source in sources:
+            image = sys.stdin.buffer if source == STANDARD_INPUT else source
             try:
-                explained = explainer(sys.stdin.buffer.read() if source == STANDARD_INPUT else source)
+                explained = explainer(image)
             except UnreadableImage as error:
-                progress.message(f"{plain(source)}: {plain(str(error).removeprefix(f'{source}: '))}")
+                progress.message(f"{plain(source)}: {plain(str(error).removeprefix(f'{image_name(image)}: '))}")
                 report["images"].append({"source": source, "error": str(error)})
                 status = 1
             else:
@@ -75,6 +77,8 @@ def run(args: argparse.Namespace) -> int:
                 report["images"].append(explained.to_dict() | {"source": source, "files": files})
                 print("\n".join(_table(explained, source)))
             progress.advance()
+        if sources.left_out and not args.quiet:
+            progress.message(sources.left_out)
     with write_errors(folder / "explain.json"):
         write_json(folder / "explain.json", report, indent=1)
     print(f"written: {folder / 'explain.json'} and the images beside it")

@@ -11,10 +11,13 @@ from ddamfn.cli.args import moment, positive_integer, seconds, share
 from ddamfn.cli.io import (
     FORMATS,
     STANDARD_INPUT,
+    VIDEO_SUFFIXES,
     Sources,
     base_folder,
+    check_is_path,
     check_output,
     ending_on_sigterm,
+    expand_glob,
     find_video,
     open_output,
     output_format,
@@ -24,6 +27,8 @@ from ddamfn.cli.io import (
 )
 from ddamfn.cli.progress import ItemProgress
 from ddamfn.errors import UsageError
+from ddamfn.files import fitting_name
+from ddamfn.formats import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
     from ddamfn.recognizer import Recognizer
@@ -62,7 +67,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--annotate",
         metavar="DIR_OR_FILE",
-        help="write each image with its faces marked into a folder, a video into a file (.mp4, .mov, .mkv)",
+        help="write each image with its faces marked into a folder, one image or a video into a file (.png, .mp4, ...)",
     )
     parser.add_argument(
         "--attention", action="store_true", help="add the attention maps to JSON and to the annotated images"
@@ -143,22 +148,25 @@ def _read_all(args: argparse.Namespace, kind: str, sources: Sources, recognizer:
                 if result.error is not None:
                     progress.message(f"{plain(result.source)}: {plain(result.error)}")
                 elif args.annotate is not None:
-                    _annotate(result, Path(args.annotate), base_folder(args.sources), attention=args.attention)
+                    target = _annotated_path(result, args)
+                    with write_errors(target):
+                        result.save(target, attention=args.attention)
                 progress.advance()
         finally:
             writer.close()
         if not quiet:
-            progress.message(f"{tally} ({progress.rate:.1f} images/s)")
+            left_out = f"; {sources.left_out}" if sources.left_out else ""
+            progress.message(f"{tally} ({progress.rate:.1f} images/s){left_out}")
     return 1 if tally.unreadable else 0
 
 
 def _results(sources: Sources, recognizer: "Recognizer", *, keep_images: bool) -> Iterator["ImageResult"]:
-    """Yield the results; standard input, read as bytes, is named as the user named it."""
+    """Yield the results; standard input is named as the user named it."""
     from dataclasses import replace
 
-    images = (sys.stdin.buffer.read() if source == STANDARD_INPUT else source for source in sources)
+    images = (sys.stdin.buffer if source == STANDARD_INPUT else source for source in sources)
     for result in recognizer.predict_many(images, keep_images=keep_images):
-        yield replace(result, source=STANDARD_INPUT) if result.source == "<bytes>" else result
+        yield replace(result, source=STANDARD_INPUT) if result.source in ("<stdin>", "<file>") else result
 
 
 def _check(args: argparse.Namespace, kind: str) -> None:
@@ -171,19 +179,41 @@ def _check(args: argparse.Namespace, kind: str) -> None:
     ):
         raise UsageError(f"--output {args.output!r} is one of the images to read: choose another file")
     if args.annotate is not None:
-        if os.path.exists(args.annotate) and not os.path.isdir(args.annotate):
-            raise UsageError(f"--annotate must be a folder, and {args.annotate!r} is a file")
-        if same_file(args.annotate, base_folder(args.sources)):
-            raise UsageError(f"--annotate {args.annotate!r} holds the images themselves: choose another folder")
+        _check_annotate(args.annotate, args.sources)
 
 
-def _annotate(result: "ImageResult", folder: Path, base: str, *, attention: bool) -> None:
-    """Write an image with its faces annotated, at its own path below `base`."""
+def _check_annotate(path: str, arguments: list[str]) -> None:
+    """Refuse a place where annotated images cannot be written: a folder, or, for one image, a file."""
+    check_is_path("--annotate", path)
+    suffix = os.path.splitext(path)[1].lower()
+    if os.path.isdir(path) or not (os.path.exists(path) or suffix in IMAGE_SUFFIXES | VIDEO_SUFFIXES):
+        if same_file(path, base_folder(arguments)):
+            raise UsageError(f"--annotate {path!r} holds the images themselves: choose another folder")
+        return
+    if suffix not in _ANNOTATED_SUFFIXES:
+        raise UsageError(
+            f"--annotate {path!r}: name a folder, or for one image a file in {', '.join(_ANNOTATED_SUFFIXES)}"
+        )
+    if not _is_one_file(arguments):
+        raise UsageError(f"--annotate {path!r} is one file, and several images may be read: name a folder")
+    if same_file(path, arguments[0]):
+        raise UsageError(f"--annotate {path!r} is the image to read: choose another file")
+
+
+def _is_one_file(arguments: list[str]) -> bool:
+    """Whether exactly one image is named; a glob counts as what it matches."""
+    named = [match for argument in arguments for match in expand_glob(argument) or [argument]]
+    return len(named) == 1 and not os.path.isdir(named[0])
+
+
+def _annotated_path(result: "ImageResult", args: argparse.Namespace) -> Path:
+    """Return where an image is written with its faces: the named file, or its own path below the named folder."""
+    place = Path(args.annotate)
+    if place.suffix.lower() in _ANNOTATED_SUFFIXES and not place.is_dir():
+        return place
     if result.source == STANDARD_INPUT:
-        target = folder / "stdin.png"
-    else:
-        target = folder / os.path.relpath(os.path.abspath(result.source), base)
-    if target.suffix.lower() not in _ANNOTATED_SUFFIXES:
-        target = target.with_name(f"{target.name}.png")
-    with write_errors(target):
-        result.save(target, attention=attention)
+        return place / "stdin.png"
+    target = place / os.path.relpath(os.path.abspath(result.source), base_folder(args.sources))
+    if target.suffix.lower() in _ANNOTATED_SUFFIXES:
+        return target
+    return target.with_name(fitting_name(target.name, ".png"))

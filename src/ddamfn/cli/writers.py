@@ -1,12 +1,13 @@
 """Results as a text table, JSON, JSON lines, CSV or Parquet, each written as it comes."""
 
-import csv
+import codecs
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ddamfn.cli.io import number, plain
 from ddamfn.errors import MissingExtra
+from ddamfn.files import csv_lines
 from ddamfn.results import UNCERTAIN, Face, ImageResult
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def make_writer(
         "json": lambda: JsonWriter(stream, single=single, attention=attention),
         "jsonl": lambda: JsonLinesWriter(stream, attention=attention),
         "csv": lambda: CsvWriter(stream, columns),
+        "csv-excel": lambda: CsvWriter(stream, columns, mark=True),
         "parquet": lambda: ParquetWriter(stream, columns),
     }
     return makers[kind]()
@@ -130,27 +132,20 @@ class JsonWriter(JsonLinesWriter):
 
 
 class CsvWriter(Writer):
-    """One row per face, and one for each image or frame that has no face or is unreadable."""
+    """One row per face, and one for each image or frame that has no face or is unreadable.
 
-    def __init__(self, stream: BinaryIO, columns: Sequence[str]) -> None:
+    With `mark` the file begins with the mark by which Excel knows UTF-8.
+    """
+
+    def __init__(self, stream: BinaryIO, columns: Sequence[str], *, mark: bool = False) -> None:
         super().__init__(stream)
-        self._rows = csv.DictWriter(_Utf8(stream), columns, lineterminator="\n")
-        self._rows.writeheader()
+        self._columns = columns
+        self._stream.write(codecs.BOM_UTF8 if mark else b"")
+        self._stream.write(_encode(csv_lines([columns])))
 
     def write(self, result: "_Result") -> None:
         """Write the rows of an image or frame."""
-        self._rows.writerows(result.to_rows())
-        self._stream.flush()
-
-
-class _Utf8:
-    """Lets `csv` write to a binary stream."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        return self._stream.write(_encode(text))
+        self._text(csv_lines([row[name] for name in self._columns] for row in result.to_rows()))
 
 
 class ParquetWriter(Writer):
