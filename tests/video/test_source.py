@@ -122,6 +122,27 @@ def test_damage_in_the_middle_is_stepped_over(write_video: Write, rng: np.random
     assert damage.startswith("damaged at ")
 
 
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("a.mkv", "libx264"), ("a.webm", "libvpx-vp9"), ("a.wmv", "msmpeg4v3"), ("a.mp4", "libx264"), ("a.flv", "flv1")],
+)
+def test_a_segment_that_starts_late_is_whole(
+    write_video: Write, rng: np.random.Generator, tmp_path: Path, name: str, codec: str
+) -> None:
+    noise = [rng.integers(0, 256, (48, 64, 3), np.uint8) for _ in range(20)]
+    path = write_video(tmp_path / name, noise, codec=codec, times_s=[number / 10 + 60 for number in range(20)])
+    source = VideoSource(path, start_s=None, end_s=None)
+    assert source.info.duration_s == pytest.approx(2, abs=0.25)
+    source.close()
+    whole, damage = read(path)
+    assert ([time for _, time, _ in whole], damage) == ([number / 10 for number in range(20)], "")
+    cut, damage = read(path, start=0.55, end=1.5)
+    assert ([time for _, time, _ in cut], damage) == ([number / 10 for number in range(6, 15)], "")
+    if name.endswith(".mkv"):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        assert "breaks off" in read(path)[1]
+
+
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
 def test_sound_that_goes_on_longer_is_no_damage(
     write_video: Write, numbered: Numbered, tmp_path: Path, name: str

@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddamfn.errors import UnreadableVideo, UsageError
+from ddamfn.video.continuity import Continuity, from_key_frame
 from ddamfn.video.demux import (
     announced_duration,
     declared_duration,
     load_av,
     pixel_aspect,
     readable_stream,
+    restarts,
     start_offset,
 )
 
@@ -169,7 +171,8 @@ class VideoSource:
         return VideoInfo(self._name, self._stream.codec_context.name, rate, duration_s, frames, self._live)
 
     def _check_times(self) -> None:
-        duration_s = self.info.duration_s
+        # What starts again is longer than its last time says.
+        duration_s = None if restarts(self._container) else self.info.duration_s
         problem = None
         if duration_s is not None and self._start_s >= duration_s:
             problem = f"the start, {self._start_s:g} s, lies past the end of {self._name} ({duration_s:.2f} s)"
@@ -183,7 +186,7 @@ class VideoSource:
 
     def _from_start(self) -> Iterator[tuple[float, "VideoFrame"]]:
         """Yield the frames from the start on, seeking to the last key frame before it if the file has an index."""
-        if self._start_s and self._seek():
+        if self._start_s and not restarts(self._container) and self._seek():
             frames = self._timed()
             first = next(frames, None)
             if first is not None and first[0] < self._start_s - _TICK_S:
@@ -224,8 +227,23 @@ class VideoSource:
 
     def _decode(self) -> Iterator["VideoFrame"]:
         """Yield every frame that can be decoded; count and skip the others."""
+        packets = self._packets()
+        if self._start_s and restarts(self._container) and self._stream.time_base is not None:
+            # A jump to a time would land in any of the parts that have it.
+            wanted_s = self._start_s - self._period_s + (self._offset_s or 0.0)
+            packets = from_key_frame(packets, int(wanted_s / self._stream.time_base))
+        for packet in packets:
+            try:
+                yield from self._stream.decode(packet)
+            except self._av.EOFError:
+                return
+            except self._av.FFmpegError as error:
+                self._note(error)
+
+    def _packets(self) -> "Iterator[Packet[VideoStream] | None]":
+        """Yield the packets, their times mended; None after an error, since the decoder may hold more frames."""
+        continuity = Continuity(self._period_s) if restarts(self._container) else None
         packets = self._container.demux(self._stream)
-        packet: Packet[VideoStream] | None
         while True:
             try:
                 packet = next(packets)
@@ -237,15 +255,11 @@ class VideoSource:
                 continue
             except self._av.FFmpegError as error:
                 self._note(error)
-                packet = None
-            try:
-                yield from self._stream.decode(packet)
-            except self._av.EOFError:
+                yield None
                 return
-            except self._av.FFmpegError as error:
-                self._note(error)
-            if packet is None:
-                return
+            if continuity is not None:
+                continuity.mend(packet)
+            yield packet
 
     def _note(self, error: Exception) -> None:
         self._failures += 1
