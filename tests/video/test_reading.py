@@ -15,7 +15,8 @@ import ddamfn
 from ddamfn.errors import UnreadableVideo, UsageError, WeightsError
 from ddamfn.recognizer import Recognizer
 from ddamfn.video import FrameResult, VideoReading, frame_columns, read_video
-from ddamfn.video.source import VideoSource, upright_rgb
+from ddamfn.video.pixels import upright_rgb
+from ddamfn.video.source import VideoSource
 
 Write = Callable[..., Path]
 WaitUntil = Callable[[Callable[[], object], str], None]

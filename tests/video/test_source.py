@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ddamfn.errors import MissingExtra, UnreadableVideo, UsageError
-from ddamfn.video.source import VideoSource, turned, upright_rgb
+from ddamfn.video.pixels import turned, upright_rgb
+from ddamfn.video.source import VideoSource
 
 Write = Callable[..., Path]
 Numbered = Callable[[int], list[np.ndarray]]
@@ -304,3 +306,18 @@ def test_pixels_that_are_not_square_are_stretched(write_video: Callable[..., Pat
     assert source.aspect == pytest.approx(1.5)
     assert [upright_rgb(raw.frame, source.aspect).shape for raw in source.frames()] == [(48, 96, 3)] * 2
     source.close()
+
+
+# ---------------------------------------------------------------- moving images
+
+
+def test_an_animated_avif_is_its_frames_and_not_its_first_image(tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="needs PyAV")
+    frames = [Image.new("RGB", (64, 48), (gray, gray, gray)) for gray in range(0, 200, 40)]
+    shown_ms = [100, 200, 100, 300, 100]
+    frames[0].save(tmp_path / "a.avif", save_all=True, append_images=frames[1:], duration=shown_ms, quality=95)
+    frames[2].save(tmp_path / "still.avif", quality=95)
+    found, damage = read(tmp_path / "a.avif")
+    assert (found, damage) == ([(i, t, 8 * i) for i, t in enumerate([0.0, 0.1, 0.3, 0.4, 0.7])], "")
+    assert [number for _, _, number in read(tmp_path / "a.avif", start=0.2, end=0.5)[0]] == [16, 24]
+    assert read(tmp_path / "still.avif") == ([(0, 0.0, 16)], "")

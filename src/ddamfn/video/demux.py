@@ -29,7 +29,8 @@ def readable_stream(container: "InputContainer", name: str) -> "VideoStream":
     if not streams:
         held = " and ".join(sorted({entry.type for entry in container.streams if entry.type != "video"}))
         raise UnreadableVideo(f"{name}: no video in it" + (f", {held} alone" if held else ""))
-    stream = next((entry for entry in streams if entry.disposition & Disposition.default), streams[0])
+    # An animated AVIF has its first image as another "video".
+    stream = min(streams, key=lambda entry: (entry.frames == 1, not entry.disposition & Disposition.default))
     if stream.codec_context is None:
         raise UnreadableVideo(f"{name}: its video is of a codec that this build of PyAV cannot decode")
     if not stream.codec_context.width or not stream.codec_context.height:
