@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from ddamfn.video.hdr import is_hdr, tone_mapped
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -13,9 +15,12 @@ if TYPE_CHECKING:
 
 
 def upright_rgb(frame: "VideoFrame", aspect: float = 1.0) -> NDArray[np.uint8]:
-    """Return a frame upright, as uint8 (H, W, 3) RGB; `aspect` is the width of a stored pixel by its height."""
+    """Return a frame upright, as uint8 (H, W, 3) sRGB; `aspect` is the width of a stored pixel by its height."""
     width = frame.width if aspect == 1 else max(1, round(frame.width * aspect))
-    pixels = frame.to_ndarray(format="rgb24", width=width, height=frame.height).astype(np.uint8, copy=False)
+    if is_hdr(frame):
+        pixels = tone_mapped(frame, width, frame.height)
+    else:
+        pixels = frame.to_ndarray(format="rgb24", width=width, height=frame.height).astype(np.uint8, copy=False)
     return np.ascontiguousarray(turned(pixels, _matrix(frame)))
 
 
