@@ -16,6 +16,7 @@ _MATROSKA = "matroska"
 _WITH_DURATION = frozenset({"mp4", _MATROSKA, "avi", "flv", "asf"})
 # FFmpeg writes the end's time into these as their duration, also if the first time is not 0.
 _ENDS_AS_DURATIONS = frozenset({_MATROSKA, "asf", "nut"})
+_TS_DISCONT = 0x0200  # AVFMT_TS_DISCONT in FFmpeg's avformat.h
 # Stored pixels of DV and DVD are up to twice as wide as high; anything far beyond is a damaged header.
 _WIDEST_PIXEL = 4.0
 
@@ -68,9 +69,7 @@ def restarts(container: "InputContainer") -> bool:
 
     Then neither the duration nor a jump to a time can be trusted.
     """
-    from av.format import Flags
-
-    return bool(container.format.flags & Flags.ts_discont.value) or _is_of(container, frozenset({"ogg"}))
+    return bool(container.format.flags & _TS_DISCONT) or _is_of(container, frozenset({"ogg"}))
 
 
 def _is_of(container: "InputContainer", names: frozenset[str]) -> bool:

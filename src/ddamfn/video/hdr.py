@@ -45,7 +45,7 @@ def tone_mapped(frame: "VideoFrame", width: int, height: int) -> NDArray[np.uint
     is_bt709 = frame.color_primaries == _BT709_PRIMARIES
     mix = np.eye(3, dtype=np.float32) if is_bt709 else _TO_BT709
     linear, gains, codes = _tables(int(frame.color_trc))
-    signal = frame.to_ndarray(format="rgb48le", width=width, height=height)
+    signal = frame.to_ndarray(format="rgb48le", width=width, height=height).astype(np.uint16, copy=False)
     result = np.empty(signal.shape, np.uint8)
     for top in range(0, height, _ROWS):
         part = signal[top : top + _ROWS]
