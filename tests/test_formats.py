@@ -2,12 +2,13 @@
 
 import io
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from ddamfn.formats import IMAGE_SUFFIXES, image_format, is_read_whole, open_image, unread_kind
+from ddamfn.formats import IMAGE_SUFFIXES, image_format, is_read_whole, is_video, open_image, unread_kind
 
 
 def saved(kind: str, **options: object) -> bytes:
@@ -82,3 +83,26 @@ def test_an_image_is_of_no_other_kind(kind: str, path: str) -> None:
 def test_content_is_believed_more_than_an_ending() -> None:
     assert unread_kind(saved("JPEG"), "photo.cr3") is None
     assert unread_kind(saved("PNG"), "photo.psd") is None
+
+
+@pytest.mark.parametrize(
+    ("codec", "kind"),
+    [
+        ("libx264", "mp4"), ("libx264", "mov"), ("libx264", "matroska"), ("libx264", "mpegts"), ("mpeg4", "avi"),
+        ("mpeg2video", "vob"), ("flv1", "flv"), ("msmpeg4v3", "asf"), ("libvpx-vp9", "webm"), ("libvpx-vp9", "ivf"),
+    ],
+)  # fmt: skip
+def test_containers_are_known_by_their_beginning(
+    write_video: Callable[..., Path], tmp_path: Path, codec: str, kind: str
+) -> None:
+    path = write_video(tmp_path / "nameless", [np.zeros((48, 64, 3), np.uint8)] * 3, rate=25, codec=codec, kind=kind)
+    assert is_video(path.read_bytes()[:1024])
+
+
+def test_images_and_texts_are_no_videos(tmp_path: Path) -> None:
+    for kind in ("png", "jpeg", "gif", "webp", "avif", "bmp", "tiff", "ico", "jpeg2000", "tga"):
+        content = io.BytesIO()
+        Image.new("RGB", (64, 48), "gray").save(content, format=kind)
+        assert not is_video(content.getvalue()[:1024]), kind
+    for head in (b"", b"GGG", b"Good morning\n" * 90, bytes(1024), b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"):
+        assert not is_video(head)

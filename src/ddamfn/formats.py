@@ -74,12 +74,18 @@ _KIND_OF_HEAD: tuple[tuple[int, bytes, str], ...] = (
     (0, b"v/1\x01", _LINEAR),
     (0, b"#?RADIANCE", _LINEAR),
     (128, b"DICM", _MEDICAL),
-    (4, b"ftyp", _VIDEO),
-    (4, b"moov", _VIDEO),
-    (8, b"AVI LIST", _VIDEO),
-    (0, b"\x1aE\xdf\xa3", _VIDEO),
     (0, b"version https://git-lfs", _POINTER),
 )
+
+# What the container of ISO 14496-12 holds besides videos, HEIC and AVIF: raw files, JPEG 2000 and XL, songs.
+_NO_VIDEO_BRANDS = (b"crx ", b"jp2 ", b"jpx ", b"jpm ", b"jxl ", b"M4A ", b"M4B ", b"M4P ")
+# Matroska, MPEG program and video streams, FLV, ASF, MXF, IVF, YUV4MPEG2, RealMedia and NUT.
+_VIDEO_MARKS = (
+    *(b"\x1aE\xdf\xa3", b"\0\0\x01\xba", b"\0\0\x01\xb3", b"FLV\x01", b"0&\xb2u\x8ef\xcf\x11", b"\x06\x0e+4\x02\x05"),
+    *(b"DKIF", b"YUV4MPEG2 ", b".RMF", b"nut/multimedia container"),
+)
+# Where a transport stream's first packet begins, and the packets' size: of broadcasts, of disks, with error correction.
+_PACKETS = ((0, 188), (4, 192), (0, 204))
 
 
 def image_format(head: bytes) -> str | None:
@@ -163,12 +169,31 @@ def unread_kind(head: bytes, path: str | os.PathLike[str] = "") -> str | None:
     for place, mark, kind in _KIND_OF_HEAD:
         if head.startswith(mark, place):
             return kind
+    if is_video(head):
+        return _VIDEO
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<!doctype html", b"<html")):
         return _WEB_PAGE
     if text.startswith((b"<svg", b"<?xml", b"<!doctype svg")) and b"<svg" in text:
         return _VECTORS
     return _KIND_OF_SUFFIX.get(Path(os.fsdecode(path)).suffix.lower())
+
+
+def is_video(head: bytes) -> bool:
+    """Whether a file begins as a video does; raw streams without a container, and images that move, do not.
+
+    Args:
+        head: the file's first bytes; `HEAD_BYTES` of them are enough.
+    """
+    if head[4:8] == b"ftyp":
+        return not _is_heif(head) and not _is_avif(head) and head[8:12] not in _NO_VIDEO_BRANDS
+    if head[:4] == b"RIFF":
+        return head[8:12] in (b"AVI ", b"AMV ")
+    if head[:4] == b"OggS":
+        return b"theora" in head
+    if head[4:8] in (b"moov", b"mdat", b"wide") or head.startswith(_VIDEO_MARKS):
+        return True
+    return any(head[start : start + 2 * size + 1 : size] == b"GGG" for start, size in _PACKETS)
 
 
 def raw_kind(image: "Image.Image") -> str | None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ddamfn.cli.io import Sources, base_folder, find_video
+from ddamfn.cli.io import Sources, base_folder
+from ddamfn.cli.videos import find_videos
 from ddamfn.errors import UsageError
 
 
@@ -180,14 +181,14 @@ def test_without_standard_input_nothing_is_piped_in(monkeypatch: pytest.MonkeyPa
 def test_a_quoted_glob_names_what_the_shell_would_have_named(photos: Path, pattern: str) -> None:
     (photos / "clip.mp4").touch()
     expanded = sorted(glob.glob(pattern))
-    quoted, by_shell = (_video_of(sources, every=2) for sources in ([pattern], expanded))
+    quoted, by_shell = (_videos_of(sources, every=2) for sources in ([pattern], expanded))
     assert quoted == by_shell
 
 
-def _video_of(sources: list[str], **options: object) -> object:
-    """Return what `find_video` finds, or the error's text."""
+def _videos_of(sources: list[str], **options: object) -> object:
+    """Return what `find_videos` finds, or the error's text."""
     unset = dict.fromkeys(("every", "start", "end", "track", "smooth", "timeline"))
     try:
-        return find_video(argparse.Namespace(sources=sources, **(unset | options)))
+        return find_videos(argparse.Namespace(sources=sources, **(unset | options)))
     except UsageError as error:
         return str(error)

@@ -178,6 +178,8 @@ def test_what_is_no_video_says_why(write_video: Write, numbered: Numbered, tmp_p
         "song.wav": "no video in it, audio alone",
         ".": "a folder",
     }
+    with pytest.raises(UnreadableVideo, match="an address"):
+        VideoSource("rtsp://camera.example/1", start_s=None, end_s=None)
     for name, reason in reasons.items():
         with pytest.raises(UnreadableVideo, match=reason) as caught:
             VideoSource(tmp_path / name, start_s=None, end_s=None)

@@ -30,13 +30,9 @@ VIDEO_SUFFIXES = frozenset(
         *(".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
     ]
 )
-"""Suffixes of videos; one is named by itself, and folders of images leave them out."""
+"""Suffixes of videos, which folders of images leave out."""
 
 STANDARD_INPUT = "-"
-
-_VIDEO_OPTIONS = ("every", "start", "end", "track", "smooth", "timeline")
-# These may hold one image or many; with an option for videos they are read as videos.
-_MOVING_IMAGES = frozenset({".gif", ".webp", ".avif"})
 
 
 def output_format(args: argparse.Namespace) -> str:
@@ -163,7 +159,7 @@ def ending_on_sigterm() -> Iterator[None]:
 
 
 class Sources:
-    """The images of files, folders (recursive, sorted), globs or `-`: lazy, repeatable, without the folder `skip`."""
+    """The named files, the images of folders (recursive, sorted), `-`: lazy, repeatable, without the folder `skip`."""
 
     def __init__(self, arguments: Sequence[str], skip: str | None = None) -> None:
         self._arguments = tuple(arguments)
@@ -244,7 +240,7 @@ class Sources:
         if _is_glob(argument):
             return f"no file matches {argument!r}: check the pattern, or name a folder"
         if any(_suffix(name) in VIDEO_SUFFIXES for name in os.listdir(argument)):
-            return f"no images in the folder {argument!r}, but videos: name one of them, one per call"
+            return f"no images in the folder {argument!r}, but videos: name them, for example with a glob"
         left_out = f" ({self.left_out})" if self._left_out else ""
         return (
             f"no images in the folder {argument!r}: looked for .jpg, .png, .heic, .webp and the like, also in its "
@@ -294,36 +290,6 @@ def _folder(argument: str) -> str:
         first = next(index for index, part in enumerate(parts) if glob.has_magic(part))
         return str(Path(*parts[:first]))
     return path if os.path.isdir(path) else os.path.dirname(path)
-
-
-def find_video(args: argparse.Namespace) -> str | int | None:
-    """Return the video's path or the camera's number that the arguments name; None if they name images."""
-    for source in args.sources:
-        check_is_local(source)
-    # What a quoted glob matches is what the shell would have named.
-    sources = [match for source in args.sources for match in expand_glob(source) or [source]]
-    videos = [source for source in sources if _is_video(source)]
-    if videos and len(sources) > 1:
-        raise UsageError(f"a video is read by itself: name {videos[0]!r} alone, with one call for each video")
-    if videos:
-        return int(videos[0]) if _is_camera(videos[0]) else videos[0]
-    # By identity: `--smooth 0` is an option that was given.
-    given = [name for name in _VIDEO_OPTIONS if getattr(args, name) is not None and getattr(args, name) is not False]
-    if not given:
-        return None
-    if len(sources) > 1 or sources[0] == STANDARD_INPUT or os.path.isdir(sources[0]):
-        raise UsageError(f"--{given[0]} is for a video or a camera: name one file, or the camera's number")
-    if _suffix(sources[0]) in IMAGE_SUFFIXES - _MOVING_IMAGES:
-        raise UsageError(f"--{given[0]} is for a video or a camera, and {sources[0]!r} is an image")
-    return sources[0]
-
-
-def _is_video(source: str) -> bool:
-    return _is_camera(source) or (_suffix(source) in VIDEO_SUFFIXES and not os.path.isdir(source))
-
-
-def _is_camera(source: str) -> bool:
-    return source.isascii() and source.isdecimal() and not os.path.lexists(source)
 
 
 def _is_address(argument: str) -> bool:

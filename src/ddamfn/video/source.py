@@ -90,7 +90,9 @@ class VideoSource(FrameSource):
             # Names of songs and places in metadata need not be UTF-8, and nothing here reads them.
             container: InputContainer = self._av.open(str(absolute), metadata_errors="replace")
         except FileNotFoundError:
-            raise UnreadableVideo(f"{path}: no such file") from None
+            is_address = "://" in path
+            reason = "an address, and only files and cameras are read" if is_address else "no such file"
+            raise UnreadableVideo(f"{path}: {reason}") from None
         except self._av.FFmpegError as error:
             if isinstance(error, OSError):
                 raise UnreadableVideo(f"{path}: {error.strerror}") from error
