@@ -138,7 +138,7 @@ def stage_times(path: str, weights: str | None) -> dict[str, Any]:
     from ddamfn.recognizer import Recognizer
     from ddamfn.results import ImageResult
     from ddamfn.video import AnnotatedVideo, FrameResult
-    from ddamfn.video.source import upright_rgb
+    from ddamfn.video.pixels import upright_rgb
 
     recognizer = Recognizer(weights, num_threads=1)
     with av.open(path) as container:

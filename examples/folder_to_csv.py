@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ddamfn import Recognizer
-from ddamfn.files import IMAGE_SUFFIXES
+from ddamfn.formats import IMAGE_SUFFIXES
 from ddamfn.results import row_columns
 
 

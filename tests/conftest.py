@@ -2,6 +2,7 @@
 
 import os
 import random
+import runpy
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -160,6 +161,14 @@ def head() -> np.ndarray:
     content = files("ddamfn").joinpath("demo", "astronaut.jpg").read_bytes()
     with Image.open(io.BytesIO(content)) as image:
         return np.asarray(image.convert("RGB").crop((90, 0, 370, 280)).resize((96, 96)))
+
+
+@pytest.fixture(scope="session")
+def heic() -> Callable[..., bytes]:
+    """Return what puts HEIC files together, see `heic.py`; without PyAV the test is skipped."""
+    pytest.importorskip("av", reason="needs PyAV to code HEVC")
+    made: Callable[..., bytes] = runpy.run_path(str(Path(__file__).with_name("heic.py")))["heic"]
+    return made
 
 
 @pytest.fixture(scope="session")

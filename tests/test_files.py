@@ -1,6 +1,9 @@
 """Files that are never half written."""
 
+import csv
+import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +13,11 @@ import pytest
 from ddamfn.files import (
     append_json_line,
     atomic_writer,
+    csv_lines,
     exclusive,
+    fitting_name,
+    open_regular,
+    partial_path,
     read_json_lines,
     sha256_bytes,
     sha256_file,
@@ -38,6 +45,41 @@ def test_a_writer_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
         stream.write({b"half": b"half"}[b"whole"])
     assert path.read_bytes() == b"old"
     assert names(tmp_path) == ["file.bin"]
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "é" * 127, "x" * 249, "x" * 250])
+def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path: Path, name: str) -> None:
+    write_bytes(tmp_path / name, b"old")
+    write_bytes(tmp_path / name, b"new")
+    assert (tmp_path / name).read_bytes() == b"new"
+    assert names(tmp_path) == [name]
+    assert len(os.fsencode(partial_path(tmp_path / name).name)) <= 255
+
+
+def test_a_name_with_an_ending_is_cut_where_it_would_be_too_long() -> None:
+    assert fitting_name("a.bmp", ".png") == "a.bmp.png"
+    one, other = (fitting_name("é" * 126 + letter, ".png") for letter in "ab")
+    assert one != other
+    assert len(os.fsencode(one)) <= 255
+    assert one.endswith(".png")
+
+
+def test_only_a_file_is_opened(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    with open_regular(tmp_path / "a") as file:
+        assert file.read() == b"abc"
+    os.mkfifo(tmp_path / "pipe")
+    for path, noun in ((tmp_path / "pipe", "a pipe"), (os.devnull, "a device")):
+        with pytest.raises(OSError, match=noun):
+            open_regular(path)
+
+
+def test_csv_is_read_back_whatever_is_in_a_field() -> None:
+    rows = [["a\rb", "c,d", 'e"f'], ["", "g\nh", "i\r\nj"]]
+    text = csv_lines(rows)
+    assert text == '"a\rb","c,d","e""f"\n,"g\nh","i\r\nj"\n'
+    assert list(csv.reader(io.StringIO(text, newline=""))) == rows
+    assert csv_lines([["plain", 1, None]]) == "plain,1,\n"
 
 
 def test_json_keeps_letters_and_ends_in_a_line_break(tmp_path: Path) -> None:

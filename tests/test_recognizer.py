@@ -5,6 +5,7 @@ import itertools
 import tracemalloc
 import weakref
 from collections.abc import Iterator
+from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ddamfn.classifier import Classifier
-from ddamfn.errors import DegenerateFace, UnreadableImage, UsageError, WeightsError
+from ddamfn.errors import DegenerateFace, ImageTooLarge, UnreadableImage, UsageError, WeightsError
 from ddamfn.faces import Preprocessing, normalize, preprocess
+from ddamfn.faces.decode import Decoded
 from ddamfn.files import sha256_bytes
 from ddamfn.labels import EXPRESSIONS
 from ddamfn.recognizer import Recognizer
@@ -66,6 +68,47 @@ def test_every_kind_of_input_gives_the_same_faces(
     assert [entry.pop("source") for entry in plain] == names
     assert all(entry == plain[0] for entry in plain)
     assert len(plain[0]["faces"]) == 1
+
+
+@pytest.fixture
+def decoded_smaller(portrait: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """Return the portrait at twice its size as a JPEG that is decoded at a half, as one of 200 megapixels would be."""
+    stream = io.BytesIO()
+    Image.fromarray(portrait).resize((1023, 1023), Image.Resampling.BICUBIC).save(stream, "JPEG", quality=95)
+    monkeypatch.setattr(import_module("ddamfn.faces.decode"), "MAX_PIXELS", 512 * 512)
+    return stream.getvalue()
+
+
+def test_what_was_decoded_smaller_is_told_in_the_pixels_of_the_image(
+    recognizer: Recognizer, decoded_smaller: bytes
+) -> None:
+    result = recognizer.predict(decoded_smaller)
+    assert (result.width, result.height) == (1023, 1023)
+    assert result.image is not None
+    assert result.image.shape == (512, 512, 3)
+    smaller = recognizer.predict(result.image)
+    (face,), (small,) = result, smaller
+    assert face.prediction == small.prediction
+    np.testing.assert_array_equal(face.landmarks.to_numpy(), small.landmarks.to_numpy() * 2)
+    np.testing.assert_array_equal(face.bbox.xyxy, np.array(small.bbox.xyxy) * 2)
+    place = np.array([409.0, 201.0, 1.0])
+    np.testing.assert_allclose(face.matrix @ place, small.matrix @ (place / (2, 2, 1)))
+    np.testing.assert_array_equal(np.asarray(result.plot()), np.asarray(smaller.plot()))
+
+
+def test_a_given_face_stays_as_it_was_given(recognizer: Recognizer, decoded_smaller: bytes) -> None:
+    (found,) = recognizer.predict(decoded_smaller)
+    points = found.landmarks.to_numpy()
+    (face,) = recognizer.predict(decoded_smaller, boxes=[(-4, 8, 1000, 1040)], landmarks=[points])
+    assert face.bbox.xyxy == (-4, 8, 1000, 1040)
+    np.testing.assert_allclose(face.landmarks.to_numpy(), points, rtol=1e-12)
+    np.testing.assert_allclose(face.matrix, found.matrix, atol=1e-4)
+    assert face.prediction.probabilities == pytest.approx(found.prediction.probabilities, abs=1e-3)
+
+
+def test_a_limit_of_the_caller_s_own_refuses(recognizer: Recognizer, decoded_smaller: bytes) -> None:
+    with pytest.raises(ImageTooLarge):
+        recognizer.find_faces(decoded_smaller, max_pixels=600_000)
 
 
 def test_a_face_carries_all_that_was_promised(recognizer: Recognizer) -> None:
@@ -154,12 +197,12 @@ def test_bad_images_become_results_in_their_place(
 def test_running_out_of_memory_in_one_image_does_not_end_the_run(
     recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def decode(source: object, **_: object) -> NDArray[np.uint8]:
+    def decode(source: object, **_: object) -> Decoded:
         if source == b"huge":
             raise MemoryError
-        return np.zeros((20, 20, 3), dtype=np.uint8)
+        return Decoded(np.zeros((20, 20, 3), dtype=np.uint8), 20, 20)
 
-    monkeypatch.setattr("ddamfn.recognizer.decode", decode)
+    monkeypatch.setattr("ddamfn.recognizer.decode_scaled", decode)
     errors = [result.error for result in recognizer.predict_many([b"huge", b"small"])]
     assert errors == ["not enough memory for this image", None]
 

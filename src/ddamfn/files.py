@@ -1,22 +1,19 @@
-"""Files that are never half written: atomic replacement, JSON lines, digests and locks; and which files are images."""
+"""Files that are never half written: atomic replacement, JSON lines, CSV, digests and locks; and files safe to read."""
 
+import csv
+import errno
 import hashlib
+import io
 import json
 import os
-from collections.abc import Iterator, Mapping
+import stat
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-IMAGE_SUFFIXES = frozenset(
-    [
-        *(".avif", ".bmp", ".dib", ".gif", ".ico", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
-        *(".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
-    ]
-)
-"""Which files of a folder count as images, in lower case; a file that is named itself is always tried. All are read by
-`ddamfn.faces.decode`. The list stands here since the command line and the readers of data sets, which import nothing of
-`faces`, need the same one."""
+# What every usual file system takes.
+_LONGEST_NAME_BYTES = 255
 
 
 @contextmanager
@@ -37,7 +34,7 @@ def atomic_writer(path: str | os.PathLike[str], *, durable: bool = True) -> Iter
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.part")
+    partial = partial_path(target)
     try:
         with partial.open("wb") as stream:
             yield stream
@@ -51,6 +48,65 @@ def atomic_writer(path: str | os.PathLike[str], *, durable: bool = True) -> Iter
         raise
     if durable:
         _sync_folder(target.parent)
+
+
+def partial_path(path: str | os.PathLike[str]) -> Path:
+    """Where a file grows before it takes its place: hidden, in the same folder, its name no longer than is allowed."""
+    target = Path(path)
+    name = f".{target.name}.part"
+    if len(os.fsencode(name)) > _LONGEST_NAME_BYTES:
+        name = f".{sha256_bytes(os.fsencode(target.name))[:32]}.part"
+    return target.with_name(name)
+
+
+def fitting_name(name: str, ending: str) -> str:
+    """Return a file's name with an ending, cut and marked by a digest where it would be longer than is allowed."""
+    if len(os.fsencode(name + ending)) <= _LONGEST_NAME_BYTES:
+        return name + ending
+    tail = f"~{sha256_bytes(os.fsencode(name))[:8]}{ending}"
+    while len(os.fsencode(name + tail)) > _LONGEST_NAME_BYTES:
+        name = name[:-1]
+    return name + tail
+
+
+def special_kind(mode: int) -> str | None:
+    """Say what a file's mode stands for where reading may wait forever or never end: a pipe, a socket or a device."""
+    kinds = {stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
+    return kinds.get(stat.S_IFMT(mode))
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a file for reading; a pipe, a socket or a device is refused, for reading it may wait forever or never end.
+
+    Raises:
+        OSError: if it cannot be opened; `strerror` says why.
+    """
+    kind = special_kind(Path(path).stat().st_mode)
+    if kind is not None:
+        raise OSError(errno.EINVAL, f"a {kind}, not a file", os.fspath(path))
+    return Path(path).open("rb")
+
+
+def csv_lines(rows: Iterable[Iterable[Any]]) -> str:
+    """Format CSV with a line break of one character.
+
+    Python 3.11 leaves a carriage return in a field unquoted, and readers then see a row's end, unless it is part of the
+    writer's own line break.
+    """
+    buffer = io.StringIO()
+    writer = csv.writer(_LineBreaks(buffer), lineterminator="\r\n")
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+class _LineBreaks:
+    """Takes whole rows, and shortens the line break at their end."""
+
+    def __init__(self, buffer: io.StringIO) -> None:
+        self._buffer = buffer
+
+    def write(self, row: str) -> int:
+        return self._buffer.write(row.removesuffix("\r\n") + "\n")
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes | memoryview, *, durable: bool = True) -> None:

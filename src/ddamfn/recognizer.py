@@ -13,9 +13,9 @@ from PIL import Image
 
 from ddamfn.classifier import Classifier, alignment_of
 from ddamfn.errors import DegenerateFace, UnreadableImage, UsageError
-from ddamfn.faces import MAX_PIXELS, ChannelOrder, Crop, Detection, ImageInput, RetinaFace, align, decode
+from ddamfn.faces import ChannelOrder, Crop, Detection, ImageInput, RetinaFace, align
 from ddamfn.faces.align import crop_bounds
-from ddamfn.faces.decode import image_name
+from ddamfn.faces.decode import decode_scaled, image_name
 from ddamfn.faces.given import check_boxes, check_landmarks, landmarks_in_box
 from ddamfn.faces.sessions import Providers
 from ddamfn.results import BBox, Face, ImageResult, Landmarks, Prediction
@@ -185,7 +185,7 @@ class Recognizer:
         min_detection_score: float | None = None,
         max_faces: int | None = None,
         min_precision: float | None = None,
-        max_pixels: int = MAX_PIXELS,
+        max_pixels: int | None = None,
     ) -> FoundFaces:
         """Find and align the faces of one image: the first half of `predict`, for callers that batch by themselves.
 
@@ -200,7 +200,8 @@ class Recognizer:
             min_detection_score: in place of this recognizer's, for this image.
             max_faces: likewise.
             min_precision: likewise.
-            max_pixels: images with more are refused before they are decoded.
+            max_pixels: images with more are refused before they are decoded; None for the limit of `faces.MAX_PIXELS`,
+                above which a JPEG of up to twice as many is decoded smaller.
 
         Raises:
             ImageTooLarge: more pixels than `max_pixels`.
@@ -212,18 +213,21 @@ class Recognizer:
         max_faces = self._max_faces if max_faces is None else max_faces
         _check(min_score, max_faces=max_faces)
         threshold = self.threshold if min_precision is None else _threshold(self.card, min_precision)
-        pixels = decode(image, max_pixels=max_pixels, channel_order=channel_order)
-        name = image_name(image)
-        height, width = pixels.shape[:2]
-        result = ImageResult(name, width, height, classes=self.card.labels, image=pixels if keep_image else None)
+        decoded = decode_scaled(image, max_pixels=max_pixels, channel_order=channel_order)
+        pixels, name = decoded.pixels, image_name(image)
+        kept = pixels if keep_image else None
+        result = ImageResult(name, decoded.width, decoded.height, classes=self.card.labels, image=kept)
         if boxes is None and landmarks is None:
             found = self._detected(pixels, name, min_score, max_faces)
         else:
-            found = self._given(pixels, boxes, landmarks)
+            found = self._given(pixels, boxes, landmarks, decoded.scale)
         detections, crops = [entry for entry, _ in found], [crop for _, crop in found]
-        return FoundFaces(
-            result, detections, [crop.pixels for crop in crops], [crop.matrix for crop in crops], threshold
-        )
+        if decoded.scale != 1:
+            # The last pixel of a smaller image may be half empty, and a box that was found lies inside the image.
+            edge = (decoded.width, decoded.height) * 2 if boxes is None and landmarks is None else float("inf")
+            detections = [_enlarged(entry, 1 / decoded.scale, edge) for entry in detections]
+        matrices = [crop.matrix * (decoded.scale, decoded.scale, 1.0) for crop in crops]
+        return FoundFaces(result, detections, [crop.pixels for crop in crops], matrices, threshold)
 
     def classify(self, images: Sequence[FoundFaces]) -> list[ImageResult]:
         """Classify the found faces of several images together: the second half of `predict`.
@@ -341,13 +345,13 @@ class Recognizer:
         return found
 
     def _given(
-        self, pixels: NDArray[np.uint8], boxes: ArrayLike | None, landmarks: ArrayLike | None
+        self, pixels: NDArray[np.uint8], boxes: ArrayLike | None, landmarks: ArrayLike | None, scale: float
     ) -> list[tuple[Detection, Crop]]:
-        """Align the faces of the caller's own detector, row by row."""
+        """Align the faces of the caller's own detector, row by row; what is given is scaled to the pixels first."""
         height, width = pixels.shape[:2]
-        rectangles = None if boxes is None else check_boxes(boxes, (width, height))
+        rectangles = None if boxes is None else check_boxes(boxes, (width / scale, height / scale)) * scale
         if landmarks is not None:
-            points = [(entry, float("nan")) for entry in check_landmarks(landmarks)]
+            points = [(entry, float("nan")) for entry in check_landmarks(landmarks) * scale]
         elif rectangles is not None:
             points = [landmarks_in_box(self._detector, pixels, box) for box in rectangles]
         if rectangles is not None and len(rectangles) != len(points):
@@ -364,6 +368,12 @@ class Recognizer:
 
     def _prediction(self, probabilities: NDArray[np.float64], threshold: float) -> Prediction:
         return Prediction.of(dict(zip(self.card.labels, probabilities.tolist(), strict=True)), threshold)
+
+
+def _enlarged(detection: Detection, factor: float, edge: ArrayLike) -> Detection:
+    """Return a detection in the pixels of an image that was decoded smaller, its box within `edge`."""
+    bbox = np.minimum(detection.bbox * factor, edge)
+    return replace(detection, bbox=bbox, landmarks=detection.landmarks * factor)
 
 
 def _check(min_detection_score: float, **numbers: int | None) -> None:

@@ -7,7 +7,7 @@ import io
 import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -222,7 +222,8 @@ class ImageResult:
         faces: the faces, surest detection first; empty if there is none.
         error: why the image could not be read, one line; None if it was read.
         classes: the weights' expressions, in their order.
-        image: uint8 (H, W, 3) RGB, the upright image; None unless images are kept.
+        image: uint8 (H, W, 3) RGB, the upright image, of one above `faces.MAX_PIXELS` at a half, a quarter or an eighth
+            of its size; None unless images are kept.
     """
 
     source: str
@@ -298,7 +299,12 @@ class ImageResult:
                 f"the image of {self.source} was not kept: pass image=..., or read with predict() or "
                 "predict_many(..., keep_images=True)"
             )
-        drawn = annotate(pixels, [mark(face) for face in self.faces])
+        # An image that was too large was decoded smaller; its faces lie in the pixels of the image itself.
+        shrink = pixels.shape[1] / self.width if self.width else 1.0
+        marks = [mark(face) for face in self.faces]
+        if shrink < 1:
+            marks = [replace(entry, box=tuple(value * shrink for value in entry.box)) for entry in marks]
+        drawn = annotate(pixels, marks)
         return with_cards(drawn, [_card(face) for face in self.faces]) if attention else drawn
 
     def save(self, path: str | os.PathLike[str], *, attention: bool = False) -> None:

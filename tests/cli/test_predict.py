@@ -1,13 +1,15 @@
 """`ddamfn predict`: what it writes in each format, what it does with files that are no images, its exit status."""
 
 import csv
+import fcntl
 import io
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
-import time
+import termios
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -112,15 +114,15 @@ def test_standard_input_is_a_image(photos: Path, predict: Any, monkeypatch: pyte
 def test_a_file_without_permission_is_an_error_of_its_own(
     photos: Path, predict: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read_bytes = Path.read_bytes
+    opened = Path.open
 
     # Taking the right to read away would not stop root, as whom tests often run.
-    def refuse(path: Path) -> bytes:
+    def refuse(path: Path, mode: str = "r", **options: Any) -> Any:
         if path.name == "face.jpg":
             raise PermissionError(13, "Permission denied")
-        return read_bytes(path)
+        return opened(path, mode, **options)
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     status, out, err = predict("photos/face.jpg", "photos/sub dir", "--format", "jsonl", "--quiet")
     first, second = (json.loads(line) for line in out.splitlines())
     assert status == 1
@@ -144,6 +146,18 @@ def test_a_missing_file_is_an_error_of_its_own(photos: Path, predict: Any) -> No
         (["photos", "--max-faces", "none"], "--max-faces"),
         (["photos", "--batch-size", "0"], "--batch-size"),
         (["photos", "--format", "xml"], "--format"),
+        (["photos", "--output", "faces.xlsx"], ".xlsx"),
+        (["photos", "--output", "faces.tsv"], ".tsv"),
+        (["photos", "--output", "s3://bucket/faces.csv"], "address"),
+        (["photos", "--annotate", "s3://bucket/marked"], "address"),
+        (["photos", "https://example.org/a.jpg"], "https://example.org/a.jpg"),
+        (["s3://bucket/a.jpg"], "address"),
+        (["rtsp://camera/1", "--track"], "address"),
+        (["photos", "--annotate", "marked.png"], "marked.png"),
+        (["photos/face.jpg", "photos/sub dir", "--annotate", "marked.jpg"], "marked.jpg"),
+        (["photos/face.jpg", "--annotate", "photos/face.jpg"], "--annotate"),
+        (["photos/face.jpg", "--annotate", "marked.tiff"], ".png"),
+        (["photos/face.jpg", "--annotate", "marked.mp4"], ".png"),
         (["photos", "--attention"], "--attention"),
         (["photos", "--output", "photos"], "--output"),
         (["photos/face.jpg", "--output", "photos/../photos/face.jpg"], "--output"),
@@ -239,35 +253,34 @@ _INTERRUPTIBLE = (
 
 
 @pytest.mark.parametrize("ending", ["json", "jsonl", "csv", "parquet"])
-def test_an_interrupted_run_leaves_readable_results(photos: Path, stand_in_weights: Path, ending: str) -> None:
+def test_an_interrupted_run_leaves_readable_results(
+    photos: Path, stand_in_weights: Path, ending: str, wait_until: Any
+) -> None:
     many = photos.parent / "many"
     many.mkdir()
-    # A pipe that nobody writes to holds the run up, so that it is surely interrupted in the middle.
     for index in range(3):
         (many / f"{index}.jpg").write_bytes(_PORTRAIT)
-    os.mkfifo(many / "3.jpg")
-    command = [sys.executable, "-c", _INTERRUPTIBLE, "predict", "many"]
+    # Standard input, to which no more is written, holds the run up, so that it is surely interrupted in the middle.
+    command = [sys.executable, "-c", _INTERRUPTIBLE, "predict", "many", "-"]
     options = ["--weights", str(stand_in_weights), "--batch-size", "1", "--output", f"out.{ending}"]
-    process = subprocess.Popen([*command, *options], cwd=photos.parent, stderr=subprocess.PIPE)
-    pipe = _when_read(many / "3.jpg")
+    reading, writing = os.pipe()
+    process = subprocess.Popen([*command, *options], cwd=photos.parent, stdin=reading, stderr=subprocess.PIPE)
+    os.write(writing, _PORTRAIT[:100])
+    wait_until(lambda: _bytes_in(reading) == 0, "the run never came to standard input")
     process.send_signal(signal.SIGINT)
     # A signal that comes just before the system call does not end the read: the pipe's end then does.
-    os.close(pipe)
+    os.close(writing)
+    os.close(reading)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert b"Traceback" not in err
     assert len(_read(photos.parent / f"out.{ending}")) == 3
 
 
-def _when_read(pipe: Path) -> int:
-    """Wait until somebody reads from the pipe, and return its writing end."""
-    deadline = time.monotonic() + 120
-    while True:
-        try:
-            return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
-        except OSError:
-            assert time.monotonic() < deadline, "the run never came to the pipe"
-            time.sleep(0.02)
+def _bytes_in(pipe: int) -> int:
+    """Count the bytes that nobody has read from a pipe yet."""
+    (count,) = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))
+    return int(count)
 
 
 def _read(path: Path) -> list[Any]:

@@ -7,7 +7,7 @@ import pytest
 from ddamfn.data.catalog import AFFECTNET_7, RAFDB
 from ddamfn.data.folder import open_folder
 from ddamfn.errors import DataError
-from ddamfn.files import IMAGE_SUFFIXES
+from ddamfn.formats import IMAGE_SUFFIXES
 
 
 def touch(root: Path, *names: str) -> Path:

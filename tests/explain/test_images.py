@@ -61,6 +61,14 @@ def test_nothing_outside_the_crop_changes(explained: FaceExplanation, rng: np.ra
     assert (body[20:110, 40:130] != image[20:110, 40:130]).any(axis=2).mean() > 0.9
 
 
+def test_a_map_lies_where_the_face_is_in_an_image_that_was_decoded_smaller(explained: FaceExplanation) -> None:
+    gray = np.full((300, 1200, 3), 128, np.uint8)
+    whole = np.asarray(on_image(gray, explained, explained.maps[0].map).resize((600, 194)))[22:-22]
+    half = np.asarray(on_image(gray[::2, ::2], explained, explained.maps[0].map, (300, 1200)))[44:-44]
+    changed = [np.argwhere(np.abs(drawn.astype(int) - 128).max(axis=2) > 20) for drawn in (whole, half)]
+    np.testing.assert_allclose(changed[0].max(axis=0), changed[1].max(axis=0), atol=4)
+
+
 def test_large_images_are_shrunk(explained: FaceExplanation) -> None:
     drawn = on_image(np.zeros((4000, 3000, 3), np.uint8), explained, explained.maps[0].map)
     assert drawn.size == (1200, 1600 + 88)

@@ -1,10 +1,15 @@
 import io
+import os
+import socket
 import struct
+import subprocess
+import sys
 import threading
 import warnings
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +18,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from ddamfn.errors import UnreadableImage, UsageError
+from ddamfn.errors import ImageTooLarge, UnreadableImage, UsageError
 from ddamfn.faces import decode
-from ddamfn.faces.decode import _FORMATS
-from ddamfn.files import IMAGE_SUFFIXES
+from ddamfn.faces.decode import decode_scaled
 
 RED, BLUE, GREEN, WHITE = (200, 30, 30), (30, 30, 200), (30, 160, 30), (250, 250, 250)
 
@@ -134,15 +138,64 @@ def test_common_formats_are_read(kind: str) -> None:
     _assert_corners(decode(_saved(_four_corners(), kind)))
 
 
-def test_every_suffix_of_an_image_names_a_format_that_is_read() -> None:
-    # Not every build of Pillow has AVIF.
-    kinds = Image.registered_extensions() | {".avif": "AVIF"}
-    assert {kinds[suffix] for suffix in IMAGE_SUFFIXES} <= set(_FORMATS)
-
-
 def test_a_format_that_starts_another_program_is_not_read() -> None:
-    with pytest.raises(UnreadableImage, match="<bytes>: not an image"):
+    with pytest.raises(UnreadableImage, match=r"<bytes>: .* not read"):
         decode(_saved(_four_corners(), "EPS"))
+
+
+def test_an_icon_of_256_px_is_not_taken_for_a_targa() -> None:
+    image = _four_corners().resize((256, 256), Image.Resampling.NEAREST)
+    pixels = decode(_saved(image, "ICO", sizes=[(256, 256)]))
+    np.testing.assert_array_equal(pixels, np.asarray(image))
+
+
+# ---------------------------------------------------------------- HEIC
+
+
+def test_heic_is_read(heic: Callable[..., bytes], tmp_path: Path) -> None:
+    content = heic(np.asarray(_four_corners().resize((96, 64), Image.Resampling.NEAREST)))
+    (tmp_path / "a.heic").write_bytes(content)
+    for source in (content, tmp_path / "a.heic"):
+        _assert_corners(decode(source)[::2, ::2])
+
+
+def test_a_turned_heic_is_upright_once(heic: Callable[..., bytes]) -> None:
+    image = np.asarray(_four_corners().resize((96, 64), Image.Resampling.NEAREST))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # cameras repeat in the metadata how the file is to be turned
+    content = heic(np.ascontiguousarray(np.rot90(image, -1)), quarter_turns=1, exif=exif.tobytes())
+    _assert_corners(decode(content)[::2, ::2])
+    # Without the file's own turn the metadata do not count.
+    _assert_corners(decode(heic(image, exif=exif.tobytes()))[::2, ::2])
+
+
+def test_heic_of_ten_bits_becomes_eight(heic: Callable[..., bytes]) -> None:
+    image = np.asarray(_four_corners().resize((96, 64), Image.Resampling.NEAREST)).astype(np.uint16) * 257
+    _assert_corners(decode(heic(image))[::2, ::2])
+
+
+def test_of_a_burst_the_image_is_taken_that_the_file_calls_its_first(heic: Callable[..., bytes]) -> None:
+    images = [np.full((32, 32, 3), level, np.uint8) for level in (40, 120, 220)]
+    for first, level in ((1, 40), (2, 120)):
+        assert np.abs(decode(heic(*images, first=first)).astype(int) - level).max() < 6
+
+
+def test_a_heic_is_weighed_and_damage_is_one_line(heic: Callable[..., bytes]) -> None:
+    content = heic(np.zeros((64, 64, 3), np.uint8))
+    with pytest.raises(ImageTooLarge, match="64 x 64"):
+        decode(content, max_pixels=64 * 64 - 1)
+    for damaged in (content[:-20], content[:200], content[:24]):
+        with pytest.raises(UnreadableImage, match=r"damaged|HEIF") as caught:
+            decode(damaged)
+        assert "\n" not in str(caught.value)
+
+
+def test_heic_without_its_package_says_what_to_install(
+    heic: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pi_heif.as_plugin", None)
+    with pytest.raises(UnreadableImage, match="pip install pi-heif"):
+        decode(heic(np.zeros((32, 32, 3), np.uint8)))
 
 
 # ---------------------------------------------------------------- orientation
@@ -253,11 +306,46 @@ def test_sixteen_bit_color_becomes_eight() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "expected"), [([0.0, 0.5, 1.0], [0, 128, 255]), ([0.0, 99.6, 300.0], [0, 100, 255])]
+    ("values", "expected"),
+    [
+        ([0.0, 0.5, 1.0], [0, 128, 255]),
+        ([-0.1, 0.5, 1.1], [0, 128, 255]),
+        ([0.0, 99.6, 300.0], [0, 100, 255]),
+        ([0.0, 32768.0, 65535.0], [0, 128, 255]),
+        ([float("nan"), 32768.0, 65535.0], [0, 128, 255]),
+    ],
 )
 def test_floating_point_is_scaled(values: list[float], expected: list[int]) -> None:
     content = _saved(Image.fromarray(np.array([values], dtype=np.float32)), "TIFF")
     np.testing.assert_array_equal(decode(content)[0, :, 0], expected)
+
+
+def _tiff_of_32_bits(values: list[int]) -> bytes:
+    """Put together a gray TIFF of unsigned numbers, which Pillow reads but does not write."""
+    entries = [(256, 3, len(values)), (257, 3, 1), (258, 3, 32), (259, 3, 1), (262, 3, 1), (273, 4, 8), (277, 3, 1)]
+    entries += [(278, 3, 1), (279, 4, 4 * len(values)), (339, 3, 1)]
+    pixels = np.array(values, "<u4").tobytes()
+    directory = struct.pack("<H", len(entries))
+    for tag, kind, value in entries:
+        directory += struct.pack("<HHI", tag, kind, 1) + struct.pack("<I", value)
+    return b"II*\0" + struct.pack("<I", 8 + len(pixels)) + pixels + directory + bytes(4)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [([0, 100, 255], [0, 100, 255]), ([0, 32896, 65535], [0, 128, 255]), ([0, 2**31, 2**32 - 1], [0, 128, 255])],
+)
+def test_unsigned_numbers_of_32_bits_are_scaled(values: list[int], expected: list[int]) -> None:
+    np.testing.assert_array_equal(decode(_tiff_of_32_bits(values))[0, :, 0], expected)
+
+
+def test_numbers_without_a_known_white_are_refused() -> None:
+    for content in (
+        _tiff_of_32_bits([0, 100_000]),
+        _saved(Image.fromarray(np.array([[0.0, 1e6]], dtype=np.float32)), "TIFF"),
+    ):
+        with pytest.raises(UnreadableImage, match="white"):
+            decode(content)
 
 
 def test_integers_of_eight_bits_stay() -> None:
@@ -367,6 +455,114 @@ def test_threads_leave_the_programs_warnings_as_they_were(monkeypatch: pytest.Mo
         first_is_out.set()
         two.result()
     assert list(warnings.filters) == before
+
+
+def test_three_gigabytes_of_junk_cost_no_memory(tmp_path: Path) -> None:
+    """A file without blocks on the disk, read by a process that may not have a third of its size."""
+    for name, head in (
+        ("zeros.jpg", b""),
+        ("text.jpg", b"Dear diary"),
+        ("claim.webp", b"RIFF\xff\xff\xff\x7fWEBPVP8 "),
+    ):
+        with (tmp_path / name).open("wb") as file:
+            file.write(head)
+            file.truncate(3 * 2**30)
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (10**9, 10**9))\n"
+        "from ddamfn.errors import UnreadableImage; from ddamfn.faces.decode import decode\n"
+        "for name in sys.argv[1:]:\n"
+        "    try: decode(name)\n"
+        "    except UnreadableImage as error: print(error)\n"
+    )
+    names = sorted(str(path) for path in tmp_path.iterdir())
+    done = subprocess.run([sys.executable, "-c", code, *names], capture_output=True, text=True, check=False)
+    assert [line.partition(": ")[2].partition(",")[0] for line in done.stdout.splitlines()] == [
+        "too large", "not an image", "not an image",
+    ], done.stderr  # fmt: skip
+
+
+def test_a_stream_of_junk_is_not_read_on() -> None:
+    class Endless(io.RawIOBase):
+        def read(self, size: int = -1) -> bytes:
+            assert 0 < size <= 4096, "everything was asked for"
+            return bytes(min(size, 7))
+
+    with pytest.raises(UnreadableImage, match="not an image"):
+        decode(Endless())
+
+
+def test_a_pipe_a_socket_and_a_device_are_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "s"))
+        for path, noun in ((tmp_path / "pipe.jpg", "pipe"), (tmp_path / "s", "socket"), (Path(os.devnull), "device")):
+            with pytest.raises(UnreadableImage, match=rf"{path}: .*a {noun}, not a file"):
+                decode(path)
+
+
+def test_an_address_is_no_file() -> None:
+    for address in ("https://example.org/a.jpg", "s3://bucket/a.jpg"):
+        with pytest.raises(UnreadableImage, match="download"):
+            decode(address)
+
+
+def test_a_known_kind_that_is_not_read_says_what_to_do(tmp_path: Path) -> None:
+    _four_corners().save(tmp_path / "raw.tiff", tiffinfo={254: 1, 330: 8})  # a preview, with the raw image beside it
+    (tmp_path / "raw.tiff").rename(tmp_path / "raw.nef")
+    (tmp_path / "a.jxl").write_bytes(b"\xff\x0a\xfa\x7f" * 9)
+    for name, noun in (("raw.nef", "RawTherapee"), ("a.jxl", "djxl")):
+        with pytest.raises(UnreadableImage, match=noun) as caught:
+            decode(tmp_path / name)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(UnreadableImage, match="raw"):
+        decode((tmp_path / "raw.nef").read_bytes())
+
+
+# ---------------------------------------------------------------- larger than is read
+
+
+@pytest.fixture
+def small_limit(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Make 60,000 pixels the limit, for images of 200 megapixels would be slow here."""
+    module = import_module("ddamfn.faces.decode")  # whose name in its package is the function's
+    monkeypatch.setattr(module, "MAX_PIXELS", 60_000)
+    monkeypatch.setattr(module, "_MOST_JPEG_PIXELS", 600_000)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 30_000)
+    return 60_000
+
+
+@pytest.mark.parametrize(("side", "divisor"), [(240, 1), (301, 2), (480, 2), (511, 4), (774, 4)])
+def test_a_jpeg_that_is_too_large_is_decoded_smaller(small_limit: int, side: int, divisor: int) -> None:
+    image = _four_corners().resize((side, side))
+    found = decode_scaled(_saved(image, "JPEG", quality=95))
+    assert (found.width, found.height, found.scale) == (side, side, 1 / divisor)
+    assert found.pixels.shape == (-(-side // divisor), -(-side // divisor), 3)
+    quarter = round(side / divisor / 4)
+    assert np.abs(found.pixels[quarter, quarter].astype(int) - RED).max() < 12
+
+
+def test_a_jpeg_that_is_too_large_is_upright_too(small_limit: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = _four_corners().resize((480, 320)).transpose(Image.Transpose.ROTATE_90)
+    found = decode_scaled(_saved(image, "JPEG", quality=95, exif=exif.tobytes()))
+    assert (found.width, found.height, found.scale) == (480, 320, 0.5)
+    _assert_corners(found.pixels[::5, ::5], tolerance=16)
+
+
+def test_only_a_jpeg_of_our_own_opening_is_decoded_smaller(small_limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    jpeg, png = (_saved(_four_corners().resize((301, 301)), kind) for kind in ("JPEG", "PNG"))
+    large = _saved(_four_corners().resize((900, 900)), "JPEG")
+    for source, limit in ((png, None), (large, None), (jpeg, small_limit)):
+        with pytest.raises(ImageTooLarge):
+            decode_scaled(source, max_pixels=limit)
+    with pytest.raises(ImageTooLarge):
+        decode(jpeg)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    with Image.open(io.BytesIO(jpeg)) as lazy:
+        with pytest.raises(ImageTooLarge):
+            decode_scaled(lazy)
+        assert lazy.size == (301, 301)
 
 
 def test_what_is_not_there_or_not_a_file_is_named(tmp_path: Path) -> None:

@@ -1,7 +1,11 @@
 """One image to one crop: which face, whose landmarks, and what is left without either."""
 
+import io
+from importlib import import_module
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from ddamfn.errors import UnreadableImage
 from ddamfn.faces import Alignment, Detection, align, plain_resize
@@ -51,6 +55,21 @@ def test_the_crop_is_that_of_the_chosen_face(image: np.ndarray) -> None:
     assert (outcome.landmarks == faces[1].landmarks).all()
     assert (outcome.matrix == expected.matrix).all()
     assert (pixels == expected.pixels).all()
+
+
+def test_what_was_decoded_smaller_is_told_in_the_pixels_of_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.BytesIO()
+    Image.new("RGB", (320, 200), (90, 120, 60)).save(stream, "JPEG")
+    hints = [Hints(bbox=(100, 40, 220, 160)), Hints(landmarks=tuple(map(tuple, face(160, 100, 1).landmarks.tolist())))]
+    detector = Fixed(face(60, 50, 0.9))
+    outcomes = [prepare_image(stream.getvalue(), hint, detector, ALIGNMENT)[0] for hint in hints]
+    monkeypatch.setattr(import_module("ddamfn.faces.decode"), "MAX_PIXELS", 200 * 320 // 4)
+    reused = Hints(reused=(hints[1].landmarks, 0.5))
+    smaller = [prepare_image(stream.getvalue(), hint, detector, ALIGNMENT)[0] for hint in (*hints, reused)]
+    assert detector.seen == [(200, 240, 3), (100, 120, 3)]  # the box with its surroundings
+    np.testing.assert_allclose(smaller[1].landmarks, outcomes[1].landmarks, rtol=1e-6)
+    np.testing.assert_allclose(smaller[1].matrix, outcomes[1].matrix, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(smaller[2].landmarks, outcomes[1].landmarks, rtol=1e-6)
 
 
 def test_without_a_face_the_whole_image_is_resized(image: np.ndarray) -> None:

@@ -15,7 +15,8 @@ import ddamfn
 from ddamfn.errors import UnreadableVideo, UsageError, WeightsError
 from ddamfn.recognizer import Recognizer
 from ddamfn.video import FrameResult, VideoReading, frame_columns, read_video
-from ddamfn.video.source import VideoSource, upright_rgb
+from ddamfn.video.pixels import upright_rgb
+from ddamfn.video.source import VideoSource
 
 Write = Callable[..., Path]
 WaitUntil = Callable[[Callable[[], object], str], None]
@@ -88,6 +89,17 @@ def test_a_face_keeps_its_number_through_a_gap(clip: Path, recognizer: Recognize
     assert tracks[8:12] == [()] * 4
     assert tracks[12:15] == [(1,)] * 3
     assert [sorted(entry) for entry in tracks[15:]] == [[1, 2]] * 5
+
+
+def test_a_face_keeps_its_number_where_a_recorded_screen_stood(
+    write_video: Write, head: np.ndarray, recognizer: Recognizer, tmp_path: Path
+) -> None:
+    frames = [np.full((120, 240, 3), 120, np.uint8) for _ in range(8)]
+    for pixels in frames:
+        pixels[10:106, 40:136] = head
+    times = [0.0, 0.1, 0.2, 45.0, 45.1, 45.2, 300.0, 300.1]
+    reading = read_video(write_video(tmp_path / "a.mkv", frames, times_s=times), recognizer)
+    assert [(frame.time_s, frame.tracks) for frame in reading] == [(time_s, (1,)) for time_s in times]
 
 
 def test_smoothing_follows_each_track_and_can_be_switched_off(clip: Path, recognizer: Recognizer) -> None:

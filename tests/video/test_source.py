@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ddamfn.errors import MissingExtra, UnreadableVideo, UsageError
-from ddamfn.video.source import VideoSource, turned, upright_rgb
+from ddamfn.video.pixels import turned, upright_rgb
+from ddamfn.video.source import VideoSource
 
 Write = Callable[..., Path]
 Numbered = Callable[[int], list[np.ndarray]]
@@ -122,6 +124,27 @@ def test_damage_in_the_middle_is_stepped_over(write_video: Write, rng: np.random
     assert damage.startswith("damaged at ")
 
 
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("a.mkv", "libx264"), ("a.webm", "libvpx-vp9"), ("a.wmv", "msmpeg4v3"), ("a.mp4", "libx264"), ("a.flv", "flv1")],
+)
+def test_a_segment_that_starts_late_is_whole(
+    write_video: Write, rng: np.random.Generator, tmp_path: Path, name: str, codec: str
+) -> None:
+    noise = [rng.integers(0, 256, (48, 64, 3), np.uint8) for _ in range(20)]
+    path = write_video(tmp_path / name, noise, codec=codec, times_s=[number / 10 + 60 for number in range(20)])
+    source = VideoSource(path, start_s=None, end_s=None)
+    assert source.info.duration_s == pytest.approx(2, abs=0.25)
+    source.close()
+    whole, damage = read(path)
+    assert ([time for _, time, _ in whole], damage) == ([number / 10 for number in range(20)], "")
+    cut, damage = read(path, start=0.55, end=1.5)
+    assert ([time for _, time, _ in cut], damage) == ([number / 10 for number in range(6, 15)], "")
+    if name.endswith(".mkv"):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        assert "breaks off" in read(path)[1]
+
+
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
 def test_sound_that_goes_on_longer_is_no_damage(
     write_video: Write, numbered: Numbered, tmp_path: Path, name: str
@@ -155,6 +178,8 @@ def test_what_is_no_video_says_why(write_video: Write, numbered: Numbered, tmp_p
         "song.wav": "no video in it, audio alone",
         ".": "a folder",
     }
+    with pytest.raises(UnreadableVideo, match="an address"):
+        VideoSource("rtsp://camera.example/1", start_s=None, end_s=None)
     for name, reason in reasons.items():
         with pytest.raises(UnreadableVideo, match=reason) as caught:
             VideoSource(tmp_path / name, start_s=None, end_s=None)
@@ -283,3 +308,18 @@ def test_pixels_that_are_not_square_are_stretched(write_video: Callable[..., Pat
     assert source.aspect == pytest.approx(1.5)
     assert [upright_rgb(raw.frame, source.aspect).shape for raw in source.frames()] == [(48, 96, 3)] * 2
     source.close()
+
+
+# ---------------------------------------------------------------- moving images
+
+
+def test_an_animated_avif_is_its_frames_and_not_its_first_image(tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="needs PyAV")
+    frames = [Image.new("RGB", (64, 48), (gray, gray, gray)) for gray in range(0, 200, 40)]
+    shown_ms = [100, 200, 100, 300, 100]
+    frames[0].save(tmp_path / "a.avif", save_all=True, append_images=frames[1:], duration=shown_ms, quality=95)
+    frames[2].save(tmp_path / "still.avif", quality=95)
+    found, damage = read(tmp_path / "a.avif")
+    assert (found, damage) == ([(i, t, 8 * i) for i, t in enumerate([0.0, 0.1, 0.3, 0.4, 0.7])], "")
+    assert [number for _, _, number in read(tmp_path / "a.avif", start=0.2, end=0.5)[0]] == [16, 24]
+    assert read(tmp_path / "still.avif") == ([(0, 0.0, 16)], "")

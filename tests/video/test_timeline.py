@@ -45,6 +45,25 @@ def test_areas_follow_the_probabilities_and_gaps_stay_empty(face_at: FaceAt) -> 
     assert (image[:, at[5]] == FAINT).all(axis=1).sum() == pytest.approx(132, abs=2)
 
 
+def test_an_image_that_stood_is_no_gap(face_at: FaceAt) -> None:
+    timeline = Timeline(_CLASSES)
+    calm, glad = ({"neutral": 1 - happy, "happiness": happy} for happy in (0.25, 0.75))
+    # Frames come at 0 and 60 s; at 60 s the face is gone, and back after 20 s.
+    timeline.add(frame(0.0, [face_at(100, 100, probabilities=calm)], (1,)))
+    for step in range(200):
+        timeline.add(frame(60 + step / 10, [], ()))
+    for step in range(201):
+        timeline.add(frame(80 + step / 10, [face_at(100, 100, probabilities=glad)], (1,)))
+    image = np.asarray(timeline.draw())
+    happy = share_of(image, "happiness")
+    plotted = np.flatnonzero(happy + share_of(image, "neutral"))
+    left, right = plotted[0], plotted[-1]
+    at = {time_s: left + round((right - left) * time_s / 100) for time_s in (2, 30, 58, 70, 90)}
+    assert [int(happy[at[time_s]]) for time_s in (2, 30, 58)] == [pytest.approx(33, abs=1)] * 3
+    assert happy[at[70]] == 0
+    assert happy[at[90]] == pytest.approx(99, abs=1)
+
+
 def test_an_hour_takes_the_memory_and_time_of_a_minute(face_at: FaceAt) -> None:
     timeline = Timeline(_CLASSES)
     face = face_at(100, 100)

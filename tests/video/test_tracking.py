@@ -31,7 +31,22 @@ def test_a_number_survives_a_short_gap_and_not_a_long_one(face_at: FaceAt) -> No
     for step in range(9):
         assert tracker.update(0.1 + step / 10, []) == ()
     assert tracker.update(1.0, [face_at(110, 100)]) == (1,)
+    for step in range(14):
+        assert tracker.update(1.1 + step / 10, []) == ()
     assert tracker.update(2.5, [face_at(110, 100)]) == (2,)
+
+
+def test_a_still_face_keeps_its_number_where_no_frame_came(face_at: FaceAt) -> None:
+    tracker = Tracker(gap_s=1.0)
+    tracker.update(0.0, [face_at(100, 100), face_at(300, 100)])
+    # An hour in which nothing changed on the screen.
+    assert tracker.update(3600.0, [face_at(303, 100), face_at(102, 100)]) == (2, 1)
+    # What stood elsewhere is somebody else, and what was gone before the image stood stays gone.
+    assert tracker.update(3700.0, [face_at(103, 100), face_at(400, 100)]) == (1, 3)
+    assert tracker.update(3800.0, [face_at(300, 100)]) == (4,)
+    # Missing for a moment after the pause.
+    assert tracker.update(3900.0, []) == ()
+    assert tracker.update(3900.1, [face_at(300, 100)]) == (4,)
 
 
 def test_a_moving_face_is_looked_for_where_it_went(face_at: FaceAt) -> None:

@@ -4,6 +4,8 @@ Only the requested verb is imported; NumPy, ONNX Runtime and PyTorch are importe
 """
 
 import argparse
+import contextlib
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -27,6 +29,8 @@ VERBS = {
     "serve": "read images over HTTP",
 }
 """The verbs and a line of help for each, in the order of `ddamfn --help`."""
+
+_OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 # One line, so no wrapping: some who read help never open the model card.
 _LAW = (
@@ -54,28 +58,74 @@ def build_parser(verb: str | None = None) -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return 0, 1 (failure), 2 (wrong arguments), 130 (Ctrl-C) or 141 (closed pipe)."""
+    _open_closed_streams()
     # A file name may hold what the terminal's encoding has no letters for; that is no reason to stop.
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    argv = sys.argv[1:] if argv is None else argv
-    # The whole command line's options leave no verb to run, so a verb can only stand first.
-    parser = build_parser(argv[0] if argv else None)
-    args = parser.parse_args(argv)
-    args.argv = list(sys.argv[1:] if argv is None else argv)
-    if not hasattr(args, "run"):
-        parser.print_help()
-        return 0
     try:
-        status: int = args.run(args)
-        sys.stdout.flush()
+        return _run(sys.argv[1:] if argv is None else argv)
     except DdamfnError as error:
+        _drop_output()
         print(f"ddamfn: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # Python would complain once more when it flushes the closed pipe at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 141
+
+
+def _run(argv: Sequence[str]) -> int:
+    """Parse the arguments and run the verb; what cannot be printed is an error, as what cannot be written is."""
+    try:
+        # The whole command line's options leave no verb to run, so a verb can only stand first.
+        parser = build_parser(argv[0] if argv else None)
+        args = parser.parse_args(argv)
+        args.argv = list(argv)
+        if not hasattr(args, "run"):
+            parser.print_help()
+            return 0
+        status: int = args.run(args)
+    except SystemExit:
+        _flush()  # after --help and --version
+        raise
+    except OSError as error:
+        # Files are named by their own writers: this can only be standard output.
+        if error.filename is None and error.errno in _OUTPUT_ERRORS:
+            raise _unwritable(error) from error
+        raise
+    _flush()
     return status
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _unwritable(error) from error
+
+
+def _unwritable(error: OSError) -> DdamfnError:
+    reason = "it is closed" if error.errno == errno.EBADF else error.strerror or error
+    return DdamfnError(f"cannot write standard output: {reason}")
+
+
+def _drop_output() -> None:
+    """Let what cannot be printed go: Python would complain once more when it flushes it at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with contextlib.suppress(OSError, ValueError):  # a stand-in of a test has no descriptor
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _open_closed_streams() -> None:
+    """Stand in for a stream that was closed before the start, such as by `>&-`, whose number a file would take."""
+    if sys.stdout is None:
+        # Open for reading alone, so that whatever is printed fails as it does on any closed stream.
+        sys.stdout = open(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8")  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115

@@ -49,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
     """Explain all images, write the files, and print each face's table; return 1 if an image could not be read."""
     from ddamfn.errors import UnreadableImage
     from ddamfn.explain.explaining import Explainer
+    from ddamfn.faces.decode import image_name
 
     folder = Path(args.output)
     sources = Sources(args.sources, skip=args.output)
@@ -64,10 +65,11 @@ def run(args: argparse.Namespace) -> int:
     folders, status = _ImageFolders(folder), 0
     with ItemProgress(sources.count(), quiet=args.quiet or sources.single) as progress:
         for source in sources:
+            image = sys.stdin.buffer if source == STANDARD_INPUT else source
             try:
-                explained = explainer(sys.stdin.buffer.read() if source == STANDARD_INPUT else source)
+                explained = explainer(image)
             except UnreadableImage as error:
-                progress.message(f"{plain(source)}: {plain(str(error).removeprefix(f'{source}: '))}")
+                progress.message(f"{plain(source)}: {plain(str(error).removeprefix(f'{image_name(image)}: '))}")
                 report["images"].append({"source": source, "error": str(error)})
                 status = 1
             else:
@@ -75,6 +77,8 @@ def run(args: argparse.Namespace) -> int:
                 report["images"].append(explained.to_dict() | {"source": source, "files": files})
                 print("\n".join(_table(explained, source)))
             progress.advance()
+        if sources.left_out and not args.quiet:
+            progress.message(sources.left_out)
     with write_errors(folder / "explain.json"):
         write_json(folder / "explain.json", report, indent=1)
     print(f"written: {folder / 'explain.json'} and the images beside it")
@@ -101,11 +105,14 @@ def _write(explained: "Explanation", place: Path) -> list[str]:
     """Draw and write all images of one explanation; return their paths below the output folder."""
     from ddamfn.explain.figures import on_image, panel
 
-    image, written = explained.result.image, []
+    result, written = explained.result, []
+    image, size = result.image, (result.height or 0, result.width or 0)
     assert image is not None  # an explanation keeps its image
     for number, face in enumerate(explained.faces, start=1):
         drawings = {f"face-{number}.png": panel(face)}
-        drawings |= {f"face-{number}-{scored.map.name}.png": on_image(image, face, scored.map) for scored in face.maps}
+        drawings |= {
+            f"face-{number}-{scored.map.name}.png": on_image(image, face, scored.map, size) for scored in face.maps
+        }
         for name, drawing in drawings.items():
             with write_errors(place / name), atomic_writer(place / name, durable=False) as stream:
                 drawing.save(stream, format="PNG")

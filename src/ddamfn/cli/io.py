@@ -2,22 +2,26 @@
 
 import argparse
 import contextlib
+import errno
 import glob
 import os
 import signal
 import stat
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from ddamfn.errors import DdamfnError, UsageError
-from ddamfn.files import IMAGE_SUFFIXES, atomic_writer
+from ddamfn.files import atomic_writer, special_kind
+from ddamfn.formats import IMAGE_SUFFIXES
 
 _TABLE_WIDTH = 500
+_KINDS_SHOWN = 8
 
-FORMATS = ("table", "json", "jsonl", "csv", "parquet")
+FORMATS = ("table", "json", "jsonl", "csv", "csv-excel", "parquet")
 """Output formats of results."""
 
 VIDEO_SUFFIXES = frozenset(
@@ -26,27 +30,36 @@ VIDEO_SUFFIXES = frozenset(
         *(".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
     ]
 )
-"""Suffixes of videos; one is named by itself, and folders of images leave them out."""
+"""Suffixes of videos, which folders of images leave out."""
 
 STANDARD_INPUT = "-"
 
-_VIDEO_OPTIONS = ("every", "start", "end", "track", "smooth", "timeline")
-# These may hold one image or many; with an option for videos they are read as videos.
-_MOVING_IMAGES = frozenset({".gif", ".webp", ".avif"})
-
 
 def output_format(args: argparse.Namespace) -> str:
-    """Return the requested format, or the one of the output file's suffix."""
+    """Return the requested format, or the one of the output file's suffix; a table where it has none or is a text."""
     suffix = _suffix(args.output or "").removeprefix(".")
+    if args.format is None and suffix not in (*FORMATS, "txt", "") and not _is_special(Path(args.output)):
+        raise UsageError(
+            f"--output {args.output!r}: no format ends in .{suffix}: use .json, .jsonl, .csv, .parquet or .txt, or "
+            "name the format with --format"
+        )
     return str(args.format or (suffix if suffix in FORMATS else "table"))
 
 
 def check_output(args: argparse.Namespace, kind: str) -> None:
     """Refuse an output that cannot be written, before anything is read."""
+    if args.output is not None:
+        check_is_path("--output", args.output)
     if kind == "parquet" and args.output is None and sys.stdout.isatty():
         raise UsageError("Parquet is not for a terminal: name a file with --output, or pipe it on")
     if args.output is not None and os.path.isdir(args.output):
         raise UsageError(f"--output must be a file, and {args.output!r} is a folder")
+
+
+def check_is_path(option: str, path: str) -> None:
+    """Refuse an address where a file or folder is to be written."""
+    if _is_address(path):
+        raise UsageError(f"{option} {path!r} is an address, and only files and folders of this machine are written")
 
 
 def same_file(one: str, other: str) -> bool:
@@ -61,8 +74,9 @@ def open_output(path: str | None) -> Iterator[BinaryIO]:
     The file takes its place at the end, also after an interrupt.
     """
     if path is None:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
+        with write_errors("standard output"):
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
         return
     # A link stays a link; what it points to is replaced.
     target = Path(os.path.realpath(path))
@@ -91,7 +105,8 @@ def write_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise DdamfnError(f"cannot write {os.fspath(path)}: {error.strerror or error}") from error
+        reason = "it is closed" if error.errno == errno.EBADF else error.strerror or error
+        raise DdamfnError(f"cannot write {os.fspath(path)}: {reason}") from error
 
 
 def _is_special(path: Path) -> bool:
@@ -144,16 +159,19 @@ def ending_on_sigterm() -> Iterator[None]:
 
 
 class Sources:
-    """The images of files, folders (recursive, sorted), globs or `-`: lazy, repeatable, without the folder `skip`."""
+    """The named files, the images of folders (recursive, sorted), `-`: lazy, repeatable, without the folder `skip`."""
 
     def __init__(self, arguments: Sequence[str], skip: str | None = None) -> None:
         self._arguments = tuple(arguments)
         self._skip = os.path.realpath(skip) if skip else None
+        self._left_out: Counter[str] = Counter()
         if self._arguments.count(STANDARD_INPUT) > 1:
             raise UsageError("'-' is one image on standard input and can be named once only")
-        if STANDARD_INPUT in self._arguments and sys.stdin.isatty():
+        if STANDARD_INPUT in self._arguments and (sys.stdin is None or sys.stdin.isatty()):
             raise UsageError("'-' reads an image from standard input, and nothing is piped in")
         for argument in self._arguments:
+            check_is_local(argument)
+            self._left_out.clear()
             if next(self._expand(argument), None) is None:
                 raise UsageError(self._nothing(argument))
 
@@ -162,8 +180,20 @@ class Sources:
         """Whether the user named exactly one image, rather than a folder, a glob or a list."""
         return len(self._arguments) == 1 and not _is_glob(self._arguments[0]) and not os.path.isdir(self._arguments[0])
 
+    @property
+    def left_out(self) -> str:
+        """Say what folders held beside the images that were yielded, by ending, the most frequent first; may be ""."""
+        kinds = sorted(self._left_out.items(), key=lambda entry: (-entry[1], entry[0]))
+        parts = [
+            f"{count:,} {kind}" if kind[:1] == "." else number(count, kind) for kind, count in kinds[:_KINDS_SHOWN]
+        ]
+        others = sum(count for _, count in kinds[_KINDS_SHOWN:])
+        parts += [f"{others:,} of other endings"] if others else []
+        return f"left out: {', '.join(parts)}" if parts else ""
+
     def __iter__(self) -> Iterator[str]:
         """Yield each image's path as the user would write it, `-` for standard input."""
+        self._left_out.clear()
         for argument in self._arguments:
             yield from self._expand(argument)
 
@@ -177,7 +207,7 @@ class Sources:
         elif not _is_glob(argument):
             yield from self._walk(argument)
         else:
-            for match in sorted(glob.iglob(argument, recursive=True)):
+            for match in expand_glob(argument):
                 if not os.path.isdir(match):
                     yield match
                 # With "**" the folder's files are matches of their own.
@@ -199,16 +229,51 @@ class Sources:
             # Links to folders are not followed: they may lead round in a circle.
             if entry.is_dir(follow_symlinks=False):
                 yield from self._walk(entry.path)
-            elif _suffix(entry.name) in IMAGE_SUFFIXES and not entry.is_dir():
+                continue
+            kind = _left_out_as(entry)
+            if kind is None:
                 yield entry.path
+            else:
+                self._left_out[kind] += 1
 
-    @staticmethod
-    def _nothing(argument: str) -> str:
+    def _nothing(self, argument: str) -> str:
         if _is_glob(argument):
             return f"no file matches {argument!r}: check the pattern, or name a folder"
         if any(_suffix(name) in VIDEO_SUFFIXES for name in os.listdir(argument)):
-            return f"no images in the folder {argument!r}, but videos: name one of them, one per call"
-        return f"no images in the folder {argument!r}: looked for .jpg, .png, .webp and the like, also in its folders"
+            return f"no images in the folder {argument!r}, but videos: name them, for example with a glob"
+        left_out = f" ({self.left_out})" if self._left_out else ""
+        return (
+            f"no images in the folder {argument!r}: looked for .jpg, .png, .heic, .webp and the like, also in its "
+            f"folders{left_out}"
+        )
+
+
+def _left_out_as(entry: "os.DirEntry[str]") -> str | None:
+    """Say as what an entry of a folder is left out; None for an image. A broken link stays: reading it says why."""
+    if not entry.is_file(follow_symlinks=False):
+        try:
+            mode = entry.stat().st_mode
+        except OSError:
+            mode = stat.S_IFREG
+        kind = "linked folder" if stat.S_ISDIR(mode) else special_kind(mode)
+        if kind is not None:
+            return kind
+    suffix = _suffix(entry.name)
+    return None if suffix in IMAGE_SUFFIXES else plain(suffix) or "nameless kind"
+
+
+def check_is_local(argument: str) -> None:
+    """Refuse an address as a source: nothing is fetched over a network."""
+    if _is_address(argument):
+        raise UsageError(
+            f"{argument!r} is an address, and nothing is fetched: images, videos, folders and cameras of this machine "
+            "are read, and an image on standard input with '-'"
+        )
+
+
+def expand_glob(argument: str) -> list[str]:
+    """Return what a glob matches, sorted, as a shell would; none for what is no glob."""
+    return sorted(glob.glob(argument, recursive=True)) if _is_glob(argument) else []
 
 
 def base_folder(arguments: Sequence[str]) -> str:
@@ -227,38 +292,10 @@ def _folder(argument: str) -> str:
     return path if os.path.isdir(path) else os.path.dirname(path)
 
 
-def find_video(args: argparse.Namespace) -> str | int | None:
-    """Return the video's path or the camera's number that the arguments name; None if they name images."""
-    sources = [match for source in args.sources for match in _expand_videos(source)]
-    videos = [source for source in sources if _is_video(source)]
-    if videos and len(sources) > 1:
-        raise UsageError(f"a video is read by itself: name {videos[0]!r} alone, with one call for each video")
-    if videos:
-        return int(videos[0]) if _is_camera(videos[0]) else videos[0]
-    # By identity: `--smooth 0` is an option that was given.
-    given = [name for name in _VIDEO_OPTIONS if getattr(args, name) is not None and getattr(args, name) is not False]
-    if not given:
-        return None
-    if len(sources) > 1 or sources[0] == STANDARD_INPUT or os.path.isdir(sources[0]):
-        raise UsageError(f"--{given[0]} is for a video or a camera: name one file, or the camera's number")
-    if _suffix(sources[0]) in IMAGE_SUFFIXES - _MOVING_IMAGES:
-        raise UsageError(f"--{given[0]} is for a video or a camera, and {sources[0]!r} is an image")
-    return sources[0]
-
-
-def _expand_videos(source: str) -> list[str]:
-    """Return what a glob for videos matches; any other source stays as it is."""
-    if _suffix(source) in VIDEO_SUFFIXES and _is_glob(source):
-        return sorted(glob.glob(source, recursive=True)) or [source]
-    return [source]
-
-
-def _is_video(source: str) -> bool:
-    return _is_camera(source) or (_suffix(source) in VIDEO_SUFFIXES and not os.path.isdir(source))
-
-
-def _is_camera(source: str) -> bool:
-    return source.isascii() and source.isdecimal() and not os.path.lexists(source)
+def _is_address(argument: str) -> bool:
+    """Whether an argument is an address with a scheme, such as https:// or s3://, and no file's name."""
+    scheme, mark, _ = argument.partition("://")
+    return bool(mark) and scheme.isascii() and scheme.isalnum() and not os.path.lexists(argument)
 
 
 def _is_glob(argument: str) -> bool:

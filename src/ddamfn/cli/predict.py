@@ -1,9 +1,10 @@
-"""`ddamfn predict`: images to expressions as table, JSON, CSV, Parquet or images; video goes to `predict_video`."""
+"""`ddamfn predict`: images to expressions as table, JSON, CSV, Parquet or images; videos go to `predict_video`."""
 
 import argparse
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,11 +12,14 @@ from ddamfn.cli.args import moment, positive_integer, seconds, share
 from ddamfn.cli.io import (
     FORMATS,
     STANDARD_INPUT,
+    VIDEO_SUFFIXES,
     Sources,
     base_folder,
+    check_is_path,
     check_output,
     ending_on_sigterm,
-    find_video,
+    expand_glob,
+    number,
     open_output,
     output_format,
     plain,
@@ -23,9 +27,13 @@ from ddamfn.cli.io import (
     write_errors,
 )
 from ddamfn.cli.progress import ItemProgress
+from ddamfn.cli.videos import find_videos
 from ddamfn.errors import UsageError
+from ddamfn.files import fitting_name
+from ddamfn.formats import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
+    from ddamfn.cli.writers import Tally, Writer
     from ddamfn.recognizer import Recognizer
     from ddamfn.results import ImageResult
 
@@ -35,7 +43,8 @@ anything else a list ("json") or a line each ("jsonl"). An image without a face 
 cannot be read is one line on standard error and has "error" in the output; the others go on, and the exit status is 1.
 With --min-precision .9 at least nine of ten answers were right on validation images (lower end of the 95 % interval);
 the other faces are "uncertain" and keep the likeliest expression's confidence and all probabilities.
-A video is named by itself, a camera by its number; videos in a folder are left out. Ctrl-C leaves complete files.
+Images and videos are read in turn; a camera is named by its number, alone; videos in a folder are left out. Ctrl-C
+leaves complete files.
 """
 # What Pillow writes without loss of color; an image in any other format is annotated as PNG.
 _ANNOTATED_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
@@ -45,7 +54,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Add the verb to the command line."""
     parser = subparsers.add_parser(
         "predict",
-        description="Finds the faces in images, a video or a camera and reads their expressions.",
+        description="Finds the faces in images, videos or a camera and reads their expressions.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -53,7 +62,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "sources",
         nargs="+",
         metavar="SOURCE",
-        help="image, folder, glob in quotes, - for stdin, a video, or a camera's number",
+        help="image, video, folder, glob in quotes, - for an image on stdin, or a camera's number",
     )
     parser.add_argument(
         "--format", choices=FORMATS, help="of the results; otherwise by the ending of --output, else a table"
@@ -62,7 +71,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--annotate",
         metavar="DIR_OR_FILE",
-        help="write each image with its faces marked into a folder, a video into a file (.mp4, .mov, .mkv)",
+        help="write each image with its faces marked into a folder, one image or a video into a file (.png, .mp4, ...)",
     )
     parser.add_argument(
         "--attention", action="store_true", help="add the attention maps to JSON and to the annotated images"
@@ -88,7 +97,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def _add_video_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that only a video or a camera has."""
-    group = parser.add_argument_group("video and camera", 'one per call; needs PyAV: pip install "ddamfn[video]"')
+    group = parser.add_argument_group("video and camera", 'needs PyAV: pip install "ddamfn[video]"')
     group.add_argument("--every", type=positive_integer, metavar="N", help="read only every Nth frame")
     group.add_argument("--start", type=moment, metavar="TIME", help="seconds, m:ss or h:mm:ss from the file's start")
     group.add_argument("--end", type=moment, metavar="TIME", help="stop before this time; of a camera, after it")
@@ -103,12 +112,12 @@ def _add_video_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Read all images, or the video, and write their results as they come; return 1 if one could not be read."""
-    video = find_video(args)
-    if video is not None:
+    """Read all images and videos, and write their results as they come; return 1 if one could not be read."""
+    videos, alone = find_videos(args)
+    if alone:
         from ddamfn.cli import predict_video
 
-        return predict_video.run(args, video)
+        return predict_video.run(args, videos[0])
     kind = output_format(args)
     _check(args, kind)
     sources = Sources(args.sources, skip=args.annotate)
@@ -123,42 +132,87 @@ def run(args: argparse.Namespace) -> int:
         min_precision=args.min_precision,
     )
     with ending_on_sigterm():
-        return _read_all(args, kind, sources, recognizer)
+        return _read_all(args, kind, sources, frozenset(map(str, videos)), recognizer)
 
 
-def _read_all(args: argparse.Namespace, kind: str, sources: Sources, recognizer: "Recognizer") -> int:
-    from ddamfn.cli.writers import Tally, make_writer
+def _read_all(
+    args: argparse.Namespace, kind: str, sources: Sources, videos: frozenset[str], recognizer: "Recognizer"
+) -> int:
+    from ddamfn.cli.writers import Tally, make_writer, mixed_columns
     from ddamfn.results import row_columns
 
-    tally, columns = Tally("image"), row_columns(recognizer.card.labels)
+    classes, tally, whole = recognizer.card.labels, Tally("image"), list[bool]()
+    columns = mixed_columns(classes) if videos else row_columns(classes)
+    # Decoding and finding faces share the cores, so the networks are loaded for one thread each.
+    of_frames = recognizer.with_num_threads(1) if videos else recognizer
     quiet = args.quiet or sources.single
     # Counting walks the folders once more, which is done for a visible bar alone.
-    total = None if quiet or not sys.stderr.isatty() else sources.count()
-    with ItemProgress(total, quiet=quiet) as progress, open_output(args.output) as stream:
-        writer = make_writer(kind, stream, columns, single=sources.single, attention=args.attention)
+    total = None if quiet or videos or not sys.stderr.isatty() else sources.count()
+    noun = "images and frames" if videos else "images"
+    with ItemProgress(total, quiet=quiet, noun=noun) as progress, open_output(args.output) as stream:
+        writer = make_writer(kind, stream, columns, single=sources.single, attention=args.attention, mixed=bool(videos))
         try:
-            for result in _results(sources, recognizer, keep_images=args.annotate is not None):
-                writer.write(result)
-                tally.add(result.faces, is_readable=result.error is None)
-                if result.error is not None:
-                    progress.message(f"{plain(result.source)}: {plain(result.error)}")
-                elif args.annotate is not None:
-                    _annotate(result, Path(args.annotate), base_folder(args.sources), attention=args.attention)
-                progress.advance()
+            for are_videos, group in groupby(sources, videos.__contains__):
+                if are_videos:
+                    whole += _read_videos(args, group, of_frames, writer, progress)
+                else:
+                    _read_images(args, group, recognizer, writer, tally, progress)
         finally:
             writer.close()
         if not quiet:
-            progress.message(f"{tally} ({progress.rate:.1f} images/s)")
-    return 1 if tally.unreadable else 0
+            progress.message(_summary(tally, whole, progress, sources))
+    return 1 if tally.unreadable or not all(whole) else 0
 
 
-def _results(sources: Sources, recognizer: "Recognizer", *, keep_images: bool) -> Iterator["ImageResult"]:
-    """Yield the results; standard input, read as bytes, is named as the user named it."""
+def _read_images(
+    args: argparse.Namespace,
+    sources: Iterable[str],
+    recognizer: "Recognizer",
+    writer: "Writer",
+    tally: "Tally",
+    progress: ItemProgress,
+) -> None:
+    for result in _results(sources, recognizer, keep_images=args.annotate is not None):
+        writer.write(result)
+        tally.add(result.faces, is_readable=result.error is None)
+        if result.error is not None:
+            progress.message(f"{plain(result.source)}: {plain(result.error)}")
+        elif args.annotate is not None:
+            target = _annotated_path(result.source, args, _ANNOTATED_SUFFIXES, ".png")
+            with write_errors(target):
+                result.save(target, attention=args.attention)
+        progress.advance()
+
+
+def _read_videos(
+    args: argparse.Namespace, sources: Iterable[str], recognizer: "Recognizer", writer: "Writer", progress: ItemProgress
+) -> Iterator[bool]:
+    """Read videos one after the other, and yield whether each is whole."""
+    from ddamfn.cli.predict_video import read_in_turn
+    from ddamfn.video import ANNOTATED_SUFFIXES
+
+    for source in sources:
+        marked = _annotated_path(source, args, tuple(ANNOTATED_SUFFIXES), ".mp4") if args.annotate else None
+        yield read_in_turn(args, source, recognizer, writer, progress, marked)
+
+
+def _summary(tally: "Tally", whole: list[bool], progress: ItemProgress, sources: Sources) -> str:
+    """Sum a run up: its images, whether each of its videos was whole, and what was left out."""
+    if not whole:
+        parts = [f"{tally} ({progress.rate:.1f} images/s)"]
+    else:
+        broken = f", {whole.count(False):,} broken or unreadable" if not all(whole) else ""
+        parts = [*([str(tally)] if tally.items else []), number(len(whole), "video") + broken]
+    return "; ".join([*parts, *([sources.left_out] if sources.left_out else [])])
+
+
+def _results(sources: Iterable[str], recognizer: "Recognizer", *, keep_images: bool) -> Iterator["ImageResult"]:
+    """Yield the results; standard input is named as the user named it."""
     from dataclasses import replace
 
-    images = (sys.stdin.buffer.read() if source == STANDARD_INPUT else source for source in sources)
+    images = (sys.stdin.buffer if source == STANDARD_INPUT else source for source in sources)
     for result in recognizer.predict_many(images, keep_images=keep_images):
-        yield replace(result, source=STANDARD_INPUT) if result.source == "<bytes>" else result
+        yield replace(result, source=STANDARD_INPUT) if result.source in ("<stdin>", "<file>") else result
 
 
 def _check(args: argparse.Namespace, kind: str) -> None:
@@ -171,19 +225,41 @@ def _check(args: argparse.Namespace, kind: str) -> None:
     ):
         raise UsageError(f"--output {args.output!r} is one of the images to read: choose another file")
     if args.annotate is not None:
-        if os.path.exists(args.annotate) and not os.path.isdir(args.annotate):
-            raise UsageError(f"--annotate must be a folder, and {args.annotate!r} is a file")
-        if same_file(args.annotate, base_folder(args.sources)):
-            raise UsageError(f"--annotate {args.annotate!r} holds the images themselves: choose another folder")
+        _check_annotate(args.annotate, args.sources)
 
 
-def _annotate(result: "ImageResult", folder: Path, base: str, *, attention: bool) -> None:
-    """Write an image with its faces annotated, at its own path below `base`."""
-    if result.source == STANDARD_INPUT:
-        target = folder / "stdin.png"
-    else:
-        target = folder / os.path.relpath(os.path.abspath(result.source), base)
-    if target.suffix.lower() not in _ANNOTATED_SUFFIXES:
-        target = target.with_name(f"{target.name}.png")
-    with write_errors(target):
-        result.save(target, attention=attention)
+def _check_annotate(path: str, arguments: list[str]) -> None:
+    """Refuse a place where annotated images cannot be written: a folder, or, for one image, a file."""
+    check_is_path("--annotate", path)
+    suffix = os.path.splitext(path)[1].lower()
+    if os.path.isdir(path) or not (os.path.exists(path) or suffix in IMAGE_SUFFIXES | VIDEO_SUFFIXES):
+        if same_file(path, base_folder(arguments)):
+            raise UsageError(f"--annotate {path!r} holds the images themselves: choose another folder")
+        return
+    if suffix not in _ANNOTATED_SUFFIXES:
+        raise UsageError(
+            f"--annotate {path!r}: name a folder, or for one image a file in {', '.join(_ANNOTATED_SUFFIXES)}"
+        )
+    if not _is_one_file(arguments):
+        raise UsageError(f"--annotate {path!r} is one file, and several images may be read: name a folder")
+    if same_file(path, arguments[0]):
+        raise UsageError(f"--annotate {path!r} is the image to read: choose another file")
+
+
+def _is_one_file(arguments: list[str]) -> bool:
+    """Whether exactly one image is named; a glob counts as what it matches."""
+    named = [match for argument in arguments for match in expand_glob(argument) or [argument]]
+    return len(named) == 1 and not os.path.isdir(named[0])
+
+
+def _annotated_path(source: str, args: argparse.Namespace, suffixes: tuple[str, ...], otherwise: str) -> Path:
+    """Return where a source is written with its faces: the named file, or its own path below the named folder."""
+    place = Path(args.annotate)
+    if place.suffix.lower() in _ANNOTATED_SUFFIXES and not place.is_dir():
+        return place
+    if source == STANDARD_INPUT:
+        return place / "stdin.png"
+    target = place / os.path.relpath(os.path.abspath(source), base_folder(args.sources))
+    if target.suffix.lower() in suffixes:
+        return target
+    return target.with_name(fitting_name(target.name, otherwise))

@@ -3,7 +3,9 @@
 import argparse
 import contextlib
 import os
+from collections.abc import Callable, Iterable
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddamfn.cli.io import (
@@ -16,11 +18,13 @@ from ddamfn.cli.io import (
     write_errors,
 )
 from ddamfn.cli.progress import ItemProgress
-from ddamfn.errors import UnreadableVideo, UsageError
+from ddamfn.errors import MissingExtra, UnreadableVideo, UsageError
 from ddamfn.files import atomic_writer
 
 if TYPE_CHECKING:
-    from ddamfn.video import AnnotatedVideo, Timeline, VideoReading
+    from ddamfn.cli.writers import Tally, Writer
+    from ddamfn.recognizer import Recognizer
+    from ddamfn.video import AnnotatedVideo, FrameResult, Timeline, VideoReading
 
 
 def run(args: argparse.Namespace, source: str | int) -> int:
@@ -29,7 +33,6 @@ def run(args: argparse.Namespace, source: str | int) -> int:
     _check(args, kind, source)
 
     from ddamfn.recognizer import Recognizer
-    from ddamfn.video import DEFAULT_SMOOTHING_S, read_video
 
     recognizer = Recognizer(
         args.weights,
@@ -38,22 +41,61 @@ def run(args: argparse.Namespace, source: str | int) -> int:
         num_threads=1,
         min_precision=args.min_precision,
     )
-    with (
-        ending_on_sigterm(),
-        read_video(
-            source,
-            recognizer,
-            every=args.every or 1,
-            start_s=args.start,
-            end_s=args.end,
-            track=args.track or bool(args.smooth) or args.timeline is not None,
-            smooth_s=DEFAULT_SMOOTHING_S if args.smooth is None else args.smooth,
-            keep_images=args.annotate is not None,
-            keep_crops=args.timeline is not None,
-            batch_size=args.batch_size,
-        ) as reading,
-    ):
+    with ending_on_sigterm(), _open(args, source, recognizer) as reading:
         return _read_all(args, kind, reading, recognizer.card.labels)
+
+
+def read_in_turn(
+    args: argparse.Namespace,
+    source: str,
+    recognizer: "Recognizer",
+    writer: "Writer",
+    progress: ItemProgress,
+    marked: Path | None,
+) -> bool:
+    """Read a video among other sources, and write its frames with the others' results; return whether it is whole.
+
+    With `marked` its frames are also written there with their faces marked.
+    """
+    from ddamfn.cli.writers import Tally
+    from ddamfn.results import ImageResult
+
+    tally = Tally("frame")
+    with contextlib.ExitStack() as files:
+        try:
+            reading = files.enter_context(_open(args, source, recognizer))
+            frames = chain((next(reading),), reading)
+        except (UnreadableVideo, UsageError, MissingExtra) as error:
+            reason = str(error).removeprefix(f"{source}: ")
+            writer.write(ImageResult(source, None, None, error=reason, classes=recognizer.card.labels))
+            progress.message(f"{plain(source)}: {plain(reason)}")
+            return False
+        takers: list[Callable[[FrameResult], object]] = [writer.write]
+        if marked is not None:
+            takers.append(_open_annotated(str(marked), args, reading, progress, files).write)
+        broken = _hand_on(frames, takers, tally, progress)
+    if broken is not None:
+        progress.message(plain(broken))
+    if not args.quiet:
+        progress.message(f"{plain(source)}: {tally}")
+    return broken is None
+
+
+def _open(args: argparse.Namespace, source: str | int, recognizer: "Recognizer") -> "VideoReading":
+    from ddamfn.video import DEFAULT_SMOOTHING_S, read_video
+
+    return read_video(
+        source,
+        recognizer,
+        every=args.every or 1,
+        start_s=args.start,
+        end_s=args.end,
+        track=args.track or bool(args.smooth) or args.timeline is not None,
+        smooth_s=DEFAULT_SMOOTHING_S if args.smooth is None else args.smooth,
+        keep_images=args.annotate is not None,
+        keep_crops=args.timeline is not None,
+        batch_size=args.batch_size,
+    )
 
 
 def _read_all(
@@ -65,7 +107,7 @@ def _read_all(
     from ddamfn.cli.writers import Tally, make_writer
     from ddamfn.video import frame_columns
 
-    tally, broken = Tally("frame"), None
+    tally = Tally("frame")
     with ItemProgress(reading.info.frames, quiet=args.quiet, noun="frames") as progress:
         # What cannot be decoded at all ends here, before any file is begun.
         frames = chain((next(reading),), reading)
@@ -73,21 +115,12 @@ def _read_all(
             writer = make_writer(kind, stream, frame_columns(classes), attention=args.attention, frames=True)
             # Each is finished whatever happens, the others' failures and Ctrl-C included.
             files.callback(writer.close)
-            annotated = _open_annotated(args, reading, progress, files)
-            timeline = _open_timeline(args, reading, classes, files)
-            try:
-                for frame in frames:
-                    writer.write(frame)
-                    if annotated is not None:
-                        annotated.write(frame)
-                    if timeline is not None:
-                        timeline.add(frame)
-                    tally.add(frame.faces)
-                    tally.tracks = max(tally.tracks, *(track or 0 for track in frame.tracks), 0)
-                    tally.end_s = frame.time_s
-                    progress.advance()
-            except UnreadableVideo as error:
-                broken = str(error)
+            takers: list[Callable[[FrameResult], object]] = [writer.write]
+            if args.annotate is not None:
+                takers.append(_open_annotated(args.annotate, args, reading, progress, files).write)
+            if args.timeline is not None:
+                takers.append(_open_timeline(args, reading, classes, files).add)
+            broken = _hand_on(frames, takers, tally, progress)
         if broken is not None:
             progress.message(plain(broken))
         if not args.quiet:
@@ -95,27 +128,47 @@ def _read_all(
     return 0 if broken is None else 1
 
 
+def _hand_on(
+    frames: "Iterable[FrameResult]",
+    takers: "list[Callable[[FrameResult], object]]",
+    tally: "Tally",
+    progress: ItemProgress,
+) -> str | None:
+    """Hand each frame to all as it comes; return where and how the file is broken, if it is."""
+    try:
+        for frame in frames:
+            for take in takers:
+                take(frame)
+            tally.add(frame.faces)
+            tally.tracks = max(tally.tracks, *(track or 0 for track in frame.tracks), 0)
+            tally.end_s = frame.time_s
+            progress.advance()
+    except UnreadableVideo as error:
+        return str(error)
+    return None
+
+
 def _open_annotated(
-    args: argparse.Namespace, reading: "VideoReading", progress: ItemProgress, files: contextlib.ExitStack
-) -> "AnnotatedVideo | None":
+    path: str,
+    args: argparse.Namespace,
+    reading: "VideoReading",
+    progress: ItemProgress,
+    files: contextlib.ExitStack,
+) -> "AnnotatedVideo":
     from ddamfn.video import AnnotatedVideo
 
-    if args.annotate is None:
-        return None
-    annotated = AnnotatedVideo(args.annotate, reading.info.rate / (args.every or 1))
+    annotated = AnnotatedVideo(path, reading.info.rate / (args.every or 1))
     files.callback(annotated.close)
     if not annotated.is_h264:
-        progress.message(f"{args.annotate}: this build of PyAV cannot write H.264, so it is {annotated.encoder}")
+        progress.message(f"{path}: this build of PyAV cannot write H.264, so it is {annotated.encoder}")
     return annotated
 
 
 def _open_timeline(
     args: argparse.Namespace, reading: "VideoReading", classes: tuple[str, ...], files: contextlib.ExitStack
-) -> "Timeline | None":
+) -> "Timeline":
     from ddamfn.video import Timeline, longest_gap_s
 
-    if args.timeline is None:
-        return None
     timeline = Timeline(classes, longest_gap_s(reading.info, args.every or 1))
     files.callback(_save, timeline, args.timeline)
     return timeline

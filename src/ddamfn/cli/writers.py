@@ -1,13 +1,14 @@
 """Results as a text table, JSON, JSON lines, CSV or Parquet, each written as it comes."""
 
-import csv
+import codecs
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ddamfn.cli.io import number, plain
 from ddamfn.errors import MissingExtra
-from ddamfn.results import UNCERTAIN, Face, ImageResult
+from ddamfn.files import csv_lines
+from ddamfn.results import UNCERTAIN, Face, ImageResult, row_columns
 
 if TYPE_CHECKING:
     from ddamfn.video import FrameResult
@@ -44,13 +45,19 @@ def make_writer(
     single: bool = False,
     attention: bool = False,
     frames: bool = False,
+    mixed: bool = False,
 ) -> Writer:
-    """Return the writer for a format of `ddamfn.cli.io.FORMATS`; `single` writes one JSON object instead of a list."""
+    """Return the writer for a format of `ddamfn.cli.io.FORMATS`; `single` writes one JSON object instead of a list.
+
+    A table has other columns for `frames` than for images; one that is `mixed` takes both.
+    """
+    tables = MixedTableWriter if mixed else FrameTableWriter if frames else TableWriter
     makers: Mapping[str, Callable[[], Writer]] = {
-        "table": lambda: FrameTableWriter(stream) if frames else TableWriter(stream),
+        "table": lambda: tables(stream),
         "json": lambda: JsonWriter(stream, single=single, attention=attention),
         "jsonl": lambda: JsonLinesWriter(stream, attention=attention),
         "csv": lambda: CsvWriter(stream, columns),
+        "csv-excel": lambda: CsvWriter(stream, columns, mark=True),
         "parquet": lambda: ParquetWriter(stream, columns),
     }
     return makers[kind]()
@@ -69,13 +76,33 @@ class TableWriter(Writer):
         elif not result.faces:
             lines = [f"{'no face':<65}{source}"]
         else:
-            lines = [
-                f"{face.expression:<12}{face.confidence:>10.1%}{f'{index}/{len(result.faces)}':>8}{face.score:>8.3f}   "
-                f"{_place(face):<24}{source}"
-                for index, face in enumerate(result.faces, start=1)
-            ]
+            lines = self._faces(result.faces, [source] * len(result.faces))
+        self._lines(lines)
+
+    def _faces(self, faces: Sequence[Face], names: Sequence[str]) -> list[str]:
+        return [
+            f"{face.expression:<12}{face.confidence:>10.1%}{f'{index}/{len(faces)}':>8}{face.score:>8.3f}   "
+            f"{_place(face):<24}{name}"
+            for index, (face, name) in enumerate(zip(faces, names, strict=True), start=1)
+        ]
+
+    def _lines(self, lines: Sequence[str]) -> None:
         self._text(self._head + "".join(f"{line}\n" for line in lines))
         self._head = ""
+
+
+class MixedTableWriter(TableWriter):
+    """The same table with the frames of videos: a frame's time and a face's track follow the name."""
+
+    def write(self, result: "_Result") -> None:
+        """Write a line for each face; frames without a face have none."""
+        if isinstance(result, ImageResult):
+            super().write(result)
+            return
+        name = f"{plain(result.source)} {result.time_s:.3f}s"
+        self._lines(
+            self._faces(result.faces, [name if track is None else f"{name} track {track}" for track in result.tracks])
+        )
 
 
 class FrameTableWriter(Writer):
@@ -130,27 +157,26 @@ class JsonWriter(JsonLinesWriter):
 
 
 class CsvWriter(Writer):
-    """One row per face, and one for each image or frame that has no face or is unreadable."""
+    """One row per face, and one for each image or frame that has no face or is unreadable.
 
-    def __init__(self, stream: BinaryIO, columns: Sequence[str]) -> None:
+    With `mark` the file begins with the mark by which Excel knows UTF-8.
+    """
+
+    def __init__(self, stream: BinaryIO, columns: Sequence[str], *, mark: bool = False) -> None:
         super().__init__(stream)
-        self._rows = csv.DictWriter(_Utf8(stream), columns, lineterminator="\n")
-        self._rows.writeheader()
+        self._columns = columns
+        self._stream.write(codecs.BOM_UTF8 if mark else b"")
+        self._stream.write(_encode(csv_lines([columns])))
 
     def write(self, result: "_Result") -> None:
         """Write the rows of an image or frame."""
-        self._rows.writerows(result.to_rows())
-        self._stream.flush()
+        self._text(csv_lines([row.get(name) for name in self._columns] for row in result.to_rows()))
 
 
-class _Utf8:
-    """Lets `csv` write to a binary stream."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        return self._stream.write(_encode(text))
+def mixed_columns(classes: tuple[str, ...]) -> list[str]:
+    """Return the columns of a table of images and frames: those of both."""
+    source, *others = row_columns(classes)
+    return [source, "frame", "time_s", "track", *others]
 
 
 class ParquetWriter(Writer):

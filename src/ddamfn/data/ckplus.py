@@ -12,7 +12,7 @@ from pathlib import Path
 from ddamfn.data.catalog import CKPLUS
 from ddamfn.data.dataset import Dataset, FileImages, Sample
 from ddamfn.errors import DataError
-from ddamfn.files import IMAGE_SUFFIXES
+from ddamfn.formats import IMAGE_SUFFIXES
 from ddamfn.labels import canonical
 
 _FRAMES = 3

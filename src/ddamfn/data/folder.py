@@ -6,7 +6,7 @@ from pathlib import Path
 from ddamfn.data.catalog import DatasetCard
 from ddamfn.data.dataset import Dataset, FileImages, Sample
 from ddamfn.errors import DataError, UnknownLabel
-from ddamfn.files import IMAGE_SUFFIXES
+from ddamfn.formats import IMAGE_SUFFIXES
 from ddamfn.labels import EXPRESSIONS, canonical
 
 SPLIT_NAMES: dict[str, str] = {

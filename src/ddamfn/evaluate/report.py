@@ -1,6 +1,5 @@
 """The report of an evaluation: always with the rule, n and N, and never "official" for a subset."""
 
-import csv
 import io
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from ddamfn.evaluate.calibration import SelectivePrediction, selective_predictio
 from ddamfn.evaluate.logit_table import LogitTable
 from ddamfn.evaluate.metrics import Floats, paired_drop, softmax
 from ddamfn.evaluate.scores import Scores, resolve_targets
+from ddamfn.files import csv_lines
 from ddamfn.weights import Card
 
 SINGLE_LABEL = "single label"
@@ -138,16 +138,14 @@ def predictions_csv(table: LogitTable, duplicate_free: LogitTable | None = None)
     predictions = table.logits.argmax(axis=1)
     true = resolve_targets(table.targets, predictions, table.rule or "majority")
     kept = None if duplicate_free is None else set(duplicate_free.keys)
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
     extra = [] if kept is None else ["train_duplicate"]
-    writer.writerow(["key", "found", "true", "predicted", "correct", "confidence", *extra, *table.classes])
+    rows: list[list[Any]] = [["key", "found", "true", "predicted", "correct", "confidence", *extra, *table.classes]]
     for row, (key, label, prediction) in enumerate(zip(table.keys, true, predictions, strict=True)):
         flags = [] if kept is None else [int(key not in kept)]
         shares = [f"{p:.6f}" for p in probabilities[row]]
         cells = [table.classes[label], table.classes[prediction], int(label == prediction), shares[prediction]]
-        writer.writerow([key, int(table.found[row]), *cells, *flags, *shares])
-    return buffer.getvalue()
+        rows.append([key, int(table.found[row]), *cells, *flags, *shares])
+    return csv_lines(rows)
 
 
 def confidence_and_correct(table: LogitTable, temperature: float | None = None) -> tuple[Floats, NDArray[np.bool_]]:

@@ -47,14 +47,22 @@ def panel(explained: FaceExplanation) -> Image.Image:
     return canvas
 
 
-def on_image(image: NDArray[np.uint8], explained: FaceExplanation, entry: FaceMap) -> Image.Image:
-    """Draw one map's heat inside the aligned square of the image (H, W, 3) uint8, its longer side at most 1,600 px."""
+def on_image(
+    image: NDArray[np.uint8],
+    explained: FaceExplanation,
+    entry: FaceMap,
+    image_size: tuple[int, int] | None = None,
+) -> Image.Image:
+    """Draw one map's heat inside the aligned square of the image (H, W, 3) uint8, its longer side at most 1,600 px.
+
+    `image_size` (height, width) is that of the image itself, where it was decoded smaller.
+    """
     face = explained.face
     assert face.aligned is not None  # an explanation keeps the crops
     shrink = min(1.0, _LARGEST_SIDE / max(image.shape[:2]))
     size = (max(1, round(image.shape[1] * shrink)), max(1, round(image.shape[0] * shrink)))
     scaled = Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)
-    heat, inside = carry_back(entry.values, face.matrix, image.shape[:2], size, face.aligned.shape[0])
+    heat, inside = carry_back(entry.values, face.matrix, image_size or image.shape[:2], size, face.aligned.shape[0])
     plain, share = np.asarray(scaled), inside[..., None]
     drawn = Image.fromarray(np.round(plain * (1 - share) + tint(plain, heat) * share).astype(np.uint8))
     return _with_title(drawn, explained, entry)

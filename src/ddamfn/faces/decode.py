@@ -1,17 +1,30 @@
 """Decode any image to upright RGB pixels, or raise an error with one clear line."""
 
+import contextlib
 import io
 import os
 import threading
 import warnings
-from pathlib import Path
-from typing import BinaryIO, Literal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 from ddamfn.errors import ImageTooLarge, UnreadableImage, UsageError
+from ddamfn.files import open_regular
+from ddamfn.formats import (
+    HEAD_BYTES,
+    image_format,
+    is_read_whole,
+    open_image,
+    open_large_jpeg,
+    raw_kind,
+    unread_kind,
+)
 
 ImageInput = (
     str
@@ -32,10 +45,14 @@ ChannelOrder = Literal["rgb", "bgr"]
 MAX_PIXELS = 178_956_970
 """Pillow's limit against decompression bombs: about 13,000 x 13,000."""
 
-# Photographs' formats only: Pillow also reads some, like EPS, by starting another program.
-_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "TGA", "ICO")
+# A progressive JPEG is held whole while it is decoded, at whatever fraction: 2 GB for this many at the worst.
+_MOST_JPEG_PIXELS = 2 * MAX_PIXELS
+
+# Of formats that Pillow reads at once when it opens a file, before it knows how many pixels that has.
+_MOST_BYTES_AT_ONCE = 512 * 2**20
 
 _ORIENTATION_TAG = 0x0112
+_SAMPLE_FORMAT, _UNSIGNED = 339, 1
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -45,6 +62,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_ON_THE_SIDE = tuple(_UPRIGHT[tag] for tag in (5, 6, 7, 8))
 
 
 class _Quiet:
@@ -77,13 +95,32 @@ class _Quiet:
 _QUIET = _Quiet()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoded:
+    """An image that may have been decoded smaller than it is.
+
+    Attributes:
+        pixels: (H, W, 3) uint8 RGB, contiguous and the caller's own.
+        width: of the upright image itself in pixels; `pixels` has `width * scale`, rounded up.
+        height: likewise.
+        scale: pixels of `pixels` for one of the image: 1, or 1/2, 1/4 or 1/8.
+    """
+
+    pixels: NDArray[np.uint8]
+    width: int
+    height: int
+    scale: float = 1.0
+
+
 def decode(
     source: ImageInput, *, max_pixels: int = MAX_PIXELS, channel_order: ChannelOrder = "rgb"
 ) -> NDArray[np.uint8]:
     """Read an image.
 
     Turned upright by its EXIF orientation; CMYK, palette and gray become RGB; transparency is laid over white; 16 bits
-    become 8; of an animation the first frame is taken.
+    become 8; of an animation the first frame is taken, of a HEIC file the image that it calls its first.
+
+    A file is looked at before it is read: what is no image, a pipe or a device costs neither time nor memory.
 
     Args:
         source: a path, a file's content, a binary file object, which is read from its position on, a Pillow image, or
@@ -102,25 +139,39 @@ def decode(
         UnreadableImage: missing, empty, truncated, or not an image.
         UsageError: a source of another type, an array of another dtype or shape, or an unknown order of channels.
     """
+    return decode_scaled(source, max_pixels=max_pixels, channel_order=channel_order).pixels
+
+
+def decode_scaled(source: ImageInput, *, max_pixels: int | None = None, channel_order: ChannelOrder = "rgb") -> Decoded:
+    """Read an image as `decode` does, but a JPEG that is too large for it at a half, a quarter or an eighth.
+
+    Args:
+        source: as for `decode`.
+        max_pixels: as for `decode`, and no image is decoded smaller; None for `MAX_PIXELS`, above which a JPEG of up to
+            twice as many is decoded at the largest fraction that has no more.
+        channel_order: as for `decode`.
+
+    Returns:
+        The pixels, and how they lie in the image.
+
+    Raises:
+        ImageTooLarge: as for `decode`.
+        UnreadableImage: as for `decode`.
+        UsageError: as for `decode`.
+    """
     if channel_order not in ("rgb", "bgr"):
         raise UsageError(f"channel_order must be 'rgb' or 'bgr', not {channel_order!r}")
     if isinstance(source, np.ndarray):
-        return _from_array(source, channel_order)
+        pixels = _from_array(source, channel_order)
+        return Decoded(pixels, pixels.shape[1], pixels.shape[0])
     name = image_name(source)
-    opened = source if isinstance(source, Image.Image) else _content(source, name)
     try:
         # Pillow warns of odd metadata, which is of no use to a reader, and of large images, which are checked below.
-        with _QUIET:
-            if isinstance(opened, Image.Image):
-                return _from_pillow(opened, name, max_pixels)
-            with Image.open(io.BytesIO(opened), formats=_formats()) as image:
-                return _from_pillow(image, name, max_pixels)
-    except UnreadableImage:
+        may_shrink = max_pixels is None and not isinstance(source, Image.Image)
+        with _QUIET, _opened(source, name, may_shrink=may_shrink) as image:
+            return _from_pillow(image, name, MAX_PIXELS if max_pixels is None else max_pixels, may_shrink=may_shrink)
+    except (UnreadableImage, UsageError):
         raise
-    except UnidentifiedImageError:
-        raise UnreadableImage(
-            f"{name}: not an image, or of a format that is not read (JPEG, PNG, WebP, ... are)"
-        ) from None
     except Image.DecompressionBombError:
         raise ImageTooLarge(f"{name}: too large, more than {MAX_PIXELS:,} pixels") from None
     # Pillow's parsers raise a dozen kinds of exceptions at damaged files; whichever it is, the file cannot be read.
@@ -143,20 +194,65 @@ def image_name(source: ImageInput) -> str:
     return name if isinstance(name, str) else "<file>"
 
 
-def _formats() -> list[str]:
-    Image.init()
-    return [name for name in _FORMATS if name in Image.OPEN]
+@contextlib.contextmanager
+def _opened(source: object, name: str, *, may_shrink: bool) -> Iterator[Image.Image]:
+    """Open an image lazily, and keep its file open."""
+    if isinstance(source, Image.Image):
+        yield source
+        return
+    with _file(source, name) as file:
+        head = file.read(HEAD_BYTES)
+        if not head:
+            raise UnreadableImage(f"{name}: empty, 0 bytes")
+        _look(head, name)
+        if is_read_whole(image_format(head)) and file.seek(0, os.SEEK_END) > _MOST_BYTES_AT_ONCE:
+            raise ImageTooLarge(f"{name}: too large, more than {_MOST_BYTES_AT_ONCE:,} bytes")
+        file.seek(0)
+        try:
+            opened = open_image(file)
+        except UnidentifiedImageError:
+            raise UnreadableImage(_unidentified(head, name)) from None
+        except ImportError:
+            raise UnreadableImage(f"{name}: HEIC needs pi-heif: pip install pi-heif") from None
+        except Image.DecompressionBombError:
+            if not may_shrink or image_format(head) != "JPEG":
+                raise
+            opened = open_large_jpeg(file)
+        with opened as image:
+            raw = raw_kind(image)
+            if raw is not None:
+                raise UnreadableImage(f"{name}: {raw}")
+            yield image
 
 
-def _content(source: object, name: str) -> bytes:
-    """Return the bytes of a path, a file object or a buffer."""
-    content = source
+def _look(head: bytes, name: str) -> None:
+    """Refuse what is surely no image that is read, by its beginning and its name."""
+    kind = unread_kind(head, name)
+    if kind is not None:
+        raise UnreadableImage(f"{name}: {kind}")
+    if image_format(head) is None:
+        raise UnreadableImage(_unidentified(head, name))
+
+
+def _unidentified(head: bytes, name: str) -> str:
+    kind = image_format(head)
+    # A TGA has no mark of its own: what only looks like one is rather no image.
+    if kind in (None, "TGA"):
+        return f"{name}: not an image, or of a format that is not read (JPEG, PNG, WebP, HEIC, ... are)"
+    return f"{name}: damaged or truncated image, or a variant of {kind} that is not read: save it again as PNG or JPEG"
+
+
+def _file(source: object, name: str) -> BinaryIO:
+    """Open a path, or return the content of a file object or a buffer as a file."""
+    content: Any = source
     try:
         if isinstance(source, (str, os.PathLike)):
-            content = Path(os.fsdecode(source)).read_bytes()
-        elif hasattr(source, "read"):
-            content = source.read()
+            return open_regular(os.fsdecode(source))
+        if hasattr(source, "read"):
+            content = _content(source, name)
     except FileNotFoundError:
+        if "://" in name:
+            raise UnreadableImage(f"{name}: an address, and only files are read: download it first") from None
         raise UnreadableImage(f"{name}: no such file") from None
     except (OSError, ValueError) as error:  # a closed file object, a path with a null byte
         raise UnreadableImage(f"{name}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
@@ -165,27 +261,57 @@ def _content(source: object, name: str) -> bytes:
             "an image is a path, bytes, a binary file object, a Pillow image or an array of uint8 or uint16, not "
             f"{type(source).__name__}"
         )
-    if not content:
-        raise UnreadableImage(f"{name}: empty, 0 bytes")
-    return bytes(content)
+    return io.BytesIO(bytes(content))
 
 
-def _from_pillow(image: Image.Image, name: str, max_pixels: int) -> NDArray[np.uint8]:
+def _content(source: Any, name: str) -> Any:
+    """Read a file object to its end, unless its beginning shows that it is no image."""
+    head = source.read(HEAD_BYTES)
+    if not isinstance(head, (bytes, bytearray, memoryview)) or not head:
+        return head
+    head = bytes(head)
+    # A pipe may give less than was asked for.
+    while len(head) < HEAD_BYTES and (more := source.read(HEAD_BYTES - len(head))):
+        head += more
+    _look(head, name)
+    return head + source.read()
+
+
+def _from_pillow(image: Image.Image, name: str, max_pixels: int, *, may_shrink: bool) -> Decoded:
     width, height = image.size
-    if width * height > max_pixels:
+    if may_shrink and isinstance(image, JpegImageFile) and max_pixels < width * height <= _MOST_JPEG_PIXELS:
+        _shrink(image, max_pixels)
+    if image.width * image.height > max_pixels:
         raise ImageTooLarge(f"{name}: too large, {width} x {height} is more than {max_pixels:,} pixels")
     if width * height == 0:
         raise UnreadableImage(f"{name}: no pixels, {width} x {height}")
+    scale = 1 / round(width / image.width)
     image.load()
     # Read after loading: Pillow itself turns some formats while it loads them, and then takes the tag away.
     turn = _UPRIGHT.get(_orientation(image))
-    rgb = _to_rgb(image)
+    rgb = _to_rgb(image, name)
     if turn is not None:
         rgb = rgb.transpose(turn)
-    return np.array(rgb)
+    if scale == 1:
+        width, height = rgb.size
+    elif turn in _ON_THE_SIDE:
+        width, height = height, width
+    return Decoded(np.array(rgb), width, height, scale)
+
+
+def _shrink(image: JpegImageFile, most: int) -> None:
+    """Let a JPEG be decoded at the largest fraction that has no more pixels, which libjpeg does by itself."""
+    width, height = image.size
+    for divisor in (2, 4, 8):
+        if -(-width // divisor) * -(-height // divisor) <= most or divisor == 8:
+            image.draft(None, (width // divisor, height // divisor))
+            return
 
 
 def _orientation(image: Image.Image) -> int:
+    # A HEIC file says by itself how it is turned, and has been: what a camera repeats in the metadata does not count.
+    if image.format == "HEIF":
+        return 1
     try:
         return int(image.getexif().get(_ORIENTATION_TAG, 1))
     # Damaged metadata is no reason to refuse the pixels.
@@ -193,28 +319,41 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     if image.mode == "F" or image.mode.startswith("I"):
-        return Image.fromarray(_to_8_bit(np.asarray(image))).convert("RGB")
+        values = np.asarray(image)
+        if image.mode == "I" and getattr(image, "tag_v2", {}).get(_SAMPLE_FORMAT) == (_UNSIGNED,):
+            values = values.view(np.uint32)  # Pillow knows 32 bits with a sign alone
+        return Image.fromarray(_to_8_bit(values, name)).convert("RGB")
     if image.has_transparency_data:
         rgba = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     return image.convert("RGB")
 
 
-def _to_8_bit(values: NDArray[np.generic]) -> NDArray[np.uint8]:
+def _to_8_bit(values: NDArray[np.generic], name: str) -> NDArray[np.uint8]:
     """Convert 16-bit, 32-bit or floating-point gray values to 0..255."""
     if values.dtype == np.uint8:
         return np.asarray(values, dtype=np.uint8)
-    levels = np.nan_to_num(np.asarray(values, dtype=np.float64))
-    if values.dtype == np.uint16:
-        levels = levels / 257
-    elif values.dtype.kind == "f" and levels.max() <= 1:
-        levels = levels * 255
+    levels = np.nan_to_num(np.asarray(values, dtype=np.float64), posinf=0.0, neginf=0.0)
+    is_16_bit = values.dtype.kind == "u" and values.itemsize == 2
+    white = 65535.0 if is_16_bit else _white(float(levels.max()), values.dtype)
+    if white is None:
+        raise UnreadableImage(
+            f"{name}: values up to {levels.max():g}, and what is white is not known: save it with values from 0 to 1, "
+            "255 or 65535"
+        )
+    return np.clip(np.round(levels * (255 / white)), 0, 255).astype(np.uint8)
+
+
+def _white(highest: float, dtype: np.dtype[Any]) -> float | None:
+    """Guess which value is white in an image of more than 16 bits, or of floating point, by its highest value."""
+    if dtype.kind == "f":
+        # What was sharpened or resampled goes beyond white, but never to twice.
+        return next((white for white in (1.0, 255.0, 65535.0) if highest <= 2 * white), None)
     # Pillow gives some files of 16 bits as 32-bit integers.
-    elif values.dtype.kind != "f" and levels.max() > 255:
-        levels = levels / 257
-    return np.clip(np.round(levels), 0, 255).astype(np.uint8)
+    full = float(np.iinfo(dtype).max)
+    return next((white for white in (255.0, 65535.0) if highest <= white), full if highest >= full / 256 else None)
 
 
 def _from_array(array: NDArray[np.generic], channel_order: ChannelOrder) -> NDArray[np.uint8]:
@@ -229,4 +368,4 @@ def _from_array(array: NDArray[np.generic], channel_order: ChannelOrder) -> NDAr
         raise UnreadableImage(f"<array>: no pixels, shape {array.shape}")
     if is_color and channel_order == "bgr":
         shaped = shaped[..., [2, 1, 0, 3][: shaped.shape[2]]]
-    return np.array(_to_rgb(Image.fromarray(np.ascontiguousarray(_to_8_bit(shaped)))))
+    return np.array(_to_rgb(Image.fromarray(np.ascontiguousarray(_to_8_bit(shaped, "<array>"))), "<array>"))

@@ -1,14 +1,15 @@
 """One image of a data set to one aligned crop."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from ddamfn.errors import DegenerateFace, UnreadableImage
-from ddamfn.faces import Alignment, Crop, Detection, align, decode, plain_resize
+from ddamfn.faces import Alignment, Crop, Detection, align, plain_resize
+from ddamfn.faces.decode import decode_scaled
 
 Landmarks = npt.NDArray[np.float32]
 
@@ -35,6 +36,17 @@ class Hints:
     bbox: tuple[float, float, float, float] | None = None  # labeled face, (x1, y1, x2, y2)
     reused: tuple[tuple[tuple[float, float], ...], float | None] | bool | None = None
 
+    def scaled(self, scale: float) -> "Hints":
+        """Return the same places in the pixels of an image that was decoded smaller."""
+        if scale == 1:
+            return self
+        reused = (_times(self.reused[0], scale), self.reused[1]) if isinstance(self.reused, tuple) else self.reused
+        landmarks = None if self.landmarks is None else _times(self.landmarks, scale)
+        bbox = self.bbox
+        if bbox is not None:
+            bbox = (bbox[0] * scale, bbox[1] * scale, bbox[2] * scale, bbox[3] * scale)
+        return Hints(landmarks, bbox, reused)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcome:
@@ -45,6 +57,17 @@ class Outcome:
     landmarks: Landmarks | None = None  # (5, 2) float32 pixels of the image
     matrix: npt.NDArray[np.float64] | None = None  # (2, 3), image to crop; None if unreadable
     error: str = ""  # why the image is unreadable, on one line
+
+    def scaled(self, scale: float) -> "Outcome":
+        """Return the same places in the pixels of the image itself, where it was decoded smaller."""
+        if scale == 1 or self.matrix is None:
+            return self
+        landmarks = None if self.landmarks is None else self.landmarks * np.float32(scale)
+        return replace(self, landmarks=landmarks, matrix=self.matrix / (scale, scale, 1.0))
+
+
+def _times(points: Sequence[tuple[float, float]], scale: float) -> tuple[tuple[float, float], ...]:
+    return tuple((x * scale, y * scale) for x, y in points)
 
 
 def choose_face(faces: Sequence[Detection], center: tuple[float, float], half_diagonal: float) -> Detection:
@@ -86,7 +109,14 @@ def prepare_image(
     content: bytes | npt.NDArray[np.uint8], hints: Hints, detector: Detector, alignment: Alignment
 ) -> tuple[Outcome, npt.NDArray[np.uint8]]:
     """Decode, detect and align one image to a crop (S, S, 3) uint8 RGB; without a face it is resized as a whole."""
-    image = decode(content)
+    decoded = decode_scaled(content)
+    outcome, crop = _cut_out(decoded.pixels, hints.scaled(decoded.scale), detector, alignment)
+    return outcome.scaled(1 / decoded.scale), crop
+
+
+def _cut_out(
+    image: npt.NDArray[np.uint8], hints: Hints, detector: Detector, alignment: Alignment
+) -> tuple[Outcome, npt.NDArray[np.uint8]]:
     found = find_landmarks(image, hints, detector)
     if found is not None:
         landmarks, score = found

@@ -1,7 +1,6 @@
 """A prepared set on disk: manifest, card, splits and crops."""
 
 import csv
-import io
 import json
 import logging
 from collections.abc import Iterator, Mapping
@@ -15,7 +14,7 @@ import numpy.typing as npt
 from ddamfn.data.dataset import Sample, sample_targets
 from ddamfn.errors import ConfigError, DataError
 from ddamfn.faces import Alignment
-from ddamfn.files import write_json
+from ddamfn.files import csv_lines, write_json
 from ddamfn.preparation.image import Landmarks, Outcome
 
 log = logging.getLogger(__name__)
@@ -56,9 +55,7 @@ def to_line(sample: Sample, row: int, outcome: Outcome) -> str:
     cells += [""] * 6 if outcome.matrix is None else [repr(float(v)) for v in outcome.matrix.ravel()]
     votes = "" if sample.votes is None else " ".join(f"{v:g}" for v in sample.votes)
     cells += [sample.label or "", votes, sample.subject or "", sample.group or "", outcome.error]
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerow(cells)
-    return buffer.getvalue()
+    return csv_lines([cells])
 
 
 def read_manifest(path: Path) -> Iterator[ManifestRow]:

@@ -1,7 +1,5 @@
 """The report of a study: Markdown, CSV and chart."""
 
-import csv
-import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -10,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ddamfn.evaluate.plots import BLUE, GRAY, ORANGE, new_figure, set_title, write_figure
-from ddamfn.files import write_bytes
+from ddamfn.files import csv_lines, write_bytes
 from ddamfn.study.images import StudyImages, folds_of
 from ddamfn.study.jobs import Ledger, Result, Study, writing
 from ddamfn.study.runner import StudyOutcome
@@ -299,9 +297,7 @@ def _markdown(table: Sequence[Sequence[str]]) -> str:
 
 
 def _write_csv(path: Path, rows: Iterable[Iterable[str]]) -> None:
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(rows)
-    _write(path, buffer.getvalue())
+    _write(path, csv_lines(rows))
 
 
 def _write(path: Path, text: str) -> None:

@@ -5,9 +5,9 @@ one `FrameResult` per frame. Nothing here needs PyTorch.
 """
 
 from ddamfn.video.annotated import ANNOTATED_SUFFIXES, AnnotatedVideo
+from ddamfn.video.cut import VideoInfo
 from ddamfn.video.frames import FrameResult, frame_columns
 from ddamfn.video.reading import DEFAULT_SMOOTHING_S, VideoReading, longest_gap_s, read_video
-from ddamfn.video.source import VideoInfo
 from ddamfn.video.timeline import Timeline
 from ddamfn.video.tracking import Smoother, Tracker
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ddamfn.errors import DdamfnError, UsageError
+from ddamfn.files import partial_path
 from ddamfn.video.demux import load_av
 from ddamfn.video.frames import FrameResult
 
@@ -61,7 +62,7 @@ class AnnotatedVideo:
         if not self.encoder:
             raise DdamfnError("this build of PyAV can write neither H.264 nor MPEG-4: leave the annotated video out")
         # Not `files.atomic_writer`: FFmpeg opens a path by itself, and after an error the frames so far are kept.
-        self._partial = self._path.with_name(f".{self._path.name}.part")
+        self._partial = partial_path(self._path)
         self._stream: VideoStream | None = None
         self._last_tick = -1
         self._first_s: float | None = None

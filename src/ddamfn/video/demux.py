@@ -11,8 +11,12 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 _MICROSECONDS = 1e6
+_MATROSKA = "matroska"
 # Elsewhere FFmpeg guesses a duration from the file's size or its last time, which tells nothing of a missing end.
-_WITH_DURATION = frozenset({"mp4", "matroska", "avi", "flv", "asf"})
+_WITH_DURATION = frozenset({"mp4", _MATROSKA, "avi", "flv", "asf"})
+# FFmpeg writes the end's time into these as their duration, also if the first time is not 0.
+_ENDS_AS_DURATIONS = frozenset({_MATROSKA, "asf", "nut"})
+_TS_DISCONT = 0x0200  # AVFMT_TS_DISCONT in FFmpeg's avformat.h
 # Stored pixels of DV and DVD are up to twice as wide as high; anything far beyond is a damaged header.
 _WIDEST_PIXEL = 4.0
 
@@ -26,7 +30,8 @@ def readable_stream(container: "InputContainer", name: str) -> "VideoStream":
     if not streams:
         held = " and ".join(sorted({entry.type for entry in container.streams if entry.type != "video"}))
         raise UnreadableVideo(f"{name}: no video in it" + (f", {held} alone" if held else ""))
-    stream = next((entry for entry in streams if entry.disposition & Disposition.default), streams[0])
+    # An animated AVIF has its first image as another "video".
+    stream = min(streams, key=lambda entry: (entry.frames == 1, not entry.disposition & Disposition.default))
     if stream.codec_context is None:
         raise UnreadableVideo(f"{name}: its video is of a codec that this build of PyAV cannot decode")
     if not stream.codec_context.width or not stream.codec_context.height:
@@ -42,22 +47,49 @@ def start_offset(container: "InputContainer") -> float | None:
 
 def declared_duration(container: "InputContainer", stream: "VideoStream") -> float | None:
     """Return the seconds from the container's start to the end of the video; None if unknown."""
+    duration_s = _duration_field(container, stream)
+    writer = next((text for name, text in container.metadata.items() if name.lower() == "encoder"), "")
+    return _without_lead(container, duration_s) if writer.startswith("Lavf") else duration_s
+
+
+def announced_duration(container: "InputContainer", stream: "VideoStream") -> float | None:
+    """Return the least seconds that the video had when it was complete, to detect a shorter one as broken.
+
+    None where the container has no such field, or where its field includes the sound.
+    """
+    if not _is_of(container, _WITH_DURATION):
+        return None
+    one = len(container.streams) == 1
+    # Whoever wrote the file: no intact one must be called broken.
+    return _without_lead(container, _duration_field(container, stream) if one else _own_duration(container, stream))
+
+
+def restarts(container: "InputContainer") -> bool:
+    """Whether times may start again within the file: MPEG and Ogg streams are joined by putting one after the other.
+
+    Then neither the duration nor a jump to a time can be trusted.
+    """
+    return bool(container.format.flags & _TS_DISCONT) or _is_of(container, frozenset({"ogg"}))
+
+
+def _is_of(container: "InputContainer", names: frozenset[str]) -> bool:
+    return not names.isdisjoint(container.format.name.split(","))
+
+
+def _without_lead(container: "InputContainer", duration_s: float | None) -> float | None:
+    """Return a duration that was perhaps written as the time of the end, counted from the container's start."""
+    if duration_s is None or not _is_of(container, _ENDS_AS_DURATIONS):
+        return duration_s
+    late_s = max(0.0, start_offset(container) or 0.0)
+    # What starts after its own end gave a duration.
+    return duration_s - late_s if late_s < duration_s else duration_s
+
+
+def _duration_field(container: "InputContainer", stream: "VideoStream") -> float | None:
     own = _own_duration(container, stream)
     if own is not None:
         return own
     return None if container.duration is None else container.duration / _MICROSECONDS
-
-
-def announced_duration(container: "InputContainer", stream: "VideoStream") -> float | None:
-    """Return the seconds recorded when the video was complete, to detect a shorter one as broken.
-
-    None where the container has no such field, or where its field includes the sound.
-    """
-    if not set(container.format.name.split(",")) & _WITH_DURATION:
-        return None
-    if len(container.streams) == 1:
-        return declared_duration(container, stream)
-    return _own_duration(container, stream)
 
 
 def _own_duration(container: "InputContainer", stream: "VideoStream") -> float | None:
@@ -66,7 +98,8 @@ def _own_duration(container: "InputContainer", stream: "VideoStream") -> float |
         if stream.start_time is not None:
             lead_s = float(stream.start_time * stream.time_base) - (start_offset(container) or 0.0)
         return float(stream.duration * stream.time_base) + lead_s
-    return _clock(stream.metadata.get("DURATION", ""))
+    # Other containers may have inherited a Matroska file's.
+    return _clock(stream.metadata.get("DURATION", "")) if _is_of(container, frozenset({_MATROSKA})) else None
 
 
 def pixel_aspect(stream: "VideoStream") -> float:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from ddamfn.recognizer import FoundFaces, Recognizer
 from ddamfn.results import ImageResult
-from ddamfn.video.source import RawFrame, VideoSource, upright_rgb
+from ddamfn.video.cut import FrameSource, RawFrame
+from ddamfn.video.pixels import upright_rgb
 
 # Frames whose pixels wait for their batch or their caller take this much at most.
 _MOST_WAITING_BYTES = 192 * 2**20
@@ -39,7 +40,7 @@ class Pipeline:
     """
 
     def __init__(
-        self, source: VideoSource, recognizer: Recognizer, *, workers: int, batch_size: int, keep_images: bool
+        self, source: FrameSource, recognizer: Recognizer, *, workers: int, batch_size: int, keep_images: bool
     ) -> None:
         self._source, self._recognizer, self._keep_images = source, recognizer, keep_images
         # What a camera shows is read at once; a batch would only make it late.

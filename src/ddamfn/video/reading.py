@@ -8,9 +8,11 @@ from typing import Self
 from ddamfn.errors import UnreadableVideo, UsageError
 from ddamfn.recognizer import Recognizer
 from ddamfn.results import Face, ImageResult, Prediction
+from ddamfn.video.animation import AnimatedWebp, is_animated_webp
+from ddamfn.video.cut import FrameSource, VideoInfo
 from ddamfn.video.frames import FrameResult
 from ddamfn.video.pipeline import Pipeline
-from ddamfn.video.source import VideoInfo, VideoSource
+from ddamfn.video.source import VideoSource
 from ddamfn.video.tracking import Smoother, Tracker
 
 DEFAULT_SMOOTHING_S = 0.5
@@ -66,7 +68,7 @@ def read_video(
     """
     _check_at_least(1, every=every, batch_size=batch_size, workers=workers)
     _check_at_least(0, smooth_s=smooth_s, start_s=start_s, end_s=end_s)
-    opened = VideoSource(source, every=every, start_s=start_s, end_s=end_s)
+    opened = _open(source, every=every, start_s=start_s, end_s=end_s)
     try:
         recognizer = Recognizer(num_threads=1) if recognizer is None else recognizer.with_num_threads(1)
     except BaseException:
@@ -94,7 +96,7 @@ class VideoReading(Iterator[FrameResult]):
 
     def __init__(
         self,
-        source: VideoSource,
+        source: FrameSource,
         pipeline: Pipeline,
         threshold: float,
         tracker: Tracker | None,
@@ -152,6 +154,14 @@ class VideoReading(Iterator[FrameResult]):
             probabilities = smoother.smooth(track, time_s, face.probabilities)
             smoothed.append(replace(face, prediction=Prediction.of(probabilities, self._threshold)))
         return smoothed
+
+
+def _open(
+    source: str | os.PathLike[str] | int, *, every: int, start_s: float | None, end_s: float | None
+) -> FrameSource:
+    if not isinstance(source, int) and is_animated_webp(source):
+        return AnimatedWebp(source, every=every, start_s=start_s, end_s=end_s)
+    return VideoSource(source, every=every, start_s=start_s, end_s=end_s)
 
 
 def _check_at_least(least: int, **numbers: float | None) -> None:

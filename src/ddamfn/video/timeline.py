@@ -57,13 +57,15 @@ class Timeline:
 
     Args:
         classes: the weights' expressions.
-        gap_s: a track that was not seen for longer shows a gap, in seconds.
+        gap_s: a track that was not seen for longer shows a gap, in seconds. Where no frame came for longer, the last
+            one stood, and so do its probabilities.
     """
 
     def __init__(self, classes: tuple[str, ...], gap_s: float = 1.0) -> None:
         self._classes, self._gap_s = classes, gap_s
         self._span_s = _FIRST_SPAN_S
         self._tracks: dict[int, _Series] = {}
+        self._has_frames = np.zeros(_SPANS, np.bool_)
         self._count = 0
         self._newest = 0
         self._source = ""
@@ -83,7 +85,10 @@ class Timeline:
             self._span_s *= 2
             for series in self._tracks.values():
                 series.merge()
+            merged = self._has_frames.reshape(-1, 2).any(axis=1)
+            self._has_frames = np.concatenate([merged, np.zeros_like(merged)])
         span = max(0, int((frame.time_s - self._start_s) / self._span_s))
+        self._has_frames[span] = True
         for track, face in zip(frame.tracks, frame.faces, strict=True):
             if track is None:
                 raise ValueError("a timeline needs tracks: read with read_video(..., track=True)")
@@ -118,7 +123,7 @@ class Timeline:
         return Strip(f"face {number}", note, self._filled(series, used), series.crop)
 
     def _filled(self, series: _Series, used: int) -> NDArray[np.float64]:
-        """Return (used, K): each span's mean, interpolated across short gaps, NaN in long ones."""
+        """Return (used, K): each span's mean, interpolated across short gaps, NaN in long ones, held without frames."""
         seen = np.flatnonzero(series.counts[:used])
         means = series.sums[seen].astype(np.float64) / series.counts[seen, None]
         values = np.full((used, len(self._classes)), np.nan)
@@ -128,5 +133,8 @@ class Timeline:
         widest = max(1, int(self._gap_s / self._span_s))
         for before, after in itertools.pairwise(seen.tolist()):
             if after - before > widest:
-                values[before + 1 : after] = np.nan
+                frames = np.flatnonzero(self._has_frames[before + 1 : after])
+                stood_to = before + 1 + int(frames[0]) if len(frames) else after
+                values[before + 1 : stood_to] = values[before]
+                values[stood_to:after] = np.nan
         return values

@@ -47,6 +47,9 @@ class _Track:
             self.speed = self.speed + share * (measured - self.speed)
         self.points, self.size_px, self.seen_s = points, size_px, time_s
 
+    def stand(self, until_s: float) -> None:
+        self.seen_s, self.speed = until_s, np.zeros(2)
+
 
 class Tracker:
     """Gives each face a number that it keeps while it is seen, and through gaps.
@@ -57,6 +60,9 @@ class Tracker:
     both are guesses. A number marks a continuing place, not a person: after a cut, a new face at the old place
     keeps the number.
 
+    A recording of a screen has no frames while nothing changes: between frames that are farther apart than `gap_s`
+    the earlier one stood, and a face that is still at its place afterwards keeps its number.
+
     Args:
         gap_s: a face that was not seen for longer gets a new number when it comes back, at least 0 seconds.
     """
@@ -65,6 +71,8 @@ class Tracker:
         self._gap_s = gap_s
         self._tracks: list[_Track] = []
         self._given = 0
+        self._last_s = 0.0
+        self._shown: set[int] = set()
 
     def update(self, time_s: float, faces: Sequence[Face]) -> tuple[int, ...]:
         """Take the next frame's faces.
@@ -76,6 +84,11 @@ class Tracker:
         Returns:
             The track of each face, numbered from 1 in the order of appearance.
         """
+        if time_s - self._last_s > self._gap_s:
+            for track in self._tracks:
+                if track.number in self._shown:
+                    track.stand(time_s)
+        self._last_s = time_s
         self._tracks = [track for track in self._tracks if time_s - track.seen_s <= self._gap_s]
         seen = [(face.landmarks.to_numpy(), _size(face)) for face in faces]
         numbers = [0] * len(seen)
@@ -90,6 +103,7 @@ class Tracker:
                 self._given += 1
                 numbers[row] = self._given
                 self._tracks.append(_Track(self._given, points, size_px, time_s, np.zeros(2)))
+        self._shown = set(numbers)
         return tuple(numbers)
 
     def _pairs(
