@@ -13,10 +13,11 @@ from PIL import Image
 
 from ddamfn.classifier import Classifier, alignment_of
 from ddamfn.errors import DegenerateFace, UnreadableImage, UsageError
-from ddamfn.faces import ChannelOrder, Crop, Detection, ImageInput, RetinaFace, align
+from ddamfn.faces import ChannelOrder, Crop, Detection, DetectionMode, ImageInput, RetinaFace, align
 from ddamfn.faces.align import crop_bounds
 from ddamfn.faces.decode import decode_scaled, image_name
 from ddamfn.faces.given import check_boxes, check_landmarks, landmarks_in_box
+from ddamfn.faces.search import check_detection
 from ddamfn.faces.sessions import Providers
 from ddamfn.results import BBox, Face, ImageResult, Landmarks, Prediction
 from ddamfn.weights import Card, threshold_for
@@ -71,6 +72,9 @@ class Recognizer:
             None.
         min_detection_score: faces that the detector scores lower are left out, above 0 to 1.
         max_faces: only this many of each image, those with the highest score; None for all.
+        detection: how closely to look for faces. "auto" looks again where no face was found at 960 px, or one that is
+            small, faint or turned; "full" looks at every pixel; a number of pixels is one look with the longer side
+            shrunk to it.
         batch_size: faces that `predict_many` collects before it classifies them together.
         num_threads: how many threads detector and classifier may use; None leaves it to ONNX Runtime (one per core).
         min_precision: the share of answers that must be correct, above 0 to 1: faces below the confidence that keeps
@@ -98,6 +102,7 @@ class Recognizer:
         *,
         min_detection_score: float = 0.5,
         max_faces: int | None = None,
+        detection: DetectionMode = "auto",
         batch_size: int = 16,
         num_threads: int | None = None,
         min_precision: float | None = None,
@@ -105,12 +110,14 @@ class Recognizer:
         session_options: "onnxruntime.SessionOptions | None" = None,
     ) -> None:
         _check(min_detection_score, max_faces=max_faces, batch_size=batch_size, num_threads=num_threads)
+        check_detection(detection)
         self._weights, self._providers, self._session_options = weights, providers, session_options
         self._open(num_threads)
         self.card = self._classifier.card
         self.threshold = _threshold(self.card, min_precision)
         self._alignment = alignment_of(self.card)
         self._min_score, self._max_faces, self._batch_size = min_detection_score, max_faces, batch_size
+        self._detection = detection
 
     def predict(
         self,
@@ -184,6 +191,7 @@ class Recognizer:
         keep_image: bool = False,
         min_detection_score: float | None = None,
         max_faces: int | None = None,
+        detection: DetectionMode | None = None,
         min_precision: float | None = None,
         max_pixels: int | None = None,
     ) -> FoundFaces:
@@ -199,6 +207,7 @@ class Recognizer:
             keep_image: keep the image and the crops in the result, for `plot()`.
             min_detection_score: in place of this recognizer's, for this image.
             max_faces: likewise.
+            detection: likewise.
             min_precision: likewise.
             max_pixels: images with more are refused before they are decoded; None for the limit of `faces.MAX_PIXELS`,
                 above which a JPEG of up to twice as many is decoded smaller.
@@ -211,6 +220,7 @@ class Recognizer:
         """
         min_score = self._min_score if min_detection_score is None else min_detection_score
         max_faces = self._max_faces if max_faces is None else max_faces
+        detection = self._detection if detection is None else detection
         _check(min_score, max_faces=max_faces)
         threshold = self.threshold if min_precision is None else _threshold(self.card, min_precision)
         decoded = decode_scaled(image, max_pixels=max_pixels, channel_order=channel_order)
@@ -218,7 +228,10 @@ class Recognizer:
         kept = pixels if keep_image else None
         result = ImageResult(name, decoded.width, decoded.height, classes=self.card.labels, image=kept)
         if boxes is None and landmarks is None:
-            found = self._detected(pixels, name, min_score, max_faces)
+            looked = self._detector.detect(
+                pixels, min_detection_score=min_score, max_faces=max_faces, detection=detection
+            )
+            found = self._aligned(pixels, name, looked)
         else:
             found = self._given(pixels, boxes, landmarks, decoded.scale)
         detections, crops = [entry for entry, _ in found], [crop for _, crop in found]
@@ -331,12 +344,12 @@ class Recognizer:
             reason = str(error).removeprefix(f"{name}: ") or "not enough memory for this image"
             return FoundFaces(ImageResult(name, None, None, error=reason, classes=self.card.labels))
 
-    def _detected(
-        self, pixels: NDArray[np.uint8], name: str, min_score: float, max_faces: int | None
+    def _aligned(
+        self, pixels: NDArray[np.uint8], name: str, detections: Sequence[Detection]
     ) -> list[tuple[Detection, Crop]]:
-        """Find faces with the package's detector, and align them."""
+        """Align what the package's detector has found."""
         found = []
-        for detection in self._detector.detect(pixels, min_detection_score=min_score, max_faces=max_faces):
+        for detection in detections:
             try:
                 found.append((detection, align(pixels, detection.landmarks, self._alignment)))
             except DegenerateFace as error:

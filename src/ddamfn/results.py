@@ -23,6 +23,7 @@ from ddamfn.files import atomic_writer
 # can tell, and short numbers stay the same when a processor adds in another order.
 _PIXEL_DIGITS = 2
 _SCORE_DIGITS = 4
+_ROLL_DIGITS = 1
 _PROBABILITY_DIGITS = 6
 # A matrix's entries are multiplied by coordinates of thousands of pixels.
 _MATRIX_DIGITS = 8
@@ -101,6 +102,11 @@ class Landmarks:
         if points.shape != (5, 2):
             raise ValueError(f"landmarks are five (x, y) points, not an array of shape {points.shape}")
         return cls(*((float(x), float(y)) for x, y in points))
+
+    @property
+    def roll_deg(self) -> float:
+        """How far the face is turned clockwise in the image, -180 to 180 degrees; 0 is upright."""
+        return float(roll_deg(self.to_numpy()))
 
     def to_numpy(self) -> NDArray[np.float64]:
         """Return the points as float64 (5, 2) in pixels, in the order of the fields, unrounded."""
@@ -196,6 +202,7 @@ class Face:
             "bbox": self.bbox.to_list(),
             "score": None if math.isnan(self.score) else round(self.score, _SCORE_DIGITS),
             "landmarks": self.landmarks.to_list(),
+            "roll_deg": round(self.landmarks.roll_deg, _ROLL_DIGITS),
             "expression": self.expression,
             "confidence": round(self.confidence, _PROBABILITY_DIGITS),
             "probabilities": {name: round(value, _PROBABILITY_DIGITS) for name, value in self.probabilities.items()},
@@ -303,7 +310,7 @@ class ImageResult:
         shrink = pixels.shape[1] / self.width if self.width else 1.0
         marks = [mark(face) for face in self.faces]
         if shrink < 1:
-            marks = [replace(entry, box=tuple(value * shrink for value in entry.box)) for entry in marks]
+            marks = [replace(entry, box=_scaled(entry.box, shrink)) for entry in marks]
         drawn = annotate(pixels, marks)
         return with_cards(drawn, [_card(face) for face in self.faces]) if attention else drawn
 
@@ -348,10 +355,32 @@ class ImageResult:
 
     def _row(self, index: int, face: Face) -> dict[str, Any]:
         plain = face.to_dict()
-        numbers = [*plain["bbox"], plain["score"], *(value for point in plain["landmarks"] for value in point)]
+        numbers = [
+            *plain["bbox"],
+            plain["score"],
+            *(value for point in plain["landmarks"] for value in point),
+            plain["roll_deg"],
+        ]
         values = [self.source, index, *numbers, plain["expression"], plain["confidence"]]
         values += [plain["probabilities"].get(name) for name in self.classes]
         return dict(zip(row_columns(self.classes), [*values, self.error], strict=True))
+
+
+def roll_deg(landmarks: NDArray[Any]) -> NDArray[np.float64]:
+    """Measure how far faces are turned in their image, by the lines through eyes and mouth and the axis between them.
+
+    Args:
+        landmarks: (..., 5, 2) pixels, in the order of `Landmarks`.
+
+    Returns:
+        (...) float64 degrees clockwise, -180 to 180; 0 is upright.
+    """
+    points = np.asarray(landmarks, dtype=np.float64)
+    eyes, mouth = points[..., 1, :] - points[..., 0, :], points[..., 4, :] - points[..., 3, :]
+    down = (points[..., 3, :] + points[..., 4, :] - points[..., 0, :] - points[..., 1, :]) / 2
+    # The axis counts like the two lines across it: of a face in profile these are short.
+    across = eyes + mouth + np.stack([down[..., 1], -down[..., 0]], axis=-1)
+    return np.asarray(np.degrees(np.arctan2(across[..., 1], across[..., 0])))
 
 
 def row_columns(classes: tuple[str, ...]) -> list[str]:
@@ -362,9 +391,14 @@ def row_columns(classes: tuple[str, ...]) -> list[str]:
     """
     points = [f"{name}_{axis}" for name in Landmarks.__slots__ for axis in "xy"]
     return [
-        "source", "face", "x1", "y1", "x2", "y2", "score", *points,
+        "source", "face", "x1", "y1", "x2", "y2", "score", *points, "roll_deg",
         "expression", "confidence", *(f"p_{name}" for name in classes), "error",
     ]  # fmt: skip
+
+
+def _scaled(box: tuple[float, float, float, float], factor: float) -> tuple[float, float, float, float]:
+    x1, y1, x2, y2 = box
+    return x1 * factor, y1 * factor, x2 * factor, y2 * factor
 
 
 def mark(face: Face, tag: str = "") -> Mark:

@@ -77,7 +77,7 @@ def test_decoding_agrees_with_a_plain_reference(detector: RetinaFace, portrait: 
     # An odd size, so that the anchors' grids are rounded up; a low score, so that many candidates must be suppressed.
     image = np.concatenate([portrait[:301], portrait[:301, ::-1][:, :333]], axis=1)[:, :845]
     expected = _reference(image, 0.02)
-    found = detector.detect(image, min_detection_score=0.02)
+    found = detector.detect(image, min_detection_score=0.02, detection=960)
     assert len(found) == len(expected) >= 3
     for face, (score, box, landmarks) in zip(found, expected, strict=True):
         assert face.score == pytest.approx(score, abs=1e-6)
@@ -96,8 +96,8 @@ def test_coordinates_are_the_images_own_at_any_size(
     detector: RetinaFace, portrait: NDArray[np.uint8], size: tuple[int, int], seen_at: tuple[int, int]
 ) -> None:
     image = Image.fromarray(portrait[:240, 80:380]).resize(size, Image.Resampling.BICUBIC)
-    (found,) = detector.detect(np.asarray(image))
-    (expected,) = detector.detect(np.asarray(image.resize(seen_at, Image.Resampling.BICUBIC)))
+    (found,) = detector.detect(np.asarray(image), detection=960)
+    (expected,) = detector.detect(np.asarray(image.resize(seen_at, Image.Resampling.BICUBIC)), detection=960)
     ratio = np.array(size) / seen_at
     np.testing.assert_allclose(found.landmarks, expected.landmarks * ratio, rtol=1e-5)
     np.testing.assert_allclose(found.bbox, expected.bbox * np.tile(ratio, 2), rtol=1e-5)
@@ -150,9 +150,9 @@ def test_faces_come_by_falling_score(detector: RetinaFace, portrait: NDArray[np.
 
 
 def test_the_score_is_a_threshold(detector: RetinaFace, portrait: NDArray[np.uint8]) -> None:
-    (face,) = detector.detect(portrait)
-    assert len(detector.detect(portrait, min_detection_score=face.score)) == 1
-    assert detector.detect(portrait, min_detection_score=np.nextafter(face.score, 1)) == []
+    (face,) = detector.detect(portrait, detection=960)
+    assert len(detector.detect(portrait, min_detection_score=face.score, detection=960)) == 1
+    assert detector.detect(portrait, min_detection_score=np.nextafter(face.score, 1), detection=960) == []
 
 
 def test_a_box_ends_at_the_images_edge(detector: RetinaFace, portrait: NDArray[np.uint8]) -> None:

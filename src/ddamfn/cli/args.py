@@ -7,8 +7,10 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
+from ddamfn.errors import UsageError
+
 if TYPE_CHECKING:
-    pass
+    from ddamfn.faces import DetectionMode
 
 _Number = TypeVar("_Number", int, float)
 
@@ -42,6 +44,18 @@ def seconds(text: str) -> float:
 def share(text: str) -> float:
     """Parse a number above 0 and at most 1."""
     return _number(text, float, lambda number: 0 < number <= 1, "a number above 0 and at most 1")
+
+
+def detection(text: str) -> "DetectionMode":
+    """Parse how closely to look for faces: "auto", "full" or a number of pixels."""
+    from ddamfn.faces.search import check_detection
+
+    value: DetectionMode = int(text) if text.isdecimal() else text  # type: ignore[assignment]
+    try:
+        check_detection(value)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return value
 
 
 def port(text: str) -> int:

@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ddamfn.cli.args import moment, positive_integer, seconds, share
+from ddamfn.cli.args import detection, moment, positive_integer, seconds, share
 from ddamfn.cli.io import (
     FORMATS,
     STANDARD_INPUT,
@@ -81,6 +81,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     parser.add_argument("--max-faces", type=positive_integer, metavar="N", help="only the N surest faces of an image")
     parser.add_argument(
+        "--detection",
+        type=detection,
+        metavar="auto|full|PIXELS",
+        help="look again where no face was found, or a small or turned one (auto); at every pixel (full); or once, "
+        "with the longer side shrunk to PIXELS (default: auto; for videos 960)",
+    )
+    parser.add_argument(
         "--min-precision",
         type=share,
         metavar="P",
@@ -128,6 +135,7 @@ def run(args: argparse.Namespace) -> int:
         args.weights,
         min_detection_score=args.min_detection_score,
         max_faces=args.max_faces,
+        detection=args.detection or "auto",
         batch_size=args.batch_size,
         min_precision=args.min_precision,
     )

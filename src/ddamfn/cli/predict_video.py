@@ -82,6 +82,7 @@ def read_in_turn(
 
 
 def _open(args: argparse.Namespace, source: str | int, recognizer: "Recognizer") -> "VideoReading":
+    from ddamfn.faces import FIRST_SIDE_PX
     from ddamfn.video import DEFAULT_SMOOTHING_S, read_video
 
     return read_video(
@@ -94,6 +95,7 @@ def _open(args: argparse.Namespace, source: str | int, recognizer: "Recognizer")
         smooth_s=DEFAULT_SMOOTHING_S if args.smooth is None else args.smooth,
         keep_images=args.annotate is not None,
         keep_crops=args.timeline is not None,
+        detection=args.detection or FIRST_SIDE_PX,
         batch_size=args.batch_size,
     )
 

@@ -8,8 +8,10 @@ from ddamfn.faces.align import TEMPLATES, Alignment, Crop, align, plain_resize, 
 from ddamfn.faces.decode import MAX_PIXELS, ChannelOrder, ImageInput, decode
 from ddamfn.faces.preprocessing import Preprocessing, normalize, preprocess
 from ddamfn.faces.retinaface import NETWORK_SHA256, Detection, RetinaFace
+from ddamfn.faces.search import FIRST_SIDE_PX, DetectionMode
 
 __all__ = [
+    "FIRST_SIDE_PX",
     "MAX_PIXELS",
     "NETWORK_SHA256",
     "TEMPLATES",
@@ -17,6 +19,7 @@ __all__ = [
     "ChannelOrder",
     "Crop",
     "Detection",
+    "DetectionMode",
     "ImageInput",
     "Preprocessing",
     "RetinaFace",

@@ -2,7 +2,8 @@
 
 One look at 960 px finds what is upright and not too small. "auto" looks again where that is not enough:
 
-- at twice the size where nothing or a small face was found; in tiles if the image is longer than twice its shorter side;
+- at twice the size where nothing or a small face was found, in tiles if the image is longer than twice its height or
+  width;
 - from close by at faces that are small, faint, turned, or share their landmarks with another;
 - in other turns, at such faces and, if there is none, at the whole image.
 
@@ -34,6 +35,7 @@ from ddamfn.faces.boxes import (
     suppress,
     without_phantoms,
 )
+from ddamfn.results import roll_deg
 
 DetectionMode = Literal["auto", "full"] | int
 """How closely to look: "auto", "full", or the side in pixels that the image's longer side is shrunk to."""
@@ -47,7 +49,7 @@ _FINE_SIDE_PX = 2 * FIRST_SIDE_PX
 _COARSE_SIDE_PX, _LARGEST_ANCHOR_PX = 480, 512
 # Below this side the smallest anchors (16 px) do not fit the face; 48-px images enlarged to it are found as well as
 # large ones.
-_MIN_SIDE_PX = 144
+MIN_SIDE_PX = 144
 _MAX_ENLARGEMENT = 2
 
 # Faces shorter than this at the scale of a look are small: their landmarks are off by 9 % of the distance between the
@@ -65,17 +67,18 @@ _STRAIGHT_DEG = 20
 _CLOSE_SIDE_PX, _SURROUNDINGS = 192, 3.0
 _TURNS = (1, 3, 2)  # quarter turns counterclockwise, by how often they occur
 _TURNED_SIDE_PX = 640
-_TURNED_MIN_SCORE = 0.8
+# A turned view that is looked at in vain, of scenery or cloth, is sometimes taken for a face; a face is surer in it.
+_TURNED_MIN_SCORE = 0.9
 
-_LONG_SHAPE = 2.0
+_LONG_SHAPE, _SHORTEST_TILE_PX, _MOST_TILES = 2.0, 480, 48
 _TILE_PX, _TILE_OVERLAP_PX = 1280, 192
 
 
 def check_detection(detection: DetectionMode) -> None:
     """Raise UsageError for anything but "auto", "full" and a number of pixels."""
-    number = isinstance(detection, int) and not isinstance(detection, bool)
-    if detection not in ("auto", "full") and not (number and detection >= _MIN_SIDE_PX):
-        raise UsageError(f'detection must be "auto", "full" or at least {_MIN_SIDE_PX} pixels, not {detection!r}')
+    is_number = isinstance(detection, int) and not isinstance(detection, bool) and detection >= MIN_SIDE_PX
+    if not is_number and detection not in ("auto", "full"):
+        raise UsageError(f'detection must be "auto", "full" or at least {MIN_SIDE_PX} pixels, not {detection!r}')
 
 
 def search(image: NDArray[np.uint8], look: Look, detection: DetectionMode, min_score: float) -> Found:
@@ -93,16 +96,6 @@ def search(image: NDArray[np.uint8], look: Look, detection: DetectionMode, min_s
     return found
 
 
-def roll_deg(landmarks: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return how far faces (..., 5, 2) are turned clockwise in the image, -180 to 180 degrees, by eyes and mouth."""
-    points = np.asarray(landmarks, dtype=np.float64)
-    eyes, mouth = points[..., 1, :] - points[..., 0, :], points[..., 4, :] - points[..., 3, :]
-    down = (points[..., 3, :] + points[..., 4, :] - points[..., 0, :] - points[..., 1, :]) / 2
-    # The axis from the eyes to the mouth, turned by a quarter, counts like the two lines across.
-    across = eyes + mouth + np.stack([down[..., 1], -down[..., 0]], axis=-1)
-    return np.asarray(np.degrees(np.arctan2(across[..., 1], across[..., 0])))
-
-
 def _first_look(image: NDArray[np.uint8], look: Look, min_score: float, side_px: int) -> Found:
     """Detect at one scale, and faces that are too large for it at a coarser one."""
     found = _look_at_scale(image, look, min_score, side_px)
@@ -117,7 +110,7 @@ def _look_at_scale(image: NDArray[np.uint8], look: Look, min_score: float, side_
     """Detect with the image's longer side shrunk, or enlarged so many times, to `side_px`; in the image's pixels."""
     height, width = image.shape[:2]
     longer = max(height, width)
-    target = min(max(longer * enlarge, _MIN_SIDE_PX), side_px)
+    target = min(max(longer * enlarge, MIN_SIDE_PX), side_px)
     if target == longer:
         return look(image, min_score)
     columns, rows = (max(1, round(length * target / longer)) for length in (width, height))
@@ -173,7 +166,7 @@ class _Search:
         if not long_shape:
             yield self._tile(image, (0, 0, height, width), _FINE_SIDE_PX)
             return
-        short = min(height, width)
+        short = max(min(height, width), _SHORTEST_TILE_PX, max(height, width) // _MOST_TILES)
         coarse = [self._tile(image, t, FIRST_SIDE_PX) for t in _tiles(height, width, short, short // 2)]
         yield from coarse
         sides = np.concatenate([sides[found.scores >= self._min_score] for found, sides, _ in coarse])
@@ -222,7 +215,9 @@ class _Search:
         if not (len(best.scores) and best.scores[0] >= _SURE):
             for turn in _TURNS:
                 other = self._close_look(image, face, 90.0 * turn)
-                if len(other.scores) and (not len(best.scores) or other.scores[0] > best.scores[0]):
+                if not len(other.scores) or other.scores[0] < max(self._min_score, _TURNED_MIN_SCORE):
+                    continue
+                if not len(best.scores) or other.scores[0] > best.scores[0]:
                     best, best_turn = other, turn
         if not len(best.scores) or best.scores[0] < self._min_score:
             return best.take([]), 0

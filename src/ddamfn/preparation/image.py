@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ddamfn.errors import DegenerateFace, UnreadableImage
-from ddamfn.faces import Alignment, Crop, Detection, align, plain_resize
+from ddamfn.faces import FIRST_SIDE_PX, Alignment, Crop, Detection, DetectionMode, align, plain_resize
 from ddamfn.faces.decode import decode_scaled
 
 Landmarks = npt.NDArray[np.float32]
@@ -21,7 +21,7 @@ _BOX_SURROUNDINGS = 0.5
 class Detector(Protocol):
     """What is needed of a face detector."""
 
-    def detect(self, image: npt.NDArray[np.uint8]) -> list[Detection]:
+    def detect(self, image: npt.NDArray[np.uint8], *, detection: DetectionMode) -> list[Detection]:
         """Return the faces of an RGB image."""
 
 
@@ -96,7 +96,8 @@ def find_landmarks(
         return None
     height, width = image.shape[:2]
     left, top, right, bottom = _region(hints.bbox, width, height)
-    faces = detector.detect(np.ascontiguousarray(image[top:bottom, left:right]))
+    # One look, as ever: images of data sets are cut around their face, and prepared sets must stay comparable.
+    faces = detector.detect(np.ascontiguousarray(image[top:bottom, left:right]), detection=FIRST_SIDE_PX)
     if not faces:
         return None
     x1, y1, x2, y2 = hints.bbox or (0, 0, width, height)

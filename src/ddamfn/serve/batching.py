@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 
+from ddamfn.faces import DetectionMode
 from ddamfn.recognizer import FoundFaces, Recognizer
 from ddamfn.results import ImageResult
 from ddamfn.serve.guard import Metrics
@@ -23,6 +24,7 @@ class Options:
 
     min_detection_score: float  # above 0, to 1
     max_faces: int  # of each image
+    detection: DetectionMode = "auto"
     min_precision: float | None = None  # above 0, to 1; None never abstains
 
 
@@ -87,6 +89,7 @@ class Batcher:
             content,
             min_detection_score=options.min_detection_score,
             max_faces=options.max_faces,
+            detection=options.detection,
             min_precision=options.min_precision,
             max_pixels=self._settings.max_pixels,
         )

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from http import HTTPStatus
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, Response
@@ -14,6 +14,7 @@ from pydantic.json_schema import SkipJsonSchema
 from starlette.requests import ClientDisconnect
 
 from ddamfn.errors import ImageTooLarge, UnreadableImage, UsageError
+from ddamfn.faces.search import MIN_SIDE_PX
 from ddamfn.results import ImageResult
 from ddamfn.serve import problems
 from ddamfn.serve.batching import Batcher, Options
@@ -132,6 +133,10 @@ def _add_state(
         return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
+_MAX_DETECTION_PX = 4096
+"""Of one look, which takes memory in proportion to its area; "full" looks at tiles."""
+
+
 def _options_for(card: Card, settings: Settings) -> Callable[..., Options]:
     """Return the parser of a request's options; its description names the highest precision that can be kept."""
     # Only described: asked for more, the recognizer says best what is wrong.
@@ -145,12 +150,19 @@ def _options_for(card: Card, settings: Settings) -> Callable[..., Options]:
             float, Query(gt=0, le=1, description="leave out faces detected with less")
         ] = 0.5,
         max_faces: count = settings.max_faces,
+        detection: Annotated[
+            Literal["auto", "full"] | Annotated[int, Field(ge=MIN_SIDE_PX, le=_MAX_DETECTION_PX)],
+            Query(
+                description="look again where no face was found, or a small or turned one (auto); at every pixel "
+                "(full); or once, with the longer side shrunk to so many pixels"
+            ),
+        ] = "auto",
         min_precision: Annotated[
             precision | SkipJsonSchema[None],
             Query(description='answer "uncertain" where fewer than this share of the answers would be right'),
         ] = None,
     ) -> Options:
-        return Options(min_detection_score, max_faces, min_precision)
+        return Options(min_detection_score, max_faces, detection, min_precision)
 
     return options
 

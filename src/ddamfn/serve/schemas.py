@@ -12,6 +12,7 @@ _FACE = {
     "bbox": [177.77, 56.78, 273.19, 177.23],
     "score": 0.9995,
     "landmarks": [[204.74, 100.76], [247.4, 103.41], [223.55, 129.17], [202.43, 138.14], [244.29, 140.55]],
+    "roll_deg": 1.9,
     "expression": "happiness",
     "confidence": 0.97,
     "probabilities": {"neutral": 0.03, "happiness": 0.97},
@@ -36,6 +37,7 @@ class FaceBody(BaseModel):
     landmarks: tuple[_Pair, _Pair, _Pair, _Pair, _Pair] = Field(
         description="(x, y) in pixels: viewer's left eye, right eye, nose, left and right corner of the mouth"
     )
+    roll_deg: float = Field(ge=-180, le=180, description="degrees by which the face is turned clockwise")
     expression: str = Field(description='the likeliest expression, or "uncertain" where abstaining was asked for')
     confidence: float = Field(ge=0, le=1, description="the likeliest expression's probability")
     probabilities: dict[str, float] = Field(description="every expression's probability")

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
+from ddamfn.faces import DetectionMode
 from ddamfn.recognizer import FoundFaces, Recognizer
 from ddamfn.results import ImageResult
 from ddamfn.video.cut import FrameSource, RawFrame
@@ -40,10 +41,18 @@ class Pipeline:
     """
 
     def __init__(
-        self, source: FrameSource, recognizer: Recognizer, *, workers: int, batch_size: int, keep_images: bool
+        self,
+        source: FrameSource,
+        recognizer: Recognizer,
+        *,
+        workers: int,
+        batch_size: int,
+        keep_images: bool,
+        detection: DetectionMode,
     ) -> None:
         self._source, self._recognizer, self._keep_images = source, recognizer, keep_images
         # What a camera shows is read at once; a batch would only make it late.
+        self._detection = detection
         self._batch_size = 1 if source.info.live else batch_size
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix=_WORKERS)
         self._ready: queue.Queue[_Entry] = queue.Queue(maxsize=workers + 2)
@@ -110,7 +119,8 @@ class Pipeline:
 
     def _detect(self, raw: RawFrame) -> DetectedFrame:
         pixels = upright_rgb(raw.frame, self._source.aspect)
-        return DetectedFrame(raw.index, raw.time_s, self._recognizer.find_faces(pixels, keep_image=self._keep_images))
+        found = self._recognizer.find_faces(pixels, keep_image=self._keep_images, detection=self._detection)
+        return DetectedFrame(raw.index, raw.time_s, found)
 
     def _put(self, entry: _Entry) -> bool:
         """Hand an entry on, waiting for room; a camera drops its oldest frame instead, since it is late already."""

@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import Self
 
 from ddamfn.errors import UnreadableVideo, UsageError
+from ddamfn.faces import FIRST_SIDE_PX, DetectionMode
+from ddamfn.faces.search import check_detection
 from ddamfn.recognizer import Recognizer
 from ddamfn.results import Face, ImageResult, Prediction
 from ddamfn.video.animation import AnimatedWebp, is_animated_webp
@@ -33,6 +35,7 @@ def read_video(
     smooth_s: float = DEFAULT_SMOOTHING_S,
     keep_images: bool = False,
     keep_crops: bool = False,
+    detection: DetectionMode = FIRST_SIDE_PX,
     batch_size: int = 8,
     workers: int | None = None,
 ) -> "VideoReading":
@@ -54,6 +57,8 @@ def read_video(
         smooth_s: time constant of smoothing each track's probabilities, in seconds; 0 for none. Needs `track`.
         keep_images: keep each frame's pixels in its result, for `plot()`.
         keep_crops: keep each face's aligned crop in its result.
+        detection: as for `Recognizer`, in place of its own. One look a frame by default: a face that is missed in one
+            is found in the next, and "auto" costs several times as much where a frame has no face.
         batch_size: faces of consecutive frames that are classified together.
         workers: threads that find and classify; None for one per core.
 
@@ -68,13 +73,21 @@ def read_video(
     """
     _check_at_least(1, every=every, batch_size=batch_size, workers=workers)
     _check_at_least(0, smooth_s=smooth_s, start_s=start_s, end_s=end_s)
+    check_detection(detection)
     opened = _open(source, every=every, start_s=start_s, end_s=end_s)
     try:
         recognizer = Recognizer(num_threads=1) if recognizer is None else recognizer.with_num_threads(1)
     except BaseException:
         opened.close()
         raise
-    pipeline = Pipeline(opened, recognizer, workers=workers or _cores(), batch_size=batch_size, keep_images=keep_images)
+    pipeline = Pipeline(
+        opened,
+        recognizer,
+        workers=workers or _cores(),
+        batch_size=batch_size,
+        keep_images=keep_images,
+        detection=detection,
+    )
     tracker = Tracker(longest_gap_s(opened.info, every)) if track else None
     smoother = Smoother(smooth_s) if track and smooth_s else None
     return VideoReading(opened, pipeline, recognizer.threshold, tracker, smoother, keep_crops=keep_crops)
