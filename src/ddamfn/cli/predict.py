@@ -14,7 +14,6 @@ from ddamfn.cli.io import (
     VIDEO_SUFFIXES,
     Sources,
     base_folder,
-    check_is_path,
     check_output,
     ending_on_sigterm,
     expand_glob,
@@ -184,7 +183,6 @@ def _check(args: argparse.Namespace, kind: str) -> None:
 
 def _check_annotate(path: str, arguments: list[str]) -> None:
     """Refuse a place where annotated images cannot be written: a folder, or, for one image, a file."""
-    check_is_path("--annotate", path)
     suffix = os.path.splitext(path)[1].lower()
     if os.path.isdir(path) or not (os.path.exists(path) or suffix in IMAGE_SUFFIXES | VIDEO_SUFFIXES):
         if same_file(path, base_folder(arguments)):
