@@ -300,10 +300,8 @@ class ImageResult:
                 "predict_many(..., keep_images=True)"
             )
         # An image that was too large was decoded smaller; its faces lie in the pixels of the image itself.
-        shrink = pixels.shape[1] / self.width if self.width else 1.0
-        marks = [mark(face) for face in self.faces]
-        if shrink < 1:
-            marks = [replace(entry, box=tuple(value * shrink for value in entry.box)) for entry in marks]
+        shrink = min(1.0, pixels.shape[1] / self.width) if self.width else 1.0
+        marks = [_shrunk(mark(face), shrink) for face in self.faces]
         drawn = annotate(pixels, marks)
         return with_cards(drawn, [_card(face) for face in self.faces]) if attention else drawn
 
@@ -375,6 +373,11 @@ def mark(face: Face, tag: str = "") -> Mark:
         tag: written before the expression, such as the number of its track.
     """
     return Mark(face.bbox.xyxy, face.expression, _shown_confidence(face), tag)
+
+
+def _shrunk(entry: Mark, factor: float) -> Mark:
+    x1, y1, x2, y2 = entry.box
+    return replace(entry, box=(x1 * factor, y1 * factor, x2 * factor, y2 * factor))
 
 
 def _shown_confidence(face: Face) -> float | None:
