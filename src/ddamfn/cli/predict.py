@@ -37,6 +37,7 @@ _EPILOG = """\
 A folder is searched to the bottom; "-" reads one image from standard input. One named image gives one JSON object,
 anything else a list ("json") or a line each ("jsonl"). An image without a face is a result with no faces. A file that
 cannot be read is one line on standard error and has "error" in the output; the others go on, and the exit status is 1.
+What a folder holds besides images is counted by ending in the summary. Nothing is fetched from an address.
 With --min-precision .9 at least nine of ten answers were right on validation images (lower end of the 95 % interval);
 the other faces are "uncertain" and keep the likeliest expression's confidence and all probabilities.
 A video is named by itself, a camera by its number; videos in a folder are left out. Ctrl-C leaves complete files.
