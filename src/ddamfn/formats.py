@@ -154,6 +154,11 @@ def open_large_jpeg(file: BinaryIO) -> "Image.Image":
     return factory(file, "")
 
 
+def is_unread_suffix(suffix: str) -> bool:
+    """Whether an ending, in lower case, is that of images of a kind that is known and not read."""
+    return suffix in _KIND_OF_SUFFIX and _KIND_OF_SUFFIX[suffix] is not _PAGES
+
+
 def unread_kind(head: bytes, path: str | os.PathLike[str] = "") -> str | None:
     """Say what a file is that is known and not read, and what to do with it; None for an image, or what nobody knows.
 

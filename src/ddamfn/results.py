@@ -307,10 +307,8 @@ class ImageResult:
                 "predict_many(..., keep_images=True)"
             )
         # An image that was too large was decoded smaller; its faces lie in the pixels of the image itself.
-        shrink = pixels.shape[1] / self.width if self.width else 1.0
-        marks = [mark(face) for face in self.faces]
-        if shrink < 1:
-            marks = [replace(entry, box=_scaled(entry.box, shrink)) for entry in marks]
+        shrink = min(1.0, pixels.shape[1] / self.width) if self.width else 1.0
+        marks = [_shrunk(mark(face), shrink) for face in self.faces]
         drawn = annotate(pixels, marks)
         return with_cards(drawn, [_card(face) for face in self.faces]) if attention else drawn
 
@@ -396,11 +394,6 @@ def row_columns(classes: tuple[str, ...]) -> list[str]:
     ]  # fmt: skip
 
 
-def _scaled(box: tuple[float, float, float, float], factor: float) -> tuple[float, float, float, float]:
-    x1, y1, x2, y2 = box
-    return x1 * factor, y1 * factor, x2 * factor, y2 * factor
-
-
 def mark(face: Face, tag: str = "") -> Mark:
     """Return what is drawn of a face into its image.
 
@@ -409,6 +402,11 @@ def mark(face: Face, tag: str = "") -> Mark:
         tag: written before the expression, such as the number of its track.
     """
     return Mark(face.bbox.xyxy, face.expression, _shown_confidence(face), tag)
+
+
+def _shrunk(entry: Mark, factor: float) -> Mark:
+    x1, y1, x2, y2 = entry.box
+    return replace(entry, box=(x1 * factor, y1 * factor, x2 * factor, y2 * factor))
 
 
 def _shown_confidence(face: Face) -> float | None:

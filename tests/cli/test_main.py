@@ -95,6 +95,22 @@ def test_bad_arguments_are_one_line(arguments: list[str], capsys: pytest.Capture
     assert "--help" in line
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["predict", "a.png", "--output", "s3://bucket/a.csv"],
+        ["predict", "a.mp4", "--timeline", "https://example.org/a.png"],
+        ["train", "ddamfn_quick", "--data", "s3://bucket/faces"],
+        ["eval", "--data", "https://example.org/faces"],
+        ["predict", "a.png", "--weights", "https://example.org/a.onnx"],
+    ],
+)
+def test_an_address_is_no_file(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "address" in line
+
+
 def test_a_reader_that_goes_away_ends_the_run_quietly(tmp_path: Path, stand_in_weights: Path) -> None:
     for index in range(40):
         Image.new("RGB", (32, 32)).save(tmp_path / f"{index}.png")

@@ -1,15 +1,27 @@
 """Samples to targets: labels and votes, in the set's own order of classes."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from ddamfn.data.catalog import RAFDB
-from ddamfn.data.dataset import sample_targets
-from ddamfn.errors import DataError, UnknownLabel, UsageError
+from ddamfn.data.dataset import FileImages, sample_targets
+from ddamfn.errors import DataError, UnknownLabel, UnreadableImage, UsageError
 from ddamfn.labels import EXPRESSIONS
 
 BALLOT = (8.0, 2.0, 0, 0, 0, 0, 0, 0, 0, 0)
 TIE = (5.0, 5.0, 0, 0, 0, 0, 0, 0, 0, 0)
+
+
+def test_only_a_file_of_a_sane_size_is_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with (tmp_path / "huge.jpg").open("wb") as file:
+        file.truncate(3 * 2**30)
+    for name, noun in (("pipe.jpg", "pipe"), ("huge.jpg", "larger"), ("a\0b.jpg", "null")):
+        with pytest.raises(UnreadableImage, match=noun):
+            FileImages(tmp_path).read(name)
 
 
 def test_labels_become_columns_of_the_sets_own_order() -> None:

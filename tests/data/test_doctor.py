@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -145,6 +146,15 @@ def test_a_class_without_images(folder: Path) -> None:
     (finding,) = _kinds(check(open_dataset(folder), workers=1), "empty_class")
     assert finding.keys == ("disgust",)
     assert "val" in finding.message
+
+
+def test_a_set_of_one_class(folder: Path) -> None:
+    assert _kinds(check(open_dataset(folder), images=False), "one_class") == []
+    for path in folder.glob("*/*"):
+        if path.name != "fear":
+            shutil.rmtree(path)
+    (finding,) = _kinds(check(open_dataset(folder), images=False), "one_class")
+    assert finding.severity == "warning"
 
 
 @pytest.mark.parametrize(("card", "splits"), [(RAFDB, ("train", "test")), (FER2013, ("train", "val", "test"))])

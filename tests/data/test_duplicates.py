@@ -1,6 +1,7 @@
 """Duplicates across splits: planted ones are found, others are not, and FERPlus's known ones come out exactly."""
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,17 @@ def test_exact_duplicates_are_equal_files_and_equal_pixels(root: Path) -> None:
     groups = [{prints.samples[i].key for i in group} for group in exact_groups(prints)]
     assert sorted(map(sorted, groups)) == sorted(map(sorted, pairs))
     assert exact_duplicates(prints, "val", "train") == []
+
+
+def test_heic_has_a_fingerprint_too(tmp_path: Path, heic: Callable[..., bytes]) -> None:
+    write_synthetic_folder(tmp_path, 1, np.random.default_rng(2), side_px=64)
+    with Image.open(tmp_path / "train" / "fear" / "00006.png") as image:
+        (tmp_path / "test" / "fear" / "again.heic").write_bytes(heic(np.asarray(image.convert("RGB"))))
+    prints = take_fingerprints(open_dataset(tmp_path), workers=1)
+    assert not prints.unreadable
+    assert ("test/fear/again.heic", "train/fear/00006.png") in {
+        (t.key, t.other_key) for t in near_duplicates(prints, "test", "train")
+    }
 
 
 def test_near_duplicates_are_the_exact_ones_and_the_changed_one(root: Path) -> None:

@@ -1,5 +1,6 @@
 """Class folders, with and without splits."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,16 @@ def test_without_splits(tmp_path: Path) -> None:
 def test_what_is_no_image_is_passed_over(tmp_path: Path) -> None:
     root = touch(tmp_path, "fear/a.png", "fear/notes.txt", "fear/.hidden.png", ".cache/x/y.png")
     assert [s.key for s in open_folder(root).samples] == ["fear/a.png"]
+
+
+def test_pipes_are_passed_over_and_lost_images_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = touch(tmp_path, "fear/a.png", "fear/b.JXL", "anger/c.jxl", "anger/d.cr3", "fear/notes.txt", "fear/list.pdf")
+    os.mkfifo(root / "fear" / "pipe.jpg")
+    (root / "fear" / "x.png").mkdir()
+    (root / "fear" / "gone.jpg").symlink_to("nowhere.jpg")
+    assert [s.key for s in open_folder(root).samples] == ["fear/a.png", "fear/gone.jpg"]
+    (line,) = caplog.messages
+    assert line.endswith("left out: 2 .jxl, 1 .cr3, 1 pipe")
 
 
 def test_every_suffix_of_an_image_counts(tmp_path: Path) -> None:

@@ -48,6 +48,12 @@ def test_empty_cells_come_back_as_none(tmp_path: Path) -> None:
     assert (second.label, second.subject, second.group, second.outcome.error) == (None, None, None, "")
 
 
+def test_a_carriage_return_in_a_name_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.csv"
+    path.write_bytes((HEADER + line("a\rb.png") + line("c.png")).encode())
+    assert [row.key for row in read_manifest(path)] == ["a\rb.png", "c.png"]
+
+
 def test_a_torn_line_is_cut_off_wherever_it_was_torn(tmp_path: Path) -> None:
     path = tmp_path / "manifest.csv"
     whole = HEADER + line("a.png") + line("b.png")

@@ -2,6 +2,7 @@
 
 import io
 import json
+import struct
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
@@ -47,6 +48,19 @@ def test_the_body_may_be_the_image_itself(
     headers = {} if media_type is None else {"Content-Type": media_type}
     answer = running.client.post("/v1/predict", content=portrait, headers=headers)
     assert answer.json() == _expected(recognizer, portrait) | {"source": "upload"}
+
+
+def test_heic_is_read(running: Any, portrait: bytes, heic: Any) -> None:
+    image = np.asarray(Image.open(io.BytesIO(portrait)).convert("RGB"))
+    answer = running.client.post("/v1/predict", content=heic(image), headers={"Content-Type": "image/heic"})
+    assert answer.status_code == 200
+    assert len(answer.json()["faces"]) == 1
+
+
+def test_no_jpeg_is_decoded_smaller_for_the_server_s_limit(running: Any, portrait: bytes) -> None:
+    frame = portrait.index(b"\xff\xc0") + 5
+    claim = portrait[:frame] + struct.pack(">HH", 12_000, 16_000) + portrait[frame + 4 :]
+    assert running.predict(claim).status_code == 413
 
 
 def test_options_are_the_command_lines(running: Any, calibrated_weights: Path, portrait: bytes) -> None:

@@ -1,5 +1,6 @@
 """From a folder to a run's tensors: which split is what, and what is refused."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from ddamfn.labels import EXPRESSIONS
 from ddamfn.preparation import Prepared, PreparedSplit
 from ddamfn.preparation.preparing import cache_folder
 from ddamfn.preparation.splits import own_validation
-from ddamfn.train import Run, load_splits, open_prepared
+from ddamfn.train import Run, load_faces, load_splits, open_prepared
 
 CPU = torch.device("cpu")
 ALIGNMENT = Alignment("ddamfn_frontal", side_px=32)
@@ -140,6 +141,15 @@ def test_what_is_missing_is_named(prepared: Prepared, make_run: Callable[..., Ru
     two = open_prepared(class_folders(tmp_path / "set"), ALIGNMENT)
     with pytest.raises(DataError, match="has no class contempt; it has anger, fear"):
         load_splits(two, make_run(data__classes=["fear", "contempt"]), CPU)
+
+
+def test_a_set_of_one_class_is_refused(tmp_path: Path, make_run: Callable[..., Run]) -> None:
+    class_folders(tmp_path / "set")
+    shutil.rmtree(tmp_path / "set" / "anger")
+    one = open_prepared(tmp_path / "set", ALIGNMENT)
+    for load in (load_splits, load_faces):
+        with pytest.raises(DataError, match="has the class fear alone"):
+            load(one, make_run(), CPU)
 
 
 def test_an_empty_class_is_refused_with_its_folder(tmp_path: Path, make_run: Callable[..., Run]) -> None:

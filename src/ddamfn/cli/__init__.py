@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from ddamfn import __version__
-from ddamfn.cli.args import Parser
+from ddamfn.cli.args import Parser, refuse_addresses
 from ddamfn.errors import DdamfnError, UsageError
 
 # Each verb is the module of that name here, with `add_parser(subparsers)`.
@@ -86,6 +86,7 @@ def _run(argv: Sequence[str]) -> int:
         if not hasattr(args, "run"):
             parser.print_help()
             return 0
+        refuse_addresses(args)
         status: int = args.run(args)
     except SystemExit:
         _flush()  # after --help and --version

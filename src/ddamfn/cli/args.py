@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 _Number = TypeVar("_Number", int, float)
 
+# Arguments of any verb that name a file or folder; images and videos have a message of their own.
+_PLACES = ("annotate", "data", "destination", "output", "root", "runs", "source", "timeline", "weights")
+
 
 class Parser(argparse.ArgumentParser):
     """An `ArgumentParser` that reports bad arguments in one line on standard error and exits with status 2."""
@@ -22,6 +26,20 @@ class Parser(argparse.ArgumentParser):
         """Print the error and where to find help, and exit with status 2."""
         print(f"{self.prog}: error: {message} (see {self.prog} --help)", file=sys.stderr)
         raise SystemExit(2)
+
+
+def is_address(text: str) -> bool:
+    """Whether an argument is an address with a scheme, such as https:// or s3://, and not the name of what is there."""
+    # One slash is what is left in a `Path`; one letter is a drive of Windows.
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text) is not None and not os.path.lexists(text)
+
+
+def refuse_addresses(args: argparse.Namespace) -> None:
+    """Raise UsageError for an address where a file or folder is named: nothing is fetched over a network, nor sent."""
+    for name in _PLACES:
+        value = getattr(args, name, None)
+        if isinstance(value, (str, os.PathLike)) and is_address(os.fspath(value)):
+            raise UsageError(f"{os.fspath(value)!r} is an address, and only files and folders of this machine are used")
 
 
 def add_kind(parser: argparse.ArgumentParser) -> None:

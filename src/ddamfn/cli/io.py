@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from ddamfn.cli.args import is_address
 from ddamfn.errors import DdamfnError, UsageError
 from ddamfn.files import atomic_writer, special_kind
 from ddamfn.formats import IMAGE_SUFFIXES
@@ -48,18 +49,10 @@ def output_format(args: argparse.Namespace) -> str:
 
 def check_output(args: argparse.Namespace, kind: str) -> None:
     """Refuse an output that cannot be written, before anything is read."""
-    if args.output is not None:
-        check_is_path("--output", args.output)
     if kind == "parquet" and args.output is None and sys.stdout.isatty():
         raise UsageError("Parquet is not for a terminal: name a file with --output, or pipe it on")
     if args.output is not None and os.path.isdir(args.output):
         raise UsageError(f"--output must be a file, and {args.output!r} is a folder")
-
-
-def check_is_path(option: str, path: str) -> None:
-    """Refuse an address where a file or folder is to be written."""
-    if _is_address(path):
-        raise UsageError(f"{option} {path!r} is an address, and only files and folders of this machine are written")
 
 
 def same_file(one: str, other: str) -> bool:
@@ -264,7 +257,7 @@ def _left_out_as(entry: "os.DirEntry[str]") -> str | None:
 
 def check_is_local(argument: str) -> None:
     """Refuse an address as a source: nothing is fetched over a network."""
-    if _is_address(argument):
+    if is_address(argument):
         raise UsageError(
             f"{argument!r} is an address, and nothing is fetched: images, videos, folders and cameras of this machine "
             "are read, and an image on standard input with '-'"
@@ -290,12 +283,6 @@ def _folder(argument: str) -> str:
         first = next(index for index, part in enumerate(parts) if glob.has_magic(part))
         return str(Path(*parts[:first]))
     return path if os.path.isdir(path) else os.path.dirname(path)
-
-
-def _is_address(argument: str) -> bool:
-    """Whether an argument is an address with a scheme, such as https:// or s3://, and no file's name."""
-    scheme, mark, _ = argument.partition("://")
-    return bool(mark) and scheme.isascii() and scheme.isalnum() and not os.path.lexists(argument)
 
 
 def _is_glob(argument: str) -> bool:

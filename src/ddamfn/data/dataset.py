@@ -1,5 +1,6 @@
 """A data set: its samples, classes, splits and image sources."""
 
+import os
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,11 @@ import numpy.typing as npt
 from ddamfn.data.catalog import DatasetCard
 from ddamfn.data.rules import targets as vote_targets
 from ddamfn.errors import DataError, UnknownLabel, UnreadableImage, UsageError
+from ddamfn.files import open_regular
 from ddamfn.labels import EXPRESSIONS
+
+# No image of a data set comes near it: what does is junk, which must not fill the memory of every worker.
+_MOST_BYTES = 2**30
 
 Progress = Callable[[int, int], None]
 """Called with the number of images done and the total."""
@@ -36,11 +41,13 @@ class FileImages:
         """Return the file's bytes."""
         path = self.root / location
         try:
-            return path.read_bytes()
-        except OSError as error:
-            raise UnreadableImage(
-                f"{path}: {error.strerror or error}; restore the file or remove it from the list"
-            ) from error
+            with open_regular(path) as file:
+                if os.fstat(file.fileno()).st_size > _MOST_BYTES:
+                    raise UnreadableImage(f"{path}: larger than {_MOST_BYTES:,} bytes; remove it from the list")
+                return file.read()
+        except (OSError, ValueError) as error:  # a path with a null byte
+            reason = getattr(error, "strerror", None) or error
+            raise UnreadableImage(f"{path}: {reason}; restore the file or remove it from the list") from error
 
 
 class ZipImages:

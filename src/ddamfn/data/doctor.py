@@ -223,7 +223,10 @@ def _check_counts(card: DatasetCard, sizes: Mapping[str, int], counts: Counts, o
 
 
 def _check_empty(counts: Counts) -> Iterable[Finding]:
-    """Report classes without images."""
+    """Report classes without images, and a set of a single class."""
+    if len({name for row in counts.values() for name in row}) < 2:
+        message = "all images are of one class: this can be scored, but no network can be trained on it"
+        yield Finding("one_class", "warning", message)
     for split, row in counts.items():
         empty = tuple(name for name, n in row.items() if n == 0)
         if empty:

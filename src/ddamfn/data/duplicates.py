@@ -17,6 +17,7 @@ from PIL import Image
 
 from ddamfn.data.dataset import Dataset, Progress, Sample
 from ddamfn.errors import UnreadableImage, UsageError
+from ddamfn.formats import open_image
 
 THUMB_PX = 24
 """Side of a thumbnail: enough for the layout of a face, too little for its noise."""
@@ -114,7 +115,7 @@ def _decode(content: bytes | npt.NDArray[np.uint8]) -> Image.Image:
         return Image.fromarray(content).convert("RGB")
     if not content:
         raise ValueError("the file is empty")
-    with Image.open(io.BytesIO(content)) as image:
+    with open_image(io.BytesIO(content)) as image:
         return image.convert("RGB")
 
 

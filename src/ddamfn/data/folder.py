@@ -1,13 +1,18 @@
 """Class folders: `train/happiness/x.jpg` and so on, or `happiness/x.jpg` without splits."""
 
+import logging
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from ddamfn.data.catalog import DatasetCard
 from ddamfn.data.dataset import Dataset, FileImages, Sample
 from ddamfn.errors import DataError, UnknownLabel
-from ddamfn.formats import IMAGE_SUFFIXES
+from ddamfn.files import special_kind
+from ddamfn.formats import IMAGE_SUFFIXES, is_unread_suffix
 from ddamfn.labels import EXPRESSIONS, canonical
+
+_LOGGER = logging.getLogger(__name__)
 
 SPLIT_NAMES: dict[str, str] = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -35,12 +40,15 @@ def open_folder(root: Path, card: DatasetCard | None = None) -> Dataset:
     """
     named = {p: SPLIT_NAMES[p.name.casefold()] for p in _folders(root) if p.name.casefold() in SPLIT_NAMES}
     splits = named or {root: "all"}
+    left_out: Counter[str] = Counter()
     samples = tuple(
         Sample(key=key, split=split, label=label, location=key)
         for place, split in sorted(splits.items(), key=lambda item: (_ORDER.index(item[1]), item[0]))
         for label, folder in _classes(place, card)
-        for key in _images(root, folder)
+        for key in _images(root, folder, left_out)
     )
+    if left_out:
+        _LOGGER.warning("%s: left out: %s", root, ", ".join(f"{n:,} {kind}" for kind, n in left_out.most_common()))
     if not samples:
         raise DataError(f"{root} holds no images in class folders such as train/happiness/1.jpg")
     if card is None:
@@ -78,6 +86,17 @@ def _classes(place: Path, card: DatasetCard | None) -> Iterator[tuple[str, Path]
         yield label, folder
 
 
-def _images(root: Path, folder: Path) -> list[str]:
-    files = (p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
-    return sorted(path.relative_to(root).as_posix() for path in files)
+def _images(root: Path, folder: Path, left_out: Counter[str]) -> list[str]:
+    """Return the images of a class, and count what looks like one and is none that is read."""
+    files = []
+    for path in folder.rglob("*"):
+        suffix = path.suffix.lower()
+        if path.name.startswith(".") or not (suffix in IMAGE_SUFFIXES or is_unread_suffix(suffix)) or path.is_dir():
+            continue
+        # A broken link stays: reading it will say why that is impossible.
+        special = special_kind(path.stat().st_mode) if path.exists() else None
+        if special is None and suffix in IMAGE_SUFFIXES:
+            files.append(path.relative_to(root).as_posix())
+        else:
+            left_out[special or suffix] += 1
+    return sorted(files)

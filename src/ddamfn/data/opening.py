@@ -12,7 +12,7 @@ from ddamfn.data.fer2013 import is_fer2013, open_fer2013
 from ddamfn.data.ferplus import SOURCES, is_ferplus, open_ferplus
 from ddamfn.data.folder import is_folder, open_folder
 from ddamfn.data.rafdb import is_rafdb, open_rafdb
-from ddamfn.data.table import is_table, open_table
+from ddamfn.data.table import is_table, open_table, why_no_table
 from ddamfn.errors import DataError, UsageError
 
 Opener = Callable[[Path], Dataset]
@@ -71,9 +71,14 @@ def open_dataset(root: str | Path, kind: str | None = None) -> Dataset:
     if kind is not None and kind not in _OPENERS:
         raise UsageError(f"{kind!r} is no kind of data set; use one of {', '.join(KINDS)}")
     if not path.exists():
+        if "://" in str(root):
+            raise DataError(f"{root} is an address, and nothing is fetched; give a folder or file of this machine")
         raise DataError(f"{path} does not exist; give the folder or file of a data set")
     found = kind or recognize(path)
     if found is None:
+        reason = why_no_table(path)
+        if reason is not None:
+            raise DataError(reason)
         raise DataError(
             f"{path} has no known layout ({', '.join(_RECOGNIZED)}); name it with --kind, or "
             "list its images in a csv with the columns path,label,split"

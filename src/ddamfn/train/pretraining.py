@@ -16,7 +16,7 @@ from ddamfn.models.registry import as_network
 from ddamfn.objectives import PretextCriterion, PretextObjective, SoftTargets
 from ddamfn.preparation import Prepared
 from ddamfn.preparation.identity import DlibEmbedder, Embedder, identities
-from ddamfn.preparation.splits import own_validation, training_split
+from ddamfn.preparation.splits import own_validation, require_classes, training_split
 from ddamfn.train.augment import Augmenter, Batch
 from ddamfn.train.config import Run
 from ddamfn.train.run_folder import RunFolder, save_weights_file
@@ -82,6 +82,7 @@ def load_faces(
     out are left out.
     """
     name = training_split(prepared)
+    require_classes(prepared, run.data.classes)
     split = prepared.split(name, None)
     faces = to_tensors(split, run.data.preprocessing, None, device, f"{name} of {prepared.folder}")
     targets = faces.targets
