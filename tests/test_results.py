@@ -44,6 +44,7 @@ def test_the_dictionary_has_the_promised_keys(result: ImageResult) -> None:
                 "bbox": [1.0, 2.0, 50.5, 60.0],
                 "score": 0.9996,
                 "landmarks": [[10.0, 20.0], [30.0, 20.0], [20.0, 30.0], [12.0, 40.0], [28.0, 40.13]],
+                "roll_deg": 0.1,
                 "expression": "happiness",
                 "confidence": 0.7,
                 "probabilities": {"neutral": 0.3, "happiness": 0.7},

@@ -34,7 +34,7 @@ def test_one_image_is_one_json_object(photos: Path, predict: Any) -> None:
     assert list(result) == ["source", "width", "height", "faces"]
     assert (result["source"], result["width"], result["height"]) == ("photos/face.jpg", 512, 512)
     (face,) = result["faces"]
-    assert list(face) == ["bbox", "score", "landmarks", "expression", "confidence", "probabilities"]
+    assert list(face) == ["bbox", "score", "landmarks", "roll_deg", "expression", "confidence", "probabilities"]
     assert len(face["bbox"]) == 4
     assert [len(point) for point in face["landmarks"]] == [2] * 5
     assert list(face["probabilities"]) == list(EXPRESSIONS)

@@ -41,7 +41,7 @@ def test_json_lines_hold_a_frame_each(clip: Path, predict: Any) -> None:
     assert list(frames[0]) == ["source", "frame", "time_s", "width", "height", "faces"]
     assert (frames[0]["source"], frames[0]["width"], frames[0]["height"]) == ("clip.mp4", 160, 112)
     face = frames[0]["faces"][0]
-    assert list(face)[:5] == ["track", "bbox", "score", "landmarks", "expression"]
+    assert list(face)[:6] == ["track", "bbox", "score", "landmarks", "roll_deg", "expression"]
     assert {"confidence", "probabilities", "attention"} <= set(face)
     assert face["track"] is None
     assert err[-1].startswith("ddamfn: 12 frames to 1.10 s, 11 faces, 1 without a face (")

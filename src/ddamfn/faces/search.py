@@ -65,7 +65,9 @@ _STRAIGHT_DEG = 20
 
 # The close look: a square of three times the face's longer side.
 _CLOSE_SIDE_PX, _SURROUNDINGS = 192, 3.0
-_TURNS = (1, 3, 2)  # quarter turns counterclockwise, by how often they occur
+_TURNS = (0.0, 90.0, -90.0, 180.0)
+_FAINT = 0.2
+_MAX_CONTAINED = 0.7
 _TURNED_SIDE_PX = 640
 # A turned view that is looked at in vain, of scenery or cloth, is sometimes taken for a face; a face is surer in it.
 _TURNED_MIN_SCORE = 0.9
@@ -86,12 +88,12 @@ def search(image: NDArray[np.uint8], look: Look, detection: DetectionMode, min_s
     if isinstance(detection, int):
         return without_phantoms(_first_look(image, look, min_score, detection))
     searching = _Search(look, min_score, full=detection == "full")
-    found, turn = searching.upright(image)
-    if not len(found.scores):
-        turn = searching.likely_turn(image)
+    found = searching.upright(image)
+    turn = _main_turn(found) if len(found.scores) else searching.likely_turn(image)
     if turn:
-        turned, _ = searching.upright(np.ascontiguousarray(np.rot90(image, turn)))
-        if turned.scores.sum() > found.scores.sum():
+        turned = searching.upright(np.ascontiguousarray(np.rot90(image, turn)))
+        # Faces that lie on their sides are seen worse than upright ones, and some are not seen at all.
+        if turned.scores.sum() > 0.95 * found.scores.sum():
             found = turned.mapped(_turn_back(turn, *image.shape[:2]))
     return found
 
@@ -125,8 +127,8 @@ class _Search:
         self._look, self._min_score, self._full = look, min_score, full
         self._proposal = min(_PROPOSAL, min_score)
 
-    def upright(self, image: NDArray[np.uint8]) -> tuple[Found, int]:
-        """Return the faces, and the quarter turn after which most of them would be upright (0 if they are)."""
+    def upright(self, image: NDArray[np.uint8]) -> Found:
+        """Return the faces of an image that most likely stands upright."""
         found = _first_look(image, self._look, self._proposal, FIRST_SIDE_PX)
         sides = longer_sides(found.boxes) * min(1.0, FIRST_SIDE_PX / max(image.shape[:2]))
         sure = found.scores >= self._min_score
@@ -148,11 +150,11 @@ class _Search:
     def likely_turn(self, image: NDArray[np.uint8]) -> int:
         """Return the quarter turn after which an image has the surest faces; 0 if it has none in any."""
         scores = {}
-        for turn in _TURNS:
+        for turn in (1, 3, 2):
             found = _look_at_scale(np.ascontiguousarray(np.rot90(image, turn)), self._look, 0.5, _TURNED_SIDE_PX)
             straight = np.abs(roll_deg(found.landmarks)) <= _UPRIGHT_DEG
             scores[turn] = found.scores[straight & (found.scores >= max(self._min_score, _TURNED_MIN_SCORE))].sum()
-        best = max(_TURNS, key=scores.__getitem__)
+        best = max(scores, key=scores.__getitem__)
         return best if scores[best] > 0 else 0
 
     def _finer_looks(self, image: NDArray[np.uint8]) -> Iterator[tuple[Found, NDArray[np.float32], NDArray[np.bool_]]]:
@@ -194,39 +196,49 @@ class _Search:
     def _doubtful(self, found: Found, sides: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Return (N,) which faces need a look from close by; `sides` are at the scale that they were found at."""
         rolls = np.abs(roll_deg(found.landmarks))
-        return (found.scores < _SURE) | (sides < _SMALL_PX) | (rolls > _UPRIGHT_DEG) | conflicts(found)
+        return (
+            (found.scores < max(_SURE, self._min_score))
+            | (sides < _SMALL_PX)
+            | (rolls > _UPRIGHT_DEG)
+            | conflicts(found)
+        )
 
-    def _inspected(self, image: NDArray[np.uint8], found: Found, doubtful: NDArray[np.bool_]) -> tuple[Found, int]:
+    def _inspected(self, image: NDArray[np.uint8], found: Found, doubtful: NDArray[np.bool_]) -> Found:
         """Replace every doubtful face by what is found from close by, or drop it."""
-        parts, turns = [found.take(~doubtful)], [0] * int((~doubtful).sum())
-        for row in np.flatnonzero(doubtful):
-            close, turn = self._look_closely(image, found.take([row]))
-            parts.append(close)
-            turns += [turn] * len(close.scores)
-        every = join(parts)
-        order = np.argsort(-every.scores, kind="stable")
-        kept = order[suppress(every.boxes[order], max_contained=0.7)]
-        total = np.bincount(np.array(turns, dtype=np.int64)[kept], weights=every.scores[kept], minlength=4)
-        return without_phantoms(every.take(kept)), int(total.argmax())
+        close = [self._look_closely(image, found.take([row])) for row in np.flatnonzero(doubtful)]
+        every = join([found.take(~doubtful), *close]).sorted()
+        return without_phantoms(every.take(suppress(every.boxes, max_contained=_MAX_CONTAINED)))
 
-    def _look_closely(self, image: NDArray[np.uint8], face: Found) -> tuple[Found, int]:
-        """Return the one face (or none) that is found around a doubtful one, and the quarter turn that it needs."""
-        best, best_turn = self._close_look(image, face, 0.0), 0
-        if not (len(best.scores) and best.scores[0] >= _SURE):
-            for turn in _TURNS:
-                other = self._close_look(image, face, 90.0 * turn)
-                if not len(other.scores) or other.scores[0] < max(self._min_score, _TURNED_MIN_SCORE):
-                    continue
-                if not len(best.scores) or other.scores[0] > best.scores[0]:
-                    best, best_turn = other, turn
-        if not len(best.scores) or best.scores[0] < self._min_score:
-            return best.take([]), 0
-        roll = float(roll_deg(best.landmarks[0]))
-        if abs(roll) > _STRAIGHT_DEG:
-            straight = self._close_look(image, best, roll)
-            if len(straight.scores) and straight.scores[0] >= self._min_score:
-                best = straight
-        return best, best_turn
+    def _look_closely(self, image: NDArray[np.uint8], face: Found) -> Found:
+        """Return the one face (or none) that is found around a doubtful one, in the view that shows it upright."""
+        roll = float(roll_deg(face.landmarks[0]))
+        first = roll if abs(roll) > _UPRIGHT_DEG else 0.0
+        views = {first: self._close_look(image, face, first)}
+        best = views[first]
+        if not (self._is_sure(best) and abs(_residual(best, first)) <= _STRAIGHT_DEG):
+            if not len(best.scores) and face.scores[0] < min(self._min_score, _FAINT):
+                return best
+            views |= {angle: self._close_look(image, face, angle) for angle in _TURNS if angle not in views}
+            best = self._straightened(image, face, views)
+        turned = len(best.scores) and abs(float(roll_deg(best.landmarks[0]))) > _UPRIGHT_DEG
+        least = max(self._min_score, _TURNED_MIN_SCORE if turned else 0.0)
+        return best.take(best.scores >= least)
+
+    def _straightened(self, image: NDArray[np.uint8], face: Found, views: dict[float, Found]) -> Found:
+        """Look again at the two surest views, turned by what is left of the face's roll; return the surest of all."""
+        by_score = sorted(
+            ((angle, view) for angle, view in views.items() if len(view.scores)), key=lambda entry: -entry[1].scores[0]
+        )
+        candidates = [face.take([])]
+        for angle, view in by_score[:2]:
+            straight = view
+            if abs(_residual(view, angle)) > _STRAIGHT_DEG:
+                straight = self._close_look(image, view, float(roll_deg(view.landmarks[0])))
+            candidates.append(straight)
+        return join(candidates).sorted().take(slice(0, 1))
+
+    def _is_sure(self, face: Found) -> bool:
+        return bool(len(face.scores)) and bool(face.scores[0] >= max(_SURE, self._min_score))
 
     def _close_look(self, image: NDArray[np.uint8], face: Found, turn_deg: float) -> Found:
         """Return the surest face that overlaps a given one, seen enlarged and turned counterclockwise; or none."""
@@ -247,6 +259,17 @@ class _Search:
         shared = shared_areas(seen.boxes, face.boxes) >= 0.5 * areas(face.boxes)
         same = (intersection_over_union(seen.boxes, face.boxes) >= 0.3) | shared
         return seen.take(same).take(slice(0, 1))
+
+
+def _residual(face: Found, angle: float) -> float:
+    """Return by how much a face is turned clockwise in a view that is turned by an angle, both in degrees."""
+    return (float(roll_deg(face.landmarks[0])) - angle + 180) % 360 - 180
+
+
+def _main_turn(found: Found) -> int:
+    """Return the quarter turns counterclockwise that most faces need to be upright, weighed by their scores."""
+    turns = np.round(roll_deg(found.landmarks) / 90).astype(np.int64) % 4
+    return int(np.bincount(turns, weights=found.scores, minlength=4).argmax())
 
 
 def _tiles(height: int, width: int, side_px: int, overlap_px: int) -> list[tuple[int, int, int, int]]:

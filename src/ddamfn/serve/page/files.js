@@ -25,13 +25,13 @@ export function toJson(images) {
 export function toCsv(images, labels) {
   const points = POINTS.flatMap((name) => [`${name}_x`, `${name}_y`]);
   const named = labels.map((name) => `p_${name}`);
-  const head = ["source", "face", "x1", "y1", "x2", "y2", "score", ...points, "expression", "confidence", ...named, "error"];
+  const head = ["source", "face", "x1", "y1", "x2", "y2", "score", ...points, "roll_deg", "expression", "confidence", ...named, "error"];
   const rows = images.map(resultOf).flatMap((result) => {
     const error = result.error ?? "";
     if (result.faces.length === 0) return [[result.source, ...Array(head.length - 2).fill(""), error]];
     return result.faces.map((face, index) => [
       result.source, index, ...face.bbox, face.score, ...face.landmarks.flat(),
-      face.expression, face.confidence, ...labels.map((name) => face.probabilities[name] ?? ""), error,
+      face.roll_deg, face.expression, face.confidence, ...labels.map((name) => face.probabilities[name] ?? ""), error,
     ]);
   });
   return [head, ...rows].map((row) => `${row.map(quoted).join(",")}\n`).join("");
