@@ -26,7 +26,7 @@ from ddamfn.export.gates import (
     GateFaces,
     Runner,
     compare,
-    import_openvino,
+    convert_to_openvino,
     onnx_runner,
     openvino_runner,
     synthetic_crops,
@@ -130,8 +130,7 @@ def _write(
         quantize(source.onnx, main, _calibration_faces(card, prepared).inputs())
         return main, onnx_runner(main)
     if kind == "openvino":
-        openvino = import_openvino()
-        openvino.save_model(openvino.convert_model(os.fspath(source.onnx)), os.fspath(main), compress_to_fp16=False)
+        convert_to_openvino(source.onnx, main)
         return main, openvino_runner(main)
     if kind == "safetensors":
         save_weights_file(source.network.state_dict(), main)
