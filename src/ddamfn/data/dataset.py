@@ -1,5 +1,7 @@
 """A data set: its samples, classes, splits and image sources."""
 
+import stat
+import time
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,10 +14,14 @@ import numpy.typing as npt
 from ddamfn.data.catalog import DatasetCard
 from ddamfn.data.rules import targets as vote_targets
 from ddamfn.errors import DataError, UnknownLabel, UnreadableImage, UsageError
+from ddamfn.files import sha256_file
 from ddamfn.labels import EXPRESSIONS
 
 Progress = Callable[[int, int], None]
 """Called with the number of images done and the total."""
+
+# The coarsest clock of a file system in use, FAT's: a file that is changed twice within it may look the same.
+_CLOCK_NS = 2_000_000_000
 
 
 class ImageSource(Protocol):
@@ -23,6 +29,9 @@ class ImageSource(Protocol):
 
     def read(self, location: Any) -> bytes | npt.NDArray[np.uint8]:
         """Return the file's bytes, or pixels (H, W, 3) uint8 RGB; raise UnreadableImage if it cannot be read."""
+
+    def state(self, location: Any) -> str:
+        """Return a text that changes whenever the image does, at little cost; "" if there is no such image."""
 
 
 class FileImages:
@@ -42,6 +51,19 @@ class FileImages:
                 f"{path}: {error.strerror or error}; restore the file or remove it from the list"
             ) from error
 
+    def state(self, location: str) -> str:
+        """Return the file's size and times, or its digest while it is so young that a change may leave both alone."""
+        path = self.root / location
+        try:
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode):
+                return ""
+            if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < _CLOCK_NS:
+                return sha256_file(path)
+        except OSError:
+            return ""
+        return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
+
 
 class ZipImages:
     """Images inside zip archives; a location is `archive.zip/member`, the archive relative to the root."""
@@ -57,14 +79,29 @@ class ZipImages:
 
     def read(self, location: str) -> bytes:
         """Return the member's bytes."""
-        name, _, member = location.partition(".zip/")
-        archive = f"{name}.zip"
+        archive, member = self._parts(location)
         try:
-            if archive not in self._open:
-                self._open[archive] = zipfile.ZipFile(self.root / archive)
-            return self._open[archive].read(member)
+            return self._archive(archive).read(member)
         except Exception as error:  # damaged archives raise anything, and zlib.error has no base but Exception
             raise UnreadableImage(f"{self.root / archive}: {member}: {error}; download the archive again") from error
+
+    def state(self, location: str) -> str:
+        """Return the member's size and checksum, which the archive's index holds."""
+        archive, member = self._parts(location)
+        try:
+            entry = self._archive(archive).getinfo(member)
+        except Exception:  # as above
+            return ""
+        return f"{entry.file_size} {entry.CRC:08x}"
+
+    def _parts(self, location: str) -> tuple[str, str]:
+        name, _, member = location.partition(".zip/")
+        return f"{name}.zip", member
+
+    def _archive(self, name: str) -> zipfile.ZipFile:
+        if name not in self._open:
+            self._open[name] = zipfile.ZipFile(self.root / name)
+        return self._open[name]
 
 
 @dataclass(frozen=True, slots=True)
