@@ -289,7 +289,7 @@ def _carry_out(
     try:
         with Bar(quiet=args.quiet, resumes=True) as bar:
             for alignment in dict.fromkeys(job.run.data.alignment for job in study.jobs):
-                images.prepared(alignment, bar)
+                images.prepared(alignment, bar, bar.message)
         executor: runner.Executor = runner.LocalExecutor(folder, images)
         if args.ray is not None:
             from ddamfn.study.cluster import RayExecutor

@@ -152,11 +152,11 @@ def _gate_faces(card: Card, prepared: Prepared | None, least: int) -> GateFaces:
     split = own_validation(prepared)
     if split is None:
         raise DataError(
-            f"{prepared.folder} has no validation split of its own: export without --data, on synthetic faces"
+            f"{prepared.source} has no validation split of its own: export without --data, on synthetic faces"
         )
     part = prepared.split(split, _RULE)
     if not len(part):
-        raise DataError(f"{prepared.folder}: the split {split} has no image to measure on")
+        raise DataError(f"{prepared.source}: the split {split} has no image to measure on")
     crops: list[Any] = [part.crops]
     words, missing = f"{len(part):,} validation faces", least - len(part)
     if missing > 0:
