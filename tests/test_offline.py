@@ -4,6 +4,7 @@ Without strace a hook sees the sockets of Python code alone, and files are found
 folder: that is enough for what ONNX Runtime and OpenVINO write before they send anything.
 """
 
+import http.server
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +24,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ddamfn import read_video
+from ddamfn.errors import UnreadableVideo
 from ddamfn.synthetic import write_synthetic_folder
 
 _STRACE = [
@@ -178,6 +182,27 @@ def test_reading_a_video(place: Place, write_video: Callable[..., Path], head: n
     video = write_video(place.root / "film.mp4", [head] * 4)
     place.run(VERBS, f"predict {video} --annotate marked.mp4 --output faces.json")
     place.check()
+
+
+def test_a_playlist_fetches_nothing(tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="needs PyAV")
+    asked: list[str] = []
+
+    class Listener(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(404)
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Listener) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/part.ts"
+        playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\n{url}\n#EXT-X-ENDLIST\n"
+        for name, text in {"list.m3u8": playlist, "list.ffconcat": f"ffconcat version 1.0\nfile {url}\n"}.items():
+            (tmp_path / name).write_text(text)
+            with pytest.raises(UnreadableVideo):
+                list(read_video(tmp_path / name))
+        server.shutdown()
+    assert asked == []
 
 
 def status(url: str, image: bytes | None = None) -> int:

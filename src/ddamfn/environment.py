@@ -42,7 +42,12 @@ def share_cache() -> None:
         folder = cache_folder()
     except RuntimeError:
         return
-    if _can_be_made(folder):
+    if not _can_be_made(folder):
+        import logging  # `import ddamfn` should cost nothing
+
+        # matplotlib then takes a folder of temporary files, which it deletes, and would say so at every run.
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    else:
         os.environ.setdefault("MPLCONFIGDIR", str(folder / "matplotlib"))
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder / "torchinductor"))
 
