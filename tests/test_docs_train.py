@@ -43,8 +43,8 @@ def test_the_page_makes_weights_of_a_csv_file(
     ]
     verbs = [" ".join(words[: 3 if words[1] == "data" else 2]) for words in commands]
     assert verbs == [
-        "pip install", "ddamfn data draw", "ddamfn data check", "ddamfn train", "ddamfn export", "ddamfn eval",
-        "ddamfn predict", "ddamfn predict",
+        "pip install", "ddamfn data draw", "ddamfn data check", "ddamfn train", "ddamfn data cache", "ddamfn export",
+        "ddamfn eval", "ddamfn predict", "ddamfn predict",
     ]  # fmt: skip
     told = {}
     for verb, words in zip(verbs[1:], commands[1:], strict=True):

@@ -7,6 +7,8 @@ networks themselves, with trained weights if wanted (these two need the extra "t
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from ddamfn.environment import report_nothing
+
 if TYPE_CHECKING:
     from ddamfn.export.loading import create_model
     from ddamfn.models import list_models
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["Recognizer", "__version__", "create_model", "list_models", "read_video"]
+
+# Here, since every import of any part of this package passes here before it can import a library.
+report_nothing()
 
 # Looked up on first use: `import ddamfn` must not cost PyTorch's five seconds, nor need PyTorch at all.
 _HOMES = {

@@ -13,6 +13,7 @@ from ddamfn.data import Dataset, open_dataset
 from ddamfn.errors import UsageError
 from ddamfn.faces import Alignment
 from ddamfn.preparation import prepare
+from ddamfn.preparation.sources import read_sources
 from ddamfn.synthetic import write_synthetic_ferplus
 
 WaitUntil = Callable[[Callable[[], object], str], None]
@@ -24,6 +25,7 @@ import dataclasses, pathlib, sys, time
 from ddamfn.data import open_dataset
 from ddamfn.faces import Alignment
 from ddamfn.preparation import prepare
+from ddamfn.preparation.sources import read_sources
 class Slow:
     def __init__(self, images, manifest, most):
         self.images, self.manifest, self.most = images, manifest, most
@@ -32,6 +34,8 @@ class Slow:
         while self.manifest.exists() and self.manifest.read_bytes().count(b"\\n") > self.most:
             time.sleep(0.02)
         return self.images.read(location)
+    def state(self, location):
+        return self.images.state(location)
 if __name__ == "__main__":
     dataset = open_dataset(sys.argv[1])
     manifest = pathlib.Path(sys.argv[2]) / "manifest.csv"
@@ -48,6 +52,8 @@ class Deadly:
         if location in self.deadly:
             os.kill(os.getpid(), signal.SIGKILL)
         return self.images.read(location)
+    def state(self, location):
+        return self.images.state(location)
 class Unwelcome:
     def __setstate__(self, state):
         os._exit(3)
@@ -55,6 +61,8 @@ class Unwelcome:
         return {"x": 1}
     def read(self, location):
         return b""
+    def state(self, location):
+        return ""
 """
 
 
@@ -64,14 +72,17 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def whole(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     out = tmp_path_factory.mktemp("whole") / "out"
     prepare(open_dataset(root), out, Alignment("ddamfn_frontal"), workers=1)
     return content(out)
 
 
-def content(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+def content(folder: Path) -> dict[str, object]:
+    # How an image's state is told depends on how young it is.
+    made_of = [(source.key, source.sha256, source.marks) for source in read_sources(folder)]
+    others = {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.name != "sources.csv"}
+    return {**others, "sources.csv": made_of}
 
 
 def rows(out: Path) -> int:
@@ -106,7 +117,7 @@ def kill_after(least: int, out: Path, command: list[str], wait_until: WaitUntil)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_killed_again_and_again_and_still_the_same_bytes(
     root: Path,
-    whole: dict[str, bytes],
+    whole: dict[str, object],
     tmp_path: Path,
     workers: int,
     wait_until: WaitUntil,
@@ -137,7 +148,7 @@ def deadly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
 
 
 def test_a_image_that_kills_its_worker_is_marked(
-    root: Path, whole: dict[str, bytes], tmp_path: Path, deadly: object
+    root: Path, whole: dict[str, object], tmp_path: Path, deadly: object
 ) -> None:
     dataset = open_dataset(root)
     victims = [dataset.samples[2].location, dataset.samples[40].location]
@@ -160,7 +171,7 @@ def test_workers_that_cannot_start_are_not_the_images_fault(root: Path, tmp_path
         prepare(dataset, tmp_path / "out", Alignment("arcface"), workers=2)
 
 
-def test_interrupting_leaves_a_run_that_goes_on(root: Path, whole: dict[str, bytes], tmp_path: Path) -> None:
+def test_interrupting_leaves_a_run_that_goes_on(root: Path, whole: dict[str, object], tmp_path: Path) -> None:
     def interrupt(done: int, total: int) -> None:
         if done == 9:
             raise KeyboardInterrupt

@@ -22,7 +22,6 @@ Arguments = Callable[..., list[str]]
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A cluster of this machine alone, and its address."""
     monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     # Ray lets its workers stand back behind everything else, which on a busy machine is for minutes.
     monkeypatch.setenv("RAY_worker_niceness", "0")
     context = ray.init(

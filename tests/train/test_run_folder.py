@@ -150,6 +150,18 @@ def test_the_environment_names_versions_and_images() -> None:
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_looking_for_the_commit_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str | None] = []
+
+    def run(command: list[str], *, env: dict[str, str], **_: object) -> subprocess.CompletedProcess[str]:
+        seen.append(env.get("GIT_OPTIONAL_LOCKS"))
+        return subprocess.CompletedProcess(command, 0, "abc", "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert commit() == "abc+changes"
+    assert set(seen) == {"0"}
+
+
 def test_the_commit_is_that_of_the_package_s_own_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def git(*arguments: str) -> None:
         author = ("-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")

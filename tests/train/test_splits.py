@@ -14,7 +14,7 @@ from ddamfn.errors import ConfigError, DataError
 from ddamfn.faces import Alignment
 from ddamfn.labels import EXPRESSIONS
 from ddamfn.preparation import Prepared, PreparedSplit
-from ddamfn.preparation.preparing import cache_folder
+from ddamfn.preparation.cached import sets_folder
 from ddamfn.preparation.splits import own_validation
 from ddamfn.train import Run, load_faces, load_splits, open_prepared
 
@@ -25,6 +25,8 @@ ALIGNMENT = Alignment("ddamfn_frontal", side_px=32)
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    # A file is young for two seconds, and how much of a test that is depends on the machine.
+    monkeypatch.setattr("ddamfn.data.dataset._CLOCK_NS", 0)
     # The processes that would detect faces side by side start slower than two dozen images are done.
     monkeypatch.setattr("ddamfn.preparation.preparing._default_workers", lambda: 1)
 
@@ -43,7 +45,7 @@ def test_a_data_set_is_prepared_once(tmp_path: Path) -> None:
     root, told = class_folders(tmp_path / "set"), []
     first = open_prepared(root, ALIGNMENT, lambda done, total: told.append((done, total)))
     assert told[-1] == (6, 6)
-    assert first.folder.parent == cache_folder() == tmp_path / "cache" / "ddamfn" / "prepared"
+    assert first.folder.parent == sets_folder() == tmp_path / "cache" / "ddamfn" / "prepared"
     told.clear()
     again = open_prepared(root, ALIGNMENT, lambda done, total: told.append((done, total)))
     assert again.folder == first.folder
@@ -60,7 +62,7 @@ def test_a_prepared_set_is_taken_as_it_is_or_not_at_all(prepared: Prepared) -> N
 
 def test_the_cache_is_in_the_home_without_a_word_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert cache_folder() == Path.home() / ".cache" / "ddamfn" / "prepared"
+    assert sets_folder() == Path.home() / ".cache" / "ddamfn" / "prepared"
 
 
 def test_own_splits_are_used_and_test_is_never_opened(
@@ -158,7 +160,7 @@ def test_an_empty_class_is_refused_with_its_folder(tmp_path: Path, make_run: Cal
     class_folders(root / "val")
     (root / "val" / "anger").rename(root / "val" / "sad")
     prepared = open_prepared(root, ALIGNMENT)
-    with pytest.raises(DataError, match=rf"train of {prepared.folder}: no image of sadness; add some, or train"):
+    with pytest.raises(DataError, match=rf"train of {root}: no image of sadness; add some, or train"):
         load_splits(prepared, make_run(), CPU)
     # Validation may lack a class: its recall is then left out.
     train, valid = load_splits(prepared, make_run(data__classes=["anger", "fear"]), CPU)

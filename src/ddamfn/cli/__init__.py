@@ -13,6 +13,7 @@ from importlib import import_module
 
 from ddamfn import __version__
 from ddamfn.cli.args import Parser, refuse_addresses
+from ddamfn.environment import share_cache
 from ddamfn.errors import DdamfnError, UsageError
 
 # Each verb is the module of that name here, with `add_parser(subparsers)`.
@@ -59,6 +60,7 @@ def build_parser(verb: str | None = None) -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return 0, 1 (failure), 2 (wrong arguments), 130 (Ctrl-C) or 141 (closed pipe)."""
     _open_closed_streams()
+    share_cache()
     # A file name may hold what the terminal's encoding has no letters for; that is no reason to stop.
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):

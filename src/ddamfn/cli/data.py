@@ -1,17 +1,20 @@
-"""`ddamfn data`: prepare, check and draw data sets."""
+"""`ddamfn data`: prepare, check and draw data sets, and look after the prepared ones in the cache."""
 
 import argparse
 import json
+import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddamfn.cli.args import add_kind, positive_integer
 from ddamfn.cli.io import plain
 from ddamfn.cli.progress import Bar
-from ddamfn.errors import ConfigError, UsageError
+from ddamfn.errors import ConfigError, DataError, UsageError
 
 if TYPE_CHECKING:
     from ddamfn.preparation import Prepared
+    from ddamfn.preparation.cached import CachedSet
 
 _TEMPLATE = "ddamfn_frontal"
 
@@ -26,6 +29,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     _add_prepare(verbs)
     _add_check(verbs)
     _add_draw(verbs)
+    _add_cache(verbs)
 
 
 def _add_prepare(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -90,6 +94,19 @@ def _add_draw(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     )
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="which images (%(default)s)")
     parser.set_defaults(run=_draw)
+
+
+def _add_cache(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = verbs.add_parser(
+        "cache",
+        help="list and delete what training has prepared",
+        description="Lists the prepared images that ddamfn train, study and export keep in the user's cache, the last "
+        "used first. They are made again when they are needed.",
+    )
+    parser.add_argument(
+        "--clear", nargs="*", metavar="NAME", help="delete these, or all of them; what is being made stays"
+    )
+    parser.set_defaults(run=_cache)
 
 
 def _prepare(args: argparse.Namespace) -> int:
@@ -162,3 +179,39 @@ def _draw(args: argparse.Namespace) -> int:
         raise UsageError(f"the seed must not be negative, and {args.seed} is")
     print(LAYOUTS[args.layout](destination, args.per_class, np.random.default_rng(args.seed)))
     return 0
+
+
+def _cache(args: argparse.Namespace) -> int:
+    """List the cached sets, or delete them; return 1 if one of them stays."""
+    from ddamfn.preparation.cached import cached_sets, clear, sets_folder
+
+    found = cached_sets()
+    if args.clear is None:
+        print(f"{sets_folder()}: {len(found):,} prepared sets, {sum(one.size_bytes for one in found) / 1e6:,.1f} MB")
+        for one in found:
+            _print_cached(one)
+        return 0
+    names = {one.folder.name for one in found}
+    unknown = [name for name in args.clear if name not in names]
+    if unknown:
+        raise UsageError(f"no prepared set {unknown[0]!r} in {sets_folder()}; ddamfn data cache lists their names")
+    failed = 0
+    for one in found:
+        if not args.clear or one.folder.name in args.clear:
+            try:
+                clear(one)
+            except DataError as error:
+                print(f"ddamfn: {plain(str(error))}", file=sys.stderr)
+                failed = 1
+            else:
+                print(f"deleted: {plain(one.folder.name)}, {one.size_bytes / 1e6:,.1f} MB")
+    return failed
+
+
+def _print_cached(one: "CachedSet") -> None:
+    about = f"{one.images:,} images" if one.images else "not complete"
+    if one.alignment is not None:
+        about += f" of {one.alignment.side_px} px, {one.alignment.template}, margin {one.alignment.margin:g}"
+    used = time.strftime("%Y-%m-%d %H:%M", time.localtime(one.used_at))
+    print(f"  {plain(one.folder.name)}  {one.size_bytes / 1e6:,.1f} MB, used {used}")
+    print(f"    {plain(one.source or 'a data set that is not recorded')}: {about}")

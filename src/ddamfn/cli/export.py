@@ -159,7 +159,7 @@ def _prepared(args: argparse.Namespace, alignment: "Alignment") -> "Prepared | N
     from ddamfn.train import open_prepared
 
     with Bar(quiet=args.quiet, resumes=True) as bar:
-        return open_prepared(Path(args.data), alignment, bar)
+        return open_prepared(Path(args.data), alignment, bar, tell=bar.message)
 
 
 def _tell(done: "Exported", kind: str) -> None:

@@ -118,6 +118,15 @@ class Bar(_Closing):
             self._items.advance()
         self._done = done
 
+    def message(self, text: str) -> None:
+        """Print one line on standard error, above the bar; nothing if quiet."""
+        if self._quiet:
+            return
+        if self._items is None:
+            _say(text)
+        else:
+            self._items.message(text)
+
     def close(self) -> None:
         """Remove the bar."""
         if self._items is not None:

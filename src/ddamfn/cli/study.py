@@ -173,7 +173,7 @@ def _add_common(parser: argparse.ArgumentParser, *, seeds: int) -> None:
     add("--output", type=Path, metavar="DIR", help="of the report (default: docs/studies/NAME-DATE-COMMIT)")
     add_device(parser)
     add_threads(parser)
-    add("--ray", metavar="ADDRESS", help="run the jobs on the Ray cluster there, such as auto")
+    add("--ray", metavar="ADDRESS", help="run the jobs on the Ray cluster there, such as auto; local starts one")
     add("--quiet", action="store_true", help="no lines of epochs")
     parser.set_defaults(run=run_study)
 
@@ -299,7 +299,7 @@ def _carry_out(
     try:
         with Bar(quiet=args.quiet, resumes=True) as bar:
             for alignment in dict.fromkeys(job.run.data.alignment for job in study.jobs):
-                images.prepared(alignment, bar)
+                images.prepared(alignment, bar, bar.message)
         executor: runner.Executor = runner.LocalExecutor(folder, images)
         if args.ray is not None:
             from ddamfn.study.cluster import RayExecutor

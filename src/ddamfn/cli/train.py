@@ -82,7 +82,7 @@ def _train(args: argparse.Namespace, settings: "Run", folder: Path) -> "FitResul
 
     device = choose_device(args.device)
     with Bar(quiet=args.quiet, resumes=True) as bar:
-        prepared = train.open_prepared(args.data, settings.data.alignment, bar, kind=args.kind)
+        prepared = train.open_prepared(args.data, settings.data.alignment, bar, kind=args.kind, tell=bar.message)
     _report_prepared(prepared)
     if train.is_pretext(settings):
         with Bar(quiet=args.quiet, resumes=True) as bar:

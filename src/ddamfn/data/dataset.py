@@ -1,6 +1,8 @@
 """A data set: its samples, classes, splits and image sources."""
 
 import os
+import stat
+import time
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ import numpy.typing as npt
 from ddamfn.data.catalog import DatasetCard
 from ddamfn.data.rules import targets as vote_targets
 from ddamfn.errors import DataError, UnknownLabel, UnreadableImage, UsageError
-from ddamfn.files import open_regular
+from ddamfn.files import open_regular, sha256_file
 from ddamfn.labels import EXPRESSIONS
 
 # No image of a data set comes near it: what does is junk, which must not fill the memory of every worker.
@@ -22,12 +24,18 @@ _MOST_BYTES = 2**30
 Progress = Callable[[int, int], None]
 """Called with the number of images done and the total."""
 
+# The coarsest clock of a file system in use, FAT's: a file that is changed twice within it may look the same.
+_CLOCK_NS = 2_000_000_000
+
 
 class ImageSource(Protocol):
     """Anything that reads an image by its location."""
 
     def read(self, location: Any) -> bytes | npt.NDArray[np.uint8]:
         """Return the file's bytes, or pixels (H, W, 3) uint8 RGB; raise UnreadableImage if it cannot be read."""
+
+    def state(self, location: Any) -> str:
+        """Return a text that changes whenever the image does, at little cost; "" if there is no such image."""
 
 
 class FileImages:
@@ -49,6 +57,19 @@ class FileImages:
             reason = getattr(error, "strerror", None) or error
             raise UnreadableImage(f"{path}: {reason}; restore the file or remove it from the list") from error
 
+    def state(self, location: str) -> str:
+        """Return the file's size and times, or its digest while it is so young that a change may leave both alone."""
+        path = self.root / location
+        try:
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode):
+                return ""
+            if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < _CLOCK_NS:
+                return sha256_file(path)
+        except OSError:
+            return ""
+        return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
+
 
 class ZipImages:
     """Images inside zip archives; a location is `archive.zip/member`, the archive relative to the root."""
@@ -64,14 +85,29 @@ class ZipImages:
 
     def read(self, location: str) -> bytes:
         """Return the member's bytes."""
-        name, _, member = location.partition(".zip/")
-        archive = f"{name}.zip"
+        archive, member = self._parts(location)
         try:
-            if archive not in self._open:
-                self._open[archive] = zipfile.ZipFile(self.root / archive)
-            return self._open[archive].read(member)
+            return self._archive(archive).read(member)
         except Exception as error:  # damaged archives raise anything, and zlib.error has no base but Exception
             raise UnreadableImage(f"{self.root / archive}: {member}: {error}; download the archive again") from error
+
+    def state(self, location: str) -> str:
+        """Return the member's size and checksum, which the archive's index holds."""
+        archive, member = self._parts(location)
+        try:
+            entry = self._archive(archive).getinfo(member)
+        except Exception:  # as above
+            return ""
+        return f"{entry.file_size} {entry.CRC:08x}"
+
+    def _parts(self, location: str) -> tuple[str, str]:
+        name, _, member = location.partition(".zip/")
+        return f"{name}.zip", member
+
+    def _archive(self, name: str) -> zipfile.ZipFile:
+        if name not in self._open:
+            self._open[name] = zipfile.ZipFile(self.root / name)
+        return self._open[name]
 
 
 @dataclass(frozen=True, slots=True)

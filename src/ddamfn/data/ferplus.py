@@ -78,8 +78,14 @@ class _Containers:
 
     def read(self, location: str) -> bytes:
         """Return the image's bytes; raises UnreadableImage if it is missing or damaged."""
-        source: ImageSource = self._zips if ".zip/" in location else self._files
-        return bytes(source.read(location))
+        return bytes(self._source(location).read(location))
+
+    def state(self, location: str) -> str:
+        """Return what changes with the image."""
+        return self._source(location).state(location)
+
+    def _source(self, location: str) -> ImageSource:
+        return self._zips if ".zip/" in location else self._files
 
 
 def _label_csv(container: Path, folder: str) -> str | None:

@@ -82,7 +82,7 @@ def check_alignment(classifier: Classifier, prepared: Prepared) -> None:
     wanted, detector = alignment_of(classifier.card), classifier.card.alignment["detector"]
     if prepared.alignment != wanted or prepared.detector != NETWORK_SHA256:
         raise UsageError(
-            f"{prepared.folder} was prepared with {_named(prepared.alignment)}, and {classifier.card.name} needs "
+            f"{prepared.source} was prepared with {_named(prepared.alignment)}, and {classifier.card.name} needs "
             f"{_named(wanted)} by {detector}: prepare the data set again, or give the data set itself"
         )
 

@@ -26,7 +26,7 @@ from ddamfn.export.gates import (
     GateFaces,
     Runner,
     compare,
-    import_openvino,
+    convert_to_openvino,
     onnx_runner,
     openvino_runner,
     synthetic_crops,
@@ -130,8 +130,7 @@ def _write(
         quantize(source.onnx, main, _calibration_faces(card, prepared).inputs())
         return main, onnx_runner(main)
     if kind == "openvino":
-        openvino = import_openvino()
-        openvino.save_model(openvino.convert_model(os.fspath(source.onnx)), os.fspath(main), compress_to_fp16=False)
+        convert_to_openvino(source.onnx, main)
         return main, openvino_runner(main)
     if kind == "safetensors":
         save_weights_file(source.network.state_dict(), main)
@@ -153,11 +152,11 @@ def _gate_faces(card: Card, prepared: Prepared | None, least: int) -> GateFaces:
     split = own_validation(prepared)
     if split is None:
         raise DataError(
-            f"{prepared.folder} has no validation split of its own: export without --data, on synthetic faces"
+            f"{prepared.source} has no validation split of its own: export without --data, on synthetic faces"
         )
     part = prepared.split(split, _RULE)
     if not len(part):
-        raise DataError(f"{prepared.folder}: the split {split} has no image to measure on")
+        raise DataError(f"{prepared.source}: the split {split} has no image to measure on")
     crops: list[Any] = [part.crops]
     words, missing = f"{len(part):,} validation faces", least - len(part)
     if missing > 0:

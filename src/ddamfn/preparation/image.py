@@ -57,6 +57,7 @@ class Outcome:
     landmarks: Landmarks | None = None  # (5, 2) float32 pixels of the image
     matrix: npt.NDArray[np.float64] | None = None  # (2, 3), image to crop; None if unreadable
     error: str = ""  # why the image is unreadable, on one line
+    sha256: str = ""  # of what was read; empty in a manifest's row, and if nothing was read
 
     def scaled(self, scale: float) -> "Outcome":
         """Return the same places in the pixels of the image itself, where it was decoded smaller."""

@@ -170,6 +170,7 @@ class Prepared:
     samples: str  # fingerprint of the data set
     counts: Mapping[str, Mapping[str, int]]
     votes: bool  # whether a vote rule matters
+    source: str  # what messages call it: the data set of a set in the cache, else the folder
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -183,7 +184,7 @@ class Prepared:
     def split(self, name: str, rule: str | None = "majority") -> PreparedSplit:
         """Return one split under a vote rule; None keeps every readable image, with no classes and targets (N, 0)."""
         if name not in self.counts:
-            raise DataError(f"{self.folder} has no split {name!r}; it has {', '.join(self.splits)}")
+            raise DataError(f"{self.source} has no split {name!r}; it has {', '.join(self.splits)}")
         rows = [row for row in self.manifest() if row.split == name]
         if len(rows) != self.counts[name]["images"]:
             raise DataError(f"{self.folder / MANIFEST_NAME} lacks rows of {name}; prepare the data set again")
@@ -194,7 +195,7 @@ class Prepared:
         readable = np.array([not r.outcome.error for r in rows], dtype=np.bool_)
         missing = int((keep & ~readable).sum())
         if missing:
-            log.warning("%s: %d unreadable images of %s are left out", self.folder, missing, name)
+            log.warning("%s: %d unreadable images of %s are left out", self.source, missing, name)
         chosen = np.flatnonzero(keep & readable)
         picked = [rows[i] for i in chosen.tolist()]
         return PreparedSplit(
@@ -234,6 +235,7 @@ def load_prepared(folder: str | Path) -> Prepared:
             samples=card["samples"],
             counts=card["counts"],
             votes=card["votes"],
+            source=card.get("source") or str(folder),
         )
     except (KeyError, TypeError, ConfigError) as error:
         raise DataError(
@@ -247,9 +249,11 @@ def read_prepared_card(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        card: Any = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}); delete {folder} and prepare again") from error
+    if not isinstance(card, dict):
+        raise DataError(f"{path}: holds no prepared set's description; delete {folder} and prepare again")
     return card
 
 

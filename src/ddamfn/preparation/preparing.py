@@ -3,16 +3,17 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ddamfn.data import Progress, open_dataset
+from ddamfn.data import Progress
 from ddamfn.data.dataset import Dataset
-from ddamfn.errors import ConfigError, DataError, UsageError
+from ddamfn.errors import DataError, UsageError
 from ddamfn.faces import NETWORK_SHA256, Alignment
 from ddamfn.files import atomic_writer
 from ddamfn.preparation.image import Hints, Outcome
@@ -28,32 +29,31 @@ from ddamfn.preparation.prepared import (
     to_line,
     write_prepared_card,
 )
+from ddamfn.preparation.reuse import EarlierRow, Reuse
+from ddamfn.preparation.sources import (
+    Source,
+    marks_of,
+    refuse_changed,
+    repair_sources,
+    states_of,
+    to_source_line,
+)
 from ddamfn.preparation.workers import Bench, ImageTask, run
 
 _Reused = tuple[tuple[tuple[float, float], ...], float | None] | bool
 
 
-def open_prepared(
-    root: Path, alignment: Alignment, progress: Progress | None = None, *, kind: str | None = None
-) -> Prepared:
-    """Open a prepared set, or prepare a data set of any known layout once into `cache_folder()`."""
-    if (root / CARD_NAME).exists():
-        prepared = load_prepared(root)
-        if prepared.alignment != alignment:
-            raise ConfigError(
-                f"{root} was aligned with {prepared.alignment}, the run asks for {alignment}; prepare the data set "
-                "with the run's alignment, or change --set data.alignment.template, .margin and .side_px"
-            )
-        return prepared
-    name = "|".join(str(part) for part in (root.resolve(), alignment, kind) if part is not None)
-    folder = cache_folder() / f"{root.resolve().name}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
-    return prepare(open_dataset(root, kind), folder, alignment, progress=progress)
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A preparation: what is made of what, and what is known already."""
 
-
-def cache_folder() -> Path:
-    """Where prepared sets are kept: `$XDG_CACHE_HOME/ddamfn/prepared`, or below `~/.cache`."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "ddamfn" / "prepared"
+    dataset: Dataset
+    states: Sequence[str]  # of its images
+    folder: Path
+    alignment: Alignment
+    landmarks: Mapping[str, _Reused] = field(default_factory=dict)  # of an earlier preparation with another alignment
+    reuse: Reuse = field(default_factory=Reuse)  # rows of earlier ones with the same alignment
+    notes: Mapping[str, Any] = field(default_factory=dict)  # for the card
 
 
 def prepare(
@@ -71,24 +71,36 @@ def prepare(
     processes are spawned, so with several the caller's script needs `if __name__ == "__main__":`. `landmarks_from` is a
     prepared set of the same data whose landmarks are used again.
     """
-    count = _default_workers() if workers is None else workers
-    if count < 1:
+    if workers is not None and workers < 1:
         raise UsageError(f"workers must be at least 1, not {workers}")
-    if not dataset.samples:
-        raise DataError(f"{dataset.card.title} has no images here; check the folder")
     folder = Path(destination)
     reused = {} if landmarks_from is None else _landmarks_of(load_prepared(landmarks_from), dataset)
-    try:
-        card = _begin(dataset, folder, alignment)
-        if not card["complete"]:
-            _fill(dataset, folder, alignment, count, progress, reused)
-            write_prepared_card(folder, {**card, "complete": True, "counts": _count(folder)})
-    except OSError as error:
-        place = error.filename or folder
-        raise DataError(
-            f"{place}: {error.strerror or error}; make room or choose another folder, then run again to go on"
-        ) from error
+    plan = Plan(dataset, states_of(dataset), folder, alignment, reused)
+    refuse_changed(folder, dataset, plan.states)
+    carry_out(plan, workers=workers, progress=progress, otherwise="choose another folder")
     return load_prepared(folder)
+
+
+def carry_out(plan: Plan, *, workers: int | None, progress: Progress | None, otherwise: str) -> int:
+    """Write a prepared set, or finish it; return the number of images that were neither there nor reused.
+
+    `otherwise` tells what the user can do, besides making room, where the disk refuses.
+    """
+    if not plan.dataset.samples:
+        raise DataError(f"{plan.dataset.card.title} has no images here; check the folder")
+    anew = 0
+    try:
+        card = _begin(plan)
+        if not card["complete"]:
+            anew = _fill(plan, _default_workers() if workers is None else workers, progress)
+            plan.reuse.take_along(plan.folder)
+            write_prepared_card(plan.folder, {**card, "complete": True, "counts": _count(plan.folder)})
+    except OSError as error:
+        place = error.filename or plan.folder
+        raise DataError(
+            f"{place}: {error.strerror or error}; make room or {otherwise}, then run again to go on"
+        ) from error
+    return anew
 
 
 def _default_workers() -> int:
@@ -96,8 +108,9 @@ def _default_workers() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def _begin(dataset: Dataset, folder: Path, alignment: Alignment) -> dict[str, Any]:
+def _begin(plan: Plan) -> dict[str, Any]:
     """Create folder, card and arrays, or check that those there belong to the same preparation."""
+    dataset, folder, alignment = plan.dataset, plan.folder, plan.alignment
     wanted: dict[str, Any] = {
         "format": FORMAT,
         "dataset": dataset.card.name,
@@ -113,7 +126,7 @@ def _begin(dataset: Dataset, folder: Path, alignment: Alignment) -> dict[str, An
         if folder.exists() and any(entry.name != f".{CARD_NAME}.part" for entry in folder.iterdir()):
             raise DataError(f"{folder} is not empty and holds no prepared set; choose another folder")
         folder.mkdir(parents=True, exist_ok=True)
-        card = {**wanted, "complete": False, "counts": {}}
+        card = {**wanted, **plan.notes, "complete": False, "counts": {}}
         write_prepared_card(folder, card)
     different = [name for name, value in wanted.items() if card.get(name) != value]
     if different:
@@ -151,48 +164,64 @@ def _allocate(path: Path, shape: tuple[int, ...]) -> None:
             stream.truncate(size)
 
 
-def _fill(
-    dataset: Dataset,
-    folder: Path,
-    alignment: Alignment,
-    workers: int,
-    progress: Progress | None,
-    reused: dict[str, _Reused],
-) -> None:
-    """Prepare every image that the manifest does not name yet."""
-    path = folder / MANIFEST_NAME
+def _fill(plan: Plan, workers: int, progress: Progress | None) -> int:
+    """Write a row for every image that the manifest does not name yet; return how many were prepared for it."""
+    path, samples, total = plan.folder / MANIFEST_NAME, plan.dataset.samples, len(plan.dataset.samples)
     done = repair(path)
-    _check_done(dataset, path, done)
-    total = len(dataset.samples)
+    check_done(plan.dataset, path, done)
     if progress is not None:
         progress(done, total)
-    samples = {s.key: s for s in dataset.samples[done:]}
-    if len(samples) != total - done:
-        raise DataError(f"{dataset.card.title}: two images have the same key; rename one")
-    with path.open("a", encoding="utf-8", newline="") as manifest:
-        for task, outcome in run(_tasks(dataset, done, reused), Bench(dataset.images, alignment, folder), workers):
-            manifest.write(to_line(samples[task.key], task.row, outcome))
+    if len({sample.key for sample in samples[done:]}) != total - done:
+        raise DataError(f"{plan.dataset.card.title}: two images have the same key; rename one")
+    found = {i: plan.reuse.find(plan.dataset, samples[i], plan.states[i]) for i in range(done, total)}
+    rows = _rows(plan.dataset)
+    bench = Bench(plan.dataset.images, plan.alignment, plan.folder)
+    with (
+        repair_sources(plan.folder, done).open("a", encoding="utf-8", newline="") as sources,
+        path.open("a", encoding="utf-8", newline="") as manifest,
+        closing(run(_tasks(plan, found, rows), bench, workers)) as outcomes,
+    ):
+        for i, earlier in found.items():
+            sample = samples[i]
+            if earlier is None:
+                _, outcome = next(outcomes)
+            else:
+                plan.reuse.take(earlier, plan.folder, sample.split, rows[i])
+                outcome = replace(earlier.outcome, sha256=earlier.source.sha256)
+            sources.write(to_source_line(Source(sample.key, plan.states[i], outcome.sha256, marks_of(sample))))
+            sources.flush()
+            manifest.write(to_line(sample, rows[i], outcome))
             # A row is on the disk's side before the next is begun, so that little is done twice after a kill.
             manifest.flush()
-            done += 1
             if progress is not None:
-                progress(done, total)
+                progress(i + 1, total)
+    return sum(earlier is None for earlier in found.values())
 
 
-def _check_done(dataset: Dataset, path: Path, done: int) -> None:
+def check_done(dataset: Dataset, path: Path, done: int) -> None:
     """Make sure that the manifest's rows are the data set's first ones, in order."""
     keys = [row.key for row in read_manifest(path)]
     if len(keys) != done or keys != [s.key for s in dataset.samples[:done]]:
         raise DataError(f"{path}: its rows are not those of this data set; delete the folder and prepare again")
 
 
-def _tasks(dataset: Dataset, done: int, reused: dict[str, _Reused]) -> Iterator[ImageTask]:
+def _rows(dataset: Dataset) -> list[int]:
+    """Return each image's place in the array of its split."""
     places: Counter[str] = Counter()
-    for index, sample in enumerate(dataset.samples):
-        if index >= done:
-            hints = Hints(sample.landmarks, sample.bbox, reused.get(sample.key))
-            yield ImageTask(sample.key, sample.split, places[sample.split], sample.location, hints)
+    rows = []
+    for sample in dataset.samples:
+        rows.append(places[sample.split])
         places[sample.split] += 1
+    return rows
+
+
+def _tasks(plan: Plan, found: Mapping[int, EarlierRow | None], rows: Sequence[int]) -> Iterator[ImageTask]:
+    """Yield the work that is left: images of which no earlier row was found."""
+    for i, earlier in found.items():
+        if earlier is None:
+            sample = plan.dataset.samples[i]
+            hints = Hints(sample.landmarks, sample.bbox, plan.landmarks.get(sample.key))
+            yield ImageTask(sample.key, sample.split, rows[i], sample.location, hints)
 
 
 def _landmarks_of(earlier: Prepared, dataset: Dataset) -> dict[str, _Reused]:

@@ -36,7 +36,7 @@ def score_split(prepared: Prepared) -> str:
         return "test"
     if _without_public_test(prepared) and "val" in prepared.splits:
         return "val"
-    raise DataError(f"{prepared.folder} has no test split to score on; use ddamfn study crossval")
+    raise DataError(f"{prepared.source} has no test split to score on; use ddamfn study crossval")
 
 
 def require_classes(prepared: Prepared, classes: tuple[str, ...] | None) -> tuple[str, ...]:
@@ -47,14 +47,14 @@ def require_classes(prepared: Prepared, classes: tuple[str, ...] | None) -> tupl
             "add images of another expression"
         )
     if unknown := [name for name in classes or () if name not in prepared.classes]:
-        raise DataError(f"{prepared.folder} has no class {', '.join(unknown)}; it has {', '.join(prepared.classes)}")
+        raise DataError(f"{prepared.source} has no class {', '.join(unknown)}; it has {', '.join(prepared.classes)}")
     return classes or prepared.classes
 
 
 def vote_weights(prepared: Prepared, keys: Sequence[str]) -> NDArray[np.float32]:
     """Return the share (N,) of all votes that each image's leading expression has; 1 for an image with a label."""
     if not prepared.votes:
-        raise ConfigError(f"{prepared.folder} has no votes; train with --set data.vote_weight=false")
+        raise ConfigError(f"{prepared.source} has no votes; train with --set data.vote_weight=false")
     certain = (1.0,) + (0.0,) * (len(VOTE_COLUMNS) - 1)
     votes = {row.key: row.votes or certain for row in prepared.manifest()}
     return leading_share([votes[key] for key in keys])

@@ -10,10 +10,10 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
@@ -26,6 +26,7 @@ from ddamfn.data.dataset import ImageSource
 from ddamfn.errors import UnreadableImage, UsageError
 from ddamfn.faces import Alignment, RetinaFace
 from ddamfn.preparation.image import Hints, Outcome, prepare_image, unreadable
+from ddamfn.preparation.sources import digest_of
 
 log = logging.getLogger(__name__)
 
@@ -67,16 +68,19 @@ class Bench:
         """Prepare one image and write its crop, or leave the row black if it is unreadable."""
         # Outside the `try`: what is wrong here is wrong for every image, and must stop the run.
         array, detector = self._array(task.split), self._get_detector()
+        digest = ""
         try:
-            outcome, pixels = prepare_image(self.images.read(task.location), task.hints, detector, self.alignment)
+            content = self.images.read(task.location)
+            digest = digest_of(content)
+            outcome, pixels = prepare_image(content, task.hints, detector, self.alignment)
         except UnreadableImage as error:
-            return unreadable(error)
+            return replace(unreadable(error), sha256=digest)
         except Exception as error:
             # One bad file never ends the run, whichever exception a decoder invents for it.
             log.debug("%s", task.key, exc_info=True)
-            return unreadable(error)
+            return replace(unreadable(error), sha256=digest)
         array[task.row] = pixels
-        return outcome
+        return replace(outcome, sha256=digest)
 
     def _get_detector(self) -> RetinaFace:
         if self._detector is None:
@@ -90,7 +94,7 @@ class Bench:
         return self._arrays[split]
 
 
-def run(tasks: Iterable[ImageTask], bench: Bench, workers: int) -> Iterator[tuple[ImageTask, Outcome]]:
+def run(tasks: Iterable[ImageTask], bench: Bench, workers: int) -> Generator[tuple[ImageTask, Outcome], None, None]:
     """Prepare images on several processes, or in this one for 1, and yield the outcomes in the order of the tasks."""
     if workers == 1:
         for task in tasks:

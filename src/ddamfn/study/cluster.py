@@ -4,12 +4,15 @@ All machines must see the data set, the study's folder and the cache of prepared
 """
 
 import logging
+import os
+import secrets
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ddamfn.environment import variables
 from ddamfn.errors import DdamfnError, MissingExtra, UsageError
 from ddamfn.study.images import StudyImages
 from ddamfn.study.jobs import Fold, Job, Result
@@ -17,6 +20,17 @@ from ddamfn.study.runner import SilentCallback, run_job
 from ddamfn.train import TrainingCallback, run_from_dict
 from ddamfn.train.config import to_dict
 
+_THIS_MACHINE = "local"
+"""The address for which Ray starts a cluster of its own."""
+_ALONE = {
+    # It listens to this machine alone. The switch works on every system, whatever its name says.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    # Even where it reports nothing, Ray asks for the cloud that it may run in, by addresses outside of this machine: a
+    # proxy that nobody listens on ends that.
+    "http_proxy": "http://127.0.0.1:9",
+    "no_proxy": "localhost,127.0.0.1",
+}
+"""Environment of the processes of such a cluster."""
 _IMAGES: dict[tuple[str, str | None, str], StudyImages] = {}
 """A worker's data sets; Ray reuses its processes, so later jobs find the tensors of earlier ones."""
 
@@ -50,14 +64,20 @@ class RayExecutor:
 
 
 def _connect(address: str) -> Any:
+    own = address == _THIS_MACHINE
+    if own:
+        # Ray would keep its password for such clusters in the home folder.
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     try:
-        import ray
+        with variables(_ALONE if own else {}):
+            import ray
+
+            if not ray.is_initialized():
+                options: dict[str, Any] = {"include_dashboard": False} if own else {}
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except ModuleNotFoundError as error:
         raise MissingExtra("ray", "ray", "--ray") from error
-    try:
-        if not ray.is_initialized():
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise UsageError(f"no Ray cluster answers at {address!r}: {str(error).splitlines()[0]}") from error
     return ray
 

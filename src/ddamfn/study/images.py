@@ -1,5 +1,7 @@
 """The tensors that jobs train and are scored on: read once, shared by all jobs that need them."""
 
+import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +16,8 @@ from ddamfn.study.jobs import Fold, Job
 from ddamfn.train import Data
 from ddamfn.train.splits import Rows, SplitReader, WholeSplit
 from ddamfn.train.tensorset import TensorSplit
+
+log = logging.getLogger(__name__)
 
 _FOLD_SEED = 0
 """Gives every seed and method the same folds and the same limited training images."""
@@ -36,10 +40,12 @@ class StudyImages:
         self._prepared: dict[Alignment, Prepared] = {}
         self._readers: dict[Alignment, SplitReader] = {}
 
-    def prepared(self, alignment: Alignment, progress: Progress | None = None) -> Prepared:
-        """Return the prepared set of an alignment, and report to `progress` while preparing."""
+    def prepared(
+        self, alignment: Alignment, progress: Progress | None = None, tell: Callable[[str], None] = log.info
+    ) -> Prepared:
+        """Return the prepared set of an alignment; `progress` and `tell` are those of `open_prepared`."""
         if alignment not in self._prepared:
-            self._prepared[alignment] = open_prepared(self._root, alignment, progress, kind=self._kind)
+            self._prepared[alignment] = open_prepared(self._root, alignment, progress, kind=self._kind, tell=tell)
         return self._prepared[alignment]
 
     def parts(self, job: Job) -> Parts:

@@ -84,7 +84,7 @@ def load_faces(
     name = training_split(prepared)
     require_classes(prepared, run.data.classes)
     split = prepared.split(name, None)
-    faces = to_tensors(split, run.data.preprocessing, None, device, f"{name} of {prepared.folder}")
+    faces = to_tensors(split, run.data.preprocessing, None, device, f"{name} of {prepared.source}")
     targets = faces.targets
     if isinstance(run.objective, PretextObjective) and run.objective.takes_identities:
         targets = torch.from_numpy(identities(prepared, name, embedder or DlibEmbedder(), progress)).to(device)

@@ -228,6 +228,7 @@ def _version(package: str) -> str | None:
 def _git(*arguments: str) -> str:
     # A git hook may have set variables that name a repository which is not this package's.
     env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    env["GIT_OPTIONAL_LOCKS"] = "0"  # to look at the repository must not write into it
     folder = Path(__file__).parent
     done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, env=env)
     return done.stdout.strip()

@@ -38,7 +38,7 @@ class SplitReader:
         if key not in self._read:
             classes = require_classes(self._prepared, data.classes)
             split = self._prepared.split(name, rule)
-            origin = f"{name} of {self._prepared.folder}"
+            origin = f"{name} of {self._prepared.source}"
             tensors = to_tensors(split, data.preprocessing, classes, self._device, origin)
             subjects = dict(zip(split.keys, split.subjects, strict=True))
             self._read[key] = WholeSplit(tensors, [subjects[key] for key in tensors.keys])
