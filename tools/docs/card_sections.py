@@ -7,6 +7,7 @@ from typing import Any
 
 from ddamfn.data import CARDS
 from ddamfn.errors import UsageError
+from ddamfn.evaluate.perturbations import LEVELS
 from ddamfn.weights import Card, threshold_for
 
 _POOR_RECALL = 0.6
@@ -255,17 +256,18 @@ def robustness(measured: Mapping[str, Any] | None, *, linked: bool = True) -> st
     levels: dict[str, dict[str, Mapping[str, Any]]] = {}
     for entry in measured["levels"]:
         levels.setdefault(entry["perturbation"], {})[entry["level"]] = entry
+    columns = [level for level in LEVELS if any(level in known for known in levels.values())]
     rows = []
     for name, known in levels.items():
-        cells = [_drop(known[level]) if level in known else "-" for level in ("mild", "medium", "severe")]
+        cells = [_drop(known[level]) if level in known else "-" for level in columns]
         rows.append((name, *cells, str(known["mild"]["verdict"])))
     drawn = max(entry.get("draws", 1) for entry in measured["levels"])
     flips, clean, report = measured["flips"], measured["clean"], f"docs/benchmarks/{measured['page']}"
     if flips is not None:
         low, high = (100 * end for end in flips["ci95"])
         rate = f"{flips['strength']}: {100 * flips['rate']:.1f} % ({low:.1f} to {high:.1f})"
-        rows.append(("predictions flipped by landmark jitter", rate, "-", "-", flips["verdict"]))
-    head = ("corruption", "mild", "medium", "severe", "mild: at most 3 points lost, 5 % flipped")
+        rows.append(("predictions flipped by landmark jitter", rate, *["-"] * (len(columns) - 1), flips["verdict"]))
+    head = ("corruption", *columns, "mild: at most 3 points lost, 5 % flipped")
     subject = (
         f"Robustness to corruptions: points of accuracy lost on the same {clean['n']:,} faces of {measured['title']} "
         f"{measured['split']} ({percent(clean['accuracy'])} clean"
