@@ -4,13 +4,13 @@ import json
 import shlex
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ddamfn.data.catalog import CARDS
 from ddamfn.errors import ConfigError
-from ddamfn.faces import NETWORK_SHA256
+from ddamfn.faces import NETWORK_SHA256, Preprocessing
 from ddamfn.files import sha256_file
 from ddamfn.models.complexity import count_macs, count_parameters
 from ddamfn.preparation import Prepared
@@ -18,6 +18,7 @@ from ddamfn.train import Run
 from ddamfn.train.config import to_dict
 from ddamfn.train.run_folder import FinishedRun, read_settings
 from ddamfn.weights import CalibrationCard, Card, WeightPrecision
+from ddamfn.weights.card import PreprocessingCard
 
 DETECTOR = f"retinaface-mobilenet0.25 (sha256 {NETWORK_SHA256[:12]})"
 
@@ -57,7 +58,7 @@ def build_card(
         },
         labels=finished.classes,
         input_side_px=side,
-        preprocessing={"color": data.preprocessing.color, "detail_px": data.preprocessing.detail_px},
+        preprocessing=preprocessing_card(data.preprocessing),
         mean=data.mean,
         std=data.std,
         alignment={
@@ -76,6 +77,11 @@ def build_card(
         precision=precision,
         calibration=calibration,
     )
+
+
+def preprocessing_card(preprocessing: Preprocessing) -> PreprocessingCard:
+    """Return a card's field for a preprocessing."""
+    return cast(PreprocessingCard, asdict(preprocessing))
 
 
 def _training(finished: FinishedRun) -> dict[str, Any]:

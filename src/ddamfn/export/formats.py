@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from ddamfn.classifier import preprocessing_of
 from ddamfn.errors import DataError, UsageError, WeightsError
 from ddamfn.evaluate import fit_temperature
 from ddamfn.evaluate.calibration import measure_calibration
@@ -35,7 +36,7 @@ from ddamfn.export.gates import (
 from ddamfn.export.int8 import quantize
 from ddamfn.export.loading import HUB_CONFIG, HUB_WEIGHTS, LoadedNetwork, load_network
 from ddamfn.export.onnx import export_onnx
-from ddamfn.faces import Preprocessing, normalize, preprocess
+from ddamfn.faces import normalize, preprocess
 from ddamfn.files import sha256_file
 from ddamfn.preparation import Prepared
 from ddamfn.preparation.splits import own_validation, training_split
@@ -177,7 +178,7 @@ def _calibration_faces(card: Card, prepared: Prepared | None) -> GateFaces:
 
 def _faces(card: Card, crops: Sequence[Any], words: str) -> GateFaces:
     """Build gate faces with the card's preprocessing."""
-    preprocessing = Preprocessing(**card.preprocessing)
+    preprocessing = preprocessing_of(card)
 
     def to_input(part: NDArray[np.uint8]) -> NDArray[np.float32]:
         return normalize(preprocess(part, preprocessing), card.mean, card.std)
