@@ -25,8 +25,8 @@ DETECTOR = f"retinaface-mobilenet0.25 (sha256 {NETWORK_SHA256[:12]})"
 _CODE_LICENSE = "MIT"
 _ORIGINS = ("initial", "distillation", "objective")
 """What a run starts and learns from besides its data; without "initial" it starts from random weights."""
-_FIGURES = ("n", "correct", "accuracy", "mean_class_accuracy")
-_VALIDATION = (*_FIGURES, "ci95", "macro_f1", "per_class_recall")
+FIGURES = ("n", "correct", "accuracy", "mean_class_accuracy")
+_VALIDATION = (*FIGURES, "ci95", "macro_f1", "per_class_recall")
 _ATTENTION = ("head_means", "head_difference", "max_attention_mean")
 """Whether the heads differ, and whether their maximum suppresses anything: best epoch, validation."""
 
@@ -176,7 +176,7 @@ def seeds_record(chosen: FinishedRun, others: Sequence[FinishedRun]) -> dict[str
         raise ConfigError(f"two of the runs have the same seed; their seeds are {', '.join(map(str, seeds))}")
     accuracies = [run.row["valid"]["accuracy"] for run in runs]
     return {
-        "runs": [{"seed": run.run.seed, **{key: run.row["valid"][key] for key in _FIGURES}} for run in runs],
+        "runs": [{"seed": run.run.seed, **{key: run.row["valid"][key] for key in FIGURES}} for run in runs],
         "mean": statistics.mean(accuracies),
         "deviation": statistics.stdev(accuracies),
     }

@@ -88,7 +88,8 @@ def preprocess(crops: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArra
     if preprocessing.color == "gray":
         crops = _gray(crops)
     if preprocessing.stretch is not None:
-        crops = _stretched(crops, preprocessing.stretch)
+        luma = crops[..., 0] if preprocessing.color == "gray" else _luma(crops)
+        crops = _stretched(crops, luma, preprocessing.stretch)
     if preprocessing.detail_px is not None and preprocessing.detail_px < crops.shape[1]:
         crops = _less_detail(crops, preprocessing.detail_px)
     return crops
@@ -124,20 +125,24 @@ def _gray(crops: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.repeat(_luma(crops)[..., None], 3, axis=-1)
 
 
-def _stretched(crops: NDArray[np.uint8], stretch: Stretch) -> NDArray[np.uint8]:
+def _stretched(crops: NDArray[np.uint8], luma: NDArray[np.uint8], stretch: Stretch) -> NDArray[np.uint8]:
     """Give narrow crops their least range; return the input itself if none is narrow."""
-    pixels = crops.shape[1] * crops.shape[2]
-    levels = _luma(crops).reshape(len(crops), pixels)
-    outside = int(pixels * stretch.clip_percent / 100)
-    ends = (outside, pixels - 1 - outside)
-    low, high = (np.partition(levels, ends, axis=1)[:, end].astype(int) for end in ends)
-    narrow = np.flatnonzero((low < high) & (high - low < stretch.least_range))
-    if not len(narrow):
-        return crops
-    result = crops.copy()
-    for row in narrow:
-        result[row] = _stretch_table(int(low[row]), int(high[row]), stretch)[crops[row]]
+    result = crops
+    for row, levels in enumerate(luma):
+        low, high = _ends(levels, stretch.clip_percent)
+        if low < high < low + stretch.least_range:
+            if result is crops:
+                result = crops.copy()
+            # "clip" only spares a copy: no pixel is above 255.
+            np.take(_stretch_table(low, high, stretch), crops[row], out=result[row], mode="clip")
     return result
+
+
+def _ends(levels: NDArray[np.uint8], clip_percent: float) -> tuple[int, int]:
+    """Return the lowest and the highest gray level that are left when so many pixels are cut off at either end."""
+    outside = int(levels.size * clip_percent / 100)
+    up_to = np.bincount(levels.ravel(), minlength=_WHITE + 1).cumsum()
+    return int(np.searchsorted(up_to, outside, "right")), int(np.searchsorted(up_to, levels.size - outside))
 
 
 def _stretch_table(low: int, high: int, stretch: Stretch) -> NDArray[np.uint8]:
