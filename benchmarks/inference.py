@@ -120,7 +120,8 @@ def eager_stages(args: argparse.Namespace) -> dict[str, Callable[[], object]]:
     """Return the classify stage with the PyTorch network; its weights are random, which takes the same time."""
     import torch
 
-    from ddamfn.faces import Preprocessing, normalize, preprocess
+    from ddamfn.classifier import preprocessing_of
+    from ddamfn.faces import normalize, preprocess
     from ddamfn.models import create_network
     from ddamfn.weights import find_weights
 
@@ -129,7 +130,7 @@ def eager_stages(args: argparse.Namespace) -> dict[str, Callable[[], object]]:
     made = card.architecture
     heads = {"num_heads": made["num_heads"]} if made["num_heads"] else {}
     network = create_network(made["name"], num_classes=made["num_classes"], **heads).eval()
-    preprocessing, side = Preprocessing(**card.preprocessing), card.input_side_px
+    preprocessing, side = preprocessing_of(card), card.input_side_px
 
     def classify(crops: np.ndarray) -> object:
         pixels = torch.from_numpy(normalize(preprocess(crops, preprocessing), card.mean, card.std))

@@ -23,6 +23,8 @@ from ddamfn.evaluate.robustness_report import (
 )
 
 _PANELS_PER_ROW = 4
+_ROOMY_LEVELS = 3
+"""How many levels a panel labels in the usual size."""
 
 
 def markdown(result: Robustness, chart: str | None = None) -> str:
@@ -34,7 +36,7 @@ def markdown(result: Robustness, chart: str | None = None) -> str:
     """
     blocks = [_subject(result), _verdict(result)]
     if chart is not None:
-        blocks.append(f"![accuracy under each change, mild to severe]({chart})")
+        blocks.append(f"![accuracy under each change, from mild on]({chart})")
     blocks.append("\n".join(_levels_table(result)))
     if result.flips is not None:
         blocks.append(_flips(result.flips))
@@ -170,7 +172,7 @@ def _draw_change(axes: Any, result: Robustness, entries: Sequence[LevelResult]) 
     axes.plot(places, means, "o-", color=ORANGE, markersize=3, linewidth=1.2, label="mean class accuracy")
     axes.errorbar(places, accuracy, yerr=reach, fmt="o-", color=BLUE, markersize=4, capsize=2, label="accuracy, 95 %")
     words = ["\n".join(textwrap.wrap(entry.strength, 10)) for entry in entries]
-    axes.set_xticks(places, ["clean", *words], fontsize=7.5)
-    axes.set_xlim(-0.3, 3.3)
+    axes.set_xticks(places, ["clean", *words], fontsize=7.5 if len(words) <= _ROOMY_LEVELS else 6.0)
+    axes.set_xlim(-0.3, max(len(words), _ROOMY_LEVELS) + 0.3)
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
     axes.set_axisbelow(True)

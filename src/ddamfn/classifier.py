@@ -1,13 +1,13 @@
 """The ONNX classifier: aligned crops to logits and attention maps."""
 
 import os
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ddamfn.errors import UsageError, WeightsError
-from ddamfn.faces import Alignment, Preprocessing, normalize, preprocess
+from ddamfn.faces import Alignment, Preprocessing, Stretch, normalize, preprocess
 from ddamfn.faces.sessions import Providers, open_session
 from ddamfn.weights import Card, find_weights, verify
 
@@ -61,7 +61,7 @@ class Classifier:
         names = {output.name for output in self._session.get_outputs()}
         if not {"logits", "attention"} <= names or [entry.name for entry in self._session.get_inputs()] != ["input"]:
             raise WeightsError(f"{path} must have the input 'input' and the outputs 'logits' and 'attention'")
-        self._preprocessing = Preprocessing(**self.card.preprocessing)
+        self._preprocessing = preprocessing_of(self.card)
 
     def classify(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Classify aligned faces, in chunks, so that any number fits into memory.
@@ -126,3 +126,20 @@ def alignment_of(card: Card) -> Alignment:
     """
     entry = card.alignment
     return Alignment(entry["template"], entry["margin"], entry["side_px"])
+
+
+def preprocessing_of(card: Card) -> Preprocessing:
+    """Return what the card's network expects of its crops.
+
+    Raises:
+        ConfigError: if the card has a setting out of range.
+        WeightsError: if it has a setting that this version does not know, and so could not apply.
+    """
+    settings: dict[str, Any] = dict(card.preprocessing)
+    stretch = settings.pop("stretch", None)
+    try:
+        return Preprocessing(**settings, stretch=None if stretch is None else Stretch(**stretch))
+    except TypeError as error:
+        raise WeightsError(
+            f"the card of {card.name!r} has a preprocessing that this program does not know ({error}): update ddamfn"
+        ) from None

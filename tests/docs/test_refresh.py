@@ -144,6 +144,18 @@ def test_the_model_card_names_the_classes_that_fail_and_what_they_are_taken_for(
     assert "- neutral" not in text
 
 
+def test_the_stretch_and_the_conversion_are_told(refresh: ModuleType, card: Card) -> None:
+    stretch = {"least_range": 120, "clip_percent": 2.5, "largest_gain": 12}
+    plain = card.to_dict() | {"preprocessing": {"color": "gray", "detail_px": 48, "stretch": stretch}}
+    valid = {"rule": "majority", "n": 1000, "correct": 801, "accuracy": 0.801}
+    plain["export"] = {"command": "ddamfn export w --stretch on", "validation": valid}
+    text = refresh.model_card_results([Card.from_dict(plain)])
+    assert re.search(r"\| preprocessing \| gray, .*120 gray levels .*2\.5 % .*12-fold, detail of 48 px \|", text)
+    assert "| converted by | `ddamfn export w --stretch on` |" in text
+    assert "801 of 1,000, 80.10 %" in text
+    assert "stretched" not in refresh.model_card_results([card])
+
+
 def test_flip_averaging_stands_apart(refresh: ModuleType, card: Card) -> None:
     averaged = {"correct": 2900, "n": 3000, "accuracy": 0.9667, "ci95": [0.96, 0.97], "mean_class_accuracy": 0.9}
     flipped = Card.from_dict(card.to_dict() | {"scores": [{**card.scores[0], "flip_averaged": averaged}]})

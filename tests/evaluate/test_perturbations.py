@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageEnhance
 from scipy.ndimage import gaussian_filter
 
 from ddamfn.evaluate import perturbations
@@ -42,13 +42,15 @@ def test_mild_is_what_was_agreed_on() -> None:
         "noise": 5,
         "darkness": 0.6,
         "overexposure": 1.4,
+        "low contrast": 0.7,
+        "high contrast": 1.25,
         "gray": 1,
         "color cast": 0.1,
         "rotation": 5,
         "landmark jitter": 2,
         "occlusion": 0.1,
     }
-    assert all(len(entry.strengths) in (1, len(LEVELS)) for entry in PERTURBATIONS)
+    assert all(len(entry.strengths) <= len(LEVELS) for entry in PERTURBATIONS)
     assert all((entry.pixels is None) != (entry.landmarks is None) for entry in PERTURBATIONS)
 
 
@@ -135,6 +137,22 @@ def test_noise_keeps_its_pattern_at_every_strength(flat: np.ndarray) -> None:
 @pytest.mark.parametrize(("factor", "level"), [(0.6, 77), (0.2, 26), (1.4, 179), (2.5, 255)])
 def test_brightness_multiplies_and_clips(factor: float, level: int, flat: np.ndarray, rng: np.random.Generator) -> None:
     assert (perturbations.brightness(flat, factor, rng) == level).all()
+
+
+def test_light_goes_from_nearly_none_to_threefold_and_from_flat_to_hard() -> None:
+    dark, bright, flat, hard = (
+        by_name(name).strengths for name in ("darkness", "overexposure", "low contrast", "high contrast")
+    )
+    assert (dark[-1], bright[-1], flat[-1], hard[-1]) == (0.05, 3.0, 0.2, 2.0)
+
+
+@pytest.mark.parametrize("factor", [0.2, 0.5, 1.5])
+def test_contrast_is_that_of_pillow(factor: float, rng: np.random.Generator) -> None:
+    image = rng.integers(80, 176, (SIDE_PX, SIDE_PX, 3)).astype(np.uint8)
+    changed = perturbations.contrast(image, factor, rng).astype(int)
+    # Pillow rounds the mean to a gray level, and cuts fractions off.
+    expected = np.asarray(ImageEnhance.Contrast(Image.fromarray(image)).enhance(factor)).astype(int)
+    assert np.abs(changed - expected).max() <= 1
 
 
 def test_gray_is_the_luma_of_bt601(crop: np.ndarray, rng: np.random.Generator) -> None:

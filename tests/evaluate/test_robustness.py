@@ -150,12 +150,12 @@ def test_moved_landmarks_move_by_pixels_of_the_large_crop(recorder: Recorder, vi
 
 
 def test_accuracy_drop_and_agreement_are_counted_by_hand(recorder: Recorder) -> None:
-    # x .6 leaves 240 bright and darkens 200 and 150; x .4 and x .2 darken all.
+    # x .6 leaves 240 bright and darkens 200 and 150; the others darken all.
     levels, labels = [240, 200, 150, 50], ["happiness", "happiness", "neutral", "neutral"]
     faces: list[FaceView | None] = [even(level, str(level)) for level in levels]
     found = run(recorder, source_of(faces, labels), DARKNESS)
     assert (found.clean.correct, found.clean.n) == (3, 4)
-    mild, medium, _ = found.levels
+    mild, medium, *_ = found.levels
     assert (mild.perturbation, mild.level, mild.strength) == ("darkness", "mild", "brightness × 0.6")
     # 200 is lost and 150 is won.
     assert (mild.scores.correct, mild.drop, mild.agreeing, mild.agreement) == (3, 0.0, 2, 0.5)

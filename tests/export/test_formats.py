@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +13,17 @@ pytest.importorskip("onnxscript", reason="exporting needs onnxscript")
 
 from torch import Tensor, nn
 
-from ddamfn.classifier import Classifier
+from ddamfn.classifier import Classifier, preprocessing_of
 from ddamfn.cli import main
 from ddamfn.data import open_dataset
 from ddamfn.errors import DataError, UsageError, WeightsError
+from ddamfn.evaluate import fit_temperature
+from ddamfn.evaluate.logit_table import to_classes
 from ddamfn.export import Gate, compare, export_onnx, onnx_runner, torch_runner
 from ddamfn.export.formats import Source, _faces, _gate_faces, convert, open_source
 from ddamfn.export.gates import GATES, synthetic_crops
 from ddamfn.export.loading import create_model, load_network
-from ddamfn.faces import Alignment
+from ddamfn.faces import Alignment, Stretch
 from ddamfn.files import sha256_file
 from ddamfn.models import ModelOutput, registry
 from ddamfn.preparation import Prepared, prepare
@@ -103,6 +106,29 @@ def test_int8_is_gated_described_and_read_back(source: Source, prepared: Prepare
     assert np.abs(Classifier(done.path).classify(crops)[0] - Classifier(source.onnx).classify(crops)[0]).max() < 1.0
     with pytest.raises(WeightsError, match="is quantized, which cannot be undone"):
         open_source(done.path, tmp_path)
+
+
+def test_another_preprocessing_has_its_own_confidence_and_no_old_scores(
+    source: Source, prepared: Prepared, tmp_path: Path
+) -> None:
+    stretch = Stretch(least_range=255, clip_percent=10)  # acts on every face
+    preprocessing = replace(preprocessing_of(source.card), stretch=stretch)
+    done = convert(source, "onnx", tmp_path, prepared=prepared, preprocessing=preprocessing, least_faces=12)
+    classifier = Classifier(done.path)
+    assert preprocessing_of(classifier.card) == preprocessing
+    # The network is the same, to the bit; what was measured of the old card is not.
+    assert (classifier.card.sha256, classifier.card.name) == (source.card.sha256, "mine")
+    assert classifier.card.scores == ()
+    part = prepared.split("val")
+    logits = to_classes(classifier.classify(np.asarray(part.crops))[0], classifier.card.labels, part.classes)
+    assert classifier.card.temperature == pytest.approx(fit_temperature(logits, part.targets), rel=1e-3)
+    assert classifier.card.calibration is not None
+    correct = int((logits.argmax(axis=1) == part.targets.argmax(axis=1)).sum())
+    assert classifier.card.export is not None
+    assert classifier.card.export["validation"]["correct"] == correct
+    with pytest.raises(UsageError, match="--data"):
+        convert(source, "onnx", tmp_path, name="other", preprocessing=preprocessing, least_faces=3)
+    assert not (tmp_path / "other.onnx").exists()
 
 
 def test_openvino_says_the_same(source: Source, tmp_path: Path) -> None:
@@ -203,6 +229,10 @@ def test_command_line(source: Source, tmp_path: Path, capsys: pytest.CaptureFixt
     assert "times as fast" in out
     assert say("--format", "safetensors", "--precision", "float16") == 2
     assert "--precision is for --format onnx" in capsys.readouterr().err
+    assert say("--stretch", "on", "--name", "dark") == 2
+    assert "--data" in capsys.readouterr().err
+    assert say("--stretch", "on", "--name", "dark", "--data", str(prepared.folder), "--quiet") == 0
+    assert read_card(tmp_path / "dark.json").preprocessing["stretch"] == asdict(Stretch())
     assert say("--precision", "float16", "--name", "short", "--force") == 0
     assert read_card(tmp_path / "short.json").precision == "float16"
     assert read_card(tmp_path / "short.json").export["command"].endswith("--precision float16 --name short --force")  # type: ignore[index]

@@ -55,6 +55,7 @@ def test_the_card_travels_along(tmp_path: Path) -> None:
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["architecture"] == "ddamfn"
     assert config["preprocessing"]["input_side_px"] == Classifier("ddamfn-ferplus").card.input_side_px
+    assert config["preprocessing"]["preprocessing"] == Classifier("ddamfn-ferplus").card.preprocessing
     assert config["preprocessing"]["temperature"] == network.preprocessing["temperature"] != 1.0
     readme = (tmp_path / "README.md").read_text()
     assert "library_name: ddamfn" in readme

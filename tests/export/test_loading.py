@@ -14,10 +14,10 @@ import safetensors.torch
 from torch import nn
 
 import ddamfn
-from ddamfn.classifier import Classifier
+from ddamfn.classifier import Classifier, preprocessing_of
 from ddamfn.errors import TrainingError, UsageError, WeightsError
 from ddamfn.export.loading import create_model, load_network
-from ddamfn.faces import Preprocessing, normalize, preprocess
+from ddamfn.faces import normalize, preprocess
 from ddamfn.files import sha256_file
 from ddamfn.synthetic import synthetic_face
 from ddamfn.train.initial import options_of
@@ -29,7 +29,7 @@ def faces_for(card: Card, count: int) -> tuple[np.ndarray, torch.Tensor]:
     generator = np.random.default_rng(11)
     names = [card.labels[index % len(card.labels)] for index in range(count)]
     crops = np.stack([synthetic_face(name, generator, card.input_side_px)[0] for name in names])
-    inputs = normalize(preprocess(crops, Preprocessing(**card.preprocessing)), card.mean, card.std)
+    inputs = normalize(preprocess(crops, preprocessing_of(card)), card.mean, card.std)
     return crops, torch.from_numpy(inputs)
 
 

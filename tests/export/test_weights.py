@@ -21,7 +21,7 @@ from ddamfn.export.formats import convert
 from ddamfn.export.gates import Comparison, compare
 from ddamfn.export.loading import load_network
 from ddamfn.export.weights import Tau, export_run
-from ddamfn.faces import Alignment, preprocess
+from ddamfn.faces import Alignment, Stretch, preprocess
 from ddamfn.faces import Preprocessing as FacePreprocessing
 from ddamfn.models import create_network
 from ddamfn.preparation import Prepared, prepare
@@ -32,6 +32,8 @@ from ddamfn.train.config import to_dict
 from ddamfn.train.run_folder import read_run, save_weights_file
 from ddamfn.train.settings import run_from_dict
 
+# So strong that it acts on every face.
+STRETCH = Stretch(least_range=250, clip_percent=5.0, largest_gain=9)
 CLASSES = ("neutral", "happiness", "fear")
 # What is tested does not depend on the network, and the real ones take ten seconds to export.
 TINY = Model(name="tiny_network", options={"num_heads": 2})
@@ -43,7 +45,7 @@ pytestmark = pytest.mark.usefixtures("registered_tiny")
 
 def settings() -> Run:
     alignment = Alignment("arcface", 0.1, side_px=112)
-    data = Data(classes=CLASSES, alignment=alignment, preprocessing=FacePreprocessing("gray", 48))
+    data = Data(classes=CLASSES, alignment=alignment, preprocessing=FacePreprocessing("gray", 48, STRETCH))
     phases = (Phase(epochs=1, side_px=48, batch_size=8), Phase(epochs=3, side_px=112, batch_size=8))
     return replace(recipe("ddamfn_quick"), model=TINY, data=data, phases=phases, seed=4)
 
@@ -113,7 +115,8 @@ def test_exported_run_is_read_by_the_classifier(run_folder: Path, prepared: Prep
     assert card.labels == CLASSES
     assert card.alignment["template"] == "arcface"
     assert (card.alignment["margin"], card.input_side_px) == (0.1, 112)
-    assert card.preprocessing == {"color": "gray", "detail_px": 48}
+    stretch = {"least_range": 250, "clip_percent": 5.0, "largest_gain": 9}
+    assert card.preprocessing == {"color": "gray", "detail_px": 48, "stretch": stretch}
     assert card.training["commit"] == "abc123"
     assert card.training["command"] == "ddamfn train ddamfn_quick --data ROOT --set seed=4"
     assert card.training["export_command"] == "ddamfn export RUN --data ROOT --name mine"

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from ddamfn.errors import ConfigError
-from ddamfn.faces import Alignment
+from ddamfn.faces import Alignment, Stretch
 from ddamfn.objectives import (
     OBJECTIVES,
     CachedDistillation,
@@ -72,6 +72,24 @@ def test_whole_fields_can_be_replaced() -> None:
     assert run.phases == (Phase(epochs=3, side_px=48, batch_size=64), Phase(epochs=1, lr_factor=2.0))
     assert run.augment == Augment(flip=0.0)
     assert run.data.classes is None
+
+
+def test_a_stretch_is_set_changed_and_switched_off() -> None:
+    run = recipe("ddamfn_rafdb")
+    assert run.data.preprocessing.stretch is None
+    stretched = override(run, {"data.preprocessing.stretch": {}})
+    assert stretched.data.preprocessing.stretch == Stretch()
+    assert run_from_dict(json.loads(json.dumps(to_dict(stretched)))) == stretched
+    assert override(run, {"data.preprocessing.stretch.least_range": 90}).data.preprocessing.stretch == Stretch(90)
+    assert override(stretched, {"data.preprocessing.stretch": None}) == run
+    with pytest.raises(ConfigError, match=r"data\.preprocessing\.stretch: .*clip_percent"):
+        override(run, {"data.preprocessing.stretch.clip_percent": 50})
+
+
+def test_a_run_without_a_stretch_is_recorded_as_before_there_was_one() -> None:
+    """A study's jobs are named by a hash of this record; those that were done must be found again."""
+    plain = to_dict(recipe("ddamfn_rafdb"))["data"]["preprocessing"]
+    assert plain == {"color": "rgb", "detail_px": None}
 
 
 def test_the_order_of_changes_does_not_matter() -> None:

@@ -262,8 +262,7 @@ def test_teachers_that_do_not_fit_are_told_in_one_line(
 def test_exported_weights_teach_their_network_s_outputs(make_run: Callable[..., Run], by_name: bool) -> None:
     path, card = find_weights("ddamfn-ferplus")
     place = "ddamfn-ferplus" if by_name else str(path)
-    gray = {"color": card.preprocessing["color"], "detail_px": card.preprocessing["detail_px"]}
-    run = make_run(data__preprocessing=gray, data__alignment__side_px=card.input_side_px)
+    run = make_run(data__preprocessing=card.preprocessing, data__alignment__side_px=card.input_side_px)
     config = LiveDistillation(teachers=(place,), temperature=3.0)
     images = torch.rand(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
     soft_targets = Teachers(config, run, card.labels[::-1], CPU)(images)

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ddamfn.classifier import Classifier
+from ddamfn.classifier import Classifier, preprocessing_of
 from ddamfn.errors import DataError
-from ddamfn.faces import Preprocessing, preprocess
+from ddamfn.faces import Preprocessing, Stretch, preprocess
 from ddamfn.models import ModelOutput
 from ddamfn.preparation import Prepared
 from ddamfn.train import Data
@@ -26,11 +26,20 @@ def read(prepared: Prepared, preprocessing: Preprocessing, classes: tuple[str, .
 
 
 @pytest.mark.parametrize(
-    "preprocessing", [Preprocessing("rgb", None), Preprocessing("rgb", 24), Preprocessing("gray", 24)]
+    "preprocessing",
+    [
+        Preprocessing("rgb", None),
+        Preprocessing("rgb", 24),
+        Preprocessing("gray", 24),
+        Preprocessing("gray", 24, Stretch(least_range=255, clip_percent=10)),
+        Preprocessing("rgb", stretch=Stretch(least_range=255, clip_percent=10)),
+    ],
 )
 def test_pixels_are_those_of_prediction(prepared: Prepared, preprocessing: Preprocessing) -> None:
     split = prepared.split("train")
     expected = preprocess(np.asarray(split.crops), preprocessing)
+    as_lit = preprocess(np.asarray(split.crops), replace(preprocessing, stretch=None))
+    assert np.array_equal(as_lit, expected) == (preprocessing.stretch is None)
     tensors = read(prepared, preprocessing)
     assert tensors.images.dtype == torch.uint8
     assert tensors.images.shape == (len(split), 1 if preprocessing.color == "gray" else 3, 64, 64)
@@ -70,7 +79,7 @@ def test_the_network_is_shown_in_validation_what_it_is_shown_in_prediction(
     monkeypatch.setattr(classifier, "_session", Spy())
     classifier.classify(crops)
 
-    preprocessing = Preprocessing(**card.preprocessing)
+    preprocessing = preprocessing_of(card)
     split = replace(prepared.split("train"), crops=crops, targets=np.eye(8, dtype=np.float32)[:5], keys=list("abcde"))
     tensors = to_tensors(split, preprocessing, prepared.classes, CPU, "noise")
     eye = Eye()

@@ -7,6 +7,7 @@ from typing import Any
 
 from ddamfn.data import CARDS
 from ddamfn.errors import UsageError
+from ddamfn.evaluate.perturbations import LEVELS
 from ddamfn.weights import Card, threshold_for
 
 _POOR_RECALL = 0.6
@@ -44,7 +45,6 @@ def read_robustness(folder: Path) -> dict[str, dict[str, Any]]:
 
 def _facts(card: Card) -> list[tuple[str, str]]:
     made, training, alignment = card.architecture, card.training, card.alignment
-    detail = card.preprocessing["detail_px"]
     facts = [
         ("network", f"{made['name']}, {made['num_heads']} heads, {made['parameters']:,} parameters"),
         ("cost of one face", f"{made['gmac']:.3f} GMAC at {card.input_side_px} px"),
@@ -53,10 +53,7 @@ def _facts(card: Card) -> list[tuple[str, str]]:
         ("labels, in order of the outputs", ", ".join(card.labels)),
         ("alignment", f"template {alignment['template']}, margin {alignment['margin']:g}, {alignment['side_px']} px"),
         ("detector", alignment["detector"]),
-        (
-            "preprocessing",
-            f"{card.preprocessing['color']}, detail of {detail} px" if detail else card.preprocessing["color"],
-        ),
+        ("preprocessing", _preprocessing(card)),
         ("mean, std", f"{_numbers(card.mean)}; {_numbers(card.std)}"),
         ("temperature", f"{card.temperature:.4f}; {training.get('temperature', 'not recorded')}"),
         ("trained on", f"{training.get('data', 'not recorded')}, rule {training.get('rule', 'not recorded')}"),
@@ -72,7 +69,30 @@ def _facts(card: Card) -> list[tuple[str, str]]:
         ),
         ("selection", str(training.get("selection", "not recorded"))),
     ]
-    return [*facts, *_validation(training), *_calibration(card), ("license", card.license)]
+    return [*facts, *_validation(training), *_conversion(card), *_calibration(card), ("license", card.license)]
+
+
+def _preprocessing(card: Card) -> str:
+    """Return color, stretch and detail in one line."""
+    detail, stretch = card.preprocessing["detail_px"], card.preprocessing.get("stretch")
+    words = [card.preprocessing["color"]]
+    if stretch is not None:
+        words.append(
+            f"fewer than {stretch['least_range']} gray levels (without {stretch['clip_percent']:g} % of the pixels at "
+            f"either end) stretched to {stretch['least_range']}, at most {stretch['largest_gain']}-fold"
+        )
+    return ", ".join([*words, *([f"detail of {detail} px"] if detail else [])])
+
+
+def _conversion(card: Card) -> list[tuple[str, str]]:
+    """Return the command that made the file from other weights, and its accuracy on validation, as far as recorded."""
+    made = card.export or {}
+    facts = [("converted by", f"`{made['command']}`")] if "command" in made else []
+    valid = made.get("validation")
+    if valid:
+        words = f"{valid['correct']:,} of {valid['n']:,}, {percent(valid['accuracy'])}"
+        facts.append((f"validation after it, rule {valid['rule']}", words))
+    return facts
 
 
 def _validation(training: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -255,17 +275,18 @@ def robustness(measured: Mapping[str, Any] | None, *, linked: bool = True) -> st
     levels: dict[str, dict[str, Mapping[str, Any]]] = {}
     for entry in measured["levels"]:
         levels.setdefault(entry["perturbation"], {})[entry["level"]] = entry
+    columns = [level for level in LEVELS if any(level in known for known in levels.values())]
     rows = []
     for name, known in levels.items():
-        cells = [_drop(known[level]) if level in known else "-" for level in ("mild", "medium", "severe")]
+        cells = [_drop(known[level]) if level in known else "-" for level in columns]
         rows.append((name, *cells, str(known["mild"]["verdict"])))
     drawn = max(entry.get("draws", 1) for entry in measured["levels"])
     flips, clean, report = measured["flips"], measured["clean"], f"docs/benchmarks/{measured['page']}"
     if flips is not None:
         low, high = (100 * end for end in flips["ci95"])
         rate = f"{flips['strength']}: {100 * flips['rate']:.1f} % ({low:.1f} to {high:.1f})"
-        rows.append(("predictions flipped by landmark jitter", rate, "-", "-", flips["verdict"]))
-    head = ("corruption", "mild", "medium", "severe", "mild: at most 3 points lost, 5 % flipped")
+        rows.append(("predictions flipped by landmark jitter", rate, *["-"] * (len(columns) - 1), flips["verdict"]))
+    head = ("corruption", *columns, "mild: at most 3 points lost, 5 % flipped")
     subject = (
         f"Robustness to corruptions: points of accuracy lost on the same {clean['n']:,} faces of {measured['title']} "
         f"{measured['split']} ({percent(clean['accuracy'])} clean"

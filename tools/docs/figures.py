@@ -28,9 +28,10 @@ from PIL import Image
 from svg import MUTED, Drawing
 
 from ddamfn import Recognizer, create_model
+from ddamfn.classifier import preprocessing_of
 from ddamfn.drawing import overlay
 from ddamfn.drawing.palette import INK, write
-from ddamfn.faces import Preprocessing, normalize, preprocess
+from ddamfn.faces import normalize, preprocess
 from ddamfn.objectives import attention_loss
 from ddamfn.weights import Card
 
@@ -123,7 +124,7 @@ def attention_maps(aligned: NDArray[np.uint8], card: Card, side: int = 240, gap:
         side: of each tile, in px.
         gap: between tiles, in px.
     """
-    seen = preprocess(aligned[None], Preprocessing(**card.preprocessing))
+    seen = preprocess(aligned[None], preprocessing_of(card))
     inputs = torch.from_numpy(normalize(seen, card.mean, card.std))
     model = create_model(card.architecture["name"], weights=card.name)
     with torch.no_grad():

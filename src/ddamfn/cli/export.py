@@ -2,6 +2,7 @@
 
 import argparse
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "accuracy on validation that costs no accuracy; needs --data (default: 0)",
     )
     parser.add_argument(
+        "--stretch",
+        choices=("on", "off"),
+        help="of finished weights: stretch the gray levels of dark and flat faces before the network, or leave them; "
+        "confidence is fitted again, which needs --data (a run has its setting data.preprocessing.stretch)",
+    )
+    parser.add_argument(
         "--seeds",
         nargs="+",
         default=[],
@@ -97,6 +104,8 @@ def run(args: argparse.Namespace) -> int:
     use_threads(args)
     source = Path(args.weights)
     if source.is_dir() and (source / "metrics.jsonl").is_file():
+        if args.stretch is not None:
+            raise UsageError("--stretch is for finished weights; a run was trained with its data.preprocessing.stretch")
         _export_run(args, source)
     elif args.logit_adjustment != 0:
         raise UsageError("--logit-adjustment is for a run's folder; finished weights keep their predictions")
@@ -134,12 +143,17 @@ def _export_run(args: argparse.Namespace, folder: Path) -> None:
 
 
 def _convert(args: argparse.Namespace, weights: str, name: str | None) -> None:
-    from ddamfn.classifier import alignment_of
+    from ddamfn.classifier import alignment_of, preprocessing_of
     from ddamfn.export.formats import convert, open_source
+    from ddamfn.faces import Stretch
 
     with tempfile.TemporaryDirectory() as scratch:
         source = open_source(weights, Path(scratch))
         prepared = _prepared(args, alignment_of(source.card))
+        preprocessing = None
+        if args.stretch is not None:
+            stretch = Stretch() if args.stretch == "on" else None
+            preprocessing = replace(preprocessing_of(source.card), stretch=stretch)
         done = convert(
             source,
             args.format,
@@ -147,6 +161,7 @@ def _convert(args: argparse.Namespace, weights: str, name: str | None) -> None:
             name=name,
             prepared=prepared,
             precision=args.precision,
+            preprocessing=preprocessing,
             force=args.force,
             argv=["ddamfn", *args.argv],
         )

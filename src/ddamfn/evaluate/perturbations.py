@@ -22,17 +22,18 @@ LandmarkChange = Callable[[Points, Points, float, np.random.Generator], Points]
 """Landmarks (5, 2) in pixels of the image, the matrix (2, 3) from image to crop, and a strength to landmarks."""
 
 CROP_SIDE_PX = 112
-LEVELS = ("mild", "medium", "severe")
+LEVELS = ("mild", "medium", "severe", "very severe", "extreme")
+"""From the weakest on; a perturbation may have fewer."""
 _LUMA = np.array([0.299, 0.587, 0.114])
 
 
 @dataclass(frozen=True, slots=True)
 class Perturbation:
-    """One corruption at up to three strengths."""
+    """One corruption at up to five strengths."""
 
     name: str  # unique
     wording: str  # format string of a strength
-    strengths: tuple[float, ...]  # mild, medium, severe
+    strengths: tuple[float, ...]  # one for each of the first `LEVELS`
     pixels: PixelChange | None = None
     landmarks: LandmarkChange | None = None  # the face is then aligned anew from the image
     is_random: bool = False  # measured with several draws
@@ -88,6 +89,12 @@ def brightness(crop: Pixels, factor: float, generator: np.random.Generator) -> P
     return _to_pixels(crop * factor)
 
 
+def contrast(crop: Pixels, factor: float, generator: np.random.Generator) -> Pixels:
+    """Multiply the distance from the crop's mean luma by this factor: flat light or haze below 1, hard light above."""
+    mean = float((crop @ _LUMA).mean())
+    return _to_pixels(mean + factor * (crop - mean))
+
+
 def gray(crop: Pixels, strength: float, generator: np.random.Generator) -> Pixels:
     """Remove this share of the color; 1 leaves gray (luma of ITU-R BT.601)."""
     luma = (crop @ _LUMA)[..., None]
@@ -140,8 +147,10 @@ PERTURBATIONS: tuple[Perturbation, ...] = (
     Perturbation("low resolution", "side × {:g} and back", (0.5, 0.25, 0.125), pixels=rescale),
     Perturbation("JPEG", "quality {:g}", (50.0, 25.0, 10.0), pixels=jpeg),
     Perturbation("noise", "σ {:g} of 255", (5.0, 15.0, 30.0), pixels=noise, is_random=True),
-    Perturbation("darkness", "brightness × {:g}", (0.6, 0.4, 0.2), pixels=brightness),
-    Perturbation("overexposure", "brightness × {:g}", (1.4, 1.8, 2.5), pixels=brightness),
+    Perturbation("darkness", "brightness × {:g}", (0.6, 0.4, 0.2, 0.1, 0.05), pixels=brightness),
+    Perturbation("overexposure", "brightness × {:g}", (1.4, 1.8, 2.5, 3.0), pixels=brightness),
+    Perturbation("low contrast", "contrast × {:g}", (0.7, 0.5, 0.3, 0.2), pixels=contrast),
+    Perturbation("high contrast", "contrast × {:g}", (1.25, 1.5, 2.0), pixels=contrast),
     GRAY,
     Perturbation("color cast", "red, blue ± {:.0%}", (0.1, 0.25, 0.5), pixels=color_cast, is_random=True),
     Perturbation("rotation", "{:g}°", (5.0, 15.0, 30.0), landmarks=rotate, is_random=True),

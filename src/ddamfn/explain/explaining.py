@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ddamfn.classifier import Classifier
+from ddamfn.classifier import Classifier, preprocessing_of
 from ddamfn.errors import DdamfnError, MissingExtra, UsageError
 from ddamfn.explain.faithfulness import STEPS, Score, measure
 from ddamfn.explain.maps import FaceMap, attention_maps, center_map, random_maps
-from ddamfn.faces import Preprocessing, normalize, preprocess
+from ddamfn.faces import normalize, preprocess
 from ddamfn.recognizer import ImageInput, Recognizer
 from ddamfn.results import Face, ImageResult
 
@@ -239,7 +239,7 @@ def _grad_cam_of(
     def make(face: Face) -> list[FaceMap]:
         assert face.aligned is not None  # predict keeps the crops
         names = _ranked(face)[:2]
-        pixels: NDArray[np.uint8] = preprocess(face.aligned[None], Preprocessing(**card.preprocessing))
+        pixels: NDArray[np.uint8] = preprocess(face.aligned[None], preprocessing_of(card))
         maps = grad_cam(network, normalize(pixels, card.mean, card.std), [card.labels.index(name) for name in names])
         return [
             FaceMap(f"grad-cam-{name}", f"Grad-CAM, {name}", name, values)

@@ -4,13 +4,13 @@ import json
 import shlex
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ddamfn.data.catalog import CARDS
 from ddamfn.errors import ConfigError
-from ddamfn.faces import NETWORK_SHA256
+from ddamfn.faces import NETWORK_SHA256, Preprocessing
 from ddamfn.files import sha256_file
 from ddamfn.models.complexity import count_macs, count_parameters
 from ddamfn.preparation import Prepared
@@ -18,14 +18,15 @@ from ddamfn.train import Run
 from ddamfn.train.config import to_dict
 from ddamfn.train.run_folder import FinishedRun, read_settings
 from ddamfn.weights import CalibrationCard, Card, WeightPrecision
+from ddamfn.weights.card import PreprocessingCard
 
 DETECTOR = f"retinaface-mobilenet0.25 (sha256 {NETWORK_SHA256[:12]})"
 
 _CODE_LICENSE = "MIT"
 _ORIGINS = ("initial", "distillation", "objective")
 """What a run starts and learns from besides its data; without "initial" it starts from random weights."""
-_FIGURES = ("n", "correct", "accuracy", "mean_class_accuracy")
-_VALIDATION = (*_FIGURES, "ci95", "macro_f1", "per_class_recall")
+FIGURES = ("n", "correct", "accuracy", "mean_class_accuracy")
+_VALIDATION = (*FIGURES, "ci95", "macro_f1", "per_class_recall")
 _ATTENTION = ("head_means", "head_difference", "max_attention_mean")
 """Whether the heads differ, and whether their maximum suppresses anything: best epoch, validation."""
 
@@ -57,7 +58,7 @@ def build_card(
         },
         labels=finished.classes,
         input_side_px=side,
-        preprocessing={"color": data.preprocessing.color, "detail_px": data.preprocessing.detail_px},
+        preprocessing=preprocessing_card(data.preprocessing),
         mean=data.mean,
         std=data.std,
         alignment={
@@ -76,6 +77,11 @@ def build_card(
         precision=precision,
         calibration=calibration,
     )
+
+
+def preprocessing_card(preprocessing: Preprocessing) -> PreprocessingCard:
+    """Return a card's field for a preprocessing."""
+    return cast(PreprocessingCard, asdict(preprocessing))
 
 
 def _training(finished: FinishedRun) -> dict[str, Any]:
@@ -170,7 +176,7 @@ def seeds_record(chosen: FinishedRun, others: Sequence[FinishedRun]) -> dict[str
         raise ConfigError(f"two of the runs have the same seed; their seeds are {', '.join(map(str, seeds))}")
     accuracies = [run.row["valid"]["accuracy"] for run in runs]
     return {
-        "runs": [{"seed": run.run.seed, **{key: run.row["valid"][key] for key in _FIGURES}} for run in runs],
+        "runs": [{"seed": run.run.seed, **{key: run.row["valid"][key] for key in FIGURES}} for run in runs],
         "mean": statistics.mean(accuracies),
         "deviation": statistics.stdev(accuracies),
     }

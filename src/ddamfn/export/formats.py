@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from ddamfn.classifier import preprocessing_of
 from ddamfn.errors import DataError, UsageError, WeightsError
-from ddamfn.evaluate import fit_temperature
+from ddamfn.evaluate import fit_temperature, score
 from ddamfn.evaluate.calibration import measure_calibration
 from ddamfn.evaluate.logit_table import to_classes
-from ddamfn.export.card import command_line
+from ddamfn.export.card import FIGURES, command_line, preprocessing_card
 from ddamfn.export.gates import (
     GATES,
     LEAST_FACES,
@@ -82,6 +83,7 @@ def convert(
     name: str | None = None,
     prepared: Prepared | None = None,
     precision: WeightPrecision = "float32",
+    preprocessing: Preprocessing | None = None,
     force: bool = False,
     least_faces: int = LEAST_FACES,
     argv: Sequence[str] | None = None,
@@ -89,10 +91,13 @@ def convert(
     """Write weights in another format with their card; unless forced, a file that fails its gate is deleted.
 
     With a prepared set, the gate and the accuracy are measured on validation faces, otherwise on synthetic ones.
-    The test split is never opened.
+    With another `preprocessing` than the card's, confidence is fitted to it on validation faces, and the card loses its
+    scores, which are of the old one. The test split is never opened.
     """
     if kind not in WEIGHT_FORMATS:
         raise UsageError(f"there is no format {kind!r}: use one of {', '.join(WEIGHT_FORMATS)}")
+    if preprocessing is not None:
+        source = _with_preprocessing(source, preprocessing, prepared)
     name = name or (source.card.name if kind == "onnx" else f"{source.card.name}-{kind.removeprefix('onnx-')}")
     place = Path(folder)
     _check_name(place, name, kind)
@@ -108,7 +113,7 @@ def convert(
                     "nothing is written, --force keeps it all the same"
                 )
             card = _card(source, kind, name, main, comparison, precision, argv)
-            if kind == "onnx-int8":
+            if kind == "onnx-int8" or preprocessing is not None:
                 card = _calibrated(card, comparison, faces)
             write_card(card, main.with_suffix(".json"))
             _move(Path(draft), place / name if kind == "hub-folder" else place)
@@ -118,13 +123,28 @@ def convert(
     return Exported(place / (name if kind == "hub-folder" else main.name), card, comparison)
 
 
+def _with_preprocessing(source: Source, preprocessing: Preprocessing, prepared: Prepared | None) -> Source:
+    """Return the same network with a card of another preprocessing, without what was measured under the old one."""
+    classes = () if prepared is None else prepared.classes
+    if set(classes) != set(source.card.labels):
+        raise UsageError(
+            "another preprocessing needs its confidence fitted: add --data ROOT, a data set with validation images of "
+            f"{', '.join(source.card.labels)}"
+        )
+    field = preprocessing_card(preprocessing)
+    return replace(source, card=replace(source.card, preprocessing=field, scores=(), calibration=None))
+
+
 def _write(
     source: Source, kind: WeightFormat, draft: Path, name: str, precision: WeightPrecision, prepared: Prepared | None
 ) -> tuple[Path, Runner]:
     """Write the format's files into a draft folder; return the file that the card names, and its runner."""
     card, main = source.card, draft / f"{_IN_HUB if kind == 'hub-folder' else name}{_SUFFIX[kind]}"
     if kind == "onnx":
-        export_onnx(source.network, main, precision=precision, side_px=card.input_side_px)
+        if precision == card.precision == "float32":
+            shutil.copyfile(source.onnx, main)  # the same network keeps its bytes, and their sha256
+        else:
+            export_onnx(source.network, main, precision=precision, side_px=card.input_side_px)
         return main, onnx_runner(main)
     if kind == "onnx-int8":
         quantize(source.onnx, main, _calibration_faces(card, prepared).inputs())
@@ -176,7 +196,7 @@ def _calibration_faces(card: Card, prepared: Prepared | None) -> GateFaces:
 
 def _faces(card: Card, crops: Sequence[Any], words: str) -> GateFaces:
     """Build gate faces with the card's preprocessing."""
-    preprocessing = Preprocessing(**card.preprocessing)
+    preprocessing = preprocessing_of(card)
 
     def to_input(part: NDArray[np.uint8]) -> NDArray[np.float32]:
         return normalize(preprocess(part, preprocessing), card.mean, card.std)
@@ -210,13 +230,15 @@ def _card(
 
 
 def _calibrated(card: Card, comparison: Comparison, faces: GateFaces) -> Card:
-    """Fit temperature and curve to the file's own logits, if validation images of all labels exist."""
+    """Fit temperature and curve to the file's own logits, and note its accuracy, if there are images of all labels."""
     if faces.targets is None or set(faces.classes) != set(card.labels):
         return card
     logits = to_classes(comparison.logits[: len(faces.targets)], card.labels, faces.classes)
     temperature = fit_temperature(logits, faces.targets)
     curve = measure_calibration(logits, faces.targets, temperature, rule=_RULE)
-    return replace(card, temperature=temperature, calibration=curve)
+    measured = score(logits, faces.targets, faces.classes, rule=_RULE).to_dict()
+    export = {**(card.export or {}), "validation": {"rule": _RULE, **{key: measured[key] for key in FIGURES}}}
+    return replace(card, temperature=temperature, calibration=curve, export=export)
 
 
 def _own_onnx(weights: str | os.PathLike[str], loaded: LoadedNetwork) -> Path | None:

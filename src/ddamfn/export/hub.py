@@ -34,6 +34,9 @@ from ddamfn.export.hub import HubNetwork
 network = HubNetwork.from_pretrained("FOLDER")  # or the name of a repository
 network(images).logits  # images: (B, 3, S, S) float32, normalized RGB
 ```
+
+The network begins after the preprocessing, which programs of their own must do first: `ddamfn.faces.preprocess`, with
+the settings under `preprocessing`, from uint8 crops to uint8 crops; then (pixel / 255 - mean) / std.
 {% if rights %}
 {{ rights }}
 {% endif %}"""

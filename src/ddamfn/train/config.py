@@ -294,9 +294,15 @@ class Run:
 
 
 def to_dict(config: Any) -> Any:
-    """Plain JSON values of a configuration, field by field; a class with a `name` of its own is written with it."""
+    """Plain JSON values of a configuration, field by field; a class with a `name` of its own is written with it.
+
+    A field that is "written": "if set", by its metadata, is missing where it is None.
+    """
     if is_dataclass(config):
         plain = {f.name: to_dict(getattr(config, f.name)) for f in fields(config)}
+        for f in fields(config):
+            if plain[f.name] is None and f.metadata.get("written") == "if set":
+                del plain[f.name]
         name = getattr(type(config), "name", None)
         return plain if name is None or "name" in plain else {"name": name, **plain}
     if isinstance(config, Mapping):

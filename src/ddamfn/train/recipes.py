@@ -17,7 +17,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from ddamfn.errors import UsageError
-from ddamfn.faces import Alignment, Preprocessing
+from ddamfn.faces import Alignment, Preprocessing, Stretch
 from ddamfn.objectives import (
     BarlowObjective,
     DDAMFNObjective,
@@ -178,8 +178,9 @@ def ddamfn_ferplus() -> Run:
 
 
 # Images of 48 px, gray: whatever comes at prediction is brought to the same detail, so that a sharp photograph looks
-# to the network like its training images; light, blur and noise vary so that it need not look exactly so.
-_FERPLUS_DATA = Data(rule="probability", preprocessing=Preprocessing("gray", 48))
+# to the network like its training images; light, blur and noise vary so that it need not look exactly so. No variation
+# reaches down to a tenth of the light, where faces are still to be seen: there the stretch does.
+_FERPLUS_DATA = Data(rule="probability", preprocessing=Preprocessing("gray", 48, Stretch()))
 _FERPLUS_AUGMENT = Augment(
     flip=0.5, affine=0.8, rotate_deg=12, shift=0.06, scale=(0.9, 1.12), brightness=0.25, gamma=0.3, blur=0.2,
     noise=0.2, erase=0.3, erase_area=(0.02, 0.15),
@@ -198,7 +199,9 @@ def ddamfn_ferplus_cpu() -> Run:
         # Images of 48 px hold no more than such a crop does, and it costs a fifth of one of 112 px: for the same
         # hours, five times the epochs, which are worth more (see EXPERIMENTS.md).
         data=replace(
-            _FERPLUS_DATA, alignment=Alignment("ddamfn_frontal", side_px=48), preprocessing=Preprocessing("gray")
+            _FERPLUS_DATA,
+            alignment=Alignment("ddamfn_frontal", side_px=48),
+            preprocessing=Preprocessing("gray", stretch=Stretch()),
         ),
         augment=_FERPLUS_AUGMENT,
         # The published 0.1 cripples training from random weights: the attention loss is almost all there is to lower at
@@ -261,7 +264,7 @@ def ddamfn_quick() -> Run:
     return Run(
         recipe="ddamfn_quick",
         model=_HEADS,
-        data=Data(alignment=Alignment("ddamfn_frontal", side_px=48)),
+        data=Data(alignment=Alignment("ddamfn_frontal", side_px=48), preprocessing=Preprocessing(stretch=Stretch())),
         augment=Augment(flip=0.5, affine=0.5, rotate_deg=8, shift=0.04, scale=(0.95, 1.05)),
         objective=DDAMFNObjective(attention_weight=0.01),
         optimizer=Optimizer(name="adamw", lr=2e-3, weight_decay=0.01, clip_norm=5.0),

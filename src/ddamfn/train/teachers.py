@@ -13,9 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddamfn.classifier import alignment_of
+from ddamfn.classifier import alignment_of, preprocessing_of
 from ddamfn.errors import ConfigError
-from ddamfn.faces import Preprocessing
 from ddamfn.files import sha256_file
 from ddamfn.models import ModelOutput
 from ddamfn.objectives import CachedDistillation, LiveDistillation, SelfDistillation, SoftTargets
@@ -50,7 +49,7 @@ def read_teacher(place: str) -> Teacher:
     network, card = read_exported(place)
     data = Data(
         alignment=alignment_of(card),
-        preprocessing=Preprocessing(card.preprocessing["color"], card.preprocessing["detail_px"]),
+        preprocessing=preprocessing_of(card),
         mean=card.mean,
         std=card.std,
     )

@@ -36,11 +36,23 @@ class ArchitectureCard(TypedDict):
     options: NotRequired[Mapping[str, Any]]
 
 
+class StretchCard(TypedDict):
+    """How dark and flat crops are brightened, in the words of `ddamfn.faces.Stretch`."""
+
+    least_range: int
+    clip_percent: float
+    largest_gain: int
+
+
 class PreprocessingCard(TypedDict):
-    """How crops look to the network: colors kept or gray, and the side in pixels whose detail is kept (None: all)."""
+    """How crops look to the network: colors kept or gray; gray levels stretched; the side whose detail is kept.
+
+    None, for the last two, leaves all as they are; a card without `stretch` has none.
+    """
 
     color: Literal["rgb", "gray"]
     detail_px: int | None
+    stretch: NotRequired[StretchCard | None]
 
 
 class AlignmentCard(TypedDict):
@@ -82,7 +94,7 @@ class Card:
         architecture: the network and its cost.
         labels: canonical expressions in the order of the network's outputs.
         input_side_px: side of the square input.
-        preprocessing: color and detail of the crops.
+        preprocessing: color, light and detail of the crops.
         mean: per RGB channel, of pixels divided by 255.
         std: per RGB channel, of pixels divided by 255.
         alignment: how faces are cut out.
