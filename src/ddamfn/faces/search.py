@@ -64,7 +64,7 @@ _UPRIGHT_DEG = 40
 _STRAIGHT_DEG = 20
 
 # The close look: a square of three times the face's longer side.
-_CLOSE_SIDE_PX, _SURROUNDINGS = 192, 3.0
+_CLOSE_SIDE_PX, _SURROUNDINGS = 320, 3.0
 _TURNS = (0.0, 90.0, -90.0, 180.0)
 _FAINT = 0.2
 _MAX_CONTAINED = 0.7
@@ -217,12 +217,12 @@ class _Search:
         best = views[first]
         if not (self._is_sure(best) and abs(_residual(best, first)) <= _STRAIGHT_DEG):
             if not len(best.scores) and face.scores[0] < min(self._min_score, _FAINT):
-                return best
+                return best  # not worth the other turns
             views |= {angle: self._close_look(image, face, angle) for angle in _TURNS if angle not in views}
             best = self._straightened(image, face, views)
         turned = len(best.scores) and abs(float(roll_deg(best.landmarks[0]))) > _UPRIGHT_DEG
-        least = max(self._min_score, _TURNED_MIN_SCORE if turned else 0.0)
-        return best.take(best.scores >= least)
+        # From close by a face is as sure as any: half as much doubt is allowed as at first.
+        return best.take(best.scores >= max((1 + self._min_score) / 2, _TURNED_MIN_SCORE if turned else 0.0))
 
     def _straightened(self, image: NDArray[np.uint8], face: Found, views: dict[float, Found]) -> Found:
         """Look again at the two surest views, turned by what is left of the face's roll; return the surest of all."""
