@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and 
 SETTINGS = [
     'model.options={"num_heads":2,"mixed_kernels":false,"coordinate_attention":false}',
     "data.alignment.side_px=64",
-    'phases=[{"epochs":1,"side_px":32,"batch_size":12},{"epochs":1,"side_px":40,"batch_size":12}]',
+    'phases=[{"epochs":1,"side_px":32,"batch_size":16},{"epochs":1,"side_px":40,"batch_size":16}]',
     "checkpoint_steps=1",
     "ema=0.5",
 ]
@@ -28,6 +28,7 @@ SETTINGS = [
 FORKER = """
 import json, os, random, signal, sys, traceback
 import kornia.augmentation, torch
+import torch._dynamo  # as the optimizers do at their first step
 import ddamfn.cli.train, ddamfn.train
 from ddamfn.cli import main
 from ddamfn.train.run_folder import RunFolder
