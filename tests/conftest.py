@@ -84,6 +84,17 @@ def whole_trunk(thin_trunk: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("ddamfn.models.ddamfn.STAGES", thin_trunk.published)
 
 
+@pytest.fixture(scope="module")
+def short_baselines() -> Iterator[None]:
+    """Give the networks with many equal residual units few of them."""
+    pytest.importorskip("torch", reason="needs the extra train")
+    with pytest.MonkeyPatch.context() as patch:
+        for place in ("resnet", "baselines.poster", "baselines.transfer"):
+            patch.setattr(f"ddamfn.models.{place}.UNITS_50", (1, 1, 2, 1))
+        patch.setattr("ddamfn.models.baselines.psr._SR_BLOCKS", 1)
+        yield
+
+
 @pytest.fixture(scope="session")
 def ferplus_root() -> Path:
     """Return the folder of the official FERPlus archives or folders; skip where there is none.
