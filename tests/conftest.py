@@ -5,9 +5,10 @@ import random
 import runpy
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -50,6 +51,52 @@ def wait_until() -> Callable[[Callable[[], object], str], None]:
             time.sleep(0.005)
 
     return wait
+
+
+@pytest.fixture(scope="module")
+def thin_trunk() -> Iterator[SimpleNamespace]:
+    """Give DDAMFN and MFN a trunk with every kind of block, but six narrow ones in place of 34.
+
+    A step takes a fifth of the time, and a checkpoint a twentieth of the room. `code` does the same in a child process,
+    and `published` are the stages in the package.
+    """
+    pytest.importorskip("torch", reason="needs the extra train")
+    from ddamfn.models import ddamfn
+    from ddamfn.models.layers import StageSpec
+
+    stages = (
+        StageSpec(64, 16, 32, (3, 5, 7), (16, 8, 8), stride=2),
+        StageSpec(16, 16, 32, (3, 5), (24, 8), stride=1),
+        StageSpec(16, 32, 64, (3, 5), (32, 32), stride=2),
+        StageSpec(32, 32, 64, (3, 5), (48, 16), stride=1),
+        StageSpec(32, 64, 128, (3, 5, 7, 9), (32, 32, 32, 32), stride=2),
+        StageSpec(64, 64, 128, (3, 5), (64, 64), stride=1),
+    )
+    code = (
+        "from ddamfn.models import ddamfn as thinned\n"
+        f"from ddamfn.models.layers import StageSpec\nthinned.STAGES = {stages!r}\n"
+    )
+    published = ddamfn.STAGES
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ddamfn, "STAGES", stages)
+        yield SimpleNamespace(code=code, published=published)
+
+
+@pytest.fixture
+def whole_trunk(thin_trunk: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give a test of a file with `thin_trunk` the trunk as it is published."""
+    monkeypatch.setattr("ddamfn.models.ddamfn.STAGES", thin_trunk.published)
+
+
+@pytest.fixture(scope="module")
+def short_baselines() -> Iterator[None]:
+    """Give the networks with many equal residual units few of them."""
+    pytest.importorskip("torch", reason="needs the extra train")
+    with pytest.MonkeyPatch.context() as patch:
+        for place in ("resnet", "baselines.poster", "baselines.transfer"):
+            patch.setattr(f"ddamfn.models.{place}.UNITS_50", (1, 1, 2, 1))
+        patch.setattr("ddamfn.models.baselines.psr._SR_BLOCKS", 1)
+        yield
 
 
 @pytest.fixture(scope="session")

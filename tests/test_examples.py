@@ -95,6 +95,7 @@ def test_scores_by_confidence(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("thin_trunk")
 def test_training_on_class_folders_gives_weights_that_can_be_used(
     synthetic_faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -113,7 +114,7 @@ def test_training_on_class_folders_gives_weights_that_can_be_used(
     assert "same predictions as the network on 24 validation faces and 48 training faces and 8 synthetic faces" in out
     assert {path.name for path in Path("runs/mine").iterdir()} >= {"config.json", "environment.json", "metrics.jsonl"}
     network, card = find_weights("mine.onnx")
-    assert network.stat().st_size > 10_000_000
+    assert network.stat().st_size > 500_000
     assert set(card.labels) == set(EXPRESSIONS)
     assert card.input_side_px == 48
     assert card.calibration is not None

@@ -59,6 +59,7 @@ def test_same_outputs_to_rounding(name: str) -> None:
             assert (true - given).abs().max() <= 2e-6 * max(1.0, float(true.abs().max())), field
 
 
+@pytest.mark.usefixtures("short_baselines")
 @pytest.mark.parametrize("name", list_models())
 def test_every_network_can_be_made_fuse(name: str) -> None:
     network = trained_looking(name)

@@ -25,6 +25,11 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _thin(thin_trunk: object) -> None:
+    """What is tested here is the training of networks, not the networks: ask for `whole_trunk` where it is."""
+
+
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six synthetic faces of each of three classes to train on, three to validate on, three to test on."""

@@ -35,7 +35,7 @@ def light(method: Method) -> Method:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)  # half a minute's work, on a machine with much else to do
+@pytest.mark.usefixtures("short_baselines")
 def test_every_method_trains_and_is_scored(
     drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -92,7 +92,6 @@ def test_the_other_column_is_filled_by_the_other_run(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)  # half a minute's work, on a machine with much else to do
 def test_the_queue_keeps_its_budget_and_goes_on(
     arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -115,7 +114,7 @@ def test_the_queue_keeps_its_budget_and_goes_on(
     assert "The test split was not opened" in text
     assert "`objective.label_smoothing=0.1`" in text
     assert "heads' means" in text
-    assert (tmp_path / "runs" / "weights" / "ddamfn_quick.onnx").stat().st_size > 1_000_000
+    assert (tmp_path / "runs" / "weights" / "ddamfn_quick.onnx").stat().st_size > 500_000
     out = capsys.readouterr().out
     assert "score it once with: ddamfn eval" in out
     # Once more: nothing is trained or exported again.

@@ -25,6 +25,11 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _thin(thin_trunk: object) -> None:
+    """What is tested here is the training of a network, not the network: ask for `whole_trunk` where it is."""
+
+
 class Silent:
     """A reporter that keeps what it is told."""
 

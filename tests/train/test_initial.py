@@ -135,6 +135,7 @@ def test_weights_of_an_exported_file_get_statistics_and_answer_as_before(tmp_pat
     assert (forgotten - everything).abs().max() > 10 * (network(images).logits - everything).abs().max()
 
 
+@pytest.mark.usefixtures("whole_trunk")
 def test_the_weights_of_the_package_are_a_beginning_by_their_name(tmp_path: Path) -> None:
     path, card = find_weights("ddamfn-ferplus")
     assert weights_file("ddamfn-ferplus") == weights_file(str(path.with_suffix(".json"))) == path

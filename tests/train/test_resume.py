@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,10 +18,9 @@ import pytest
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
 
 SETTINGS = [
-    # Half the network's work; tests/cli/test_train.py stops the whole one.
     'model.options={"num_heads":2,"mixed_kernels":false,"coordinate_attention":false}',
     "data.alignment.side_px=64",
-    'phases=[{"epochs":1,"side_px":32,"batch_size":12},{"epochs":1,"side_px":40,"batch_size":12}]',
+    'phases=[{"epochs":1,"side_px":32,"batch_size":16},{"epochs":1,"side_px":40,"batch_size":16}]',
     "checkpoint_steps=1",
     "ema=0.5",
 ]
@@ -28,11 +28,13 @@ SETTINGS = [
 FORKER = """
 import json, os, random, signal, sys, traceback
 import kornia.augmentation, torch
+import torch._dynamo  # as the optimizers do at their first step
 import ddamfn.cli.train, ddamfn.train
 from ddamfn.cli import main
 from ddamfn.train.run_folder import RunFolder
 
 root, runs, settings = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+exec(sys.argv[4])
 torch.set_num_threads(1)
 ddamfn.cli.train.draw_curves = lambda folder: None
 
@@ -114,11 +116,13 @@ print(json.dumps(statuses))
 
 
 @pytest.fixture(scope="module")
-def killed(drawn_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[int]]]:
+def killed(
+    drawn_root: Path, thin_trunk: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, list[int]]]:
     """Folder of four runs, and how every try ended: undisturbed, killed at files, in lines, and at random times."""
     runs = tmp_path_factory.mktemp("runs")
     done = subprocess.run(
-        [sys.executable, "-c", FORKER, str(drawn_root), str(runs), json.dumps(SETTINGS)],
+        [sys.executable, "-c", FORKER, str(drawn_root), str(runs), json.dumps(SETTINGS), thin_trunk.code],
         env={**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"},
         capture_output=True,
         text=True,

@@ -30,6 +30,13 @@ class Stop(Exception):
     """Stands for a kill between two steps."""
 
 
+class Nobody:
+    """A reporter that does not listen."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_: None
+
+
 @pytest.fixture(scope="module")
 def small(draw: Callable[..., TensorSplit]) -> Splits:
     """Sixteen synthetic faces of four classes to train on, and eight to validate on."""
@@ -39,11 +46,6 @@ def small(draw: Callable[..., TensorSplit]) -> Splits:
 @pytest.fixture(scope="module")
 def teacher(small: Splits, make_run: Callable[..., Run], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that knows its sixteen faces by heart."""
-
-    class Nobody:
-        def __getattr__(self, name: str) -> Callable[..., None]:
-            return lambda *_: None
-
     folder = tmp_path_factory.mktemp("runs") / "teacher"
     run = make_run(phases__0__epochs=10, augment={"flip": 0}, checkpoint_steps=1000, schedule={"name": "constant"})
     fit(run, small[0], small[0], folder, Nobody())
@@ -258,6 +260,7 @@ def test_teachers_that_do_not_fit_are_told_in_one_line(
         Teachers(LiveDistillation(teachers=(str(bare),)), make_run(), CLASSES, CPU)
 
 
+@pytest.mark.usefixtures("whole_trunk")
 @pytest.mark.parametrize("by_name", [True, False])
 def test_exported_weights_teach_their_network_s_outputs(make_run: Callable[..., Run], by_name: bool) -> None:
     path, card = find_weights("ddamfn-ferplus")
@@ -351,12 +354,20 @@ def test_self_distillation_learns_the_outputs_of_what_the_phase_before_kept(
         torch.testing.assert_close(probabilities, (outputs[0] + outputs[1])[rows] / 2)
 
 
+@pytest.fixture(scope="module")
+def distilled(small: Splits, make_run: Callable[..., Run], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of self-distillation that nothing stopped."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    fit(self_distilled_run(make_run), *small, folder, Nobody())
+    return folder
+
+
+# In the first phase, where it ends and before the teacher is asked, and in the middle of the second.
 @pytest.mark.parametrize("steps", [6, 8, 11])
 def test_self_distillation_can_be_stopped_at_any_step(
-    small: Splits, make_run: Callable[..., Run], tmp_path: Path, reporter: Any, steps: int
+    small: Splits, make_run: Callable[..., Run], distilled: Path, tmp_path: Path, reporter: Any, steps: int
 ) -> None:
     run = self_distilled_run(make_run)
-    fit(run, *small, tmp_path / "whole", reporter)
 
     class Stopping(type(reporter)):  # type: ignore[misc]
         def step_done(self, images: int, loss: float | None, accuracy: float | None) -> None:
@@ -367,6 +378,6 @@ def test_self_distillation_can_be_stopped_at_any_step(
     with pytest.raises(Stop):
         fit(run, *small, tmp_path / "stopped", Stopping())
     fit(run, *small, tmp_path / "stopped", reporter, resume=True)
-    whole, resumed = (load_state(tmp_path / name / "checkpoints" / "state.pt") for name in ("whole", "stopped"))
+    whole, resumed = (load_state(folder / "checkpoints" / "state.pt") for folder in (distilled, tmp_path / "stopped"))
     assert all(torch.equal(tensor, resumed["network"][name]) for name, tensor in whole["network"].items())
     assert torch.equal(whole["teacher"], resumed["teacher"])

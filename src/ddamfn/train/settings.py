@@ -3,13 +3,16 @@
 Every value is fitted to its field's type, so that a wrong one ends in one line that names the field.
 """
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from functools import lru_cache
 from types import MappingProxyType, NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import torch
+from torch import nn
 
 from ddamfn.errors import ConfigError
 from ddamfn.models import create_network, gives_class_maps
@@ -51,8 +54,7 @@ def run_from_dict(plain: Mapping[str, Any]) -> Run:
 def require_network(run: Run) -> None:
     """Build the network without memory, so that a wrong option is known before any image is read."""
     try:
-        with torch.device("meta"):
-            network = create_network(run.model.name, num_classes=2, **run.model.options)
+        network = _network_without_memory(run.model.name, json.dumps(dict(run.model.options), sort_keys=True))
     except TypeError as error:
         raise ConfigError(f"model.options has a value of the wrong type: {error}") from error
     except ValueError as error:
@@ -66,6 +68,13 @@ def require_network(run: Run) -> None:
             f"objective.flip_consistency needs a network with class maps, and {run.model.name} gives none; choose "
             "model.name ddamfn, or set it to 0"
         )
+
+
+@lru_cache(maxsize=16)
+def _network_without_memory(name: str, options: str) -> nn.Module:
+    """The network of these options (JSON); kept, since most rows of a study's table have the same one."""
+    with torch.device("meta"):
+        return create_network(name, num_classes=2, **json.loads(options))
 
 
 def _assign(plain: Any, name: str, value: Any) -> None:
