@@ -293,9 +293,12 @@ def test_ctrl_c_leaves_a_run_that_goes_on(
 
     process = subprocess.Popen(
         [
-            sys.executable, "-c", INTERRUPTED, thin_trunk.code,
+            sys.executable,
+            "-c",
+            INTERRUPTED,
+            thin_trunk.code,
             *arguments(faces, tmp_path, "--name", "stopped", settings=settings),
-        ],  # fmt: skip
+        ],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

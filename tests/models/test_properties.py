@@ -46,8 +46,8 @@ def tensors(output: ModelOutput) -> dict[str, Tensor]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _short(short_baselines: None) -> None:
-    """Few of the equal units, too."""
+def _short(short_baselines: None, thin_trunk: object) -> None:
+    """Few of the equal units, too; test_golden.py has the numbers of the whole DDAMFN."""
 
 
 @pytest.fixture(scope="module", params=list_models())

@@ -27,6 +27,7 @@ from ddamfn.train import (
     override,
     recipe,
     run_from_dict,
+    settings,
 )
 from ddamfn.train.config import MAX_SEED, to_dict
 
@@ -244,6 +245,22 @@ def test_every_combination_of_factors_survives_json() -> None:
         run = run_from_dict(plain)
         assert run_from_dict(json.loads(json.dumps(to_dict(run)))) == run
     assert override(recipe("ddamfn_rafdb"), FACTORS) == run
+
+
+def test_one_network_serves_every_check_of_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows of a study's table differ in other settings, and building a network takes a second."""
+    built, create = [], settings.create_network
+
+    def counting(name: str, **options: Any) -> Any:
+        built.append((name, options))
+        return create(name, **options)
+
+    monkeypatch.setattr(settings, "create_network", counting)
+    settings._network_without_memory.cache_clear()
+    for seed in range(3):
+        override(recipe("ddamfn_quick"), {"seed": seed})
+    override(recipe("ddamfn_quick"), {"model.options": {"num_heads": 3}})
+    assert built == [("ddamfn", {"num_classes": 2, "num_heads": heads}) for heads in (2, 3)]
 
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if not is_pretext(recipe(name))])
