@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 # Before any test module imports ONNX Runtime, which reports what it does unless this package has told it not to.
-import ddamfn  # noqa: F401
+import ddamfn as _package  # noqa: F401
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Several workers share the cores: one thread each, and each program that they start.

@@ -133,8 +133,8 @@ def test_a_larger_side_finds_smaller_faces(detector: RetinaFace, portrait: NDArr
     wide = Image.new("RGB", (1600, 1200), (90, 110, 100))
     wide.paste(Image.fromarray(portrait).resize((112, 112), Image.Resampling.BICUBIC), (700, 500))
     image = np.asarray(wide)
-    assert detector.detect(image, side_px=480) == []
-    (face,) = detector.detect(image, side_px=1600)
+    assert detector.detect(image, detection=480) == []
+    (face,) = detector.detect(image, detection=1600)
     assert np.linalg.norm(face.landmarks - (POINTS * 112 / 512 + [700, 500]), axis=1).max() < 4
 
 

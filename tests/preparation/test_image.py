@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from ddamfn.errors import UnreadableImage
-from ddamfn.faces import Alignment, Detection, align, plain_resize
+from ddamfn.faces import Alignment, Detection, DetectionMode, align, plain_resize
 from ddamfn.preparation.image import Hints, choose_face, prepare_image, unreadable
 from ddamfn.synthetic import synthetic_face
 
@@ -27,7 +27,7 @@ class Fixed:
     def __init__(self, *faces: Detection) -> None:
         self.faces, self.seen = list(faces), []
 
-    def detect(self, image: np.ndarray) -> list[Detection]:
+    def detect(self, image: np.ndarray, *, detection: DetectionMode) -> list[Detection]:
         self.seen.append(image.shape)
         return self.faces
 

@@ -175,6 +175,7 @@ def test_a_job_s_name_holds_all_that_decides_its_result_and_nothing_else(study: 
     job = study.jobs[0]
     assert job.id.startswith("mobilefacenet-seed0-")
     assert replace(job, after=("another",)).id == job.id
-    assert replace(job, data="other faces").id != job.id
+    assert replace(job, data="another/place").id == job.id
+    assert replace(job, dataset="other faces").id != job.id
     slower = replace(job.run, optimizer=replace(job.run.optimizer, lr=0.001))
     assert replace(job, run=slower).id != job.id

@@ -73,7 +73,13 @@ class Method:
             recipe=f"{self.network}_as_published",
             model=Model(name=self.network, options=self.options),
             objective=self.objective,
-            data=replace(data, alignment=alignment, mean=self.mean or data.mean, std=self.std or data.std),
+            data=replace(
+                data,
+                alignment=alignment,
+                preprocessing=replace(data.preprocessing, stretch=None),  # ours, and no paper's
+                mean=self.mean or data.mean,
+                std=self.std or data.std,
+            ),
             augment=self.augment,
             optimizer=self.optimizer,
             schedule=self.schedule,
