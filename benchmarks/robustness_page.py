@@ -24,7 +24,7 @@ from ddamfn.evaluate.robustness_report import (
 
 _PANELS_PER_ROW = 4
 _ROOMY_LEVELS = 3
-"""How many levels a panel labels in the usual size."""
+"""How many levels a panel labels in full."""
 
 
 def markdown(result: Robustness, chart: str | None = None) -> str:
@@ -171,8 +171,11 @@ def _draw_change(axes: Any, result: Robustness, entries: Sequence[LevelResult]) 
     means = [scores.mean_class_accuracy for scores in scored]
     axes.plot(places, means, "o-", color=ORANGE, markersize=3, linewidth=1.2, label="mean class accuracy")
     axes.errorbar(places, accuracy, yerr=reach, fmt="o-", color=BLUE, markersize=4, capsize=2, label="accuracy, 95 %")
-    words = ["\n".join(textwrap.wrap(entry.strength, 10)) for entry in entries]
-    axes.set_xticks(places, ["clean", *words], fontsize=7.5 if len(words) <= _ROOMY_LEVELS else 6.0)
+    strengths = [entry.strength for entry in entries]
+    if len(strengths) > _ROOMY_LEVELS and len({strength.split()[0] for strength in strengths}) == 1:
+        strengths = [strength.partition(" ")[2] for strength in strengths]  # "brightness" five times does not fit
+    words = ["\n".join(textwrap.wrap(strength, 10)) for strength in strengths]
+    axes.set_xticks(places, ["clean", *words], fontsize=7.5)
     axes.set_xlim(-0.3, max(len(words), _ROOMY_LEVELS) + 0.3)
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
     axes.set_axisbelow(True)

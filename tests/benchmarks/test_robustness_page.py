@@ -4,6 +4,7 @@ import json
 import runpy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,8 +35,8 @@ def result(mild: int) -> Robustness:
     ]
     flips = FlipRate("2 px per point", 5, 200, 31, 0.031, (0.02, 0.042), 17)
     return Robustness(
-        weights="w", sha256="f" * 64, title="FERPlus", note="votes from somewhere; more", split="test",
-        rule="majority", total=3137,
+        weights="w", sha256="f" * 64, preprocessing={"color": "rgb"}, title="FERPlus",
+        note="votes from somewhere; more", split="test", rule="majority", total=3137,
         chosen=210, faceless=9, unreadable=1, seed=3, clean=scores(180), levels=tuple(levels), flips=flips,
         skipped={"gray": "all images are gray already"},
     )  # fmt: skip
@@ -140,9 +141,10 @@ def test_chart_shows_all_levels_of_a_change(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="plots need matplotlib")
     measured = result(174)
     levels = [replace(measured.levels[0], level=level, strength=f"x {level}") for level in LEVELS]
-    seen: list[tuple[float, float]] = []
+    seen: list[Any] = []
     with pytest.MonkeyPatch.context() as patch:
         write = "write_figure"
-        patch.setitem(plot_robustness.__globals__, write, lambda figure, _: seen.append(figure.axes[0].get_xlim()))
+        patch.setitem(plot_robustness.__globals__, write, lambda figure, _: seen.append(figure.axes[0]))
         plot_robustness(replace(measured, levels=tuple(levels)), tmp_path / "chart.png")
-    assert seen[0][1] > len(LEVELS)
+    assert seen[0].get_xlim()[1] > len(LEVELS)
+    assert [label.get_text() for label in seen[0].get_xticklabels()][:3] == ["clean", "mild", "medium"]

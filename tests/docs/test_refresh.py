@@ -170,11 +170,17 @@ def test_the_newest_robustness_of_the_very_file_is_shown(refresh: ModuleType, ca
 
     flips = {"strength": "2 px a point", "rate": 0.021, "ci95": [0.01, 0.03], "verdict": "holds"}
     measured = {
-        "page": "new.md", "sha256": card.sha256, "title": "FERPlus", "split": "val",
+        "page": "new.md", "sha256": card.sha256, "preprocessing": dict(card.preprocessing),
+        "title": "FERPlus", "split": "val",
         "skipped": {"gray": "gray already"}, "clean": {"n": 600, "accuracy": 0.8}, "flips": flips,
         "levels": [level("mild", 0.051), level("medium", 0.1), level("severe", -0.0)],
     }  # fmt: skip
-    others = ({**measured, "page": "old.md"}, measured, {**measured, "sha256": "0" * 64, "page": "other.md"})
+    others = (
+        {**measured, "page": "old.md"},
+        measured,
+        {**measured, "sha256": "0" * 64, "page": "other.md"},
+        {**measured, "preprocessing": {**card.preprocessing, "stretch": {}}, "page": "not as the card says.md"},
+    )
     for number, content in enumerate(others):
         (tmp_path / f"2026-01-0{number + 1}-a-robustness.json").write_text(json.dumps(content))
     text = refresh.model_card_results([card], refresh.read_robustness(tmp_path))

@@ -21,7 +21,7 @@ def describe(card: Card, measured: Mapping[str, Any] | None) -> list[str]:
 
     Args:
         card: the card of the weights.
-        measured: content of the newest robustness.json of the same file, or None.
+        measured: content of the newest robustness.json of the same card, or None.
     """
     blocks = [f"### {card.name}", table(("what", "value"), _facts(card))]
     scores = [row for score in card.scores for row in _score_rows(score)]
@@ -33,14 +33,19 @@ def describe(card: Card, measured: Mapping[str, Any] | None) -> list[str]:
 
 
 def read_robustness(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return the newest robustness report of each weights file, by sha256.
+    """Return the newest robustness report of each card, by its `robustness_key`.
 
     Args:
         folder: docs/benchmarks, where `benchmarks/robustness.py` writes.
     """
     # Names start with the date, so the last report of a file is the newest.
     found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*-robustness.json"))]
-    return {measured["sha256"]: measured for measured in found}
+    return {robustness_key(measured["sha256"], measured.get("preprocessing")): measured for measured in found}
+
+
+def robustness_key(sha256: str, preprocessing: Mapping[str, Any] | None) -> str:
+    """Return what a robustness report is of: a network, and the preprocessing that its card had then."""
+    return f"{sha256} {json.dumps(preprocessing, sort_keys=True)}"
 
 
 def _facts(card: Card) -> list[tuple[str, str]]:

@@ -24,7 +24,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from card_sections import describe, interval, parts, percent, read_robustness, seeds, table
+from card_sections import describe, interval, parts, percent, read_robustness, robustness_key, seeds, table
 from site_sections import attention_of, cost, rights, where_they_fail
 
 from ddamfn.errors import DdamfnError
@@ -157,9 +157,12 @@ def model_card_results(cards: Sequence[Card], measured: Mapping[str, Mapping[str
 
     Args:
         cards: the cards of the weights.
-        measured: the newest robustness report of each file, by sha256; see `card_sections.robustness`.
+        measured: the newest robustness reports, as `card_sections.read_robustness` returns them.
     """
-    return "\n\n".join(part for card in cards for part in describe(card, (measured or {}).get(card.sha256))) or NOTHING
+    keys = [robustness_key(card.sha256, card.preprocessing) for card in cards]
+    found = measured or {}
+    blocks = [block for card, key in zip(cards, keys, strict=True) for block in describe(card, found.get(key))]
+    return "\n\n".join(blocks) or NOTHING
 
 
 def _readme_rows(card: Card) -> list[tuple[str, ...]]:

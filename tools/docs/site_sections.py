@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from card_sections import abstention, attention, failures, recalls, robustness
+from card_sections import abstention, attention, failures, recalls, robustness, robustness_key
 
 from ddamfn.weights import Card
 
@@ -13,14 +13,15 @@ def where_they_fail(cards: Sequence[Card], measured: Mapping[str, Mapping[str, A
 
     Args:
         cards: the cards of the weights.
-        measured: the newest robustness report of each file, by sha256.
+        measured: the newest robustness reports, as `card_sections.read_robustness` returns them.
     """
     blocks = []
     for card in cards:
         blocks.append(f"### {card.name}")
         if card.scores:
             blocks += [recalls(card), *failures(card)]
-        blocks += [*attention(card), *abstention(card), robustness(measured.get(card.sha256), linked=False)]
+        key = robustness_key(card.sha256, card.preprocessing)
+        blocks += [*attention(card), *abstention(card), robustness(measured.get(key), linked=False)]
     return "\n\n".join(blocks)
 
 

@@ -162,6 +162,7 @@ def measure_robustness(
     return Robustness(
         weights=classifier.card.name,
         sha256=classifier.card.sha256,
+        preprocessing=dict(classifier.card.preprocessing),
         title=source.title,
         note=source.note,
         split=source.split,

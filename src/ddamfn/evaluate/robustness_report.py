@@ -111,6 +111,7 @@ class Robustness:
 
     weights: str  # name
     sha256: str  # of the weights file
+    preprocessing: Mapping[str, Any]  # on the card of the weights
     title: str  # the data set's full name
     note: str  # which copy of it
     split: str
@@ -135,6 +136,7 @@ class Robustness:
         names = (
             "weights",
             "sha256",
+            "preprocessing",
             "title",
             "note",
             "split",
