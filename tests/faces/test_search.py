@@ -170,3 +170,9 @@ def test_prepared_sets_are_made_with_one_look(portrait: NDArray[np.uint8]) -> No
 
     assert find_landmarks(portrait, Hints(), Spy()) is None  # type: ignore[arg-type]
     assert asked == [960]
+
+
+def test_an_empty_image_costs_a_bounded_number_of_looks_at_any_score(detector: RetinaFace, counted: list[int]) -> None:
+    image = np.full((48, 64, 3), 200, dtype=np.uint8)
+    assert detector.detect(image, min_detection_score=1e-6)
+    assert sum(counted) < 40 * 960 * 640

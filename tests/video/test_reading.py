@@ -67,7 +67,8 @@ def test_the_threads_are_set_by_the_reading_itself(
 
 def test_frames_are_read_as_images_are(clip: Path, recognizer: Recognizer) -> None:
     source = VideoSource(clip, start_s=None, end_s=None)
-    alone = [recognizer.predict(upright_rgb(raw.frame)).to_dict()["faces"] for raw in source.frames()]
+    images = [recognizer.find_faces(upright_rgb(raw.frame), detection=960) for raw in source.frames()]
+    alone = [result.to_dict()["faces"] for result in recognizer.classify(images)]
     source.close()
     frames = list(read_video(clip, recognizer, track=False))
     assert [frame.to_dict()["faces"] for frame in frames] == [

@@ -101,24 +101,23 @@ def without_phantoms(found: Found) -> Found:
     """
     kept: list[int] = []
     for row in range(len(found.scores)):
-        if not any(_share_landmarks(found, row, other) for other in kept):
+        if not _sharing(found, row, kept).any():
             kept.append(row)
     return found.take(kept)
 
 
 def conflicts(found: Found) -> NDArray[np.bool_]:
     """Return (N,) whether a face shares landmarks with another one."""
-    n = len(found.scores)
-    return np.array(
-        [any(_share_landmarks(found, row, other) for other in range(n) if other != row) for row in range(n)],
-        dtype=np.bool_,
-    )
+    rows = np.arange(len(found.scores))
+    return np.array([_sharing(found, row, rows[rows != row]).any() for row in rows], dtype=np.bool_)
 
 
-def _share_landmarks(found: Found, one: int, other: int) -> bool:
-    """Whether at least two landmarks of one face lie in the other's box."""
-    return any(
-        int(((found.landmarks[a] > found.boxes[b, :2]) & (found.landmarks[a] < found.boxes[b, 2:])).all(axis=1).sum())
-        >= 2
-        for a, b in ((one, other), (other, one))
-    )
+def _sharing(found: Found, row: int, others: "list[int] | NDArray[np.int64]") -> NDArray[np.bool_]:
+    """Return which of the others has at least two landmarks in a face's box, or the face in theirs."""
+    boxes, landmarks = found.boxes[others], found.landmarks[others]
+    return (_inside(landmarks, found.boxes[row]) >= 2) | (_inside(found.landmarks[row], boxes[:, None]) >= 2)
+
+
+def _inside(landmarks: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.int64]:
+    inside = (landmarks > boxes[..., :2]) & (landmarks < boxes[..., 2:])
+    return np.asarray(inside.all(axis=-1).sum(axis=-1))

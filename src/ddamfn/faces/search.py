@@ -58,7 +58,7 @@ _SMALL_PX = 56
 # A whole image is looked at more finely if it has a face below this.
 _FINER_BELOW_PX = 40
 _SURE = 0.95
-_PROPOSAL = 0.05
+_PROPOSAL, _CLOSE_PROPOSAL = 0.05, 0.1
 _MAX_PROPOSALS = 64
 _UPRIGHT_DEG = 40
 _STRAIGHT_DEG = 20
@@ -66,7 +66,9 @@ _STRAIGHT_DEG = 20
 # The close look: a square of three times the face's longer side.
 _CLOSE_SIDE_PX, _SURROUNDINGS = 320, 3.0
 _TURNS = (0.0, 90.0, -90.0, 180.0)
-_FAINT = 0.2
+_FAINT = 0.5
+_MAX_TURNED = 8  # faint faces that are looked at in other turns
+_CLOSE_MIN_SCORE = 0.75
 _MAX_CONTAINED = 0.7
 _TURNED_SIDE_PX = 640
 # A turned view that is looked at in vain, of scenery or cloth, is sometimes taken for a face; a face is surer in it.
@@ -125,11 +127,10 @@ class _Search:
 
     def __init__(self, look: Look, min_score: float, *, full: bool) -> None:
         self._look, self._min_score, self._full = look, min_score, full
-        self._proposal = min(_PROPOSAL, min_score)
 
     def upright(self, image: NDArray[np.uint8]) -> Found:
         """Return the faces of an image that most likely stands upright."""
-        found = _first_look(image, self._look, self._proposal, FIRST_SIDE_PX)
+        found = _first_look(image, self._look, min(_PROPOSAL, self._min_score), FIRST_SIDE_PX)
         sides = longer_sides(found.boxes) * min(1.0, FIRST_SIDE_PX / max(image.shape[:2]))
         sure = found.scores >= self._min_score
         finer = self._full or not sure.any() or bool((sides[sure] < _FINER_BELOW_PX).any())
@@ -183,7 +184,7 @@ class _Search:
         top, left, bottom, right = tile
         enlarge = _MAX_ENLARGEMENT if max(image.shape[:2]) <= FIRST_SIDE_PX or not self._full else 1
         part = image[top:bottom, left:right]
-        found = _look_at_scale(part, self._look, self._proposal, side_px, enlarge)
+        found = _look_at_scale(part, self._look, _PROPOSAL, side_px, enlarge)
         scale = min(enlarge, side_px / max(part.shape[:2]))
         margin = 4 / scale
         low, high = np.array([left, top]), np.array([right, bottom])
@@ -204,25 +205,33 @@ class _Search:
         )
 
     def _inspected(self, image: NDArray[np.uint8], found: Found, doubtful: NDArray[np.bool_]) -> Found:
-        """Replace every doubtful face by what is found from close by, or drop it."""
-        close = [self._look_closely(image, found.take([row])) for row in np.flatnonzero(doubtful)]
+        """Replace every doubtful face by what is found from close by, or drop it; `found` is by falling score."""
+        # Where lower scores are asked for, an empty image has hundreds of faces; they stay as they are.
+        doubtful &= found.scores >= _PROPOSAL
+        faint = np.flatnonzero(doubtful & (found.scores < _FAINT))
+        doubtful[faint[_MAX_PROPOSALS:]] = False
+        unturned = set(faint[_MAX_TURNED:].tolist())
+        close = [
+            self._look_closely(image, found.take([row]), turns=row not in unturned)
+            for row in np.flatnonzero(doubtful).tolist()
+        ]
         every = join([found.take(~doubtful), *close]).sorted()
         return without_phantoms(every.take(suppress(every.boxes, max_contained=_MAX_CONTAINED)))
 
-    def _look_closely(self, image: NDArray[np.uint8], face: Found) -> Found:
+    def _look_closely(self, image: NDArray[np.uint8], face: Found, *, turns: bool) -> Found:
         """Return the one face (or none) that is found around a doubtful one, in the view that shows it upright."""
         roll = float(roll_deg(face.landmarks[0]))
         first = roll if abs(roll) > _UPRIGHT_DEG else 0.0
         views = {first: self._close_look(image, face, first)}
         best = views[first]
         if not (self._is_sure(best) and abs(_residual(best, first)) <= _STRAIGHT_DEG):
-            if not len(best.scores) and face.scores[0] < min(self._min_score, _FAINT):
-                return best  # not worth the other turns
-            views |= {angle: self._close_look(image, face, angle) for angle in _TURNS if angle not in views}
+            if turns:
+                views |= {angle: self._close_look(image, face, angle) for angle in _TURNS if angle not in views}
             best = self._straightened(image, face, views)
         turned = len(best.scores) and abs(float(roll_deg(best.landmarks[0]))) > _UPRIGHT_DEG
-        # From close by a face is as sure as any: half as much doubt is allowed as at first.
-        return best.take(best.scores >= max((1 + self._min_score) / 2, _TURNED_MIN_SCORE if turned else 0.0))
+        # From close by a face is as sure as any, so more is asked of it than at first.
+        least = _TURNED_MIN_SCORE if turned else min(_CLOSE_MIN_SCORE, 1.5 * self._min_score)
+        return best.take(best.scores >= max(self._min_score, least))
 
     def _straightened(self, image: NDArray[np.uint8], face: Found, views: dict[float, Found]) -> Found:
         """Look again at the two surest views, turned by what is left of the face's roll; return the surest of all."""
@@ -252,7 +261,7 @@ class _Search:
             [center - across - down, center + across - down, center + across + down, center - across + down],
             [(0, 0), (side, 0), (side, side), (0, side)],
         )
-        seen = self._look(warp(image, matrix, side), min(0.1, self._min_score))
+        seen = self._look(warp(image, matrix, side), _CLOSE_PROPOSAL)
         seen = seen.take(np.abs(roll_deg(seen.landmarks)) <= _UPRIGHT_DEG + 10)
         back = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))[:2]
         seen = seen.mapped(back)
