@@ -264,7 +264,7 @@ def ddamfn_quick() -> Run:
     return Run(
         recipe="ddamfn_quick",
         model=_HEADS,
-        data=Data(alignment=Alignment("ddamfn_frontal", side_px=48), preprocessing=Preprocessing(stretch=Stretch())),
+        data=Data(alignment=Alignment("ddamfn_frontal", side_px=48)),
         augment=Augment(flip=0.5, affine=0.5, rotate_deg=8, shift=0.04, scale=(0.95, 1.05)),
         objective=DDAMFNObjective(attention_weight=0.01),
         optimizer=Optimizer(name="adamw", lr=2e-3, weight_decay=0.01, clip_norm=5.0),
