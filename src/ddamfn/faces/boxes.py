@@ -109,7 +109,7 @@ def without_phantoms(found: Found) -> Found:
 def conflicts(found: Found) -> NDArray[np.bool_]:
     """Return (N,) whether a face shares landmarks with another one."""
     rows = np.arange(len(found.scores))
-    return np.array([_sharing(found, row, rows[rows != row]).any() for row in rows], dtype=np.bool_)
+    return np.array([_sharing(found, row, rows[rows != row]).any() for row in rows.tolist()], dtype=np.bool_)
 
 
 def _sharing(found: Found, row: int, others: "list[int] | NDArray[np.int64]") -> NDArray[np.bool_]:
