@@ -138,6 +138,15 @@ def test_a_sure_large_face_costs_one_look(
     assert counted == [960 * 720]
 
 
+@pytest.mark.parametrize("side_px", [48, 64, 100])
+def test_a_face_that_fills_its_small_image_costs_one_look(
+    detector: RetinaFace, portrait: NDArray[np.uint8], counted: list[int], side_px: int
+) -> None:
+    face = Image.fromarray(portrait[30:190, 145:305]).resize((side_px, side_px), Image.Resampling.LANCZOS)
+    assert len(detector.detect(np.asarray(face))) == 1
+    assert counted == [144 * 144]
+
+
 def test_shapes_of_any_length_stay_affordable(detector: RetinaFace, counted: list[int]) -> None:
     assert detector.detect(np.full((6000, 3, 3), 90, dtype=np.uint8)) == []
     assert sum(counted) < 20 * 960 * 960

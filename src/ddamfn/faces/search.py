@@ -132,7 +132,8 @@ class _Search:
     def upright(self, image: NDArray[np.uint8]) -> Found:
         """Return the faces of an image that most likely stands upright."""
         found = _first_look(image, self._look, min(_PROPOSAL, self._min_score), FIRST_SIDE_PX)
-        sides = longer_sides(found.boxes) * min(1.0, FIRST_SIDE_PX / max(image.shape[:2]))
+        longer = max(image.shape[:2])
+        sides = longer_sides(found.boxes) * min(max(longer, MIN_SIDE_PX), FIRST_SIDE_PX) / longer
         sure = found.scores >= self._min_score
         cut = np.zeros(len(sides), dtype=np.bool_)
         if self._full or not sure.any() or (sides[sure] < _FINER_BELOW_PX).any():
@@ -184,7 +185,8 @@ class _Search:
         enlarge = _MAX_ENLARGEMENT if max(image.shape[:2]) <= FIRST_SIDE_PX or not self._full else 1
         part = image[top:bottom, left:right]
         found = _look_at_scale(part, self._look, _PROPOSAL, side_px, enlarge)
-        scale = min(enlarge, side_px / max(part.shape[:2]))
+        longer = max(part.shape[:2])
+        scale = min(max(longer * enlarge, MIN_SIDE_PX), side_px) / longer
         margin = 4 / scale
         low, high = np.array([left, top]), np.array([right, bottom])
         found = found.scaled(np.ones(2), (left, top))
