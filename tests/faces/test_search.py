@@ -152,6 +152,26 @@ def test_shapes_of_any_length_stay_affordable(detector: RetinaFace, counted: lis
     assert sum(counted) < 20 * 960 * 960
 
 
+@pytest.mark.parametrize("light", ["dark", "flat", "dark around a window"])
+def test_faces_are_found_in_bad_light(detector: RetinaFace, portrait: NDArray[np.uint8], light: str) -> None:
+    image, wanted = scene(portrait, (480, 360), 100, 1)
+    bad = np.rint(np.clip(128 + 0.03 * (image - 128.0), 0, 255) if light == "flat" else 0.02 * image).astype(np.uint8)
+    if light == "dark around a window":
+        bad[:120, :160] = 250
+    assert count_found(detector, bad, wanted, detection=960) == 0
+    assert count_found(detector, bad, wanted) == 1
+
+
+def test_a_lit_face_in_front_of_black_is_seen_as_it_is(
+    detector: RetinaFace, portrait: NDArray[np.uint8], counted: list[int]
+) -> None:
+    image = np.zeros((600, 800, 3), dtype=np.uint8)
+    image[100:450, 200:550] = portrait[:350, 80:430]
+    (face,), (once,) = (detector.detect(image, detection=detection) for detection in ("auto", 960))
+    np.testing.assert_array_equal(face.landmarks, once.landmarks)
+    assert len(counted) == 2
+
+
 @pytest.mark.parametrize("detection", ["all", 0, 143, True, 1.5, None])
 def test_other_values_are_refused(detector: RetinaFace, detection: object) -> None:
     with pytest.raises(UsageError, match="detection"):

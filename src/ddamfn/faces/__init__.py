@@ -6,7 +6,8 @@ the center of the first pixel is (0.5, 0.5). Nothing here needs PyTorch or OpenC
 
 from ddamfn.faces.align import TEMPLATES, Alignment, Crop, align, plain_resize, similarity, warp
 from ddamfn.faces.decode import MAX_PIXELS, ChannelOrder, ImageInput, decode
-from ddamfn.faces.preprocessing import Preprocessing, Stretch, normalize, preprocess
+from ddamfn.faces.light import Stretch
+from ddamfn.faces.preprocessing import Preprocessing, normalize, preprocess
 from ddamfn.faces.retinaface import NETWORK_SHA256, Detection, RetinaFace
 from ddamfn.faces.search import FIRST_SIDE_PX, DetectionMode
 

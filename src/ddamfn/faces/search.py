@@ -7,7 +7,8 @@ One look at 960 px finds what is upright and not too small. "auto" looks again w
 - from close by at faces that are small, faint, turned, or share their landmarks with another;
 - in other turns, at such faces and, if there is none, at the whole image.
 
-"full" looks at every pixel besides. A number of pixels is one look at that scale, as training sets are prepared.
+"full" looks at every pixel besides. Both brighten dark and flat images. A number of pixels is one look at that scale,
+as training sets are prepared.
 
 Of 58 faces of photographs the network finds 58 at 40 px, 50 at 24 px and 10 at 16 px with a score of 0.5; it
 proposes 57 at 24 px and 49 at 16 px with one of 0.05, which are then enlarged and looked at from close by
@@ -36,6 +37,7 @@ from ddamfn.faces.boxes import (
     suppress,
     without_phantoms,
 )
+from ddamfn.faces.light import lightings
 from ddamfn.results import roll_deg
 
 DetectionMode = Literal["auto", "full"] | int
@@ -90,14 +92,12 @@ def search(image: NDArray[np.uint8], look: Look, detection: DetectionMode, min_s
     """Return the faces of an image (H, W, 3) with at least this score, by falling score; boxes are not clipped."""
     if isinstance(detection, int):
         return without_phantoms(_first_look(image, look, min_score, detection))
-    searching = _Search(look, min_score, full=detection == "full")
-    found = searching.upright(image)
-    turn = _main_turn(found) if len(found.scores) else searching.likely_turn(image)
-    if turn:
-        turned = searching.upright(np.ascontiguousarray(np.rot90(image, turn)))
-        # Faces that lie on their sides are seen worse than upright ones, and some are not seen at all.
-        if turned.scores.sum() > 0.95 * found.scores.sum():
-            found = turned.mapped(_turn_back(turn, *image.shape[:2]))
+    found = None
+    for lit in lightings(image):
+        found = _Search(look, min_score, full=detection == "full").any_turn(lit)
+        if len(found.scores):
+            break
+    assert found is not None  # there is at least the image as it is
     return found
 
 
@@ -129,6 +129,17 @@ class _Search:
     def __init__(self, look: Look, min_score: float, *, full: bool) -> None:
         self._look, self._min_score, self._full = look, min_score, full
 
+    def any_turn(self, image: NDArray[np.uint8]) -> Found:
+        """Return the faces of an image that may lie on its side or head."""
+        found = self.upright(image)
+        turn = _main_turn(found) if len(found.scores) else self.likely_turn(image)
+        if turn:
+            turned = self.upright(np.ascontiguousarray(np.rot90(image, turn)))
+            # Faces that lie on their sides are seen worse than upright ones, and some are not seen at all.
+            if turned.scores.sum() > 0.95 * found.scores.sum():
+                found = turned.mapped(_turn_back(turn, *image.shape[:2]))
+        return found
+
     def upright(self, image: NDArray[np.uint8]) -> Found:
         """Return the faces of an image that most likely stands upright."""
         found = _first_look(image, self._look, min(_PROPOSAL, self._min_score), FIRST_SIDE_PX)
@@ -140,7 +151,8 @@ class _Search:
             looks = [(found, sides, cut), *self._finer_looks(image)]
             found = join([part for part, _, _ in looks])
             sides, cut = (np.concatenate(column) for column in ([s for _, s, _ in looks], [c for _, _, c in looks]))
-            order = np.argsort(-found.scores, kind="stable")
+            # Of a face that several looks are sure of, the closest look has the best landmarks.
+            order = np.lexsort((-sides, -np.minimum(found.scores, _SURE)))
             order = order[suppress(found.boxes[order])]
             below = np.flatnonzero(found.scores[order] < self._min_score)[_MAX_PROPOSALS:]
             order = np.delete(order, below)
@@ -221,11 +233,14 @@ class _Search:
         """Return the one face (or none) that is found around a doubtful one, in the view that shows it upright."""
         roll = float(roll_deg(face.landmarks[0]))
         first = roll if abs(roll) > _UPRIGHT_DEG else 0.0
-        views = {first: self._close_look(image, face, first)}
+        seen = self._close_look(image, face, first)
+        views = {first: _upright(seen, first)}
         best = views[first]
         if not (self._is_sure(best) and abs(_residual(best, first)) <= _STRAIGHT_DEG):
-            if turns:
-                views |= {angle: self._close_look(image, face, angle) for angle in _TURNS if angle not in views}
+            # Where nothing at all is seen from close by, a turned face is not expected either.
+            if turns and len(seen.scores):
+                others = [angle for angle in _TURNS if angle not in views]
+                views |= {angle: _upright(self._close_look(image, face, angle), angle) for angle in others}
             best = self._straightened(image, face, views)
         turned = len(best.scores) and abs(float(roll_deg(best.landmarks[0]))) > _UPRIGHT_DEG
         # From close by a face is as sure as any, so more is asked of it than at first.
@@ -241,7 +256,8 @@ class _Search:
         for angle, view in by_score[:2]:
             straight = view
             if abs(_residual(view, angle)) > _STRAIGHT_DEG:
-                straight = self._close_look(image, view, float(roll_deg(view.landmarks[0])))
+                turn_deg = float(roll_deg(view.landmarks[0]))
+                straight = _upright(self._close_look(image, view, turn_deg), turn_deg)
             candidates.append(straight)
         return join(candidates).sorted().take(slice(0, 1))
 
@@ -249,7 +265,7 @@ class _Search:
         return bool(len(face.scores)) and bool(face.scores[0] >= max(_SURE, self._min_score))
 
     def _close_look(self, image: NDArray[np.uint8], face: Found, turn_deg: float) -> Found:
-        """Return the surest face that overlaps a given one, seen enlarged and turned counterclockwise; or none."""
+        """Return the faces that overlap a given one, seen enlarged and turned counterclockwise."""
         box = face.boxes[0].astype(np.float64)
         center, half = (box[:2] + box[2:]) / 2, float((box[2:] - box[:2]).max()) * _SURROUNDINGS / 2
         turn = math.radians(turn_deg)
@@ -261,17 +277,25 @@ class _Search:
             [(0, 0), (side, 0), (side, side), (0, side)],
         )
         seen = self._look(warp(image, matrix, side), _CLOSE_PROPOSAL)
-        seen = seen.take(np.abs(roll_deg(seen.landmarks)) <= _UPRIGHT_DEG + 10)
         back = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))[:2]
         seen = seen.mapped(back)
         shared = shared_areas(seen.boxes, face.boxes) >= 0.5 * areas(face.boxes)
         same = (intersection_over_union(seen.boxes, face.boxes) >= 0.3) | shared
-        return seen.take(same).take(slice(0, 1))
+        return seen.take(same)
 
 
 def _residual(face: Found, angle: float) -> float:
     """Return by how much a face is turned clockwise in a view that is turned by an angle, both in degrees."""
-    return (float(roll_deg(face.landmarks[0])) - angle + 180) % 360 - 180
+    return float(_residuals(face, angle)[0])
+
+
+def _residuals(faces: Found, angle: float) -> NDArray[np.float64]:
+    return np.asarray((roll_deg(faces.landmarks) - angle + 180) % 360 - 180)
+
+
+def _upright(faces: Found, angle: float) -> Found:
+    """Return the surest face that stands about upright in a view that is turned by an angle; or none."""
+    return faces.take(np.abs(_residuals(faces, angle)) <= _UPRIGHT_DEG + 10).take(slice(0, 1))
 
 
 def _main_turn(found: Found) -> int:
