@@ -175,7 +175,7 @@ def stand_in_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def calibrated_weights(stand_in_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the path of the stand-in network with a card that has a curve of precision against coverage."""
+    """Return the path of the stand-in network with a card that has a curve of precision, and shares of training."""
     from dataclasses import replace
 
     from ddamfn.weights import CalibrationCard, read_card, write_card
@@ -194,9 +194,10 @@ def calibrated_weights(stand_in_weights: Path, tmp_path_factory: pytest.TempPath
     }
     network = tmp_path_factory.mktemp("calibrated") / stand_in_weights.name
     network.write_bytes(stand_in_weights.read_bytes())
-    write_card(
-        replace(read_card(stand_in_weights.with_suffix(".json")), calibration=curve), network.with_suffix(".json")
-    )
+    plain = read_card(stand_in_weights.with_suffix(".json"))
+    shares = dict(zip(plain.labels, (0.3, 0.2, 0.2, 0.1, 0.1, 0.05, 0.03, 0.02), strict=True))
+    card = replace(plain, calibration=curve, class_prior={"shares": shares, "weight": 1.0})
+    write_card(card, network.with_suffix(".json"))
     return network
 
 

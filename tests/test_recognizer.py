@@ -474,3 +474,51 @@ def test_abstaining_needs_a_curve_that_reaches_the_precision(stand_in_weights: P
         Recognizer(calibrated_weights, min_precision=0.95)
     with pytest.raises(UsageError, match="above 0"):
         Recognizer(calibrated_weights, min_precision=0)
+
+
+# ---------------------------------------------------------------- class prior
+
+
+def test_the_training_mix_changes_no_bit(calibrated_weights: Path) -> None:
+    plain, training = Recognizer(calibrated_weights), Recognizer(calibrated_weights, class_prior="training")
+    (face,), (same,) = plain.predict(_PORTRAIT), training.predict(_PORTRAIT)
+    assert list(face.probabilities.values()) == list(same.probabilities.values())
+    found = Recognizer(calibrated_weights, class_prior="uniform").find_faces(_PORTRAIT, class_prior="training")
+    ((again,),) = plain.classify([found])
+    assert again.prediction == face.prediction
+
+
+def test_another_mix_follows_bayes_rule_for_each_image_of_a_batch(calibrated_weights: Path) -> None:
+    recognizer = Recognizer(calibrated_weights, num_threads=1)
+    (face,) = recognizer.predict(_PORTRAIT)
+    shares = {"neutral": 0.6, "contempt": 0.2}
+    batch = [recognizer.find_faces(_PORTRAIT, class_prior=prior) for prior in ("uniform", None, shares)]
+    (uniform,), (plain,), (named,) = recognizer.classify(batch)
+    assert recognizer.card.class_prior is not None
+    training = np.array(list(recognizer.card.class_prior["shares"].values()))
+    expected = np.array(list(face.probabilities.values())) / training
+    np.testing.assert_allclose(list(uniform.probabilities.values()), expected / expected.sum(), rtol=1e-12)
+    assert plain.prediction == face.prediction
+    assert named.probabilities["contempt"] > uniform.probabilities["contempt"]
+    # The recognizer's own mix, the aligned crops, and more threads say the same.
+    own = Recognizer(calibrated_weights, num_threads=2, class_prior=shares).with_num_threads(1)
+    (read,) = own.predict(_PORTRAIT)
+    assert read.prediction == named.prediction
+    assert own.classify_aligned(batch[0].crops[0][None]) == [named.prediction]
+
+
+def test_a_precision_promises_nothing_under_another_mix(calibrated_weights: Path) -> None:
+    with pytest.raises(UsageError, match=r"min_precision .*class prior"):
+        Recognizer(calibrated_weights, min_precision=0.9, class_prior="uniform")
+    unsure = Recognizer(calibrated_weights, min_precision=0.9, class_prior="training")
+    with pytest.raises(UsageError, match="min_precision"):
+        unsure.find_faces(_PORTRAIT, class_prior={"neutral": 0.5})
+    other = Recognizer(calibrated_weights, class_prior="uniform")
+    with pytest.raises(UsageError, match="min_precision"):
+        other.find_faces(_PORTRAIT, min_precision=0.9)
+    assert other.find_faces(_PORTRAIT, min_precision=0.9, class_prior="training").threshold == unsure.threshold
+
+
+def test_weights_without_training_shares_refuse_a_mix(stand_in_weights: Path) -> None:
+    with pytest.raises(UsageError, match="stand-in cannot take a class prior"):
+        Recognizer(stand_in_weights, class_prior="uniform")

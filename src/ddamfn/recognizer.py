@@ -20,7 +20,8 @@ from ddamfn.faces.given import check_boxes, check_landmarks, landmarks_in_box
 from ddamfn.faces.search import check_detection
 from ddamfn.faces.sessions import Providers
 from ddamfn.results import BBox, Face, ImageResult, Landmarks, Prediction
-from ddamfn.weights import Card, threshold_for
+from ddamfn.weights import Card, ClassPrior, threshold_for
+from ddamfn.weights.prior import TRAINING, prior_factors, with_factors
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -44,6 +45,8 @@ class FoundFaces:
         crops: uint8 (S, S, 3) RGB, the aligned faces, in that order.
         matrices: float64 (2, 3), each maps (x, y, 1) in the image to its crop.
         threshold: the confidence below which a face's expression is "uncertain", 0 to 1.
+        factors: float64 (K,), what its probabilities are multiplied by for the expected mix of expressions; None for
+            that of the training images.
     """
 
     result: ImageResult
@@ -51,6 +54,7 @@ class FoundFaces:
     crops: Sequence[NDArray[np.uint8]] = ()
     matrices: Sequence[NDArray[np.float64]] = ()
     threshold: float = 0.0
+    factors: NDArray[np.float64] | None = None
 
     @property
     def kept_bytes(self) -> int:
@@ -80,6 +84,10 @@ class Recognizer:
         min_precision: the share of answers that must be correct, above 0 to 1: faces below the confidence that keeps
             it on the weights' validation images (see `ddamfn.weights.threshold_for`) get the expression "uncertain"
             and keep their probabilities. With None every face gets an expression.
+        class_prior: how common the expressions are in the images: "training" for as common as in the training images,
+            "uniform" for equally common, or shares by name such as `{"neutral": 0.3}`; expressions that are left out
+            divide the rest as in training. Probabilities follow it by the weight on the card. It cannot be combined
+            with `min_precision`, which was measured under the mix of the training data.
         providers: ONNX Runtime's execution providers for both networks, the most wanted first: "cpu", "cuda",
             "coreml", "openvino" or full names such as "CUDAExecutionProvider", each alone or in a pair with a mapping
             of its options. The CPU when None. All but the CPU need another onnxruntime package.
@@ -93,7 +101,7 @@ class Recognizer:
     Raises:
         WeightsError: there are no such weights, or they are damaged.
         UsageError: an argument is out of range, a provider is not installed, or the weights cannot keep
-            `min_precision`.
+            `min_precision` or have no record of their training images' mix for `class_prior`.
     """
 
     def __init__(
@@ -106,6 +114,7 @@ class Recognizer:
         batch_size: int = 16,
         num_threads: int | None = None,
         min_precision: float | None = None,
+        class_prior: ClassPrior = TRAINING,
         providers: Providers | None = None,
         session_options: "onnxruntime.SessionOptions | None" = None,
     ) -> None:
@@ -114,7 +123,8 @@ class Recognizer:
         self._weights, self._providers, self._session_options = weights, providers, session_options
         self._open(num_threads)
         self.card = self._classifier.card
-        self.threshold = _threshold(self.card, min_precision)
+        self.threshold, self._factors = _confidence(self.card, min_precision, class_prior)
+        self._min_precision, self._class_prior = min_precision, class_prior
         self._alignment = alignment_of(self.card)
         self._min_score, self._max_faces, self._batch_size = min_detection_score, max_faces, batch_size
         self._detection = detection
@@ -193,6 +203,7 @@ class Recognizer:
         max_faces: int | None = None,
         detection: DetectionMode | None = None,
         min_precision: float | None = None,
+        class_prior: ClassPrior | None = None,
         max_pixels: int | None = None,
     ) -> FoundFaces:
         """Find and align the faces of one image: the first half of `predict`, for callers that batch by themselves.
@@ -209,20 +220,26 @@ class Recognizer:
             max_faces: likewise.
             detection: likewise.
             min_precision: likewise.
+            class_prior: likewise.
             max_pixels: images with more are refused before they are decoded; None for the limit of `faces.MAX_PIXELS`,
                 above which a JPEG of up to twice as many is decoded smaller.
 
         Raises:
             ImageTooLarge: more pixels than `max_pixels`.
             UnreadableImage: the image is missing, damaged, or not an image.
-            UsageError: an argument is out of range or of the wrong kind, or the weights cannot keep `min_precision`.
+            UsageError: an argument is out of range or of the wrong kind, or the weights cannot keep `min_precision`
+                or `class_prior`.
             DegenerateFace: a row of `landmarks` lies on one spot or one line.
         """
         min_score = self._min_score if min_detection_score is None else min_detection_score
         max_faces = self._max_faces if max_faces is None else max_faces
         detection = self._detection if detection is None else detection
         _check(min_score, max_faces=max_faces)
-        threshold = self.threshold if min_precision is None else _threshold(self.card, min_precision)
+        threshold, factors = self.threshold, self._factors
+        if min_precision is not None or class_prior is not None:
+            precision = self._min_precision if min_precision is None else min_precision
+            prior = self._class_prior if class_prior is None else class_prior
+            threshold, factors = _confidence(self.card, precision, prior)
         decoded = decode_scaled(image, max_pixels=max_pixels, channel_order=channel_order)
         pixels, name = decoded.pixels, image_name(image)
         kept = pixels if keep_image else None
@@ -240,7 +257,7 @@ class Recognizer:
             edge = (decoded.width, decoded.height) * 2 if boxes is None and landmarks is None else float("inf")
             detections = [_enlarged(entry, 1 / decoded.scale, edge) for entry in detections]
         matrices = [crop.matrix * (decoded.scale, decoded.scale, 1.0) for crop in crops]
-        return FoundFaces(result, detections, [crop.pixels for crop in crops], matrices, threshold)
+        return FoundFaces(result, detections, [crop.pixels for crop in crops], matrices, threshold, factors)
 
     def classify(self, images: Sequence[FoundFaces]) -> list[ImageResult]:
         """Classify the found faces of several images together: the second half of `predict`.
@@ -263,7 +280,8 @@ class Recognizer:
         probabilities = self._classifier.probabilities(logits)
         results, row = [], 0
         for entry in images:
-            faces = []
+            faces, rows = [], slice(row, row + len(entry.crops))
+            probabilities[rows] = with_factors(probabilities[rows], entry.factors)
             for detection, crop, matrix in zip(entry.detections, entry.crops, entry.matrices, strict=True):
                 faces.append(
                     Face(
@@ -294,7 +312,8 @@ class Recognizer:
             WeightsError: the network gives logits that are not finite.
         """
         logits, _ = self._classifier.classify(crops)
-        return [self._prediction(row, self.threshold) for row in self._classifier.probabilities(logits)]
+        probabilities = with_factors(self._classifier.probabilities(logits), self._factors)
+        return [self._prediction(row, self.threshold) for row in probabilities]
 
     def with_num_threads(self, num_threads: int) -> "Recognizer":
         """Return this recognizer with another number of threads, its networks loaded a second time.
@@ -395,6 +414,17 @@ def _check(min_detection_score: float, **numbers: int | None) -> None:
     for name, number in numbers.items():
         if number is not None and number < 1:
             raise UsageError(f"{name} must be at least 1, not {number}")
+
+
+def _confidence(card: Card, precision: float | None, prior: ClassPrior) -> tuple[float, NDArray[np.float64] | None]:
+    """Return the threshold of confidence, and the factors of another mix than that of training; not both."""
+    threshold, factors = _threshold(card, precision), prior_factors(card, prior)
+    if precision is not None and factors is not None:
+        raise UsageError(
+            "min_precision was measured on images with the mix of the training data, so it promises nothing under "
+            "another class prior: leave one of the two out"
+        )
+    return threshold, factors
 
 
 def _threshold(card: Card, precision: float | None) -> float:

@@ -233,6 +233,56 @@ def test_missing_data_set_is_one_line(
     assert "does not exist" in err
 
 
+def test_annotators_and_both_rules_are_reported_and_recorded(
+    root: Path, stand_in_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for suffix in (".onnx", ".json"):
+        shutil.copy(stand_in_weights.with_suffix(suffix), tmp_path)
+    options = ("--weights", tmp_path / stand_in_weights.name, "--data", root, "--quiet")
+    scores = json.loads(evaluate(capsys, *options, "--format", "json", "--record")[1])
+    assert scores["people"]["n"] == scores["n"]
+    assert 0 < scores["people"]["network"] < 1
+    assert list(scores["ece_by_rule"]) == ["majority", "argmax_all"]
+    assert scores["ece_by_rule"]["majority"]["ece"] == scores["ece"]
+    (recorded,) = read_card((tmp_path / stand_in_weights.name).with_suffix(".json")).scores
+    assert (recorded["people"], recorded["ece_by_rule"]) == (scores["people"], scores["ece_by_rule"])
+    assert "class_prior" not in recorded
+    text = evaluate(capsys, *options)[1]
+    assert text.index("calibration error by rule") < text.index("beside the annotators") < text.index("of 10")
+    # A rule that names several expressions has no accuracy of people.
+    assert json.loads(evaluate(capsys, *options, "--rule", "multi_target", "--format", "json")[1])["people"] is None
+
+
+def test_a_set_of_single_labels_knows_nothing_of_annotators(
+    stand_in_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_synthetic_folder(tmp_path / "set", 2, np.random.default_rng(1))
+    options = ("--weights", stand_in_weights, "--data", root, "--quiet", "--format", "json")
+    scores = json.loads(evaluate(capsys, *options)[1])
+    assert (scores["people"], scores["ece_by_rule"]) == (None, {})
+
+
+def test_another_mix_is_scored_and_never_recorded(
+    root: Path, calibrated_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--weights", calibrated_weights, "--data", root, "--quiet", "--split", "train")
+    before = calibrated_weights.with_suffix(".json").read_bytes()
+    plain = json.loads(evaluate(capsys, *options, "--format", "json")[1])
+    changed = json.loads(evaluate(capsys, *options, "--format", "json", "--class-prior", "contempt=.9")[1])
+    assert (plain["class_prior"], changed["class_prior"]) == ("training", "contempt=0.9")
+    column = plain["classes"].index("contempt")
+    said = [sum(row[column] for row in entry["confusion_matrix"]) for entry in (plain, changed)]
+    assert said[1] > said[0]
+    # The card's thresholds were measured under the mix of training.
+    assert plain["selective_prediction"]
+    assert changed["selective_prediction"] == []
+    assert "class prior contempt=0.9" in evaluate(capsys, *options, "--class-prior", "contempt=.9")[1]
+    status, out, err = evaluate(capsys, *options, "--class-prior", "uniform", "--record")
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert "--record" in err
+    assert calibrated_weights.with_suffix(".json").read_bytes() == before
+
+
 @pytest.mark.ferplus
 @pytest.mark.slow
 def test_official_ferplus_test_split(

@@ -1,4 +1,4 @@
-"""`ddamfn predict --min-precision`: "uncertain" in every format and image, and one line where it cannot be had."""
+"""`ddamfn predict --min-precision` and `--class-prior`: in every format, and one line where they cannot be had."""
 
 import json
 from pathlib import Path
@@ -42,5 +42,31 @@ def test_a_precision_out_of_reach_is_one_line(
     photos: Path, predict: Any, calibrated_weights: Path, value: str, said: str
 ) -> None:
     status, out, err = predict("photos", "--min-precision", value, "--weights", str(calibrated_weights))
+    assert (status, out, len(err)) == (2, b"", 1)
+    assert said in err[0]
+
+
+def test_the_expected_mix_changes_probabilities(photos: Path, predict: Any, calibrated_weights: Path) -> None:
+    call = ("photos/face.jpg", "--format", "json", "--weights", str(calibrated_weights))
+    plain, training, other = (
+        json.loads(predict(*call, *more)[1])["faces"][0]["probabilities"]
+        for more in ((), ("--class-prior", "training"), ("--class-prior", "neutral=.9"))
+    )
+    assert plain == training
+    assert other["neutral"] > plain["neutral"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--class-prior", "even"), "class prior"),
+        (("--class-prior", "neutral=2"), "neutral"),
+        (("--class-prior", "uniform", "--min-precision", ".9"), "min_precision"),
+    ],
+)
+def test_a_mix_that_cannot_be_had_is_one_line(
+    photos: Path, predict: Any, calibrated_weights: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    status, out, err = predict("photos", "--weights", str(calibrated_weights), *arguments)
     assert (status, out, len(err)) == (2, b"", 1)
     assert said in err[0]

@@ -87,7 +87,10 @@ def test_the_model_card_says_what_abstaining_costs(refresh: ModuleType, card: Ca
     curve = {"thresholds": [0.2, 0.7], "coverage": [1.0, 0.6], "precision": [0.8, 0.94], "precision_low": [0.78, 0.92]}
     known = {"split": "validation", "rule": "majority", "n": 500, "bins": 15, "ece_before": 0.08, "ece_after": 0.02}
     text = refresh.model_card_results([Card.from_dict(card.to_dict() | {"calibration": known | curve})])
-    assert re.search(r"ECE.*8\.00 %.*2\.00 %", text)
+    assert re.search(r"ECE.*8\.00 %.*2\.00 %.*500.*majority", text)
+    few = {"majority": {"n": 400, "ece_before": 0.07, "ece_after": 0.03}}
+    both = refresh.model_card_results([Card.from_dict(card.to_dict() | {"calibration": known | curve | few})])
+    assert re.search(r"ECE.*majority.*7\.00 %.*3\.00 %.*400", both)
     assert "| 0.9 | 0.700 | 60 % | - | - |" in text
     assert "| 0.95 | not reached on validation | - | - | - |" in text
     kept = {"min_precision": 0.9, "answered": 90, "correct": 81, "coverage": 0.45, "precision": 0.9}
@@ -98,6 +101,36 @@ def test_the_model_card_says_what_abstaining_costs(refresh: ModuleType, card: Ca
     assert "| 0.9 | 0.700 | 60 % | 45 % | 81 of 90 = 90.00 % (82.00 % to 95.00 %) |" in refresh.model_card_results(
         [scored]
     )
+
+
+def test_people_stand_beside_the_weights(refresh: ModuleType, card: Card) -> None:
+    agreement = [{"votes_of_ten": 10, "n": 40, "correct": 39}, {"votes_of_ten": 6, "n": 60, "correct": 41}]
+    people = {"rule": "majority", "n": 100, "votes": 950, "annotator": 0.8, "network": 0.85, "draws": 100}
+    people |= {"ceiling": 0.95, "network_redrawn": 0.87, "agreement": agreement}
+    voted = Card.from_dict(card.to_dict() | {"scores": [{**card.scores[0], "people": people}]})
+    for text in (refresh.readme_results([voted]), refresh.model_card_results([voted])):
+        assert "| FERPlus test, rule majority | 80.00 % | 85.00 % | 95.00 % | 87.00 % |" in text
+    assert "| 6 | 41 of 60 |" in refresh.model_card_results([voted])
+    assert "annotator" not in refresh.readme_results([card])
+
+
+def test_the_model_card_shows_what_a_class_prior_trades(refresh: ModuleType, card: Card) -> None:
+    row = {
+        "weight": 0.5,
+        "correct": 400,
+        "accuracy": 0.8,
+        "mean_class_accuracy": 0.7,
+        "recall": 0.6,
+        "balanced_nll": 0.9,
+    }
+    shares = dict.fromkeys(card.labels, 0.125)
+    prior = {"shares": shares, "weight": 0.5, "n": 500, "recall_of": "neutral", "rule": "argmax_all", "trade": [row]}
+    text = refresh.model_card_results([Card.from_dict(card.to_dict() | {"class_prior": prior})])
+    assert "| 0.5 | 400 of 500 | 80.00 % | 70.00 % | 60.00 % | 0.9000 |" in text
+    assert "contempt 0.125" in text
+    bare = Card.from_dict(card.to_dict() | {"class_prior": {"shares": shares, "weight": 0.5}})
+    assert "contempt 0.125" in refresh.model_card_results([bare])
+    assert "class prior" not in refresh.model_card_results([card])
 
 
 def test_the_model_card_says_how_the_weights_were_made(refresh: ModuleType, card: Card) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ddamfn.evaluate.logit_table import LogitTable
-from ddamfn.evaluate.metrics import ece
+from ddamfn.evaluate.metrics import ece, softmax
 from ddamfn.evaluate.report import EvaluationReport, confidence_and_correct, predictions_csv
 from ddamfn.weights import read_card
 
@@ -136,3 +136,28 @@ def test_calibration_error_is_reported_with_and_without_temperature(table: Logit
     assert shown == [f"{100 * scores.ece_before:.2f}"]
     confidence, _ = confidence_and_correct(table, temperature=1.0)
     assert confidence.mean() > confidence_and_correct(table)[0].mean()
+
+
+def test_another_prior_shifts_the_table_by_its_factors(table: LogitTable) -> None:
+    factors = {"neutral": 0.5, "happiness": 2.0, "contempt": 0.0}
+    moved = replace(table, mirrored=table.logits).with_factors(factors)
+    expected = softmax(table.logits, 2.0) * list(factors.values())
+    expected /= expected.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(softmax(moved.logits, 2.0), expected, atol=1e-6)
+    assert moved.mirrored is not None
+    np.testing.assert_array_equal(moved.mirrored, moved.logits)
+
+
+def test_votes_go_with_their_images(table: LogitTable) -> None:
+    votes = np.zeros((6, 10))
+    votes[:, [0, 1, 7]] = np.eye(3)[[0, 1, 1, 1, 2, 1]] * 9 + 0.5
+    voted = replace(table, votes=votes)
+    assert table.people() is None
+    assert replace(voted, rule="probability").people() is None
+    people, fewer = voted.people(), voted.without(["t/5.png"]).people()
+    assert people is not None
+    assert fewer is not None
+    # Columns of the table are looked up by name: contempt is the third here and the eighth of the votes.
+    assert (people.n, sum(row.correct for row in people.agreement)) == (6, 4)
+    assert (fewer.n, sum(row.correct for row in fewer.agreement)) == (5, 4)
+    assert replace(table, votes=np.eye(10)[:6]).people() is None

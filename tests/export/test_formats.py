@@ -126,6 +126,8 @@ def test_another_preprocessing_has_its_own_confidence_and_no_old_scores(
     correct = int((logits.argmax(axis=1) == part.targets.argmax(axis=1)).sum())
     assert classifier.card.export is not None
     assert classifier.card.export["validation"]["correct"] == correct
+    assert classifier.card.export["validation"]["rule"] == classifier.card.calibration["rule"] == "single label"
+    assert f"{len(part)} validation images" in classifier.card.training["temperature"]
     with pytest.raises(UsageError, match="--data"):
         convert(source, "onnx", tmp_path, name="other", preprocessing=preprocessing, least_faces=3)
     assert not (tmp_path / "other.onnx").exists()
@@ -204,6 +206,31 @@ def test_differences_are_found(source: Source) -> None:
     assert measured.speed is not None
     assert measured.speed > 0
     assert not compare(onnx_runner(source.onnx), right, faces, GATES["onnx"]).failures
+
+
+def test_training_shares_come_from_the_set_that_was_trained_on_alone(
+    source: Source, prepared: Prepared, tmp_path: Path
+) -> None:
+    def converted(name: str, **training: str) -> Card:
+        trained = replace(source, card=replace(source.card, training=training))
+        stretch = replace(preprocessing_of(source.card), stretch=Stretch())
+        return convert(
+            trained, "onnx", tmp_path, name=name, prepared=prepared, preprocessing=stretch, least_faces=3
+        ).card
+
+    own = converted("own", data=prepared.dataset, rule="majority").class_prior
+    assert own is not None
+    assert own["shares"] == pytest.approx(dict.fromkeys(LABELS, 1 / 3))
+    assert own["n"] == len(prepared.split("val"))
+    assert converted("foreign", data="FERPlus", rule="majority").class_prior is None
+    # What is on the card stays, whatever set the confidence is fitted on.
+    shares = dict(zip(LABELS, (0.5, 0.3, 0.2), strict=True))
+    known = replace(source, card=replace(source.card, class_prior={"shares": shares, "weight": 0.7}))
+    done = convert(known, "onnx-int8", tmp_path, prepared=prepared, force=True, least_faces=3)
+    assert done.card.class_prior is not None
+    assert done.card.class_prior["shares"] == shares
+    without = convert(known, "onnx-int8", tmp_path, name="w", force=True, least_faces=3).card.class_prior
+    assert without == {"shares": shares, "weight": 0.7}
 
 
 def test_sets_without_validation_are_named(source: Source, prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,7 +147,9 @@ def test_without_data_nothing_is_calibrated(run_folder: Path, tmp_path: Path) ->
     assert done.comparison.faces == "12 synthetic faces"
     assert (done.card.temperature, done.card.precision) == (1.0, "float16")
     assert "not fitted" in done.card.training["temperature"]
-    assert done.card.calibration is None
+    assert (done.card.calibration, done.card.class_prior) == (None, None)
+    with pytest.raises(UsageError, match="class prior"):
+        Recognizer(done.path, class_prior="uniform")
     with pytest.raises(UsageError, match="mine cannot abstain"):
         Recognizer(done.path, min_precision=0.5)
 
@@ -160,9 +162,14 @@ def test_the_curve_is_that_of_the_file_on_validation(run_folder: Path, prepared:
     expected = measure_calibration(logits, targets, classifier.card.temperature, rule="majority")
     curve = classifier.card.calibration
     assert curve is not None
-    assert (curve["split"], curve["rule"], curve["n"]) == ("validation", "majority", len(part))
+    assert (curve["split"], curve["rule"], curve["n"]) == ("validation", "single label", len(part))
     assert curve["thresholds"] == pytest.approx(expected["thresholds"], abs=1e-4)
     assert curve["ece_before"] == pytest.approx(expected["ece_before"], abs=1e-3)
+    # The shares of the training images, for other mixes.
+    prior = classifier.card.class_prior
+    assert prior is not None
+    assert prior["shares"] == pytest.approx(dict.fromkeys(CLASSES, 1 / 3))
+    assert prior["n"] == len(part)
     # Whatever so small a network reaches, that much can be asked for.
     assert Recognizer(done.path, min_precision=max(curve["precision_low"])).threshold in curve["thresholds"]
 

@@ -87,6 +87,32 @@ def test_options_are_the_command_lines(running: Any, calibrated_weights: Path, p
     assert "0.9" in refused.json()["detail"]
 
 
+def test_the_expected_mix_is_the_request_s_or_the_server_s(
+    running: Any, serve: Any, calibrated_weights: Path, portrait: bytes
+) -> None:
+    def read(server: Any, **params: object) -> Any:
+        return server.predict(portrait, params=params).json()
+
+    uniform = Recognizer(calibrated_weights, num_threads=1, class_prior="uniform").predict(portrait)
+    named = Recognizer(calibrated_weights, num_threads=1, class_prior={"neutral": 0.1}).predict(portrait)
+    other = serve(weights=calibrated_weights, class_prior="uniform")
+    for server, params, result in (
+        (running, {"class_prior": "uniform"}, uniform),
+        (other, {}, uniform),
+        (running, {"class_prior": "neutral=.1"}, named),
+        (other, {"class_prior": "neutral=.1"}, named),
+    ):
+        assert read(server, **params)["faces"] == result.to_dict()["faces"]
+    assert read(other, class_prior="training") == read(running)
+    for wrong in ("even", "neutral=2", "joyless=.1"):
+        running.expect(running.predict(portrait, params={"class_prior": wrong}), 400, "class prior")
+    refused = running.predict(portrait, params={"class_prior": "uniform", "min_precision": 0.9})
+    running.expect(refused, 400, "min_precision")
+    # Where the page could not keep a precision, it does not offer one.
+    told = other.client.get("/v1/models").json()["models"][0]
+    assert (told["can_abstain"], told["highest_precision"]) == (False, None)
+
+
 def test_images_at_once_are_classified_together_and_answered_alike(
     serve: Any, recognizer: Recognizer, images: list[bytes], gate: threading.Event
 ) -> None:

@@ -2,11 +2,14 @@
 
 import logging
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ddamfn.errors import UsageError
 from ddamfn.recognizer import Recognizer
+from ddamfn.serve import Settings, create_app
 from ddamfn.serve.batching import Batcher
 
 _JPEG = {"Content-Type": "image/jpeg"}
@@ -135,3 +138,8 @@ def test_an_error_in_the_server_is_a_problem_and_its_message_is_not_logged(
         running.wait_for(lambda: "ValueError in " in caplog.text)
     assert "somebody" not in caplog.text
     assert "photo.jpg" not in caplog.text
+
+
+def test_weights_that_cannot_take_the_server_s_mix_are_refused_at_the_start(stand_in_weights: Path) -> None:
+    with pytest.raises(UsageError, match="class prior"):
+        create_app(Settings(stand_in_weights, class_prior="uniform"))

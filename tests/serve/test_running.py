@@ -178,6 +178,19 @@ def test_the_token_file_is_checked(
     assert "secret" not in repr(served[0])
 
 
+def test_the_expected_mix_reaches_the_server_or_is_refused(
+    capsys: pytest.CaptureFixture[str], stand_in_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status, lines = _refused(capsys, "--weights", str(stand_in_weights), "--class-prior", "uniform")
+    assert (status, len(lines)) == (2, 1)
+    assert "class prior" in lines[0]
+    served: list[Settings] = []
+    monkeypatch.setattr("ddamfn.serve.run", lambda settings, *_: served.append(settings))
+    for arguments in ((), ("--class-prior", "neutral=.2,fear=.1")):
+        assert _refused(capsys, *arguments) == (0, [])
+    assert [settings.class_prior for settings in served] == ["training", {"neutral": 0.2, "fear": 0.1}]
+
+
 def test_a_port_that_is_taken_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     with bind("127.0.0.1", 0) as listener:
         port = address(listener).rpartition(":")[2]

@@ -10,13 +10,16 @@ import pytest
 import torch
 from PIL import Image
 
+from ddamfn.data import open_dataset
 from ddamfn.errors import ConfigError, DataError
 from ddamfn.faces import Alignment
 from ddamfn.labels import EXPRESSIONS
-from ddamfn.preparation import Prepared, PreparedSplit
+from ddamfn.preparation import Prepared, PreparedSplit, prepare
 from ddamfn.preparation.cached import sets_folder
-from ddamfn.preparation.splits import own_validation
+from ddamfn.preparation.splits import kept_by_majority, own_validation
+from ddamfn.synthetic import write_synthetic_ferplus
 from ddamfn.train import Run, load_faces, load_splits, open_prepared
+from ddamfn.train.splits import calibration_split
 
 CPU = torch.device("cpu")
 ALIGNMENT = Alignment("ddamfn_frontal", side_px=32)
@@ -209,3 +212,34 @@ def test_votes_weigh_the_training_images_alone(
     part = train.subset(torch.tensor([3, 1]))
     assert part.weights is not None
     assert part.weights.tolist() == [train.weights[3], train.weights[1]]
+
+
+def test_confidence_is_fitted_on_images_that_people_disagree_on_too(
+    tmp_path: Path, make_run: Callable[..., Run]
+) -> None:
+    root = write_synthetic_ferplus(tmp_path / "ferplus", 2, np.random.default_rng(3))
+    label = root / "FER2013Valid" / "label.csv"
+    lines = label.read_text().splitlines()
+    # Five of ten are no majority; of the last, nobody has seen an expression.
+    torn = ("5,5,0,0,0,0,0,0,0,0", "3,3,2,2,0,0,0,0,0,0", "0,0,0,0,0,0,0,0,6,4")
+    changed_lines = [line.rsplit(",", 10)[0] + f",{votes}" for line, votes in zip(lines, torn, strict=False)]
+    label.write_text("\n".join(changed_lines + lines[3:]) + "\n")
+    alignment = Alignment("ddamfn_frontal", side_px=64)
+    changed, run = prepare(open_dataset(root), tmp_path / "out", alignment, workers=1), make_run()
+    _, valid = load_splits(changed, run, CPU)
+    every = calibration_split(changed, run, valid, CPU)
+    assert (len(valid), len(every)) == (len(lines) - 3, len(lines) - 1)
+    assert set(valid.keys) < set(every.keys)
+    kept = kept_by_majority(changed, "val", every.keys)
+    assert kept is not None
+    assert [key for key, is_kept in zip(every.keys, kept, strict=True) if is_kept] == list(valid.keys)
+
+
+def test_without_votes_it_is_fitted_on_the_images_that_were_selected_on(
+    tmp_path: Path, make_run: Callable[..., Run]
+) -> None:
+    prepared = open_prepared(class_folders(tmp_path / "set", 6), ALIGNMENT)
+    run = make_run()
+    _, valid = load_splits(prepared, replace(run, data=replace(run.data, alignment=ALIGNMENT)), CPU)
+    assert calibration_split(prepared, run, valid, CPU) is valid
+    assert kept_by_majority(prepared, "all", valid.keys) is None

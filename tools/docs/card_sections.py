@@ -27,8 +27,9 @@ def describe(card: Card, measured: Mapping[str, Any] | None) -> list[str]:
     scores = [row for score in card.scores for row in _score_rows(score)]
     if scores:
         head = ("scored on", "correct of N", "accuracy", "95 % interval", "mean class accuracy", "macro-F1", "ECE")
-        blocks += [table(head, scores), *_flip_averaged(card), recalls(card), *failures(card)]
-    blocks += [*attention(card), *abstention(card), robustness(measured)]
+        blocks += [table(head, scores), *_flip_averaged(card), *people([card]), *agreement(card)]
+        blocks += [recalls(card), *failures(card)]
+    blocks += [*attention(card), *abstention(card), *class_prior(card), robustness(measured)]
     return [*blocks, f"Rights: {card.rights}"]
 
 
@@ -154,8 +155,15 @@ def _calibration(card: Card) -> list[tuple[str, str]]:
     if known is None:
         return []
     before, after = percent(known["ece_before"]), percent(known["ece_after"])
-    words = f"{before} before temperature scaling, {after} after, {known['n']:,} validation images"
-    return [(f"ECE, {known['bins']} bins", words)]
+    words = (
+        f"{before} before temperature scaling, {after} after, {known['n']:,} validation images, rule {known['rule']}"
+    )
+    facts = [(f"ECE, {known['bins']} bins", words)]
+    agreed = known.get("majority")
+    if agreed:
+        before, after = percent(agreed["ece_before"]), percent(agreed["ece_after"])
+        facts.append(("ECE of those with a majority", f"{before} before, {after} after, {agreed['n']:,} images"))
+    return facts
 
 
 def _score_rows(score: Mapping[str, Any]) -> list[tuple[str, ...]]:
@@ -199,6 +207,63 @@ def _flip_averaged(card: Card) -> list[str]:
                 f"({interval(averaged)}), mean class accuracy {percent(averaged['mean_class_accuracy'])}."
             )
     return lines
+
+
+def people(cards: Sequence[Card]) -> list[str]:
+    """Return the table of the weights beside the annotators of their test images, none where it was not measured."""
+    rows = []
+    for card in cards:
+        for score in card.scores:
+            known = score.get("people")
+            if known and score["split"] == "test":
+                figures = (known[name] for name in ("annotator", "network", "ceiling", "network_redrawn"))
+                title, _ = next(iter(parts(score)))
+                rows.append((f"`{card.name}`", title, *map(percent, figures)))
+    if not rows:
+        return []
+    head = ("weights", "beside people on", "one annotator agrees with the others", "the weights do")
+    return [table((*head, "ceiling: votes drawn anew", "the weights against the same"), rows)]
+
+
+def agreement(card: Card) -> list[str]:
+    """Return the table of accuracies by how many of ten annotators agree, a column per score."""
+    known = [score for score in card.scores if score.get("people")]
+    if not known:
+        return []
+    titles = [next(iter(parts(score)))[0] for score in known]
+    columns = [{row["votes_of_ten"]: row for row in score["people"]["agreement"]} for score in known]
+    rows = []
+    for votes in sorted(set().union(*columns), reverse=True):
+        found = [column.get(votes) for column in columns]
+        cells = ["-" if row is None else f"{row['correct']:,} of {row['n']:,}" for row in found]
+        rows.append((str(votes), *cells))
+    return [table(("correct where so many of ten votes agree", *titles), rows)]
+
+
+def class_prior(card: Card) -> list[str]:
+    """Return what a uniform class prior costs and gains on validation by its weight, as far as measured."""
+    known = card.class_prior
+    if known is None:
+        return []
+    shares = ", ".join(f"{name} {share:.3f}" for name, share in known["shares"].items())
+    words = (
+        f"Shares of the expressions in training: {shares}. Another class prior counts with weight {known['weight']:g}."
+    )
+    if "trade" not in known:
+        return [words]
+    rows = [
+        (
+            f"{row['weight']:g}",
+            f"{row['correct']:,} of {known['n']:,}",
+            percent(row["accuracy"]),
+            percent(row["mean_class_accuracy"]),
+            percent(row["recall"]),
+            f"{row['balanced_nll']:.4f}",
+        )
+        for row in known["trade"]
+    ]
+    head = ("weight of `--class-prior uniform`", "correct on validation", "accuracy", "mean class accuracy")
+    return [words, table((*head, f"recall of {known['recall_of']}", "-log p, mean over classes"), rows)]
 
 
 def failures(card: Card) -> list[str]:
@@ -248,7 +313,8 @@ def abstention(card: Card) -> list[str]:
     known = card.calibration
     if known is None:
         return []
-    score = card.score("test") or {}
+    measured = (score for score in card.scores if score["split"] == "test" and score.get("rule") == known["rule"])
+    score = next(measured, card.score("test")) or {}
     scored = {entry["min_precision"]: entry for entry in score.get("selective_prediction", ())}
     rows = []
     for precision in (0.8, 0.85, 0.9, 0.95, 0.98, 0.99):
@@ -264,7 +330,8 @@ def abstention(card: Card) -> list[str]:
             correct = f"{there['correct']:,} of {there['answered']:,} = {percent(there['precision'])}"
             test = (f"{100 * there['coverage']:.0f} %", f"{correct} ({interval(there)})")
         rows.append((f"{precision:g}", f"{threshold:.3f}", f"{100 * coverage:.0f} %", *test))
-    head = ("`--min-precision`", "threshold", "coverage on validation", "coverage on test", "correct on test")
+    head = ("`--min-precision`", "threshold", "coverage on validation", "coverage on test")
+    head = (*head, f"correct on test, rule {score['rule']}" if "rule" in score else "correct on test")
     return [table(head, rows)]
 
 

@@ -24,7 +24,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from card_sections import describe, interval, parts, percent, read_robustness, robustness_key, seeds, table
+from card_sections import describe, interval, parts, people, percent, read_robustness, robustness_key, seeds, table
 from site_sections import attention_of, cost, rights, where_they_fail
 
 from ddamfn.errors import DdamfnError
@@ -144,12 +144,12 @@ def _fenced(lines: Iterable[str]) -> str:
 
 
 def readme_results(cards: Sequence[Card]) -> str:
-    """Return README.md's table: one row per score on a test split, and how it was measured."""
+    """Return README.md's tables: one row per score on a test split, beside people, and how it was measured."""
     rows = [row for card in cards for row in _readme_rows(card)]
     if not rows:
         return NOTHING
     head = ("weights", "scored on", "accuracy", "95 % interval", "mean class accuracy", "macro-F1")
-    return "\n\n".join([table(head, rows), *(_origin(card) for card in cards)])
+    return "\n\n".join([table(head, rows), *people(cards), *(_origin(card) for card in cards)])
 
 
 def model_card_results(cards: Sequence[Card], measured: Mapping[str, Mapping[str, Any]] | None = None) -> str:

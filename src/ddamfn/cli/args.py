@@ -12,6 +12,7 @@ from ddamfn.errors import UsageError
 
 if TYPE_CHECKING:
     from ddamfn.faces import DetectionMode
+    from ddamfn.weights import ClassPrior
 
 _Number = TypeVar("_Number", int, float)
 
@@ -74,6 +75,28 @@ def detection(text: str) -> "DetectionMode":
     except UsageError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return value
+
+
+def class_prior(text: str) -> "ClassPrior":
+    """Parse an expected mix of expressions: "training", "uniform", or shares such as "neutral=.3,happiness=.4"."""
+    from ddamfn.weights.prior import parse_class_prior
+
+    try:
+        return parse_class_prior(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def add_class_prior(parser: argparse.ArgumentParser, what: str = "the images") -> None:
+    """Add `--class-prior`, the mix of expressions that is expected."""
+    parser.add_argument(
+        "--class-prior",
+        type=class_prior,
+        default="training",
+        metavar="training|uniform|NAME=SHARE,...",
+        help=f"how common the expressions are in {what}: as in the training images, equally common, or these shares "
+        "from 0 to 1, the others dividing the rest (default: training)",
+    )
 
 
 def port(text: str) -> int:

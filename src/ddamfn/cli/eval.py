@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ddamfn.cli.args import add_kind, positive_integer
+from ddamfn.cli.args import add_class_prior, add_kind, positive_integer
 from ddamfn.cli.io import write_errors
 from ddamfn.cli.progress import Bar
 from ddamfn.errors import MissingExtra, UsageError
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from ddamfn.evaluate.logit_table import LogitTable
     from ddamfn.evaluate.report import EvaluationReport
     from ddamfn.preparation import Prepared
+    from ddamfn.weights import Card
+
+
+_CALIBRATION_RULES = ("majority", "argmax_all")
+"""Calibration is told by both: of images that most annotators agree on, and of all."""
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -63,6 +68,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar="DIR",
         help="write scores.json, predictions.csv and plots there, of several rules each into a folder of its own",
     )
+    add_class_prior(parser, "the split")
     parser.add_argument("--record", action="store_true", help="also write the scores into the weights' card")
     parser.add_argument(
         "--workers", type=positive_integer, metavar="N", help="threads that detect (default: all cores)"
@@ -75,14 +81,23 @@ def run(args: argparse.Namespace) -> int:
     """Score, print, write; return 1 if images could not be read and are therefore missing from the score."""
     from ddamfn.classifier import Classifier
     from ddamfn.evaluate.report import EvaluationReport
+    from ddamfn.weights.prior import TRAINING, describe_class_prior, prior_factors
 
+    if args.record and args.class_prior != TRAINING:
+        raise UsageError("--record is for scores under the mix of the training images: leave --class-prior out")
     classifier = Classifier(args.weights)
+    factors = prior_factors(classifier.card, args.class_prior)
     with Bar(quiet=args.quiet) as bar:
-        tables, dataset = _predict(classifier, args, bar)
-    card = classifier.card
+        tables, by_rule, dataset = _predict(classifier, args, bar)
+    card: Card | None = classifier.card
+    if factors is not None:
+        named = dict(zip(classifier.card.labels, factors.tolist(), strict=True))
+        tables, by_rule = ([table.with_factors(named) for table in some] for some in (tables, by_rule))
+        card = None  # its thresholds promise nothing under another mix
     duplicates = _duplicates_in_train(tables, dataset, args)
     cleaned = [None if duplicates is None else table.without(duplicates) for table in tables]
-    reports = [EvaluationReport(card.name, *pair, card) for pair in zip(tables, cleaned, strict=True)]
+    name, prior = classifier.card.name, describe_class_prior(args.class_prior)
+    reports = [EvaluationReport(name, *pair, card, tuple(by_rule), prior) for pair in zip(tables, cleaned, strict=True)]
     if args.format == "json":
         scores = [report.to_dict() for report in reports]
         print(json.dumps(scores[0] if len(scores) == 1 else scores, indent=2))
@@ -98,8 +113,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _predict(
     classifier: "Classifier", args: argparse.Namespace, bar: Bar
-) -> "tuple[Sequence[LogitTable], Dataset | None]":
-    """Build a table per rule; also return the data set if its images are available, for a search for duplicates."""
+) -> "tuple[Sequence[LogitTable], Sequence[LogitTable], Dataset | None]":
+    """Build a table per rule; also return those of `_CALIBRATION_RULES` for a set with votes, and the data set itself.
+
+    A search for duplicates needs the data set, which is None where its images are not available.
+    """
     from ddamfn.data import open_dataset
     from ddamfn.evaluate.predict import predict_rules
     from ddamfn.preparation import load_prepared
@@ -114,8 +132,11 @@ def _predict(
         votes = data.card.votes
     # A rule that is named twice is meant once; without votes every rule is the same.
     rules = list(dict.fromkeys(args.rule)) if votes else args.rule[:1]
-    tables = predict_rules(classifier, data, args.split, rules, mirrored=args.flip, workers=args.workers, progress=bar)
-    return tables, dataset
+    shown = _CALIBRATION_RULES if votes else ()
+    every = list(dict.fromkeys((*rules, *shown)))
+    known = predict_rules(classifier, data, args.split, every, mirrored=args.flip, workers=args.workers, progress=bar)
+    tables = dict(zip(every, known, strict=True))
+    return [tables[rule] for rule in rules], [tables[rule] for rule in shown], dataset
 
 
 def _duplicates_in_train(
@@ -144,9 +165,10 @@ def _record(report: "EvaluationReport", weights: str | None) -> None:
     network, card = find_weights(weights)
     score = {"date": datetime.now(UTC).date().isoformat(), **report.to_dict()}
     # What the card has elsewhere, or what is empty, is left out.
+    elsewhere = ("weights", "temperature", "class_prior")
     optional = ("unanswerable_classes", "unasked_labels", "unreadable", "selective_prediction", "flip_averaged")
-    for name in ("weights", "temperature", *optional):
-        if not score[name] or name in ("weights", "temperature"):
+    for name in (*elsewhere, *optional, "ece_by_rule", "people"):
+        if not score[name] or name in elsewhere:
             del score[name]
     write_card(card.with_score(score), network.with_name(f"{network.stem}.json"))
 

@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ddamfn.cli.args import detection, moment, positive_integer, seconds, share
+from ddamfn.cli.args import add_class_prior, detection, moment, positive_integer, seconds, share
 from ddamfn.cli.io import (
     FORMATS,
     STANDARD_INPUT,
@@ -43,6 +43,8 @@ cannot be read is one line on standard error and has "error" in the output; the 
 What a folder holds besides images is counted by ending in the summary. Nothing is fetched from an address.
 With --min-precision .9 at least nine of ten answers were right on validation images (lower end of the 95 % interval);
 the other faces are "uncertain" and keep the likeliest expression's confidence and all probabilities.
+--class-prior neutral=.3 says that three of ten faces are neutral, where that is a third in training: probabilities
+then follow Bayes' rule. It cannot be combined with --min-precision, which was measured under the mix of training.
 Images and videos are read in turn; a camera is named by its number, alone; videos in a folder are left out. Ctrl-C
 leaves complete files.
 """
@@ -93,6 +95,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar="P",
         help='answer "uncertain" where less confidence would leave fewer than the share P of the answers right',
     )
+    add_class_prior(parser)
     parser.add_argument(
         "--batch-size", type=positive_integer, default=16, metavar="N", help="faces classified together"
     )
@@ -138,6 +141,7 @@ def run(args: argparse.Namespace) -> int:
         detection=args.detection or "auto",
         batch_size=args.batch_size,
         min_precision=args.min_precision,
+        class_prior=args.class_prior,
     )
     with ending_on_sigterm():
         return _read_all(args, kind, sources, frozenset(map(str, videos)), recognizer)

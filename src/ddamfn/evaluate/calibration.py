@@ -152,9 +152,18 @@ class SelectivePrediction:
 
 
 def measure_calibration(
-    logits: ArrayLike, targets: ArrayLike, temperature: float, *, rule: str, split: str = "validation"
+    logits: ArrayLike,
+    targets: ArrayLike,
+    temperature: float,
+    *,
+    rule: str,
+    split: str = "validation",
+    majority: NDArray[np.bool_] | None = None,
 ) -> CalibrationCard:
-    """Measure a card's calibration on the images that the temperature was fitted on; logits and targets are (N, K)."""
+    """Measure a card's calibration on the images that the temperature was fitted on; logits and targets are (N, K).
+
+    With `majority`, bool (N,), the error on those images alone is added.
+    """
     probabilities = softmax(logits, temperature)
     predictions, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     true = resolve_targets(targets, predictions, rule)
@@ -164,7 +173,7 @@ def measure_calibration(
     answered = [int((confidence >= threshold).sum()) for threshold in thresholds]
     hits = [int(is_correct[confidence >= threshold].sum()) for threshold in thresholds]
     low = [wilson_interval(correct, n)[0] for correct, n in zip(hits, answered, strict=True)]
-    return {
+    measured: CalibrationCard = {
         "split": split,
         "rule": rule,
         "n": len(true),
@@ -176,6 +185,14 @@ def measure_calibration(
         "precision": [round(correct / n, 4) for correct, n in zip(hits, answered, strict=True)],
         "precision_low": [math.floor(share * _SHARE_SCALE) / _SHARE_SCALE for share in low],
     }
+    if majority is not None and majority.any():
+        plain, few = softmax(logits)[majority], true[majority]
+        measured["majority"] = {
+            "n": len(few),
+            "ece_before": round(ece(plain, few, CALIBRATION_BINS), 6),
+            "ece_after": round(ece(probabilities[majority], few, CALIBRATION_BINS), 6),
+        }
+    return measured
 
 
 def _thresholds(confidence: Floats) -> list[float]:

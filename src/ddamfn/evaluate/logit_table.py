@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ddamfn.errors import UsageError
+from ddamfn.errors import DataError, UsageError
+from ddamfn.evaluate.people import SINGLE_WINNER_RULES, People, compare_with_people
 from ddamfn.evaluate.scores import Scores, score
+from ddamfn.labels import EXPRESSIONS
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,6 +33,7 @@ class LogitTable:
     official: bool  # whether this is the whole official evaluation split
     official_message: str  # why it is or is not
     mirrored: NDArray[np.float32] | None = None  # like `logits`, of flipped crops
+    votes: NDArray[np.float64] | None = None  # (N, 10) as in `ddamfn.data.rules.VOTE_COLUMNS`; None without votes
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -50,6 +53,31 @@ class LogitTable:
             raise UsageError("the mirrored faces were not classified: predict with mirrored=True")
         return replace(self, logits=((self.logits + self.mirrored) / 2).astype(np.float32), mirrored=None)
 
+    def with_factors(self, factors: Mapping[str, float]) -> "LogitTable":
+        """Return the table of another class prior, whose probabilities are multiplied by `prior_factors`, by class.
+
+        A factor of 0 makes a class impossible.
+        """
+        known = np.array([factors.get(name, 1.0) for name in self.classes])
+        with np.errstate(divide="ignore"):
+            shift = self.temperature * np.log(known)
+
+        def shifted(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+            return np.asarray(logits + shift, dtype=np.float32)
+
+        mirrored = None if self.mirrored is None else shifted(self.mirrored)
+        return replace(self, logits=shifted(self.logits), mirrored=mirrored)
+
+    def people(self) -> People | None:
+        """Compare the network with the annotators; None without votes to compare, or where the rule names several."""
+        if self.votes is None or self.rule not in SINGLE_WINNER_RULES:
+            return None
+        names = np.array([EXPRESSIONS.index(name) for name in self.classes])
+        try:
+            return compare_with_people(self.votes, names[self.logits.argmax(axis=1)], self.rule)
+        except DataError:  # no image has two votes: the scores are no worse for it
+            return None
+
     def without(self, keys: Collection[str]) -> "LogitTable":
         """Return the table without these images; if it loses any, it is no longer an official split."""
         gone = set(keys)
@@ -63,6 +91,7 @@ class LogitTable:
             targets=self.targets[rows],
             found=self.found[rows],
             mirrored=None if self.mirrored is None else self.mirrored[rows],
+            votes=None if self.votes is None else self.votes[rows],
             official=False,
             official_message=f"{self.split} without {len(self) - len(rows):,} images that also stand in train",
         )

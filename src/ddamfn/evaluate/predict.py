@@ -149,7 +149,14 @@ def _table(classifier: Classifier, dataset: Dataset, split: str, rule: str, outp
         official=official,
         official_message=message,
         mirrored=None if outputs.mirrored is None else columns(outputs.mirrored),
+        votes=_votes([part.samples[row] for row in np.flatnonzero(keep) if part.samples[row].key in outputs.rows]),
     )
+
+
+def _votes(samples: Sequence[Sample]) -> NDArray[np.float64] | None:
+    """Return the votes (N, 10) of these images, None unless each has votes."""
+    ballots = [sample.votes for sample in samples if sample.votes is not None]
+    return np.array(ballots) if ballots and len(ballots) == len(samples) else None
 
 
 def _judge(dataset: Dataset, split: str, rule: str, errors: Mapping[str, str]) -> tuple[bool, str]:

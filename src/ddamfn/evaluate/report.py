@@ -15,9 +15,11 @@ from rich.text import Text
 from ddamfn.evaluate.calibration import SelectivePrediction, selective_predictions
 from ddamfn.evaluate.logit_table import LogitTable
 from ddamfn.evaluate.metrics import Floats, paired_drop, softmax
+from ddamfn.evaluate.people import People
 from ddamfn.evaluate.scores import Scores, resolve_targets
 from ddamfn.files import csv_lines
 from ddamfn.weights import Card
+from ddamfn.weights.prior import TRAINING
 
 SINGLE_LABEL = "single label"
 """Replaces the vote rule for sets with one label per image."""
@@ -35,6 +37,8 @@ class EvaluationReport:
     table: LogitTable  # of all scored images
     duplicate_free: LogitTable | None = None  # None if duplicates were not searched for
     card: Card | None = None  # for selective prediction by its thresholds
+    by_rule: tuple[LogitTable, ...] = ()  # of the same split under rules whose calibration errors are told apart
+    class_prior: str = TRAINING  # that the tables have; a text as `--class-prior` takes it
 
     @property
     def rule(self) -> str:
@@ -55,12 +59,20 @@ class EvaluationReport:
             "unanswerable_classes": list(self.table.unanswerable),
             "unasked_labels": list(self.table.unasked),
             "temperature": self.table.temperature,
+            "class_prior": self.class_prior,
+            "ece_by_rule": self.ece_by_rule(),
+            "people": None if (people := self.table.people()) is None else people.to_dict(),
             "selective_prediction": [entry.to_dict() for entry in self.selective()],
             "duplicate_free": None
             if cleaned is None
             else {"removed": len(self.table) - len(cleaned), **self._scores_dict(cleaned)},
             "flip_averaged": self.flip_averaged(),
         }
+
+    def ece_by_rule(self) -> dict[str, dict[str, float]]:
+        """Return n and the calibration error with and without temperature by vote rule, if several were measured."""
+        scored = {table.rule or SINGLE_LABEL: table.scores() for table in self.by_rule if len(table)}
+        return {rule: {"n": s.n, "ece": s.ece, "ece_before": s.ece_before} for rule, s in scored.items()}
 
     def flip_averaged(self) -> dict[str, Any] | None:
         """Return scores with flip averaging, its `gain` (-1..1) and interval; None without mirrored faces."""
@@ -91,6 +103,10 @@ class EvaluationReport:
         tables = [self.table] if self.duplicate_free is None else [self.table, self.duplicate_free]
         scored = [table.scores() for table in tables]
         lines = [*self._head(), "", *_render(_score_rows(scored, self._titles())), "", *_matrix(scored[0])]
+        lines += _by_rule_lines(self.ece_by_rule())
+        people = self.table.people()
+        if people is not None:
+            lines += ["", *_people_lines(people)]
         averaged = self.flip_averaged()
         if averaged is not None:
             lines += ["", "averaged with the mirrored face, reported apart (predict does not do this):"]
@@ -115,6 +131,8 @@ class EvaluationReport:
             f"{kind}: {table.official_message}",
             f"faces found in {found:,} images; {len(table) - found:,} resized as a whole",
         ]
+        if self.class_prior != TRAINING:
+            lines.append(f"class prior {self.class_prior}, in place of the mix of the training images")
         if table.unreadable:
             lines.append(f"NOT SCORED: {len(table.unreadable):,} unreadable, first {next(iter(table.unreadable))}")
         if table.unanswerable:
@@ -122,6 +140,33 @@ class EvaluationReport:
         if table.unasked:
             lines.append(f"the network also knows {', '.join(table.unasked)}, which the set lacks: not asked for")
         return [part for line in lines for part in textwrap.wrap(line, _WIDTH, subsequent_indent="  ")]
+
+
+def _by_rule_lines(by_rule: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Return the calibration errors by rule as a table below an empty line; nothing where there are none."""
+    if not by_rule:
+        return []
+    rows = [["calibration error by rule", "", "without temperature", "N"]]
+    rows += [[f"  {rule}", _percent(s["ece"]), _percent(s["ece_before"]), f"{s['n']:,}"] for rule, s in by_rule.items()]
+    return ["", *_render(rows)]
+
+
+def _people_lines(people: People) -> list[str]:
+    """Return the comparison with the annotators as text; `ddamfn.evaluate.people` defines the figures."""
+    rows = [
+        ["beside the annotators", "annotator", "network", "ceiling"],
+        ["  agrees with the others", _percent(people.annotator), _percent(people.network), "-"],
+        [
+            f"  against votes redrawn {people.draws} times",
+            "-",
+            _percent(people.network_redrawn),
+            _percent(people.ceiling),
+        ],
+        ["right by votes that agree", "", "", ""],
+    ]
+    for row in people.agreement:
+        rows.append([f"  {row.votes_of_ten} of 10", "", _percent(row.correct / row.n), f"{row.correct:,}/{row.n:,}"])
+    return _render(rows)
 
 
 def _flip_scores(table: LogitTable) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from ddamfn.preparation import Prepared
 from ddamfn.train import Run
 from ddamfn.train.config import to_dict
 from ddamfn.train.run_folder import FinishedRun, read_settings
-from ddamfn.weights import CalibrationCard, Card, WeightPrecision
+from ddamfn.weights import Card, WeightPrecision
 from ddamfn.weights.card import PreprocessingCard
 
 DETECTOR = f"retinaface-mobilenet0.25 (sha256 {NETWORK_SHA256[:12]})"
@@ -36,12 +36,13 @@ def build_card(
     path: Path,
     precision: WeightPrecision,
     notes: Mapping[str, Any],
-    temperature: float,
-    calibration: CalibrationCard | None,
     *,
     trained_on: Prepared | None,
 ) -> Card:
-    """Build the card of the checkpoint exported to `path`; `ddamfn eval --record` adds `scores` later."""
+    """Build the card of the checkpoint exported to `path`, its confidence not fitted yet.
+
+    `ddamfn eval --record` adds `scores` later.
+    """
     data, model = finished.run.data, finished.run.model
     side = data.alignment.side_px
     known = None if trained_on is None else CARDS.get(trained_on.dataset)
@@ -67,7 +68,7 @@ def build_card(
             "side_px": side,
             "detector": DETECTOR,
         },
-        temperature=temperature,
+        temperature=1.0,
         training={"data": title, **_training(finished), **notes},
         scores=(),
         license=_CODE_LICENSE,
@@ -75,7 +76,6 @@ def build_card(
         file=path.name,
         sha256=sha256_file(path),
         precision=precision,
-        calibration=calibration,
     )
 
 

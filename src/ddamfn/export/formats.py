@@ -4,7 +4,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ddamfn.classifier import preprocessing_of
+from ddamfn.data import RULES
+from ddamfn.data.catalog import CARDS
 from ddamfn.errors import DataError, UsageError, WeightsError
-from ddamfn.evaluate import fit_temperature, score
-from ddamfn.evaluate.calibration import measure_calibration
+from ddamfn.evaluate import score
+from ddamfn.evaluate.confidence import CALIBRATION_RULE, fit_confidence
 from ddamfn.evaluate.logit_table import to_classes
 from ddamfn.export.card import FIGURES, command_line, preprocessing_card
 from ddamfn.export.gates import (
@@ -39,15 +41,22 @@ from ddamfn.export.onnx import export_onnx
 from ddamfn.faces import Preprocessing, normalize, preprocess
 from ddamfn.files import sha256_file
 from ddamfn.preparation import Prepared
-from ddamfn.preparation.splits import own_validation, training_split
+from ddamfn.preparation.splits import kept_by_majority, own_validation, training_split
 from ddamfn.train.initial import options_of
 from ddamfn.train.run_folder import save_weights_file
-from ddamfn.weights import WEIGHT_FORMATS, Card, WeightFormat, WeightPrecision, find_weights, read_card, write_card
+from ddamfn.weights import (
+    WEIGHT_FORMATS,
+    Card,
+    ClassPriorCard,
+    WeightFormat,
+    WeightPrecision,
+    find_weights,
+    read_card,
+    write_card,
+)
 
 log = logging.getLogger(__name__)
 
-_RULE = "majority"
-"""The vote rule of validation images; ignored for sets with one label per image."""
 _CALIBRATION_FACES = 128
 _SUFFIX: dict[WeightFormat, str] = {
     "onnx": ".onnx", "onnx-int8": ".onnx", "openvino": ".xml", "safetensors": ".safetensors", "hub-folder": ".onnx",
@@ -114,7 +123,7 @@ def convert(
                 )
             card = _card(source, kind, name, main, comparison, precision, argv)
             if kind == "onnx-int8" or preprocessing is not None:
-                card = _calibrated(card, comparison, faces)
+                card = _calibrated(card, comparison, faces, _training_shares(source.card, prepared))
             write_card(card, main.with_suffix(".json"))
             _move(Path(draft), place / name if kind == "hub-folder" else place)
     except OSError as error:
@@ -174,7 +183,7 @@ def _gate_faces(card: Card, prepared: Prepared | None, least: int) -> GateFaces:
         raise DataError(
             f"{prepared.source} has no validation split of its own: export without --data, on synthetic faces"
         )
-    part = prepared.split(split, _RULE)
+    part = prepared.split(split, CALIBRATION_RULE)
     if not len(part):
         raise DataError(f"{prepared.source}: the split {split} has no image to measure on")
     crops: list[Any] = [part.crops]
@@ -182,7 +191,13 @@ def _gate_faces(card: Card, prepared: Prepared | None, least: int) -> GateFaces:
     if missing > 0:
         crops.append(synthetic_crops(card.labels, card.input_side_px, missing))
         words += f" and {missing:,} synthetic faces"
-    return replace(_faces(card, crops, words), classes=prepared.classes, targets=np.asarray(part.targets, np.float32))
+    return replace(
+        _faces(card, crops, words),
+        classes=prepared.classes,
+        targets=np.asarray(part.targets, np.float32),
+        rule=part.rule,
+        majority=kept_by_majority(prepared, split, part.keys),
+    )
 
 
 def _calibration_faces(card: Card, prepared: Prepared | None) -> GateFaces:
@@ -225,20 +240,37 @@ def _card(
     card = replace(card, architecture={**card.architecture, "options": options_of(card)})
     if kind == "onnx-int8":
         # The float32 file's scores are not this file's: `ddamfn eval --record` adds them.
-        return replace(card, precision="int8", scores=(), calibration=None)
+        prior = card.class_prior
+        known: ClassPriorCard | None = prior and {"shares": prior["shares"], "weight": prior["weight"]}
+        return replace(card, precision="int8", scores=(), calibration=None, class_prior=known)
     return replace(card, precision=precision if kind == "onnx" else "float32")
 
 
-def _calibrated(card: Card, comparison: Comparison, faces: GateFaces) -> Card:
-    """Fit temperature and curve to the file's own logits, and note its accuracy, if there are images of all labels."""
+def _training_shares(card: Card, prepared: Prepared | None) -> Mapping[str, float] | None:
+    """Return the shares of the classes in training: those on the card, else of the prepared set it was trained on."""
+    if card.class_prior is not None:
+        return card.class_prior["shares"]
+    trained, rule = card.training.get("data"), card.training.get("rule")
+    if prepared is None or trained is None or rule not in RULES:
+        return None
+    known, split = CARDS.get(prepared.dataset), training_split(prepared)
+    if trained != (known.title if known else prepared.dataset) or split not in prepared.splits:
+        return None
+    shares = prepared.split(split, rule).targets.mean(axis=0, dtype=np.float64)
+    return dict(zip(prepared.classes, shares.tolist(), strict=True)) if shares.all() else None
+
+
+def _calibrated(card: Card, comparison: Comparison, faces: GateFaces, shares: Mapping[str, float] | None) -> Card:
+    """Fit confidence to the file's own logits, and note its accuracy, if there are validation images of all labels."""
     if faces.targets is None or set(faces.classes) != set(card.labels):
         return card
     logits = to_classes(comparison.logits[: len(faces.targets)], card.labels, faces.classes)
-    temperature = fit_temperature(logits, faces.targets)
-    curve = measure_calibration(logits, faces.targets, temperature, rule=_RULE)
-    measured = score(logits, faces.targets, faces.classes, rule=_RULE).to_dict()
-    export = {**(card.export or {}), "validation": {"rule": _RULE, **{key: measured[key] for key in FIGURES}}}
-    return replace(card, temperature=temperature, calibration=curve, export=export)
+    confidence = fit_confidence(
+        logits, faces.targets, faces.classes, rule=faces.rule, majority=faces.majority, shares=shares
+    )
+    measured = score(logits, faces.targets, faces.classes, rule=faces.rule).to_dict()
+    export = {**(card.export or {}), "validation": {"rule": faces.rule, **{key: measured[key] for key in FIGURES}}}
+    return confidence.on(replace(card, export=export))
 
 
 def _own_onnx(weights: str | os.PathLike[str], loaded: LoadedNetwork) -> Path | None:

@@ -75,6 +75,8 @@ class GateFaces:
     labels: tuple[str, ...] = ()  # of the outputs; needed with targets
     classes: tuple[str, ...] = ()  # canonical names of the columns of `targets`
     targets: NDArray[np.float32] | None = None  # (V, K) of the first V faces, the validation images
+    rule: str = ""  # that made the targets
+    majority: NDArray[np.bool_] | None = None  # (V,), those that the rule "majority" keeps; None without votes
 
     def __len__(self) -> int:
         return sum(len(part) for part in self.crops)

@@ -10,12 +10,13 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from ddamfn.errors import ConfigError, UsageError, WeightsError
-from ddamfn.evaluate import fit_temperature, score
-from ddamfn.evaluate.calibration import class_shift, fit_adjustment, measure_calibration
+from ddamfn.evaluate import score
+from ddamfn.evaluate.calibration import class_shift, fit_adjustment
+from ddamfn.evaluate.confidence import CALIBRATION_RULE, Confidence, fit_confidence
+from ddamfn.evaluate.report import SINGLE_LABEL
 from ddamfn.export.card import build_card, command_line, seeds_record
 from ddamfn.export.gates import (
     LEAST_FACES,
@@ -32,8 +33,10 @@ from ddamfn.export.onnx import export_onnx
 from ddamfn.faces import normalize, preprocess
 from ddamfn.models.fused import fuse
 from ddamfn.preparation import Prepared
+from ddamfn.preparation.splits import kept_by_majority, own_validation, training_split
 from ddamfn.train import load_splits
 from ddamfn.train.run_folder import FinishedRun
+from ddamfn.train.splits import calibration_split
 from ddamfn.train.step import evaluate_split
 from ddamfn.train.tensorset import TensorSplit
 from ddamfn.weights import WeightPrecision, write_card
@@ -68,28 +71,37 @@ def export_run(
     if adjustment != 0 and prepared is None:
         raise UsageError("logits are adjusted by the classes' shares of the training images: add --data ROOT")
     notes: dict[str, Any] = {"seeds": seeds_record(finished, seeds)} if seeds else {}
-    temperature, calibration = 1.0, None
+    confidence: Confidence | None = None
     if prepared is None:
         notes["temperature"] = "not fitted: no data given"
         faces = _gate_faces(finished, (), least_faces)
     else:
         train, valid = load_splits(prepared, finished.run, torch.device("cpu"))
-        logits = evaluate_split(finished.network, valid, finished.run.data, _BATCH).logits.numpy()
         if adjustment != 0:
-            finished, logits, notes["logit_adjustment"] = adjust_logits(finished, train, valid, logits, adjustment)
-        targets, rule = valid.targets.numpy(), finished.run.data.validation_rule
-        temperature = fit_temperature(logits, targets)
-        calibration = measure_calibration(logits, targets, temperature, rule=rule)
-        notes["temperature"] = f"{len(valid):,} validation images, rule {rule}"
+            finished, notes["logit_adjustment"] = adjust_logits(finished, train, valid, adjustment)
+        confidence = _fit_confidence(finished, prepared, train, valid)
         faces = _gate_faces(finished, (("validation", valid), ("training", train)), least_faces)
     path, comparison = _export_gated(finished, Path(folder), name, precision, faces)
     if argv:
         notes["export_command"] = command_line(argv, run=str(finished.folder))
     notes["parity"] = comparison.to_dict()
-    card = build_card(finished, path, precision, notes, temperature, calibration, trained_on=prepared)
+    card = build_card(finished, path, precision, notes, trained_on=prepared)
+    card = card if confidence is None else confidence.on(card)
     write_card(card, path.with_suffix(".json"))
     log.info("exported %s: %s", path, comparison)
     return Exported(path, card, comparison)
+
+
+def _fit_confidence(finished: FinishedRun, prepared: Prepared, train: TensorSplit, valid: TensorSplit) -> Confidence:
+    """Fit on all validation images with a vote for an expression, or on those that the run selected on."""
+    data = finished.run.data
+    every = calibration_split(prepared, finished.run, valid, valid.images.device)
+    own = data.validation or own_validation(prepared)
+    rule = SINGLE_LABEL if not prepared.votes else data.rule if own is None else CALIBRATION_RULE
+    majority = kept_by_majority(prepared, own or training_split(prepared), every.keys)
+    logits = evaluate_split(finished.network, every, data, _BATCH).logits.numpy()
+    shares = dict(zip(train.classes, train.describe().class_shares or (), strict=True))
+    return fit_confidence(logits, every.targets.numpy(), every.classes, rule=rule, majority=majority, shares=shares)
 
 
 def _export_gated(
@@ -140,13 +152,13 @@ def _gate_faces(finished: FinishedRun, splits: Sequence[tuple[str, TensorSplit]]
 
 
 def adjust_logits(
-    finished: FinishedRun, train: TensorSplit, valid: TensorSplit, logits: NDArray[np.float32], tau: Tau
-) -> tuple[FinishedRun, NDArray[np.float32], dict[str, Any]]:
-    """Shift logits (n, C) by the training set's class shares in the last bias; return run, logits and card record."""
+    finished: FinishedRun, train: TensorSplit, valid: TensorSplit, tau: Tau
+) -> tuple[FinishedRun, dict[str, Any]]:
+    """Shift the logits by the training set's class shares in the last bias; return the run and the card's record."""
     data, row = finished.run.data, finished.row["valid"]
     shares = train.describe().class_shares
     assert shares is not None  # a finished run knows its classes
-    targets = valid.targets.numpy()
+    logits, targets = evaluate_split(finished.network, valid, data, _BATCH).logits.numpy(), valid.targets.numpy()
     chosen = fit_adjustment(logits, targets, shares, rule=data.validation_rule) if tau == "fit" else tau
     shift = class_shift(shares, chosen).astype(np.float32)
     network, shifted = _shifted(finished.network, torch.from_numpy(shift), valid, finished), logits + shift
@@ -158,7 +170,7 @@ def adjust_logits(
         "validation_before": {key: row[key] for key in ("n", "correct", "accuracy", "mean_class_accuracy")},
     }
     changed = {**finished.row, "valid": {**row, **scores.to_dict()}}
-    return replace(finished, network=network, row=changed), shifted, record
+    return replace(finished, network=network, row=changed), record
 
 
 def _shifted(network: nn.Module, shift: torch.Tensor, valid: TensorSplit, finished: FinishedRun) -> nn.Module:

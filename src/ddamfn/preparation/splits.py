@@ -60,6 +60,14 @@ def vote_weights(prepared: Prepared, keys: Sequence[str]) -> NDArray[np.float32]
     return leading_share([votes[key] for key in keys])
 
 
+def kept_by_majority(prepared: Prepared, split: str, keys: Sequence[str]) -> NDArray[np.bool_] | None:
+    """Return which images of a split the rule "majority" keeps, bool (N,); None for a set without votes."""
+    if not prepared.votes:
+        return None
+    kept = set(prepared.split(split, "majority").keys)
+    return np.array([key in kept for key in keys], dtype=np.bool_)
+
+
 def _without_public_test(prepared: Prepared) -> bool:
     card = CARDS.get(prepared.dataset)
     return card is not None and "test" not in card.splits

@@ -18,6 +18,7 @@ from ddamfn.serve.guard import Guard, Metrics
 from ddamfn.serve.routes import api_router
 from ddamfn.serve.settings import Settings
 from ddamfn.weights import find_weights
+from ddamfn.weights.prior import prior_factors
 
 _DESCRIPTION = """\
 Finds the faces in photographs and reads their expressions. Nothing of an image is kept, written or logged.
@@ -68,8 +69,10 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None] | Non
 
     Raises:
         WeightsError: there are no such weights, or their card is not usable.
+        UsageError: the weights cannot take the class prior.
     """
     _, card = find_weights(settings.weights)
+    prior_factors(card, settings.class_prior)  # refused here, and not by the thread that loads the networks
     metrics = Metrics()
     batcher = Batcher(settings, metrics)
 

@@ -14,6 +14,7 @@ from ddamfn.results import ImageResult
 from ddamfn.serve.guard import Metrics
 from ddamfn.serve.problems import RETRY, Problem
 from ddamfn.serve.settings import Settings
+from ddamfn.weights import ClassPrior
 
 _Waiting = tuple[FoundFaces, asyncio.Future[ImageResult]]
 
@@ -26,6 +27,7 @@ class Options:
     max_faces: int  # of each image
     detection: DetectionMode = "auto"
     min_precision: float | None = None  # above 0, to 1; None never abstains
+    class_prior: ClassPrior | None = None  # None for the server's
 
 
 class Batcher:
@@ -59,7 +61,7 @@ class Batcher:
     def load(self) -> None:
         """Load the networks, which takes about a second; requests are refused with 503 until then."""
         # One thread a run: many runs at a time fill the cores better than one run that is spread over them.
-        self._recognizer = Recognizer(self._settings.weights, num_threads=1)
+        self._recognizer = Recognizer(self._settings.weights, num_threads=1, class_prior=self._settings.class_prior)
         self._metrics.ready.set(1)
 
     def close(self) -> None:
@@ -91,6 +93,7 @@ class Batcher:
             max_faces=options.max_faces,
             detection=options.detection,
             min_precision=options.min_precision,
+            class_prior=options.class_prior,
             max_pixels=self._settings.max_pixels,
         )
         self._finding += 1

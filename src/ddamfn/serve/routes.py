@@ -32,6 +32,7 @@ from ddamfn.serve.schemas import (
 )
 from ddamfn.serve.settings import Settings
 from ddamfn.weights import Card
+from ddamfn.weights.prior import parse_class_prior
 
 _T = TypeVar("_T")
 _BINARY = {"type": "string", "format": "binary"}
@@ -133,6 +134,7 @@ def _add_state(
         return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
+_MOST_PRIOR_LETTERS = 400
 _MAX_DETECTION_PX = 4096
 """Of one look, which takes memory in proportion to its area; "full" looks at tiles."""
 
@@ -140,7 +142,7 @@ _MAX_DETECTION_PX = 4096
 def _options_for(card: Card, settings: Settings) -> Callable[..., Options]:
     """Return the parser of a request's options; its description names the highest precision that can be kept."""
     # Only described: asked for more, the recognizer says best what is wrong.
-    highest = highest_precision(card)
+    highest = highest_precision(card, settings)
     kept = {} if highest is None else {"maximum": highest}
     count = Annotated[int, Query(ge=1, le=settings.max_faces, description="only this many of each image, the surest")]
     precision = Annotated[float, Field(gt=0, le=1, json_schema_extra=kept)]
@@ -161,8 +163,20 @@ def _options_for(card: Card, settings: Settings) -> Callable[..., Options]:
             precision | SkipJsonSchema[None],
             Query(description='answer "uncertain" where fewer than this share of the answers would be right'),
         ] = None,
+        class_prior: Annotated[
+            str | SkipJsonSchema[None],
+            Query(
+                max_length=_MOST_PRIOR_LETTERS,
+                description="how common the expressions are: training (as in the training images), uniform, or shares "
+                "such as neutral=.3,happiness=.4, the others dividing the rest; not together with min_precision",
+            ),
+        ] = None,
     ) -> Options:
-        return Options(min_detection_score, max_faces, detection, min_precision)
+        try:
+            prior = None if class_prior is None else parse_class_prior(class_prior)
+        except UsageError as error:
+            raise Problem(HTTPStatus.BAD_REQUEST, str(error)) from None
+        return Options(min_detection_score, max_faces, detection, min_precision, prior)
 
     return options
 

@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 from ddamfn.classifier import alignment_of
 from ddamfn.serve.settings import Settings
 from ddamfn.weights import Card
+from ddamfn.weights.prior import TRAINING
 
 _FACE = {
     "bbox": [177.77, 56.78, 273.19, 177.23],
@@ -71,7 +72,8 @@ class ModelBody(BaseModel):
     )
     can_abstain: bool
     highest_precision: float | None = Field(
-        description="the highest share of right answers that abstaining can keep; null if the card has no curve for it"
+        description="the highest share of right answers that abstaining can keep; null if the card has no "
+        "curve for it, or the server has another class prior"
     )
     scores: list[dict[str, Any]] = Field(
         description="accuracy on test splits: data set, split, rule, n, interval, recalls"
@@ -112,8 +114,8 @@ def models_body(card: Card, settings: Settings) -> dict[str, Any]:
         "architecture": card.architecture,
         "input_side_px": card.input_side_px,
         "alignment": {**card.alignment, "points": alignment_of(card).points().round(3).tolist()},
-        "can_abstain": card.calibration is not None,
-        "highest_precision": highest_precision(card),
+        "can_abstain": highest_precision(card, settings) is not None,
+        "highest_precision": highest_precision(card, settings),
         "scores": [{key: score[key] for key in public if key in score} for score in card.scores],
         "license": card.license,
         "rights": card.rights,
@@ -128,6 +130,8 @@ def models_body(card: Card, settings: Settings) -> dict[str, Any]:
     return {"models": [model], "limits": limits}
 
 
-def highest_precision(card: Card) -> float | None:
-    """Return the highest precision that abstaining can keep, None if the card has no curve for it."""
-    return None if card.calibration is None else max(card.calibration["precision_low"])
+def highest_precision(card: Card, settings: Settings) -> float | None:
+    """Return the highest precision that abstaining can keep, None if the card has no curve for the server's prior."""
+    if card.calibration is None or settings.class_prior != TRAINING:
+        return None
+    return max(card.calibration["precision_low"])

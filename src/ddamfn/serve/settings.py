@@ -4,6 +4,8 @@ import os
 from dataclasses import dataclass, field
 
 from ddamfn.errors import UsageError
+from ddamfn.weights import ClassPrior
+from ddamfn.weights.prior import TRAINING
 
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 """Names under which a browser on this machine may ask for a server that is bound to loopback."""
@@ -29,6 +31,7 @@ class Settings:
         buffered_bytes: bodies of all requests together; more are refused until some are done.
         body_idle_s: how long a client may send nothing in the middle of a body, or of a request's head.
         body_total_s: how long a whole body may take.
+        class_prior: the mix of expressions of requests that name none, as for `Recognizer`.
         token: the bearer token that clients must send; None allows every client.
         hosts: the only `Host` names that are answered, lower case and without port; None for any. This stops a web page
             that points its own name at this machine (DNS rebinding).
@@ -48,6 +51,7 @@ class Settings:
     buffered_bytes: int = 256 * 2**20
     body_idle_s: float = 10.0
     body_total_s: float = 120.0
+    class_prior: ClassPrior = TRAINING
     token: str | None = field(default=None, repr=False)
     hosts: tuple[str, ...] | None = LOOPBACK_HOSTS
 

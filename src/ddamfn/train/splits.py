@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from ddamfn.errors import DataError
+from ddamfn.evaluate.confidence import CALIBRATION_RULE
 from ddamfn.preparation import Prepared
 from ddamfn.preparation.splits import own_validation, require_classes, score_split, training_split, vote_weights
 from ddamfn.train.config import Data, Run
@@ -76,6 +77,17 @@ class SplitReader:
         if not len(test):
             raise DataError(f"{test.origin}: no image is left to score on; add some")
         return test
+
+
+def calibration_split(prepared: Prepared, run: Run, valid: TensorSplit, device: torch.device) -> TensorSplit:
+    """Return all validation images with a vote for an expression, not only those that a run selects on.
+
+    Where the set has no validation split of its own, or no votes, these are `valid`, the images of `load_splits`.
+    """
+    own = run.data.validation or own_validation(prepared)
+    if own is None or not prepared.votes:
+        return valid
+    return SplitReader(prepared, device).whole(own, CALIBRATION_RULE, run.data).tensors
 
 
 def load_splits(prepared: Prepared, run: Run, device: torch.device) -> tuple[TensorSplit, TensorSplit]:

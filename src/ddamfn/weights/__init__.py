@@ -5,6 +5,7 @@ from ddamfn.weights.card import (
     WEIGHT_PRECISIONS,
     CalibrationCard,
     Card,
+    ClassPriorCard,
     WeightFormat,
     WeightPrecision,
     read_card,
@@ -12,10 +13,11 @@ from ddamfn.weights.card import (
     verify,
     write_card,
 )
+from ddamfn.weights.prior import ClassPrior
 from ddamfn.weights.store import DEFAULT_WEIGHTS, find_weights, list_weights
 
 __all__ = [
     "DEFAULT_WEIGHTS", "WEIGHT_FORMATS", "WEIGHT_PRECISIONS", "CalibrationCard",
-    "Card", "WeightFormat", "WeightPrecision", "find_weights", "list_weights", "read_card",
-    "threshold_for", "verify", "write_card",
+    "Card", "ClassPrior", "ClassPriorCard", "WeightFormat", "WeightPrecision", "find_weights", "list_weights",
+    "read_card", "threshold_for", "verify", "write_card",
 ]  # fmt: skip

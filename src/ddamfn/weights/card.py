@@ -64,13 +64,22 @@ class AlignmentCard(TypedDict):
     detector: str
 
 
+class MajorityCard(TypedDict):
+    """Calibration error on those images of which a majority of the annotators agree; see `CalibrationCard`."""
+
+    n: int
+    ece_before: float
+    ece_after: float
+
+
 class CalibrationCard(TypedDict):
     """Confidence measured on the `n` images of the split that the temperature was fitted on, under a vote `rule`.
 
     `ece_before` and `ece_after` are the expected calibration error over `bins` slices without and with the temperature.
     The four lists are a curve and belong together entry by entry, lowest threshold first: predicting only at a
     confidence of at least `thresholds` (0 to 1) covers the share `coverage`, of which the share `precision` is correct;
-    `precision_low` is the lower end of its 95 % Wilson interval, rounded down.
+    `precision_low` is the lower end of its 95 % Wilson interval, rounded down. `majority`, for images with votes, is
+    the error on those that the rule of that name keeps.
     """
 
     split: str
@@ -83,6 +92,35 @@ class CalibrationCard(TypedDict):
     coverage: list[float]
     precision: list[float]
     precision_low: list[float]
+    majority: NotRequired[MajorityCard]
+
+
+class PriorTrade(TypedDict):
+    """What an expected mix of equal shares costs and gains on the validation images as they are, at one weight."""
+
+    weight: float
+    correct: int
+    accuracy: float
+    mean_class_accuracy: float
+    recall: float
+    balanced_nll: float
+
+
+class ClassPriorCard(TypedDict):
+    """Shares of the expressions in training, by name, and the `weight` (0 to 1) with which another mix counts.
+
+    See `ddamfn.weights.prior`. `trade` is measured on the `n` validation images of `rule` under equal shares; its
+    `recall` is of the expression `recall_of`, the most frequent one in training, and `balanced_nll`, the mean over the
+    classes of -log p, is what the weight minimizes.
+    """
+
+    shares: dict[str, float]
+    weight: float
+    split: NotRequired[str]
+    rule: NotRequired[str]
+    n: NotRequired[int]
+    recall_of: NotRequired[str]
+    trade: NotRequired[list[PriorTrade]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +147,7 @@ class Card:
             convolutions in integers.
         calibration: how well the confidence fits on validation, and which threshold keeps which precision; None if it
             was not measured.
+        class_prior: shares of the classes in training, for images of another mix; None if they were not recorded.
         export: of a file made from other weights: its format, the command, what it was made from, and what its gate
             measured; None for weights that came straight from a run.
     """
@@ -130,6 +169,7 @@ class Card:
     sha256: str
     precision: WeightPrecision | Literal["int8"] = "float32"
     calibration: CalibrationCard | None = None
+    class_prior: ClassPriorCard | None = None
     export: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -287,7 +327,11 @@ def _problem(card: Card) -> str | None:
         (card.file == Path(card.file).name != "", "file must be a plain file name"),
     )
     wrong = next((message for fine, message in checks if not fine), None)
-    return wrong or (None if card.calibration is None else _calibration_problem(card.calibration))
+    if wrong is None and card.calibration is not None:
+        wrong = _calibration_problem(card.calibration)
+    if wrong is None and card.class_prior is not None:
+        wrong = _class_prior_problem(card.class_prior, card.labels)
+    return wrong
 
 
 _CURVE = ("thresholds", "coverage", "precision", "precision_low")
@@ -306,3 +350,15 @@ def _calibration_problem(calibration: Mapping[str, Any]) -> str | None:
     if columns[0] != sorted(columns[0]):
         return "calibration.thresholds must rise"
     return None
+
+
+def _class_prior_problem(prior: Mapping[str, Any], labels: tuple[str, ...]) -> str | None:
+    """Describe what is invalid in a card's `class_prior`, None if nothing; KeyError or TypeError for a bad field."""
+    missing = sorted(ClassPriorCard.__required_keys__ - set(prior))
+    if missing:
+        return f"class_prior lacks {', '.join(missing)}"
+    if set(prior["shares"]) != set(labels):
+        return "class_prior.shares must name each label once"
+    if not all(0 < share <= 1 for share in prior["shares"].values()):
+        return "class_prior.shares must lie above 0 and at most at 1"
+    return None if 0 <= prior["weight"] <= 1 else "class_prior.weight must lie in 0 to 1"
