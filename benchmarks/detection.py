@@ -6,7 +6,7 @@
 The bundled portrait, mirrored, tilted, lit and blurred in several ways, is pasted into large images; with --photos the
 faces are those of a folder, which need some surroundings. A face is found if the mean distance of its landmarks is
 below half the distance between its eyes. With --data, validation images of a data set are pasted into larger images,
-which are turned, and correct expressions are counted. Writes docs/benchmarks/<date>-<commit>-detection.md.
+which are turned, and correct expressions are counted. Writes docs/benchmarks/<date>-<commit>-detection.md, or detection-turns.md or detection-labels.md.
 """
 
 import argparse
@@ -99,7 +99,7 @@ def main() -> None:
         rows = turn_rows(detector, sources) if args.turns else size_rows(detector, sources, args.images, args.faces)
     lines = heading(
         "Detection of faces by size and turn",
-        " ".join(["python benchmarks/detection.py", *sys.argv[1:]]),
+        _command(args),
         before,
         "ddamfn",
         "onnxruntime",
@@ -117,7 +117,14 @@ def main() -> None:
         lines.append(f"| {' | '.join(row)} |")
         print(lines[-1], file=sys.stderr, flush=True)
     print("\n".join(lines))
-    print(f"\nwritten to {write_result(lines, args.output, 'detection')}", file=sys.stderr)
+    name = "detection-labels" if args.data else "detection-turns" if args.turns else "detection"
+    print(f"\nwritten to {write_result(lines, args.output, name)}", file=sys.stderr)
+
+
+def _command(args: argparse.Namespace) -> str:
+    """Return the command line, with names in place of the folders of this machine."""
+    names = {str(args.data): "ROOT", str(args.photos): "FOLDER", str(args.output): "OUTPUT"}
+    return " ".join(["python benchmarks/detection.py", *(names.get(word, word) for word in sys.argv[1:])])
 
 
 def size_rows(
