@@ -6,7 +6,8 @@
 The bundled portrait, mirrored, tilted, lit and blurred in several ways, is pasted into large images; with --photos the
 faces are those of a folder, which need some surroundings. A face is found if the mean distance of its landmarks is
 below half the distance between its eyes. With --data, validation images of a data set are pasted into larger images,
-which are turned, and correct expressions are counted. Writes docs/benchmarks/<date>-<commit>-detection.md, or detection-turns.md or detection-labels.md.
+which are turned, and correct expressions are counted. Writes a page into docs/benchmarks: <date>-<commit>-detection.md,
+-detection-turns.md or -detection-labels.md.
 """
 
 import argparse
