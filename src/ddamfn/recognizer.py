@@ -15,7 +15,7 @@ from ddamfn.classifier import Classifier, alignment_of
 from ddamfn.errors import DegenerateFace, UnreadableImage, UsageError
 from ddamfn.faces import ChannelOrder, Crop, Detection, DetectionMode, ImageInput, RetinaFace, align
 from ddamfn.faces.align import crop_bounds
-from ddamfn.faces.decode import decode_scaled, image_name
+from ddamfn.faces.decode import Decoded, decode_scaled, image_name
 from ddamfn.faces.given import check_boxes, check_landmarks, landmarks_in_box
 from ddamfn.faces.search import check_detection
 from ddamfn.faces.sessions import Providers
@@ -206,9 +206,7 @@ class Recognizer:
         class_prior: ClassPrior | None = None,
         max_pixels: int | None = None,
     ) -> FoundFaces:
-        """Find and align the faces of one image: the first half of `predict`, for callers that batch by themselves.
-
-        Several threads may do this at once.
+        """Find and align the faces of one image, in any thread: the first half of `predict`, for callers that batch.
 
         Args:
             image: as in `predict`.
@@ -235,11 +233,7 @@ class Recognizer:
         max_faces = self._max_faces if max_faces is None else max_faces
         detection = self._detection if detection is None else detection
         _check(min_score, max_faces=max_faces)
-        threshold, factors = self.threshold, self._factors
-        if min_precision is not None or class_prior is not None:
-            precision = self._min_precision if min_precision is None else min_precision
-            prior = self._class_prior if class_prior is None else class_prior
-            threshold, factors = _confidence(self.card, precision, prior)
+        threshold, factors = self._confidence_for(min_precision, class_prior)
         decoded = decode_scaled(image, max_pixels=max_pixels, channel_order=channel_order)
         pixels, name = decoded.pixels, image_name(image)
         kept = pixels if keep_image else None
@@ -253,11 +247,20 @@ class Recognizer:
             found = self._given(pixels, boxes, landmarks, decoded.scale)
         detections, crops = [entry for entry, _ in found], [crop for _, crop in found]
         if decoded.scale != 1:
-            # The last pixel of a smaller image may be half empty, and a box that was found lies inside the image.
-            edge = (decoded.width, decoded.height) * 2 if boxes is None and landmarks is None else float("inf")
-            detections = [_enlarged(entry, 1 / decoded.scale, edge) for entry in detections]
+            given = boxes is not None or landmarks is not None
+            detections = [_enlarged(entry, decoded, is_given=given) for entry in detections]
         matrices = [crop.matrix * (decoded.scale, decoded.scale, 1.0) for crop in crops]
         return FoundFaces(result, detections, [crop.pixels for crop in crops], matrices, threshold, factors)
+
+    def _confidence_for(
+        self, min_precision: float | None, class_prior: ClassPrior | None
+    ) -> tuple[float, NDArray[np.float64] | None]:
+        """Return threshold and factors for one image; None means this recognizer's."""
+        if min_precision is None and class_prior is None:
+            return self.threshold, self._factors
+        precision = self._min_precision if min_precision is None else min_precision
+        prior = self._class_prior if class_prior is None else class_prior
+        return _confidence(self.card, precision, prior)
 
     def classify(self, images: Sequence[FoundFaces]) -> list[ImageResult]:
         """Classify the found faces of several images together: the second half of `predict`.
@@ -402,10 +405,12 @@ class Recognizer:
         return Prediction.of(dict(zip(self.card.labels, probabilities.tolist(), strict=True)), threshold)
 
 
-def _enlarged(detection: Detection, factor: float, edge: ArrayLike) -> Detection:
-    """Return a detection in the pixels of an image that was decoded smaller, its box within `edge`."""
-    bbox = np.minimum(detection.bbox * factor, edge)
-    return replace(detection, bbox=bbox, landmarks=detection.landmarks * factor)
+def _enlarged(detection: Detection, decoded: Decoded, *, is_given: bool) -> Detection:
+    """Return a detection in the pixels of an image that was decoded smaller."""
+    # The last pixel of the smaller image may be half empty, and a box that was found lies inside the image.
+    edge = np.inf if is_given else (decoded.width, decoded.height) * 2
+    bbox = np.minimum(detection.bbox / decoded.scale, edge)
+    return replace(detection, bbox=bbox, landmarks=detection.landmarks / decoded.scale)
 
 
 def _check(min_detection_score: float, **numbers: int | None) -> None:

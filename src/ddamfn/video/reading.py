@@ -75,22 +75,23 @@ def read_video(
     _check_at_least(0, smooth_s=smooth_s, start_s=start_s, end_s=end_s)
     check_detection(detection)
     opened = _open(source, every=every, start_s=start_s, end_s=end_s)
-    try:
-        recognizer = Recognizer(num_threads=1) if recognizer is None else recognizer.with_num_threads(1)
-    except BaseException:
-        opened.close()
-        raise
+    recognizer = _with_one_thread(recognizer, opened)
+    threads, images = workers or _cores(), keep_images
     pipeline = Pipeline(
-        opened,
-        recognizer,
-        workers=workers or _cores(),
-        batch_size=batch_size,
-        keep_images=keep_images,
-        detection=detection,
+        opened, recognizer, workers=threads, batch_size=batch_size, keep_images=images, detection=detection
     )
     tracker = Tracker(longest_gap_s(opened.info, every)) if track else None
     smoother = Smoother(smooth_s) if track and smooth_s else None
     return VideoReading(opened, pipeline, recognizer.threshold, tracker, smoother, keep_crops=keep_crops)
+
+
+def _with_one_thread(recognizer: Recognizer | None, opened: FrameSource) -> Recognizer:
+    """Return a recognizer that leaves the cores to frames; the video is closed if there is none."""
+    try:
+        return Recognizer(num_threads=1) if recognizer is None else recognizer.with_num_threads(1)
+    except BaseException:
+        opened.close()
+        raise
 
 
 def longest_gap_s(info: VideoInfo, every: int) -> float:
