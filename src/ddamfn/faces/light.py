@@ -48,7 +48,8 @@ class Stretch:
             raise ConfigError(f"the stretch's clip_percent must be 0 to below 50, not {self.clip_percent!r}")
 
 
-_FOR_DETECTION = Stretch(least_range=_WHITE, largest_gain=32)
+# Little is cut off at either end, so that a small lit face in front of a dark or flat scene keeps its levels.
+_NARROW, _FOR_DETECTION = 64, Stretch(least_range=_WHITE, clip_percent=0.1, largest_gain=32)
 
 
 def luma(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -69,7 +70,7 @@ def lightings(image: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
     levels = luma(image[::step, ::step])
     low, high = _ends(levels, _FOR_DETECTION.clip_percent)
     first = image
-    if low < high < low + Stretch().least_range:
+    if low < high < low + _NARROW:
         table = _stretch_table(low, high, _FOR_DETECTION)
         first, levels = table[image], table[levels]
     yield first
