@@ -1,5 +1,6 @@
 """The server as a process: signals, sockets, and what the command line refuses."""
 
+import asyncio
 import os
 import re
 import signal
@@ -189,6 +190,23 @@ def test_the_expected_mix_reaches_the_server_or_is_refused(
     for arguments in ((), ("--class-prior", "neutral=.2,fear=.1")):
         assert _refused(capsys, *arguments) == (0, [])
     assert [settings.class_prior for settings in served] == ["training", {"neutral": 0.2, "fear": 0.1}]
+
+
+def test_no_answer_waits_for_an_acknowledgment() -> None:
+    async def flag() -> int:
+        seen: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        def connected(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            accepted = writer.get_extra_info("socket")
+            seen.set_result(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        with bind("127.0.0.1", 0) as listener:
+            async with await asyncio.start_server(connected, sock=listener):
+                with socket.create_connection(listener.getsockname()):
+                    return await seen
+
+    assert asyncio.run(flag()) != 0
 
 
 def test_a_port_that_is_taken_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
