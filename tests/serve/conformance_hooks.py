@@ -32,3 +32,9 @@ def filter_body(context: Any, body: Any) -> bool:
     except OSError:
         return False
     return True
+
+
+@schemathesis.hook
+def filter_query(context: Any, query: Any) -> bool:
+    """Drop a class prior beside a precision: the description says in words that they do not go together."""
+    return not query or "class_prior" not in query or "min_precision" not in query

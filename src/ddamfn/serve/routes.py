@@ -146,6 +146,9 @@ def _options_for(card: Card, settings: Settings) -> Callable[..., Options]:
     kept = {} if highest is None else {"maximum": highest}
     count = Annotated[int, Query(ge=1, le=settings.max_faces, description="only this many of each image, the surest")]
     precision = Annotated[float, Field(gt=0, le=1, json_schema_extra=kept)]
+    # Described with one share only: no pattern can say of several that their sum is at most 1.
+    one_share = rf"({'|'.join(card.labels)})=(0|1|0?\.[0-9]{{1,4}})"
+    prior_text = Annotated[str, Field(json_schema_extra={"pattern": f"^(training|uniform|{one_share})$"})]
 
     def options(
         min_detection_score: Annotated[
@@ -164,11 +167,12 @@ def _options_for(card: Card, settings: Settings) -> Callable[..., Options]:
             Query(description='answer "uncertain" where fewer than this share of the answers would be right'),
         ] = None,
         class_prior: Annotated[
-            str | SkipJsonSchema[None],
+            prior_text | SkipJsonSchema[None],
             Query(
                 max_length=_MOST_PRIOR_LETTERS,
                 description="how common the expressions are: training (as in the training images), uniform, or shares "
-                "such as neutral=.3,happiness=.4, the others dividing the rest; not together with min_precision",
+                "with a sum of at most 1, such as neutral=.3,happiness=.4, where the others divide the rest; not "
+                "together with min_precision",
             ),
         ] = None,
     ) -> Options:

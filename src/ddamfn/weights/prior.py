@@ -10,6 +10,7 @@ Source: Saerens et al. 2002, "Adjusting the outputs of a classifier to new a pri
 """
 
 import math
+import reprlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -120,7 +121,8 @@ def parse_class_prior(text: str) -> ClassPrior:
             share = math.nan
         if not equals or not name.strip() or math.isnan(share):
             raise UsageError(
-                f"a class prior is {TRAINING}, {UNIFORM}, or shares such as neutral=.3,happiness=.4, not {text!r}"
+                f"a class prior is {TRAINING}, {UNIFORM}, or shares such as neutral=.3,happiness=.4, not "
+                f"{reprlib.repr(text)}"
             )
         if name.strip() in shares:
             raise UsageError(f"class prior: {name.strip()} has two shares")
