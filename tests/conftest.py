@@ -34,6 +34,15 @@ def _fixed_seed() -> None:
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.manual_seed(20240229)
+    _keep_the_exporters_table()
+
+
+def _keep_the_exporters_table() -> None:
+    """Let PyTorch's exporter read its table of 500 operators once: it parses their source anew at every export."""
+    module = sys.modules.get("torch.onnx._internal.exporter._registration")
+    registry = getattr(module, "ONNXRegistry", None)
+    if registry is not None and not hasattr(registry.from_torchlib, "cache_info"):
+        registry.from_torchlib = staticmethod(cache(registry.from_torchlib))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -28,18 +28,18 @@ GOLDEN = Path(__file__).parent / "golden"
 _FERPLUS_FOLDERS = {"train": "FER2013Train", "val": "FER2013Valid", "test": "FER2013Test"}
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a synthetic set in which one test image is a copy of train's, one re-saved, and one a little changed."""
-    write_synthetic_folder(tmp_path, 2, np.random.default_rng(2), side_px=64)
-    source = tmp_path / "train" / "anger" / "00004.png"
-    (tmp_path / "test" / "anger" / "copy.png").write_bytes(source.read_bytes())
-    with Image.open(tmp_path / "train" / "fear" / "00006.png") as image:
-        image.save(tmp_path / "test" / "fear" / "resaved.bmp")
-    with Image.open(tmp_path / "train" / "disgust" / "00005.png") as image:
+    root = write_synthetic_folder(tmp_path_factory.mktemp("set"), 2, np.random.default_rng(2), side_px=64)
+    source = root / "train" / "anger" / "00004.png"
+    (root / "test" / "anger" / "copy.png").write_bytes(source.read_bytes())
+    with Image.open(root / "train" / "fear" / "00006.png") as image:
+        image.save(root / "test" / "fear" / "resaved.bmp")
+    with Image.open(root / "train" / "disgust" / "00005.png") as image:
         brighter = image.point(lambda v: min(255, int(v * 1.06)))
-        brighter.resize((60, 60), Image.Resampling.LANCZOS).save(tmp_path / "test" / "disgust" / "changed.jpg")
-    return tmp_path
+        brighter.resize((60, 60), Image.Resampling.LANCZOS).save(root / "test" / "disgust" / "changed.jpg")
+    return root
 
 
 def test_exact_duplicates_are_equal_files_and_equal_pixels(root: Path) -> None:
@@ -54,11 +54,11 @@ def test_exact_duplicates_are_equal_files_and_equal_pixels(root: Path) -> None:
     assert exact_duplicates(prints, "val", "train") == []
 
 
-def test_heic_has_a_fingerprint_too(tmp_path: Path, heic: Callable[..., bytes]) -> None:
-    write_synthetic_folder(tmp_path, 1, np.random.default_rng(2), side_px=64)
-    with Image.open(tmp_path / "train" / "fear" / "00006.png") as image:
-        (tmp_path / "test" / "fear" / "again.heic").write_bytes(heic(np.asarray(image.convert("RGB"))))
-    prints = take_fingerprints(open_dataset(tmp_path), workers=1)
+def test_heic_has_a_fingerprint_too(own_layout: Callable[[str], Path], heic: Callable[..., bytes]) -> None:
+    root = own_layout("folder")
+    with Image.open(root / "train" / "fear" / "00006.png") as image:
+        (root / "test" / "fear" / "again.heic").write_bytes(heic(np.asarray(image.convert("RGB"))))
+    prints = take_fingerprints(open_dataset(root), workers=1)
     assert not prints.unreadable
     assert ("test/fear/again.heic", "train/fear/00006.png") in {
         (t.key, t.other_key) for t in near_duplicates(prints, "test", "train")
