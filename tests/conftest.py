@@ -123,10 +123,14 @@ def whole_trunk(thin_trunk: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) ->
 def short_baselines() -> Iterator[None]:
     """Give the networks with many equal residual units few of them."""
     pytest.importorskip("torch", reason="needs the extra train")
+    from ddamfn.models.baselines import psr
+
     with pytest.MonkeyPatch.context() as patch:
         for place in ("resnet", "baselines.poster", "baselines.transfer"):
             patch.setattr(f"ddamfn.models.{place}.UNITS_50", (1, 1, 2, 1))
-        patch.setattr("ddamfn.models.baselines.psr._SR_BLOCKS", 1)
+        patch.setattr(psr, "_SR_BLOCKS", 1)
+        patch.setattr(psr, "_SR_WIDTH", 16)
+        patch.setattr(psr, "_vgg_stage", lambda before, after, _, stage=psr._vgg_stage: stage(before, after, 1))
         yield
 
 

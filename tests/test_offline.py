@@ -242,11 +242,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from ddamfn.cli import main
-from ddamfn.export import export_onnx
-from ddamfn.models import ddamfn
+from ddamfn.export import export_onnx, formats
 from ddamfn.export.formats import Source, convert
 from ddamfn.files import sha256_file
-from ddamfn.models import ModelOutput, registry
+from ddamfn.models import ModelOutput, ddamfn, registry
 from ddamfn.weights import Card, WEIGHT_FORMATS, read_card, write_card
 
 class Tiny(nn.Module):
@@ -269,7 +268,7 @@ if __name__ == "__main__":
     assert main(["train", "ddamfn_quick", *common]) == 0
     ddamfn.STAGES = published
     assert main(["explain", portrait, "--output", "explained", "--random", "1", "--quiet"]) == 0
-    registry._BUILDERS["tiny"] = Tiny
+    registry._BUILDERS["tiny"], formats._CALIBRATION_FACES = Tiny, 8
     network, path = Tiny(8).eval(), Path("tiny.onnx")
     export_onnx(network, path)
     plain = read_card(card).to_dict()
