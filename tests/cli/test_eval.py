@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 
 from ddamfn.cli import main
 from ddamfn.faces import Detection, RetinaFace
-from ddamfn.synthetic import write_synthetic_ferplus, write_synthetic_folder
+from ddamfn.synthetic import write_synthetic_ferplus
 from ddamfn.weights import read_card
 
 KEYS = {"accuracy", "correct", "n", "ci95", "mean_class_accuracy", "macro_f1", "per_class_recall", "confusion_matrix"}
@@ -155,9 +156,9 @@ def test_unreadable_image_is_told_by_the_exit_status(
 
 
 def test_planted_duplicates_are_left_out_when_asked(
-    stand_in_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    stand_in_weights: Path, own_layout: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    root = write_synthetic_folder(tmp_path / "set", 2, np.random.default_rng(2))
+    root = own_layout("folder")
     duplicate = next((root / "test" / "fear").iterdir())
     shutil.copy(duplicate, root / "train" / "fear" / "duplicate.png")
     options = ("--weights", stand_in_weights, "--data", root, "--format", "json", "--quiet")
@@ -257,9 +258,9 @@ def test_annotators_and_both_rules_are_reported_and_recorded(
 
 
 def test_a_set_of_single_labels_knows_nothing_of_annotators(
-    stand_in_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    stand_in_weights: Path, drawn_layout: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    root = write_synthetic_folder(tmp_path / "set", 2, np.random.default_rng(1))
+    root = drawn_layout("folder")
     options = ("--weights", stand_in_weights, "--data", root, "--quiet", "--format", "json")
     scores = json.loads(evaluate(capsys, *options)[1])
     assert (scores["people"], scores["ece_by_rule"]) == (None, {})
