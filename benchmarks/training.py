@@ -179,7 +179,8 @@ def make_step(run: Run, variant: Variant, batch_size: int, side_px: int, device:
 
     def backward() -> None:
         # CUDA graphs reuse the memory of every step's tensors; here the earlier ones are no longer needed.
-        torch.compiler.cudagraph_mark_step_begin()
+        if device.type == "cuda":
+            torch.compiler.cudagraph_mark_step_begin()
         with torch.autocast(device.type, torch.bfloat16, enabled=variant.bfloat16):
             output = called(images)
         criterion(output, split.targets).total.backward()

@@ -3,10 +3,12 @@
 import os
 import random
 import runpy
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -32,6 +34,23 @@ def _fixed_seed() -> None:
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.manual_seed(20240229)
+    _keep_the_exporters_table()
+
+
+def _keep_the_exporters_table() -> None:
+    """Let PyTorch's exporter read its table of 500 operators once: it parses their source anew at every export."""
+    module = sys.modules.get("torch.onnx._internal.exporter._registration")
+    registry = getattr(module, "ONNXRegistry", None)
+    if registry is not None and not hasattr(registry.from_torchlib, "cache_info"):
+        registry.from_torchlib = staticmethod(cache(registry.from_torchlib))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_outlives_the_machine() -> Iterator[None]:
+    """Leave files to the system's cache: what fsync waits for is only of use after a power cut."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
 
 
 @pytest.fixture
@@ -53,12 +72,26 @@ def wait_until() -> Callable[[Callable[[], object], str], None]:
     return wait
 
 
+@pytest.fixture(scope="session")
+def drawn_layout(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return what draws a data set of one layout of `ddamfn.synthetic`, one image a class, once: not to be changed."""
+    from ddamfn.synthetic import LAYOUTS
+
+    return cache(lambda name: LAYOUTS[name](tmp_path_factory.mktemp(name) / "set", 1, np.random.default_rng(5)))
+
+
+@pytest.fixture
+def own_layout(drawn_layout: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Path]:
+    """Return what copies such a data set into the test's own folder."""
+    return lambda name: shutil.copytree(drawn_layout(name), tmp_path / name)
+
+
 @pytest.fixture(scope="module")
 def thin_trunk() -> Iterator[SimpleNamespace]:
-    """Give DDAMFN and MFN a trunk with every kind of block, but six narrow ones in place of 34.
+    """Give DDAMFN and MFN a trunk with every kind of block, but four narrow ones in place of 34.
 
-    A step takes a fifth of the time, and a checkpoint a twentieth of the room. `code` does the same in a child process,
-    and `published` are the stages in the package.
+    A step takes an eighth of the time, as does an export, and a checkpoint a twentieth of the room. `code` does the
+    same in a child process, and `published` are the stages in the package.
     """
     pytest.importorskip("torch", reason="needs the extra train")
     from ddamfn.models import ddamfn
@@ -68,9 +101,7 @@ def thin_trunk() -> Iterator[SimpleNamespace]:
         StageSpec(64, 16, 32, (3, 5, 7), (16, 8, 8), stride=2),
         StageSpec(16, 16, 32, (3, 5), (24, 8), stride=1),
         StageSpec(16, 32, 64, (3, 5), (32, 32), stride=2),
-        StageSpec(32, 32, 64, (3, 5), (48, 16), stride=1),
         StageSpec(32, 64, 128, (3, 5, 7, 9), (32, 32, 32, 32), stride=2),
-        StageSpec(64, 64, 128, (3, 5), (64, 64), stride=1),
     )
     code = (
         "from ddamfn.models import ddamfn as thinned\n"
@@ -92,10 +123,14 @@ def whole_trunk(thin_trunk: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) ->
 def short_baselines() -> Iterator[None]:
     """Give the networks with many equal residual units few of them."""
     pytest.importorskip("torch", reason="needs the extra train")
+    from ddamfn.models.baselines import psr
+
     with pytest.MonkeyPatch.context() as patch:
         for place in ("resnet", "baselines.poster", "baselines.transfer"):
             patch.setattr(f"ddamfn.models.{place}.UNITS_50", (1, 1, 2, 1))
-        patch.setattr("ddamfn.models.baselines.psr._SR_BLOCKS", 1)
+        patch.setattr(psr, "_SR_BLOCKS", 1)
+        patch.setattr(psr, "_SR_WIDTH", 16)
+        patch.setattr(psr, "_vgg_stage", lambda before, after, _, stage=psr._vgg_stage: stage(before, after, 1))
         yield
 
 

@@ -51,8 +51,8 @@ def test_the_pages_on_the_api_run(
 
 @pytest.fixture(scope="module")
 def synthetic_faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return class folders with six synthetic faces of each expression in train, three in val and test."""
-    return write_synthetic_folder(tmp_path_factory.mktemp("drawn") / "faces", 6, np.random.default_rng(5))
+    """Return class folders with four synthetic faces of each expression in train, two in val and test."""
+    return write_synthetic_folder(tmp_path_factory.mktemp("drawn") / "faces", 4, np.random.default_rng(5))
 
 
 def test_one_image(tmp_path: Path, stand_in_weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,7 +90,7 @@ def test_scores_by_confidence(
 ) -> None:
     load("evaluate_weights").main([str(stand_in_weights), str(synthetic_faces), "--split", "val"])
     out = capsys.readouterr().out
-    assert "rule single label, N = 24" in out
+    assert "rule single label, N = 16" in out
     assert "confidence at least 0.0: answered  100.0%, right" in out
 
 
@@ -104,14 +104,14 @@ def test_training_on_class_folders_gives_weights_that_can_be_used(
     monkeypatch.chdir(tmp_path)
     from ddamfn.train import recipe
 
-    # In the alignment of the recipe, and in this process: starting others takes longer than 96 small images.
+    # In the alignment of the recipe, and in this process: starting others takes longer than 64 small images.
     prepare(open_dataset(synthetic_faces), "prepared", recipe("ddamfn_quick").data.alignment, workers=1)
-    load("train_on_folder").main(["prepared", "mine", "--epochs", "1", "--gate-faces", "80"])
+    load("train_on_folder").main(["prepared", "mine", "--epochs", "1", "--gate-faces", "56"])
     out = capsys.readouterr().out
-    assert "48 images to learn from, 24 to select on" in out
+    assert "32 images to learn from, 16 to select on" in out
     assert "best epoch 1" in out
     # Few images of one's own are no obstacle: the gate is filled up.
-    assert "same predictions as the network on 24 validation faces and 48 training faces and 8 synthetic faces" in out
+    assert "same predictions as the network on 16 validation faces and 32 training faces and 8 synthetic faces" in out
     assert {path.name for path in Path("runs/mine").iterdir()} >= {"config.json", "environment.json", "metrics.jsonl"}
     network, card = find_weights("mine.onnx")
     assert network.stat().st_size > 500_000

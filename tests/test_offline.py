@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -241,10 +242,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from ddamfn.cli import main
-from ddamfn.export import export_onnx
+from ddamfn.export import export_onnx, formats
 from ddamfn.export.formats import Source, convert
 from ddamfn.files import sha256_file
-from ddamfn.models import ModelOutput, registry
+from ddamfn.models import ModelOutput, ddamfn, registry
 from ddamfn.weights import Card, WEIGHT_FORMATS, read_card, write_card
 
 class Tiny(nn.Module):
@@ -259,12 +260,15 @@ class Tiny(nn.Module):
         return ModelOutput(self.classifier(features.flatten(1)), features, attention)
 
 if __name__ == "__main__":
-    data, portrait, card = sys.argv[1:]
+    data, portrait, card, thin = sys.argv[1:]
+    published = ddamfn.STAGES
+    exec(thin)
     common = ["--data", data, "--runs", "runs", "--set", "data.alignment.side_px=32", "--num-threads", "1", "--set"]
     common += ['phases=[{"epochs":1,"side_px":32,"batch_size":18}]', "--device", "cpu", "--quiet"]
     assert main(["train", "ddamfn_quick", *common]) == 0
+    ddamfn.STAGES = published
     assert main(["explain", portrait, "--output", "explained", "--random", "1", "--quiet"]) == 0
-    registry._BUILDERS["tiny"] = Tiny
+    registry._BUILDERS["tiny"], formats._CALIBRATION_FACES = Tiny, 8
     network, path = Tiny(8).eval(), Path("tiny.onnx")
     export_onnx(network, path)
     plain = read_card(card).to_dict()
@@ -277,7 +281,7 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 def test_training_explanations_and_every_format(
-    place: Place, drawn: Path, portrait: Path, stand_in_weights: Path
+    place: Place, drawn: Path, portrait: Path, stand_in_weights: Path, thin_trunk: SimpleNamespace
 ) -> None:
     for name in ("torch", "onnxscript", "openvino", "huggingface_hub", "captum"):
         pytest.importorskip(name, reason=f"needs {name}")
@@ -285,7 +289,7 @@ def test_training_explanations_and_every_format(
     script.write_text(TRAINED)
     place.run(
         f"import runpy; runpy.run_path({str(script)!r}, run_name='__main__')",
-        *map(str, (drawn, portrait, stand_in_weights.with_suffix(".json"))),
+        *map(str, (drawn, portrait, stand_in_weights.with_suffix(".json"), thin_trunk.code)),
     )
     assert len(list((place.out / "exported").iterdir())) >= 5
     place.check()
@@ -296,7 +300,8 @@ def test_a_study_on_a_ray_cluster_of_its_own(place: Place, drawn: Path) -> None:
     pytest.importorskip("ray", reason="needs the extra ray")
     place.run(
         VERBS,
-        f"study ablation --table ddan --seeds 1 --data {drawn} --runs runs --output report --recipe ddamfn_quick "
+        f"study seeds --seeds 1 --data {drawn} --runs runs --output report --recipe ddamfn_quick "
+        """--set 'model={"name":"mobilefacenet"}' --set objective.name=cross_entropy """
         "--set data.alignment.side_px=32 --device cpu --quiet --ray local "
         """--set 'phases=[{"epochs":1,"side_px":32,"batch_size":18}]'""",
     )

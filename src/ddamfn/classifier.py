@@ -25,7 +25,7 @@ class Classifier:
     Args:
         weights: name of bundled weights, or path of an `.onnx` network or its `.json` card; the default weights when
             None.
-        num_threads: how many threads one run may use; None leaves it to ONNX Runtime (one per core).
+        num_threads: how many threads one run may use; None for `OMP_NUM_THREADS`, else one per core.
         providers: as for `ddamfn.Recognizer`.
         session_options: as for `ddamfn.Recognizer`.
 

@@ -80,7 +80,7 @@ class Recognizer:
             small, faint or turned; "full" looks at every pixel; a number of pixels is one look with the longer side
             shrunk to it.
         batch_size: faces that `predict_many` collects before it classifies them together.
-        num_threads: how many threads detector and classifier may use; None leaves it to ONNX Runtime (one per core).
+        num_threads: how many threads detector and classifier may use; None for `OMP_NUM_THREADS`, else one per core.
         min_precision: the share of answers that must be correct, above 0 to 1: faces below the confidence that keeps
             it on the weights' validation images (see `ddamfn.weights.threshold_for`) get the expression "uncertain"
             and keep their probabilities. With None every face gets an expression.

@@ -1,33 +1,45 @@
 """The script from its command line to its page; compilation takes minutes and is skipped."""
 
-import subprocess
+import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-pytest.importorskip("torch", reason="training needs PyTorch")
+torch = pytest.importorskip("torch", reason="training needs PyTorch")
 pytest.importorskip("kornia", reason="training needs kornia")
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "training.py"
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.usefixtures("thin_trunk"),
     pytest.mark.skipif(not SCRIPT.is_file(), reason="benchmarks/ is not part of this copy"),
 ]
+Call = Callable[..., None]
 
 
-def call(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPT), "--device", "cpu", "--num-threads", "1", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch) -> Call:
+    """Return what runs the script in this process, which has imported PyTorch and has the thin trunk."""
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")  # the script sets another
+
+    def run(*arguments: str | Path) -> None:
+        words = [str(SCRIPT), "--device", "cpu", "--num-threads", str(torch.get_num_threads()), *map(str, arguments)]
+        monkeypatch.setattr(sys, "argv", words)
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+
+    return run
 
 
-def test_a_page_with_the_loop_and_the_step_is_written(tmp_path: Path) -> None:
-    options = ("--quick", "--no-compile", "--images", "16", "--batch-size", "8", "--rounds", "1")
-    done = call(*options, "--output", tmp_path)
-    assert done.returncode == 0, done.stderr
+def test_a_page_with_the_loop_and_the_step_is_written(
+    call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--quick", "--no-compile", "--images", "8", "--batch-size", "8", "--rounds", "1")
+    call(*options, "--output", tmp_path)
     (page,) = tmp_path.glob("*-training.md")
     text = page.read_text()
-    assert text == done.stdout
+    assert text == capsys.readouterr().out
     loop, steps = text.split("## The step of the network alone")
     assert "| 48 px | plain |" in loop
     assert "compiled |" not in text
@@ -38,8 +50,11 @@ def test_a_page_with_the_loop_and_the_step_is_written(tmp_path: Path) -> None:
     assert float(rows[0][2]) > 0
 
 
-def test_an_epoch_shorter_than_a_step_is_refused(tmp_path: Path) -> None:
-    done = call("--images", "8", "--batch-size", "16", "--output", tmp_path)
-    assert done.returncode == 2
-    assert "less than one step" in done.stderr
+def test_an_epoch_shorter_than_a_step_is_refused(
+    call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        call("--images", "8", "--batch-size", "16", "--output", tmp_path)
+    assert stop.value.code == 2
+    assert "less than one step" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

@@ -1,19 +1,18 @@
 """`ddamfn data prepare` and `ddamfn data check`."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from ddamfn.cli import main
 from ddamfn.preparation import load_prepared
-from ddamfn.synthetic import write_synthetic_ferplus, write_synthetic_rafdb, write_synthetic_table
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_synthetic_ferplus(tmp_path_factory.mktemp("ferplus") / "set", 1, np.random.default_rng(3))
+@pytest.fixture
+def root(drawn_layout: Callable[[str], Path]) -> Path:
+    return drawn_layout("ferplus")
 
 
 def test_prepare_says_what_became_of_every_image(
@@ -50,16 +49,20 @@ def test_prepare_goes_on(root: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert (out / "manifest.csv").read_text() == "".join(lines)
 
 
-def test_prepare_reuses_landmarks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    root = write_synthetic_rafdb(tmp_path / "set", 1, np.random.default_rng(3))
+def test_prepare_reuses_landmarks(
+    drawn_layout: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = drawn_layout("rafdb")
     assert main(["data", "prepare", str(root), str(tmp_path / "a"), "--workers", "1"]) == 0
     assert "7 aligned (7 by the set's own landmarks)" in capsys.readouterr().out
     more = ["--workers", "1", "--landmarks-from", str(tmp_path / "a"), "--template", "ddamfn_five_pose"]
     assert main(["data", "prepare", str(root), str(tmp_path / "b"), *more]) == 0
 
 
-def test_unreadable_images_are_pointed_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    root = write_synthetic_ferplus(tmp_path / "set", 1, np.random.default_rng(3))
+def test_unreadable_images_are_pointed_out(
+    own_layout: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = own_layout("ferplus")
     next((root / "FER2013Test").glob("*.png")).write_bytes(b"")
     assert main(["data", "prepare", str(root), str(tmp_path / "out"), "--workers", "1"]) == 0
     shown = capsys.readouterr().out
@@ -79,8 +82,10 @@ def test_check_prints_the_report(root: Path, capsys: pytest.CaptureFixture[str])
     assert report["unreadable"] is None
 
 
-def test_check_fails_where_scores_would_be_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    root = write_synthetic_table(tmp_path / "set", 1, np.random.default_rng(3))
+def test_check_fails_where_scores_would_be_wrong(
+    own_layout: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = own_layout("table")
     path = root / "table.csv"
     path.write_text(path.read_text().replace(",test000,", ",train000,"))
     assert main(["data", "check", str(root)]) == 1

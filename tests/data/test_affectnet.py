@@ -1,6 +1,7 @@
 """AffectNet: arrays beside the images, or csv tables with boxes; seven or eight classes."""
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,17 +9,16 @@ import pytest
 
 from ddamfn.data.affectnet import open_affectnet
 from ddamfn.errors import DataError, UsageError
-from ddamfn.synthetic import write_synthetic_affectnet
 
 
 @pytest.fixture
-def arrays(tmp_path: Path) -> Path:
-    return write_synthetic_affectnet(tmp_path / "arrays", 1, np.random.default_rng(1))
+def arrays(own_layout: Callable[[str], Path]) -> Path:
+    return own_layout("affectnet")
 
 
 @pytest.fixture
-def tables(tmp_path: Path) -> Path:
-    return write_synthetic_affectnet(tmp_path / "tables", 1, np.random.default_rng(1), "manual")
+def tables(own_layout: Callable[[str], Path]) -> Path:
+    return own_layout("affectnet-manual")
 
 
 def test_arrays(arrays: Path) -> None:

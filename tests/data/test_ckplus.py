@@ -1,6 +1,7 @@
 """CK+: the last three frames, with their subjects, and folds that keep subjects apart."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,18 +11,17 @@ from ddamfn.data.ckplus import open_ckplus
 from ddamfn.data.dataset import subject_folds
 from ddamfn.data.opening import recognize
 from ddamfn.errors import DataError, UsageError
-from ddamfn.synthetic import write_synthetic_ckplus
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return write_synthetic_ckplus(tmp_path / "set", 1, np.random.default_rng(1), frames=5)
+def root(own_layout: Callable[[str], Path]) -> Path:
+    return own_layout("ckplus")
 
 
 def test_the_last_three_frames_with_their_subjects(root: Path) -> None:
     dataset = open_ckplus(root)
     assert len(dataset.samples) == 21
-    assert [s.key for s in dataset.samples[:3]] == [f"S005_001_0000000{n}.png" for n in (3, 4, 5)]
+    assert [s.key for s in dataset.samples[:3]] == [f"S005_001_0000000{n}.png" for n in (4, 5, 6)]
     assert {s.subject for s in dataset.samples} == {"S005"}
     assert [s.label for s in dataset.samples[::3]] == list(dataset.classes)
     assert dataset.splits == ("all",)
@@ -32,7 +32,7 @@ def test_unlabeled_takes_neutral_ones_and_stray_files_are_passed_over(root: Path
     (root / "cohn-kanade-images/S005/002/.DS_Store").write_bytes(b"x")
     (root / "cohn-kanade-images/S005/002/Thumbs.png").write_bytes(b"x")
     (root / "Emotion/S005/008").mkdir()
-    (root / "Emotion/S005/001/S005_001_00000005_emotion.txt").write_text("   0.0000000e+00\n")
+    (root / "Emotion/S005/001/S005_001_00000006_emotion.txt").write_text("   0.0000000e+00\n")
     assert open_ckplus(root).samples == expected
 
 
@@ -53,11 +53,11 @@ def test_class_folders_of_frames(root: Path, tmp_path: Path) -> None:
 
 def test_damaged_copies(root: Path) -> None:
     frames = sorted((root / "cohn-kanade-images/S005/003").iterdir())
-    for path in frames[:3]:
+    for path in frames[:4]:
         path.unlink()
     with pytest.raises(DataError, match="003 has 2 frames"):
         open_ckplus(root)
-    (root / "Emotion/S005/001/S005_001_00000005_emotion.txt").write_text("")
+    (root / "Emotion/S005/001/S005_001_00000006_emotion.txt").write_text("")
     with pytest.raises(DataError, match="no class number"):
         open_ckplus(root)
 

@@ -3,7 +3,7 @@
 import csv
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,12 +15,17 @@ from ddamfn.data import Dataset, Sample, open_dataset
 from ddamfn.data.catalog import AFFECTNET, FER2013, RAFDB, DatasetCard
 from ddamfn.data.dataset import FileImages
 from ddamfn.data.doctor import check
-from ddamfn.synthetic import write_synthetic_folder, write_synthetic_rafdb, write_synthetic_table
+from ddamfn.synthetic import write_synthetic_folder
+
+
+@pytest.fixture(scope="module")
+def drawn_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_synthetic_folder(tmp_path_factory.mktemp("drawn") / "set", 2, np.random.default_rng(8), side_px=48)
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return write_synthetic_folder(tmp_path / "set", 2, np.random.default_rng(8), side_px=48)
+def folder(drawn_folder: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(drawn_folder, tmp_path / "set")
 
 
 def _listed(card: DatasetCard, splits: Sequence[str], order: Sequence[str] | None = None) -> Dataset:
@@ -105,8 +110,8 @@ def test_equal_images_with_different_labels(folder: Path) -> None:
     assert set(finding.keys) == {"train/anger/00004.png", "train/fear/same.png"}
 
 
-def test_subjects_in_two_splits(tmp_path: Path) -> None:
-    root = write_synthetic_table(tmp_path, 2, np.random.default_rng(1), side_px=32)
+def test_subjects_in_two_splits(own_layout: Callable[[str], Path]) -> None:
+    root = own_layout("table")
     assert _kinds(check(open_dataset(root), workers=1), "subjects") == []
     table = root / "table.csv"
     table.write_text(table.read_text(encoding="utf-8").replace("test000", "train001"), encoding="utf-8")
@@ -115,8 +120,8 @@ def test_subjects_in_two_splits(tmp_path: Path) -> None:
     assert finding.keys == ("train001",)
 
 
-def test_labels_against_folder_names_in_a_table(tmp_path: Path) -> None:
-    root = write_synthetic_folder(tmp_path, 2, np.random.default_rng(1), side_px=32)
+def test_labels_against_folder_names_in_a_table(folder: Path) -> None:
+    root = folder
     with (root / "labels.csv").open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["path", "label", "split"])
@@ -182,12 +187,12 @@ def test_the_right_number_with_other_labels_is_not_the_official_test() -> None:
     assert "surprise 328 of 329; fear 75 of 74" in report.official_message
 
 
-def test_unreadable_images_unmake_the_official_test(tmp_path: Path) -> None:
-    root = write_synthetic_rafdb(tmp_path, 2, np.random.default_rng(4))
+def test_unreadable_images_unmake_the_official_test(own_layout: Callable[[str], Path]) -> None:
+    root = own_layout("rafdb")
     whole = open_dataset(root)
     # A card of this synthetic set's own size stands in for the official one.
-    counts = {"train": dict.fromkeys(RAFDB.classes, 2), "test": dict.fromkeys(RAFDB.classes, 1)}
-    dataset = replace(whole, card=replace(RAFDB, sizes={"train": 14, "test": 7}, counts=counts))
+    counts = {"train": dict.fromkeys(RAFDB.classes, 1), "test": dict.fromkeys(RAFDB.classes, 1)}
+    dataset = replace(whole, card=replace(RAFDB, sizes={"train": 7, "test": 7}, counts=counts))
     assert check(dataset, workers=1).official_test
     (root / "basic" / "Image" / "original" / "test_00003.jpg").write_bytes(b"\xff\xd8\xff")
     report = check(dataset, workers=1)
@@ -226,9 +231,9 @@ def test_the_report_is_json_and_a_table(folder: Path) -> None:
     assert ["images", "16", "8", "8"] in [line.split() for line in lines]
 
 
-def test_counts_beside_the_official_ones(tmp_path: Path) -> None:
-    report = check(open_dataset(write_synthetic_rafdb(tmp_path, 2, np.random.default_rng(4))), images=False)
-    assert ["fear", "2/281", "1/74"] in [line.split() for line in report.lines()]
+def test_counts_beside_the_official_ones(drawn_layout: Callable[[str], Path]) -> None:
+    report = check(open_dataset(drawn_layout("rafdb")), images=False)
+    assert ["fear", "1/281", "1/74"] in [line.split() for line in report.lines()]
     assert report.unreadable is None
     assert report.to_dict()["official_sizes"] == {"train": 12271, "test": 3068}
 

@@ -1,5 +1,6 @@
 """FER2013's csv: rows that are read where they stand."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -7,12 +8,11 @@ import pytest
 
 from ddamfn.data.fer2013 import open_fer2013
 from ddamfn.errors import DataError, UnreadableImage
-from ddamfn.synthetic import write_synthetic_fer2013
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return write_synthetic_fer2013(tmp_path / "set", 1, np.random.default_rng(1))
+def root(own_layout: Callable[[str], Path]) -> Path:
+    return own_layout("fer2013")
 
 
 def test_pixels_are_those_of_the_row(root: Path) -> None:

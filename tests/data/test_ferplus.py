@@ -1,6 +1,7 @@
 """FERPlus: folders or archives, two sources of votes, names that stand twice."""
 
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,8 @@ from ddamfn.synthetic import write_synthetic_ferplus
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return write_synthetic_ferplus(tmp_path / "set", 1, np.random.default_rng(1))
+def root(own_layout: Callable[[str], Path]) -> Path:
+    return own_layout("ferplus")
 
 
 def test_both_sources_have_the_same_votes_here(root: Path) -> None:
@@ -25,8 +26,8 @@ def test_both_sources_have_the_same_votes_here(root: Path) -> None:
     assert by_label.splits == ("train", "val", "test")
 
 
-def test_archives_hold_the_same_as_folders(root: Path, tmp_path: Path) -> None:
-    zipped = write_synthetic_ferplus(tmp_path / "zipped", 1, np.random.default_rng(1), zipped=True)
+def test_archives_hold_the_same_as_folders(root: Path, own_layout: Callable[[str], Path]) -> None:
+    zipped = own_layout("ferplus-zip")
     folders, archives = open_ferplus(root), open_ferplus(zipped)
     assert [(s.key, s.votes) for s in folders.samples] == [(s.key, s.votes) for s in archives.samples]
     for a, b in zip(folders.samples, archives.samples, strict=True):

@@ -1,19 +1,18 @@
 """RAF-DB: original and aligned images, manual landmarks, attributes."""
 
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from ddamfn.data.rafdb import open_rafdb
 from ddamfn.errors import DataError, UnknownLabel, UsageError
 from ddamfn.faces import decode
-from ddamfn.synthetic import write_synthetic_rafdb
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return write_synthetic_rafdb(tmp_path / "set", 1, np.random.default_rng(1))
+def root(own_layout: Callable[[str], Path]) -> Path:
+    return own_layout("rafdb")
 
 
 def test_original_images_come_with_their_landmarks(root: Path) -> None:

@@ -1,9 +1,9 @@
 """What holds for every reader: layouts are recognized, images can be read, and readers travel to other processes."""
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from ddamfn.data import CARDS, KINDS, Dataset, open_dataset, recognize
@@ -21,8 +21,8 @@ def layout(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def root(layout: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return LAYOUTS[layout](tmp_path_factory.mktemp(layout) / "set", 2, np.random.default_rng(5))
+def root(layout: str, drawn_layout: Callable[[str], Path]) -> Path:
+    return drawn_layout(layout)
 
 
 @pytest.fixture(scope="module")
@@ -130,8 +130,8 @@ def test_official_counts_add_up(card: object) -> None:
         assert set(row) == set(card.classes)
 
 
-def test_missing_files_are_unreadable_not_dropped(tmp_path: Path) -> None:
-    root = LAYOUTS["ferplus"](tmp_path / "set", 1, np.random.default_rng(5))
+def test_missing_files_are_unreadable_not_dropped(own_layout: Callable[[str], Path]) -> None:
+    root = own_layout("ferplus")
     name = open_dataset(root).samples[0].key
     (root / name).unlink()
     dataset = open_dataset(root)

@@ -2,14 +2,13 @@
 
 import os
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from ddamfn.data.dataset import FileImages, ZipImages
 from ddamfn.data.fer2013 import open_fer2013
-from ddamfn.synthetic import write_synthetic_fer2013
 
 
 def test_a_file_has_a_state_of_its_content_while_it_is_young(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,8 +47,8 @@ def test_a_member_of_an_archive_has_its_checksum(tmp_path: Path) -> None:
     assert [images.state(location) for location in ("set.zip/b.png", "other.zip/a.png")] == ["", ""]
 
 
-def test_a_row_of_fer2013_has_its_own(tmp_path: Path) -> None:
-    root = write_synthetic_fer2013(tmp_path / "set", 1, np.random.default_rng(1))
+def test_a_row_of_fer2013_has_its_own(own_layout: Callable[[str], Path]) -> None:
+    root = own_layout("fer2013")
     dataset = open_fer2013(root)
     states = [dataset.images.state(sample.location) for sample in dataset.samples]
     assert len(set(states)) == len(states)

@@ -2,20 +2,19 @@
 
 import csv
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from ddamfn.data import open_dataset
 from ddamfn.data.table import open_table
 from ddamfn.errors import DataError, MissingExtra
-from ddamfn.synthetic import write_synthetic_table
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return write_synthetic_table(tmp_path / "set", 1, np.random.default_rng(1))
+def root(own_layout: Callable[[str], Path]) -> Path:
+    return own_layout("table")
 
 
 def write(path: Path, *lines: str) -> Path:

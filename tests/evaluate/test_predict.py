@@ -1,6 +1,7 @@
 """A split to a table of logits: the same images and answers whichever way they come, and nothing lost in silence."""
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,6 @@ from ddamfn.faces import Alignment, RetinaFace
 from ddamfn.labels import EXPRESSIONS
 from ddamfn.preparation import prepare
 from ddamfn.preparation.image import Hints, prepare_image
-from ddamfn.synthetic import write_synthetic_folder, write_synthetic_rafdb
 
 ARCFACE = Alignment("arcface")
 
@@ -147,9 +147,8 @@ def test_columns_are_matched_by_name() -> None:
         to_classes(logits, labels, ("anger", "disgust"))
 
 
-def test_seven_classes_meet_eight_labels(classifier: Classifier, tmp_path: Path) -> None:
-    root = write_synthetic_rafdb(tmp_path / "rafdb", 1, np.random.default_rng(0))
-    table = predict_split(classifier, open_dataset(root), "test")
+def test_seven_classes_meet_eight_labels(classifier: Classifier, drawn_layout: Callable[[str], Path]) -> None:
+    table = predict_split(classifier, open_dataset(drawn_layout("rafdb")), "test")
     assert table.classes == ("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral")
     assert table.unasked == ("contempt",)
     assert table.rule is None
@@ -158,11 +157,12 @@ def test_seven_classes_meet_eight_labels(classifier: Classifier, tmp_path: Path)
     assert table.found.all()
 
 
-def test_network_without_contempt_fails_on_contempt(classifier: Classifier, tmp_path: Path) -> None:
-    root = write_synthetic_folder(tmp_path / "folders", 2, np.random.default_rng(0))
+def test_network_without_contempt_fails_on_contempt(
+    classifier: Classifier, drawn_layout: Callable[[str], Path]
+) -> None:
     # The stand-in's labels cut to seven: contempt is the last of them.
     seven = SevenLabels(classifier)
-    table = predict_split(seven, open_dataset(root), "test")  # type: ignore[arg-type]
+    table = predict_split(seven, open_dataset(drawn_layout("folder")), "test")  # type: ignore[arg-type]
     assert table.unanswerable == ("contempt",)
     scores = table.scores()
     assert scores.per_class_recall["contempt"] == 0.0

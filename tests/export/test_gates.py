@@ -3,6 +3,7 @@
 import copy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -14,8 +15,9 @@ from torch import nn
 
 from ddamfn.errors import WeightsError
 from ddamfn.export import Comparison, Gate, GateFaces, compare, export_onnx, onnx_runner, torch_runner
-from ddamfn.export.gates import GATES, RUN_GATES, logit_distance
+from ddamfn.export.gates import GATES, RUN_GATES, logit_distance, synthetic_crops
 from ddamfn.models.fused import fuse
+from ddamfn.synthetic import synthetic_face
 from ddamfn.weights import WEIGHT_FORMATS, WEIGHT_PRECISIONS, WeightPrecision
 
 
@@ -54,6 +56,24 @@ def test_runtimes_keep_to_the_threads_that_were_asked_for(
         compare(torch_runner(tiny, threads), onnx_runner(path, threads), gate_faces(faces[:4]), Gate(1e-4))
     assert given == seen == [1, 2]
     assert torch.get_num_threads() == before
+
+
+def test_synthetic_faces_are_drawn_once_and_fewer_are_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+
+    def draw(label: str, *rest: Any) -> tuple[np.ndarray, np.ndarray]:
+        drawn.append(label)
+        return synthetic_face(label, *rest)
+
+    monkeypatch.setattr("ddamfn.export.gates.synthetic_face", draw)
+    few, more = (synthetic_crops(("fear", "anger"), 33, count) for count in (2, 5))
+    assert drawn == ["fear", "anger"] * 2 + ["fear"]
+    assert more.shape == (5, 33, 33, 3)
+    np.testing.assert_array_equal(few, more[:2])
+    few[:] = 0
+    np.testing.assert_array_equal(synthetic_crops(("fear", "anger"), 33, 5), more)
+    generator = np.random.default_rng(0)
+    np.testing.assert_array_equal(more[:2], [synthetic_face(name, generator, 33)[0] for name in ("fear", "anger")])
 
 
 def test_file_of_other_weights_is_held_back(tiny: nn.Module, faces: np.ndarray, tmp_path: Path) -> None:

@@ -70,3 +70,14 @@ def test_threads_and_the_callers_options_reach_the_session() -> None:
     assert open_session(b"", session_options=options).options is options
     with pytest.raises(UsageError, match="num_threads"):
         open_session(b"", num_threads=3, session_options=options)
+
+
+@pytest.mark.parametrize(("said", "expected"), [("3", 3), ("2,1", 2), ("", 0), ("many", 0)])
+def test_the_usual_number_of_threads_is_the_environments(
+    said: str, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", said)
+    assert open_session(b"").options.intra_op_num_threads == expected  # type: ignore[attr-defined]
+    assert open_session(b"", num_threads=4).options.intra_op_num_threads == 4  # type: ignore[attr-defined]
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert open_session(b"").options.intra_op_num_threads == 0  # type: ignore[attr-defined]

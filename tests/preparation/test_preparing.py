@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from ddamfn.errors import DataError, UsageError, WeightsError
 from ddamfn.faces import FIRST_SIDE_PX, Alignment, RetinaFace, align, decode
 from ddamfn.preparation import Prepared, load_prepared, prepare
 from ddamfn.preparation import workers as workers_module
-from ddamfn.synthetic import write_synthetic_ferplus, write_synthetic_rafdb
+from ddamfn.synthetic import write_synthetic_ferplus
 
 FRONTAL = Alignment("ddamfn_frontal")
 
@@ -80,14 +82,16 @@ def test_landmarks_from_another_prepared_set(dataset: Dataset, prepared: Prepare
     assert content(reused.folder) != content(prepared.folder)
 
 
-def test_landmarks_of_another_data_set_are_refused(prepared: Prepared, tmp_path: Path) -> None:
-    other = open_dataset(write_synthetic_rafdb(tmp_path / "set", 1, np.random.default_rng(3)))
+def test_landmarks_of_another_data_set_are_refused(
+    prepared: Prepared, drawn_layout: Callable[[str], Path], tmp_path: Path
+) -> None:
+    other = open_dataset(drawn_layout("rafdb"))
     with pytest.raises(DataError, match="leave out its landmarks"):
         prepare(other, tmp_path / "out", FRONTAL, workers=1, landmarks_from=prepared.folder)
 
 
-def test_manual_landmarks_are_used(tmp_path: Path) -> None:
-    dataset = open_dataset(write_synthetic_rafdb(tmp_path / "set", 1, np.random.default_rng(3)))
+def test_manual_landmarks_are_used(drawn_layout: Callable[[str], Path], tmp_path: Path) -> None:
+    dataset = open_dataset(drawn_layout("rafdb"))
     prepared = prepare(dataset, tmp_path / "out", FRONTAL, workers=1)
     for sample, row in zip(dataset.samples, prepared.manifest(), strict=True):
         assert row.outcome.score is None
@@ -103,7 +107,7 @@ def test_manual_landmarks_are_used(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_bad_files_are_counted_and_named(root: Path, tmp_path: Path, workers: int) -> None:
-    copy = write_synthetic_ferplus(tmp_path / "set", 2, np.random.default_rng(3))
+    copy = shutil.copytree(root, tmp_path / "set")
     names = sorted(path.name for path in (copy / "FER2013Train").glob("*.png"))[:4]
     folder = copy / "FER2013Train"
     (folder / names[0]).write_bytes(b"")

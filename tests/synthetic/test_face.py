@@ -92,14 +92,14 @@ def test_the_detector_finds_the_faces_at_their_landmarks(side_px: int, head: flo
     generator = np.random.default_rng(11)
     detector = RetinaFace(num_threads=1)
     found, errors = 0, []
-    for label in EXPRESSIONS * 3:
+    for label in EXPRESSIONS * 2:
         pixels, landmarks = synthetic_face(label, generator, side_px, head=head)
         faces = detector.detect(pixels)
         found += len(faces) > 0
         if faces:
             eyes = np.linalg.norm(landmarks[1] - landmarks[0])
             errors.append(np.linalg.norm(faces[0].landmarks - landmarks, axis=1) / eyes)
-    assert found >= 23, f"{found} of 24 faces found"
+    assert found >= 15, f"{found} of 16 faces found"
     assert np.median(errors, axis=0).max() < 0.15
 
 
@@ -118,7 +118,7 @@ def test_the_expressions_can_be_told_apart_by_a_linear_rule(rng: np.random.Gener
         labels = np.tile(np.arange(8), each)
         return np.stack([_gradients(*synthetic_face(EXPRESSIONS[k], rng, 80)) for k in labels]), labels
 
-    (seen, known), (unseen, truth) = described(24), described(8)
+    (seen, known), (unseen, truth) = described(12), described(4)
     middle = seen.mean(axis=0)
     # Ridge regression on one-hot targets in its dual form: fewer images than numbers per image.
     kernel = (seen - middle) @ (seen - middle).T

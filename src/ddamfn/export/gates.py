@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -274,8 +275,16 @@ def _time(after: Runner, before: Runner, batch: NDArray[np.float32]) -> tuple[fl
 
 def synthetic_crops(labels: Sequence[str], side_px: int, count: int, seed: int = 0) -> NDArray[np.uint8]:
     """Draw synthetic faces of all labels in turn, (count, S, S, 3) RGB."""
-    generator = np.random.default_rng(seed)
-    return np.stack([synthetic_face(labels[i % len(labels)], generator, side_px)[0] for i in range(count)])
+    generator, faces = _drawing(tuple(labels), side_px, seed)
+    for i in range(len(faces), count):
+        faces.append(synthetic_face(labels[i % len(labels)], generator, side_px)[0])
+    return np.stack(faces[:count])
+
+
+@lru_cache(maxsize=2)
+def _drawing(labels: tuple[str, ...], side_px: int, seed: int) -> tuple[np.random.Generator, list[NDArray[np.uint8]]]:
+    """Return a generator and the faces that it has drawn: the same are asked for with every format of one export."""
+    return np.random.default_rng(seed), []
 
 
 def onnx_runner(path: str | os.PathLike[str], num_threads: int = 1) -> Runner:

@@ -58,7 +58,7 @@ class RetinaFace:
     Decoding is in floating point to the end: landmarks cut to whole pixels would shift the alignment of small faces.
 
     Args:
-        num_threads: how many threads one detection may use; None leaves it to ONNX Runtime (one per core).
+        num_threads: how many threads one detection may use; None for `OMP_NUM_THREADS`, else one per core.
         providers: as for `ddamfn.Recognizer`.
         session_options: as for `ddamfn.Recognizer`.
 

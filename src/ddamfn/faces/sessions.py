@@ -1,5 +1,6 @@
 """ONNX Runtime sessions: execution provider, threads and options, for both networks."""
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,14 +22,14 @@ def open_session(
     providers: Providers | None = None,
     session_options: onnxruntime.SessionOptions | None = None,
 ) -> onnxruntime.InferenceSession:
-    """Load an ONNX network's bytes; `num_threads` None leaves the threads to ONNX Runtime (one per core).
+    """Load an ONNX network's bytes; `num_threads` None takes as many as `OMP_NUM_THREADS` says, else one per core.
 
     What the first provider cannot run goes to the next; the CPU is the default. `session_options` replace this
     package's options and set the threads, so `num_threads` cannot be given with them.
     """
     if session_options is None:
         session_options = onnxruntime.SessionOptions()
-        session_options.intra_op_num_threads = num_threads or 0
+        session_options.intra_op_num_threads = num_threads or _usual_num_threads()
         session_options.inter_op_num_threads = 1
         session_options.log_severity_level = 3
     elif num_threads is not None:
@@ -41,6 +42,12 @@ def open_session(
         if name not in session.get_providers():
             raise UsageError(f"the provider {_short(name)} is installed, but cannot start on this machine")
     return session
+
+
+def _usual_num_threads() -> int:
+    """Return what `OMP_NUM_THREADS` says, as PyTorch and NumPy read it; 0, one per core, if it says no number."""
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(first) if first.isdecimal() else 0
 
 
 def _resolve(providers: Providers) -> list[str | tuple[str, Mapping[str, Any]]]:
