@@ -51,6 +51,8 @@ _MOST_JPEG_PIXELS = 2 * MAX_PIXELS
 # Of formats that Pillow reads at once when it opens a file, before it knows how many pixels that has.
 _MOST_BYTES_AT_ONCE = 512 * 2**20
 
+_STRIP_PIXELS = 2**18
+
 _ORIENTATION_TAG = 0x0112
 _SAMPLE_FORMAT, _UNSIGNED = 339, 1
 _UPRIGHT = {
@@ -296,7 +298,18 @@ def _from_pillow(image: Image.Image, name: str, max_pixels: int, *, may_shrink: 
         width, height = rgb.size
     elif turn in _ON_THE_SIDE:
         width, height = height, width
-    return Decoded(np.array(rgb), width, height, scale)
+    return Decoded(_pixels(rgb), width, height, scale)
+
+
+def _pixels(image: Image.Image) -> NDArray[np.uint8]:
+    """Copy an RGB image (W, H) into an array (H, W, 3) by strips: Pillow would make two copies of the whole first."""
+    width, height = image.size
+    pixels = np.empty((height, width, 3), dtype=np.uint8)
+    rows = max(1, _STRIP_PIXELS // width)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        pixels[top:bottom] = np.asarray(image.crop((0, top, width, bottom)))
+    return pixels
 
 
 def _shrink(image: JpegImageFile, most: int) -> None:
@@ -328,7 +341,7 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     if image.has_transparency_data:
         rgba = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _to_8_bit(values: NDArray[np.generic], name: str) -> NDArray[np.uint8]:
