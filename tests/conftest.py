@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -120,6 +121,17 @@ def whole_trunk(thin_trunk: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.fixture(scope="module")
+def short_trunk() -> Iterator[None]:
+    """Give DDAMFN and MFN every stage at its published width, but one block of each, for what depends on widths."""
+    pytest.importorskip("torch", reason="needs the extra train")
+    from ddamfn.models import ddamfn
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ddamfn, "STAGES", tuple(replace(stage, repeats=1) for stage in ddamfn.STAGES))
+        yield
+
+
+@pytest.fixture(scope="module")
 def short_baselines() -> Iterator[None]:
     """Give the networks with many equal residual units few of them."""
     pytest.importorskip("torch", reason="needs the extra train")
@@ -211,8 +223,6 @@ def stand_in_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def calibrated_weights(stand_in_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the path of the stand-in network with a card that has a curve of precision, and shares of training."""
-    from dataclasses import replace
-
     from ddamfn.weights import CalibrationCard, read_card, write_card
 
     curve: CalibrationCard = {

@@ -23,7 +23,7 @@ KEYS |= {"classes", "ece", "rule", "split", "faces_found", "fallbacks", "duplica
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_synthetic_ferplus(tmp_path_factory.mktemp("eval") / "ferplus", 4, np.random.default_rng(11))
+    return write_synthetic_ferplus(tmp_path_factory.mktemp("eval") / "ferplus", 2, np.random.default_rng(11))
 
 
 def evaluate(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -37,11 +37,11 @@ def test_json_is_the_whole_score(root: Path, stand_in_weights: Path, capsys: pyt
     scores = json.loads(out)
     assert (status, err) == (0, "")
     assert set(scores) >= KEYS
-    assert (scores["n"], scores["split"], scores["rule"]) == (16, "test", "majority")
+    assert (scores["n"], scores["split"], scores["rule"]) == (8, "test", "majority")
     assert scores["correct"] == sum(scores["confusion_matrix"][i][i] for i in range(8))
-    assert scores["accuracy"] == scores["correct"] / 16
-    assert scores["faces_found"] + scores["fallbacks"] == 16
-    # Sixteen drawings are not the official test split, and the list of duplicates is not about them.
+    assert scores["accuracy"] == scores["correct"] / 8
+    assert scores["faces_found"] + scores["fallbacks"] == 8
+    # Eight drawings are not the official test split, and the list of duplicates is not about them.
     assert scores["official"] is False
     assert scores["duplicate_free"] is None
 
@@ -49,9 +49,9 @@ def test_json_is_the_whole_score(root: Path, stand_in_weights: Path, capsys: pyt
 def test_table_names_rule_and_number(root: Path, stand_in_weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = evaluate(capsys, "--weights", stand_in_weights, "--data", root, "--rule", "argmax")
     assert status == 0
-    assert "split test, rule argmax, N = 16" in out
+    assert "split test, rule argmax, N = 8" in out
     assert "NOT official" in out
-    assert "/16" in out
+    assert "/8" in out
 
 
 def test_several_rules_are_reported_each_with_its_number(
@@ -67,12 +67,12 @@ def test_several_rules_are_reported_each_with_its_number(
     options = ("--weights", stand_in_weights, "--data", votes, "--quiet")
     both = (*options, "--rule", "majority", "argmax", "majority")
     scores = json.loads(evaluate(capsys, *both, "--format", "json", "--output", tmp_path)[1])
-    assert [(entry["rule"], entry["n"]) for entry in scores] == [("majority", 13), ("argmax", 16)]
+    assert [(entry["rule"], entry["n"]) for entry in scores] == [("majority", 5), ("argmax", 8)]
     assert scores[1] == json.loads(evaluate(capsys, *options, "--rule", "argmax", "--format", "json")[1])
     assert json.loads((tmp_path / "argmax" / "scores.json").read_text()) == scores[1]
     assert (tmp_path / "majority" / "predictions.csv").is_file()
     text = evaluate(capsys, *both)[1]
-    assert text.index("rule majority, N = 13") < text.index("rule argmax, N = 16")
+    assert text.index("rule majority, N = 5") < text.index("rule argmax, N = 8")
     assert text.count("95 % interval") == 2
 
 
@@ -151,7 +151,7 @@ def test_unreadable_image_is_told_by_the_exit_status(
     next(iter(sorted((tmp_path / "copy" / "FER2013Test").glob("*.png")))).write_bytes(b"")
     status, out, _ = evaluate(capsys, "--weights", stand_in_weights, "--data", tmp_path / "copy", "--quiet")
     assert status == 1
-    assert "N = 15" in out
+    assert "N = 7" in out
     assert "NOT SCORED: 1 unreadable" in out
 
 
@@ -206,7 +206,7 @@ def test_recorded_score_stands_on_the_card_once(
     assert [score["split"] for score in card.scores] == ["val", "test"]
     test = card.score("test")
     assert test is not None
-    assert (test["dataset"], test["rule"], test["n"], test["official"]) == ("ferplus", "majority", 16, False)
+    assert (test["dataset"], test["rule"], test["n"], test["official"]) == ("ferplus", "majority", 8, False)
     assert main(["predict", "--weights", str(weights), str(root / "none.png"), "--quiet"]) == 1
 
 
@@ -242,7 +242,7 @@ def test_annotators_and_both_rules_are_reported_and_recorded(
 ) -> None:
     for suffix in (".onnx", ".json"):
         shutil.copy(stand_in_weights.with_suffix(suffix), tmp_path)
-    options = ("--weights", tmp_path / stand_in_weights.name, "--data", root, "--quiet")
+    options = ("--weights", tmp_path / stand_in_weights.name, "--data", root, "--quiet", "--split", "train")
     scores = json.loads(evaluate(capsys, *options, "--format", "json", "--record")[1])
     assert scores["people"]["n"] == scores["n"]
     assert 0 < scores["people"]["network"] < 1

@@ -52,8 +52,8 @@ def test_the_help_of_a_verb_is_light(verb: str, tmp_path: Path) -> None:
     assert not imported & {"onnxruntime", "torch", "av", "rich", "matplotlib"}
     if verb not in ("demo", "study"):  # which call the functions of another verb
         assert {name for name in VERBS if f"ddamfn.cli.{name}" in imported} == {verb}
-    # The best of three: a cold disk may be slow once.
-    assert min(_seconds_of_computing([verb, "--help"], tmp_path) for _ in range(3)) < 1
+    # One of three: a cold disk may be slow once.
+    assert any(_seconds_of_computing([verb, "--help"], tmp_path) < 1 for _ in range(3))
 
 
 def test_predict_and_demo_and_models_never_import_the_training_side(tmp_path: Path, stand_in_weights: Path) -> None:

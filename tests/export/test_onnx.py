@@ -1,8 +1,6 @@
 """The exported file: inputs, outputs, precision, and nothing of the machine that it was made on."""
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +15,7 @@ from torch import Tensor, nn
 from ddamfn.errors import ConfigError, WeightsError
 from ddamfn.export import Gate, GateFaces, compare, export_onnx, onnx_runner, torch_runner
 from ddamfn.export.onnx import exported_outputs
-from ddamfn.models import ModelOutput, create_network, ddamfn
+from ddamfn.models import ModelOutput, create_network
 from ddamfn.models.fused import fuse, unfuse
 from ddamfn.train.initial import read_initializers
 
@@ -28,18 +26,9 @@ def run(path: Path, images: np.ndarray) -> list[np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[nn.Module, Path]]:
-    """The network with every stage at its published width, but one block of each, exported once.
-
-    Each export of all 34 blocks takes half a minute, and the gate of `ddamfn export` compares those.
-    """
+def whole(short_trunk: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
+    """The network, exported once; all 34 blocks take half a minute, and the gate of `ddamfn export` compares those."""
     torch.manual_seed(0)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ddamfn, "STAGES", tuple(replace(stage, repeats=1) for stage in ddamfn.STAGES))
-        yield _exported(tmp_path_factory.mktemp("whole") / "ddamfn.onnx")
-
-
-def _exported(path: Path) -> tuple[nn.Module, Path]:
     network = create_network("ddamfn", num_classes=8, num_heads=2).eval()
     # As after training no two tensors are equal: the exporter keeps equal ones once, under one name.
     for module in network.modules():
@@ -49,7 +38,7 @@ def _exported(path: Path) -> tuple[nn.Module, Path]:
             module.bias.data = 0.01 * torch.randn_like(module.bias)
     # A steep slope where no layer follows that could take over a sign.
     network.get_submodule("trunk.stem.act").weight.data[5] = 1.3
-    return network, export_onnx(network, path)
+    return network, export_onnx(network, tmp_path_factory.mktemp("whole") / "ddamfn.onnx")
 
 
 def test_ddamfn_computes_what_pytorch_computes(whole: tuple[nn.Module, Path], faces: np.ndarray) -> None:

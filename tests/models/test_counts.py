@@ -56,8 +56,8 @@ def test_the_switches_mean_the_same_in_both_networks() -> None:
     ],
 )
 def test_operations(name: str, options: dict[str, int], mega_macs: float, mega_flops: float) -> None:
-    with torch.device("meta"):
-        network = create_network(name, **{"num_classes": 7, **options})
+    # With numbers: the operations of a small network take less time than PyTorch's derivation of their shapes.
+    network = create_network(name, **{"num_classes": 7, **options})
     assert round(count_macs(network) / 1e6, 3) == mega_macs
     assert round(count_torchstat_flops(network) / 1e6, 3) == mega_flops
 

@@ -22,6 +22,11 @@ VARIANTS = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _short(short_trunk: None) -> None:
+    """Every kind of block once: what holds for one of a kind holds for all."""
+
+
 def trained_looking(name: str, **options: object) -> nn.Module:
     """A network whose running statistics and slopes are no longer those of the start."""
     network = create_network(name, num_classes=7, **options)

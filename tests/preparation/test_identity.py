@@ -1,6 +1,7 @@
 """Embeddings beside a prepared set: laid out like dlib's chips, computed once, resumed after a stop."""
 
 import importlib.util
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from ddamfn.data import open_dataset
 from ddamfn.errors import DataError, MissingExtra
 from ddamfn.faces import Alignment
-from ddamfn.preparation import Prepared, identity, prepare
+from ddamfn.preparation import Prepared, identity, load_prepared, prepare
 from ddamfn.preparation.identity import CHIP_SIDE_PX, DlibEmbedder, chip_matrix, identities
 from ddamfn.synthetic import write_synthetic_folder
 
@@ -32,12 +33,18 @@ class Fake:
         return chips.mean(axis=(1, 2), dtype=np.float32)
 
 
-@pytest.fixture
-def prepared(tmp_path: Path) -> Prepared:
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twenty-four synthetic faces to train on, of 48 px, and one file that is no image."""
-    root = write_synthetic_folder(tmp_path / "set", 3, np.random.default_rng(5), side_px=64)
+    base = tmp_path_factory.mktemp("drawn")
+    root = write_synthetic_folder(base / "set", 3, np.random.default_rng(5), side_px=64)
     (root / "train" / "anger" / "00000.png").write_bytes(b"torn")
-    return prepare(open_dataset(root), tmp_path / "out", Alignment("ddamfn_frontal", side_px=48), workers=1)
+    return prepare(open_dataset(root), base / "out", Alignment("ddamfn_frontal", side_px=48), workers=1).folder
+
+
+@pytest.fixture
+def prepared(drawn: Path, tmp_path: Path) -> Prepared:
+    return load_prepared(shutil.copytree(drawn, tmp_path / "out"))
 
 
 def test_a_chip_lies_as_dlib_lays_it_out(prepared: Prepared) -> None:
