@@ -191,6 +191,11 @@ class Face:
         """Every expression's probability, in the weights' order."""
         return self.prediction.probabilities
 
+    @property
+    def roll_deg(self) -> float:
+        """How far the face is turned clockwise in the image, -180 to 180 degrees; 0 is upright."""
+        return self.landmarks.roll_deg
+
     def to_dict(self, *, attention: bool = False) -> dict[str, Any]:
         """Return plain numbers, strings and lists, ready for JSON.
 
@@ -202,7 +207,7 @@ class Face:
             "bbox": self.bbox.to_list(),
             "score": None if math.isnan(self.score) else round(self.score, _SCORE_DIGITS),
             "landmarks": self.landmarks.to_list(),
-            "roll_deg": round(self.landmarks.roll_deg, _ROLL_DIGITS),
+            "roll_deg": round(self.roll_deg, _ROLL_DIGITS),
             "expression": self.expression,
             "confidence": round(self.confidence, _PROBABILITY_DIGITS),
             "probabilities": {name: round(value, _PROBABILITY_DIGITS) for name, value in self.probabilities.items()},

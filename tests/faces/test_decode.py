@@ -410,6 +410,8 @@ def _bomb() -> bytes:
         (lambda: _saved(_four_corners(), "PNG")[:90], "damaged or truncated image"),
         (lambda: _saved(_four_corners(), "WEBP")[:60], "damaged or truncated|not an image"),
         (lambda: b"\xff\xd8\xff", "not an image|damaged or truncated"),
+        (lambda: b"x", "not an image"),
+        (lambda: b"xyz", "not an image"),
         (lambda: b"\x89PNG\r\n\x1a\n", "not an image|damaged or truncated"),
         (_bomb, "too large"),
     ],

@@ -104,6 +104,8 @@ def test_the_expected_mix_is_the_request_s_or_the_server_s(
     ):
         assert read(server, **params)["faces"] == result.to_dict()["faces"]
     assert read(other, class_prior="training") == read(running)
+    other.expect(other.predict(portrait, params={"min_precision": 0.9}), 400, "class_prior=training")
+    assert read(other, min_precision=0.9, class_prior="training") == read(running, min_precision=0.9)
     for wrong in ("even", "neutral=2", "joyless=.1"):
         running.expect(running.predict(portrait, params={"class_prior": wrong}), 400, "class prior")
     refused = running.predict(portrait, params={"class_prior": "uniform", "min_precision": 0.9})

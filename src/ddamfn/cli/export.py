@@ -1,6 +1,7 @@
 """`ddamfn export`: a training run, or existing weights, to files of a chosen format with a card."""
 
 import argparse
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -125,6 +126,7 @@ def _export_run(args: argparse.Namespace, folder: Path) -> None:
     prepared = _prepared(args, finished.run.data.alignment)
     name = args.name or folder.resolve().name
     as_onnx = args.format == "onnx"
+    _announce(args)
     with tempfile.TemporaryDirectory() as scratch:
         done = export_run(
             finished,
@@ -154,6 +156,7 @@ def _convert(args: argparse.Namespace, weights: str, name: str | None) -> None:
         if args.stretch is not None:
             stretch = Stretch() if args.stretch == "on" else None
             preprocessing = replace(preprocessing_of(source.card), stretch=stretch)
+        _announce(args)
         done = convert(
             source,
             args.format,
@@ -175,6 +178,15 @@ def _prepared(args: argparse.Namespace, alignment: "Alignment") -> "Prepared | N
 
     with Bar(quiet=args.quiet, resumes=True) as bar:
         return open_prepared(Path(args.data), alignment, bar, tell=bar.message)
+
+
+def _announce(args: argparse.Namespace) -> None:
+    """Say what the next minutes are spent on."""
+    from ddamfn.export.gates import LEAST_FACES
+
+    if not args.quiet:
+        faces = f"{LEAST_FACES:,} faces, drawn ones where the data has fewer"
+        print(f"ddamfn: exporting, and comparing the file with PyTorch on {faces}: a minute or two", file=sys.stderr)
 
 
 def _tell(done: "Exported", kind: str) -> None:

@@ -43,7 +43,7 @@ def require_classes(prepared: Prepared, classes: tuple[str, ...] | None) -> tupl
     """Return the classes to learn: these, or the set's own for None; raise DataError if one is missing or alone."""
     if len(prepared.classes) < 2:
         raise DataError(
-            f"{prepared.folder} has the class {prepared.classes[0]} alone, and a network learns to tell classes apart; "
+            f"{prepared.source} has the class {prepared.classes[0]} alone, and a network learns to tell classes apart; "
             "add images of another expression"
         )
     if unknown := [name for name in classes or () if name not in prepared.classes]:

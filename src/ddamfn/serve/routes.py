@@ -32,7 +32,7 @@ from ddamfn.serve.schemas import (
 )
 from ddamfn.serve.settings import Settings
 from ddamfn.weights import Card
-from ddamfn.weights.prior import parse_class_prior
+from ddamfn.weights.prior import TRAINING, parse_class_prior
 
 _T = TypeVar("_T")
 _BINARY = {"type": "string", "format": "binary"}
@@ -176,6 +176,12 @@ def _options_for(card: Card, settings: Settings) -> Callable[..., Options]:
             ),
         ] = None,
     ) -> Options:
+        if min_precision is not None and class_prior is None and settings.class_prior != TRAINING:
+            raise Problem(
+                HTTPStatus.BAD_REQUEST,
+                "this server expects another mix of expressions than that of the training images, under which "
+                "min_precision promises nothing: add class_prior=training",
+            )
         try:
             prior = None if class_prior is None else parse_class_prior(class_prior)
         except UsageError as error:
