@@ -307,6 +307,9 @@ def test_the_command_lists_and_clears(root: Path, tmp_path: Path, capsys: pytest
     assert "no prepared set 'holiday'" in capsys.readouterr().err
     assert main(["data", "cache", "--clear", names[0]]) == 0
     assert [one.folder.name for one in cached_sets()] == names[1:]
+    assert main(["data", "cache", "--clear", str(other)]) == 0
+    assert cached_sets() == []
+    opened(other)
     assert main(["data", "cache", "--clear"]) == 0
     assert cached_sets() == []
     assert opened(root)[1] == "7 prepared anew"

@@ -104,7 +104,10 @@ def _add_cache(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "used first. They are made again when they are needed.",
     )
     parser.add_argument(
-        "--clear", nargs="*", metavar="NAME", help="delete these, or all of them; what is being made stays"
+        "--clear",
+        nargs="*",
+        metavar="NAME",
+        help="delete these, named or by their data set's path, or all",
     )
     parser.set_defaults(run=_cache)
 
@@ -191,13 +194,14 @@ def _cache(args: argparse.Namespace) -> int:
         for one in found:
             _print_cached(one)
         return 0
-    names = {one.folder.name for one in found}
-    unknown = [name for name in args.clear if name not in names]
-    if unknown:
-        raise UsageError(f"no prepared set {unknown[0]!r} in {sets_folder()}; ddamfn data cache lists their names")
+    for name in args.clear:
+        if not any(_is_called(one, name) for one in found):
+            raise UsageError(
+                f"no prepared set {name!r} in {sets_folder()}; ddamfn data cache lists their names and data sets"
+            )
     failed = 0
     for one in found:
-        if not args.clear or one.folder.name in args.clear:
+        if not args.clear or any(_is_called(one, name) for name in args.clear):
             try:
                 clear(one)
             except DataError as error:
@@ -206,6 +210,11 @@ def _cache(args: argparse.Namespace) -> int:
             else:
                 print(f"deleted: {plain(one.folder.name)}, {one.size_bytes / 1e6:,.1f} MB")
     return failed
+
+
+def _is_called(one: "CachedSet", name: str) -> bool:
+    """Whether a cached set has this name, or was made from the data set at this path."""
+    return name == one.folder.name or one.source == str(Path(name).resolve())
 
 
 def _print_cached(one: "CachedSet") -> None:
