@@ -158,6 +158,7 @@ def test_a_missing_file_is_an_error_of_its_own(photos: Path, predict: Any) -> No
         (["photos/face.jpg", "--annotate", "photos/face.jpg"], "--annotate"),
         (["photos/face.jpg", "--annotate", "marked.tiff"], ".png"),
         (["photos/face.jpg", "--annotate", "marked.mp4"], ".png"),
+        (["photos/face.jpg", "--annotate", "marked.pdf"], ".png"),
         (["photos", "--attention"], "--attention"),
         (["photos", "--output", "photos"], "--output"),
         (["photos/face.jpg", "--output", "photos/../photos/face.jpg"], "--output"),

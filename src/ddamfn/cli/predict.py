@@ -29,7 +29,7 @@ from ddamfn.cli.progress import ItemProgress
 from ddamfn.cli.videos import find_videos
 from ddamfn.errors import UsageError
 from ddamfn.files import fitting_name
-from ddamfn.formats import IMAGE_SUFFIXES
+from ddamfn.formats import IMAGE_SUFFIXES, unread_kind
 
 if TYPE_CHECKING:
     from ddamfn.cli.writers import Tally, Writer
@@ -243,7 +243,8 @@ def _check(args: argparse.Namespace, kind: str) -> None:
 def _check_annotate(path: str, arguments: list[str]) -> None:
     """Refuse a place where annotated images cannot be written: a folder, or, for one image, a file."""
     suffix = os.path.splitext(path)[1].lower()
-    if os.path.isdir(path) or not (os.path.exists(path) or suffix in IMAGE_SUFFIXES | VIDEO_SUFFIXES):
+    is_of_a_file = suffix in IMAGE_SUFFIXES | VIDEO_SUFFIXES or unread_kind(b"", path) is not None
+    if os.path.isdir(path) or not (os.path.exists(path) or is_of_a_file):
         if same_file(path, base_folder(arguments)):
             raise UsageError(f"--annotate {path!r} holds the images themselves: choose another folder")
         return
