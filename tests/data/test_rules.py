@@ -97,6 +97,18 @@ def test_multi_target(votes: list[int], expected: dict[str, float] | None) -> No
 @pytest.mark.parametrize(
     ("votes", "expected"),
     [
+        ([4, 3, 2, 1, 0, 0, 0, 0, 0, 0], {"neutral": 0.4, "happiness": 0.3, "surprise": 0.2, "sadness": 0.1}),
+        ([3, 1, 0, 0, 0, 0, 0, 0, 5, 1], {"neutral": 0.75, "happiness": 0.25}),
+        ([0, 0, 0, 0, 0, 0, 0, 0, 4, 6], None),
+    ],
+)
+def test_shares(votes: list[int], expected: dict[str, float] | None) -> None:
+    assert one(votes, "shares") == expected
+
+
+@pytest.mark.parametrize(
+    ("votes", "expected"),
+    [
         ([4, 3, 3, 0, 0, 0, 0, 0, 0, 0], "neutral"),
         ([0, 0, 0, 4, 4, 0, 0, 0, 2, 0], "sadness"),  # the first on a tie
         ([1, 0, 0, 0, 0, 0, 0, 0, 0, 0], "neutral"),  # single votes count
@@ -144,7 +156,7 @@ def test_no_votes_at_all(rule: str) -> None:
 
 
 def test_bad_arguments() -> None:
-    with pytest.raises(UsageError, match="majority, probability, multi_target, argmax"):
+    with pytest.raises(UsageError, match="majority, probability, multi_target, shares, argmax"):
         targets(np.zeros((1, 10)), "plurality")
     with pytest.raises(UsageError, match="10"):
         targets(np.zeros((1, 8)), "majority")
@@ -154,6 +166,7 @@ LABEL_CSV = {
     "majority": (25_045, 3_191, 3_137),
     "probability": (27_762, 3_480, 3_481),
     "multi_target": (27_667, 3_472, 3_466),
+    "shares": (28_556, 3_579, 3_573),
     "argmax_all": (28_556, 3_579, 3_573),
 }
 NEW_CSV_ROWS = {"majority": (25_060, 3_199, 3_153), "argmax": (28_389, 3_553, 3_546)}

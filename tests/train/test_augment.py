@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ddamfn.faces import normalize
+from ddamfn.faces import Preprocessing, Stretch, normalize, preprocess
 from ddamfn.train import Augment, recipe
 from ddamfn.train.augment import Augmenter, seed_step, to_input
 
@@ -100,10 +100,28 @@ def test_affine_changes_only_its_share() -> None:
 
 def test_brightness_multiplies_each_image_by_one_factor() -> None:
     images = 0.5 * sample_images(64)
-    factors = (changed(images, brightness=0.3) / images).flatten(1)
+    factors = (changed(images, brightness=(0.7, 1.3)) / images).flatten(1)
     assert torch.allclose(factors, factors[:, :1].expand_as(factors), atol=1e-4)
     assert 0.7 - 1e-4 <= factors.min() < 0.8
     assert 1.2 < factors.max() <= 1.3 + 1e-4
+
+
+def test_contrast_multiplies_the_distance_from_each_mean() -> None:
+    images = 0.4 + 0.2 * sample_images(64)
+    result, means = changed(images, contrast=(0.3, 1.5)), images.mean(dim=(1, 2, 3), keepdim=True)
+    assert torch.allclose(result.mean(dim=(1, 2, 3), keepdim=True), means, atol=1e-5)
+    factors = (result - means).flatten(1).norm(dim=1) / (images - means).flatten(1).norm(dim=1)
+    assert 0.3 - 1e-4 <= factors.min() < 0.45
+    assert 1.35 < factors.max() <= 1.5 + 1e-4
+
+
+def test_what_became_dark_is_stretched_as_prediction_does() -> None:
+    images, preprocessing = sample_images(8), Preprocessing("gray", stretch=Stretch())
+    dark = Augmenter(replace(NOTHING, brightness=(0.1, 0.1), stretch=True), SIDE_PX, preprocessing)(images[:, :1])
+    levels = (images[:, :1] * 0.1 * 255).round().byte().permute(0, 2, 3, 1).expand(-1, -1, -1, 3).numpy()
+    expected = torch.from_numpy(preprocess(levels, preprocessing)[..., :1].copy()).permute(0, 3, 1, 2)
+    assert torch.equal((dark * 255).round().byte(), expected)
+    assert dark.amax() - dark.amin() > 0.4
 
 
 def test_gamma_raises_each_image_to_one_power() -> None:

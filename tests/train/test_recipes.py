@@ -65,7 +65,7 @@ def test_augmentation_is_as_published(name: str, row: tuple[object, ...]) -> Non
         augment.erase_area,
     )
     assert augment.flip == 0.5
-    assert (augment.brightness, augment.gamma, augment.blur, augment.noise) == (0, 0, 0, 0)
+    assert (augment.brightness, augment.gamma, augment.blur, augment.noise) == ((1, 1), 0, 0, 0)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ddamfn.errors import UsageError
 from ddamfn.labels import EXPRESSIONS
 
-RULES: tuple[str, ...] = ("majority", "probability", "multi_target", "argmax", "argmax_all")
+RULES: tuple[str, ...] = ("majority", "probability", "multi_target", "shares", "argmax", "argmax_all")
 """Names of the rules; see `targets` for what each keeps."""
 
 VOTE_COLUMNS: tuple[str, ...] = (*EXPRESSIONS, "unknown", "NF")
@@ -33,6 +33,7 @@ def targets(votes: npt.NDArray[Any], rule: str) -> tuple[npt.NDArray[np.bool_], 
       three columns are used; kept if they hold more than half. The target is their share of the votes.
     - `multi_target`: after the same cleanup every column with at least 30 % of the votes counts; kept if together
       they hold more than half. The target is their share, for use with a loss that rewards any of them.
+    - `shares`: each expression's share of the raw votes for expressions; kept if there is any. Our own.
     - `argmax`: the column with the most raw votes, the first one on a tie; kept if it is an expression. One-hot.
     - `argmax_all`: the expression with the most raw votes, the first one on a tie, regardless of votes for "unknown"
       and "no face"; kept if there is any vote for an expression. One-hot. It keeps all 3,573 rows of the official test
@@ -46,10 +47,13 @@ def targets(votes: npt.NDArray[Any], rule: str) -> tuple[npt.NDArray[np.bool_], 
     raw = np.asarray(votes, dtype=np.float64)
     if raw.ndim != 2 or raw.shape[1] != len(VOTE_COLUMNS):
         raise UsageError(f"votes must be (N, {len(VOTE_COLUMNS)}), not {raw.shape}")
+    expressions = np.where(np.arange(raw.shape[1]) < _EMOTIONS, raw, 0.0)
     if rule == "argmax":
         shares = _one_hot_of_winner(raw)
     elif rule == "argmax_all":
-        shares = _one_hot_of_winner(np.where(np.arange(raw.shape[1]) < _EMOTIONS, raw, 0.0))
+        shares = _one_hot_of_winner(expressions)
+    elif rule == "shares":
+        shares = expressions
     elif rule == "majority":
         shares = _majority(_without_single_votes(raw))
     elif rule == "probability":

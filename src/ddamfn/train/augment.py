@@ -4,11 +4,16 @@ import math
 from typing import Any, NamedTuple
 
 import kornia.augmentation as K
+import numpy as np
 import torch
-from kornia.augmentation.random_generator import RectangleEraseGenerator
+from kornia.augmentation.random_generator import PlainUniformGenerator, RectangleEraseGenerator
 from torch import Tensor, nn
 
+from ddamfn.faces import Preprocessing, preprocess
 from ddamfn.train.config import Augment
+
+_UNCHANGED = (1.0, 1.0)
+_PLAIN = Preprocessing()
 
 
 class Augmenter(nn.Module):
@@ -17,8 +22,9 @@ class Augmenter(nn.Module):
     It draws from torch's global generator, which `seed_step` sets before every batch.
     """
 
-    def __init__(self, config: Augment, side_px: int) -> None:
+    def __init__(self, config: Augment, side_px: int, preprocessing: Preprocessing = _PLAIN) -> None:
         super().__init__()
+        self.preprocessing = preprocessing if config.stretch else None
         changes = _changes(config, side_px)
         self.changes = K.AugmentationSequential(*changes, data_keys=["input"]) if changes else None
         self.erasing = _erasing(config) if config.erase else None
@@ -30,8 +36,20 @@ class Augmenter(nn.Module):
     def stages(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The same images as they are before random erasing and after it, both in 0..1."""
         changed: Tensor = images if self.changes is None else self.changes(images).clamp(0, 1)
+        if self.preprocessing is not None:
+            changed = _preprocessed(changed, self.preprocessing)
         erased: Tensor = changed if self.erasing is None else self.erasing(changed)
         return changed, erased
+
+
+def _preprocessed(images: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Round to gray levels, as a file does, and preprocess as prediction does."""
+    levels = (images * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    channels = levels.shape[-1]
+    if channels == 1:
+        levels = np.repeat(levels, 3, axis=-1)
+    pixels = torch.from_numpy(preprocess(levels, preprocessing)[..., :channels].copy())
+    return pixels.permute(0, 3, 1, 2).to(images) / 255
 
 
 def _changes(config: Augment, side_px: int) -> list[Any]:
@@ -45,9 +63,11 @@ def _changes(config: Augment, side_px: int) -> list[Any]:
                 config.rotate_deg, (config.shift, config.shift), config.scale, padding_mode="border", p=config.affine
             )
         )
-    if config.brightness:
+    if config.contrast != _UNCHANGED:
+        changes.append(_Contrast(config.contrast))
+    if config.brightness != _UNCHANGED:
         # Kornia's "contrast" multiplies the pixels; its "brightness" adds, which turns faces white.
-        changes.append(K.RandomContrast((1 - config.brightness, 1 + config.brightness), p=1.0))
+        changes.append(K.RandomContrast(config.brightness, p=1.0))
     if config.gamma:
         changes.append(K.RandomGamma((1 - config.gamma, 1 + config.gamma), p=1.0))
     if config.blur:
@@ -56,6 +76,20 @@ def _changes(config: Augment, side_px: int) -> list[Any]:
     if config.noise:
         changes.append(K.RandomGaussianNoise(std=6 / 255, p=config.noise))
     return changes
+
+
+class _Contrast(K.IntensityAugmentationBase2D):
+    """A random factor for the distances from each image's mean, which kornia has only together with colors."""
+
+    def __init__(self, factors: tuple[float, float]) -> None:
+        super().__init__(p=1.0)
+        self._param_generator = PlainUniformGenerator((factors, "factor", None, None))
+
+    def apply_transform(
+        self, input: Tensor, params: dict[str, Tensor], flags: dict[str, Any], transform: Tensor | None = None
+    ) -> Tensor:
+        means = input.mean(dim=(1, 2, 3), keepdim=True)
+        return torch.lerp(means, input, params["factor"].view(-1, 1, 1, 1).to(input)).clamp(0, 1)
 
 
 def _erasing(config: Augment) -> K.RandomErasing:

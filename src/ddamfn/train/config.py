@@ -93,14 +93,18 @@ class Augment:
     rotate_deg: float = 0.0
     shift: float = 0.0
     scale: tuple[float, float] = (1.0, 1.0)
-    brightness: float = 0.0
-    """Pixels are multiplied by a factor drawn from 1 - b to 1 + b."""
+    contrast: tuple[float, float] = (1.0, 1.0)
+    """Distances from the image's mean are multiplied by a factor from this range."""
+    brightness: tuple[float, float] = (1.0, 1.0)
+    """Pixels are multiplied by a factor from this range."""
     gamma: float = 0.0
     """Pixels are raised to a power drawn from 1 - g to 1 + g."""
     blur: float = 0.0
     """Probability of a Gaussian blur, sigma up to 2 % of the side."""
     noise: float = 0.0
     """Probability of Gaussian noise, deviation 6 gray levels of 255."""
+    stretch: bool = False
+    """Stretch what is dark or flat by now, as `data.preprocessing.stretch` says and prediction does."""
     erase: float = 0.0
     """Probability of random erasing."""
     erase_area: tuple[float, float] = (0.02, 0.25)
@@ -118,13 +122,13 @@ class Augment:
         for name in ("flip", "affine", "blur", "noise", "erase"):
             value = getattr(self, name)
             _require(0 <= value <= 1, f"{name} is a probability from 0 to 1, not {value}")
-        for name in ("brightness", "gamma", "shift"):
+        for name in ("gamma", "shift"):
             value = getattr(self, name)
             _require(0 <= value < 1, f"{name} must be at least 0 and below 1, not {value}")
         for name in ("mixup", "cutmix"):
             value = getattr(self, name)
             _require(value >= 0, f"{name} is the alpha of a Beta distribution, 0 or more, not {value}")
-        for name in ("scale", "erase_area"):
+        for name in ("scale", "contrast", "brightness", "erase_area"):
             low, high = getattr(self, name)
             _require(0 < low <= high, f"{name} must be two rising numbers above 0, not {(low, high)}")
         _require(self.erase_area[1] <= 1, f"erase_area is a share of the image, at most 1, not {self.erase_area}")
@@ -243,6 +247,10 @@ class Run:
         objective, distillation = self.objective, self.distillation
         mixed = self.augment.mixup > 0 or self.augment.cutmix > 0
         largest, side_px = max(phase.side_px for phase in self.phases), self.data.alignment.side_px
+        _require(
+            not self.augment.stretch or self.data.preprocessing.stretch is not None,
+            "augment.stretch repeats data.preprocessing.stretch, and there is none; set it, or leave the former out",
+        )
         _require(
             not isinstance(objective, PretextObjective)
             or not (mixed or self.data.balanced or distillation is not None),

@@ -135,7 +135,7 @@ class Trainer:
         generator = torch.Generator().manual_seed(self.run.seed * 1_000_003 + self.epoch)
         batches = epoch_batches(train, phase.batch_size, balanced=self.run.data.balanced, generator=generator)
         sizes = [len(batch) for batch in batches]
-        augment = Augmenter(self.run.augment, phase.side_px)
+        augment = Augmenter(self.run.augment, phase.side_px, self.run.data.preprocessing)
         callback.epoch_started(self.epoch + 1, self.run.epochs, sum(sizes), sum(sizes[: self.step]), phase.side_px)
         self.network.train()
         start = time.perf_counter()

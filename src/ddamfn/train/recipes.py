@@ -30,10 +30,10 @@ from ddamfn.objectives import (
 from ddamfn.train.config import Augment, Data, Model, Optimizer, Phase, Run, Schedule
 
 _VIEWS = Augment(
-    flip=0.5, affine=1.0, rotate_deg=15, shift=0.08, scale=(0.8, 1.2), brightness=0.4, gamma=0.4, blur=0.5, noise=0.3,
-    erase=0.3, erase_area=(0.02, 0.2),
+    flip=0.5, affine=1.0, rotate_deg=15, shift=0.08, scale=(0.8, 1.2), brightness=(0.6, 1.4), gamma=0.4, blur=0.5,
+    noise=0.3, erase=0.3, erase_area=(0.02, 0.2),
 )  # fmt: skip
-_MILD = Augment(flip=0.5, affine=0.8, rotate_deg=8, shift=0.05, scale=(0.9, 1.1), brightness=0.25, gamma=0.3)
+_MILD = Augment(flip=0.5, affine=0.8, rotate_deg=8, shift=0.05, scale=(0.9, 1.1), brightness=(0.75, 1.25), gamma=0.3)
 
 
 def _pretraining(recipe: str, objective: Objective, augment: Augment, *, epochs: int, batch_size: int) -> Run:
@@ -182,7 +182,7 @@ def ddamfn_ferplus() -> Run:
 # reaches down to a tenth of the light, where faces are still to be seen: there the stretch does.
 _FERPLUS_DATA = Data(rule="probability", preprocessing=Preprocessing("gray", 48, Stretch()))
 _FERPLUS_AUGMENT = Augment(
-    flip=0.5, affine=0.8, rotate_deg=12, shift=0.06, scale=(0.9, 1.12), brightness=0.25, gamma=0.3, blur=0.2,
+    flip=0.5, affine=0.8, rotate_deg=12, shift=0.06, scale=(0.9, 1.12), brightness=(0.75, 1.25), gamma=0.3, blur=0.2,
     noise=0.2, erase=0.3, erase_area=(0.02, 0.15),
 )  # fmt: skip
 

@@ -70,7 +70,7 @@ _ROWS: Mapping[str, Sequence[tuple[Any, ...]]] = {
         ("no-flip", "no mirroring", {"augment.flip": 0.0}),
         ("no-affine", "no rotation, shift and scale", {"augment.affine": 0.0}),
         ("photometry", "stronger light, blur and noise",
-         {"augment.brightness": 0.4, "augment.gamma": 0.5, "augment.blur": 0.4, "augment.noise": 0.4}),
+         {"augment.brightness": (0.6, 1.4), "augment.gamma": 0.5, "augment.blur": 0.4, "augment.noise": 0.4}),
         ("flip-consistency", "flip consistency, lambda 5",
          {"objective.flip_consistency": 5.0}, "Zhang et al., ECCV 2022"),
         ("drop-path", "drop path 0.1", {"model.options.drop_path": 0.1}, "Huang et al., ECCV 2016"),
