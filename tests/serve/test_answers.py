@@ -112,7 +112,7 @@ def test_the_expected_mix_is_the_request_s_or_the_server_s(
     running.expect(refused, 400, "min_precision")
     # Where the page could not keep a precision, it does not offer one.
     told = other.client.get("/v1/models").json()["models"][0]
-    assert (told["can_abstain"], told["highest_precision"]) == (False, None)
+    assert (told["can_abstain"], told["highest_precision"], told["class_prior"]) == (False, None, "uniform")
 
 
 def test_images_at_once_are_classified_together_and_answered_alike(

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 from ddamfn.classifier import alignment_of
 from ddamfn.serve.settings import Settings
 from ddamfn.weights import Card
-from ddamfn.weights.prior import TRAINING
+from ddamfn.weights.prior import TRAINING, describe_class_prior
 
 _FACE = {
     "bbox": [177.77, 56.78, 273.19, 177.23],
@@ -116,6 +116,7 @@ def models_body(card: Card, settings: Settings) -> dict[str, Any]:
         "alignment": {**card.alignment, "points": alignment_of(card).points().round(3).tolist()},
         "can_abstain": highest_precision(card, settings) is not None,
         "highest_precision": highest_precision(card, settings),
+        "class_prior": None if card.class_prior is None else describe_class_prior(settings.class_prior),
         "scores": [{key: score[key] for key in public if key in score} for score in card.scores],
         "license": card.license,
         "rights": card.rights,

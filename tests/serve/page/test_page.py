@@ -237,6 +237,21 @@ def test_the_saved_image_is_the_whole_one_with_boxes_and_the_map(page: Any, file
     assert np.abs(plain[:, 177:180][60:170] - original[:, 177:180][60:170]).mean() > 20
 
 
+def test_another_mix_of_expressions_changes_the_probabilities(page: Any, files: Files, words: Words) -> None:
+    read(page, files["portrait.jpg"])
+    options = page.locator("#prior option").all_inner_texts()
+    assert options == [words(page, "priorTraining"), words(page, "priorUniform")]
+    before = page.locator("#confidence").text_content()
+    with page.expect_request(lambda request: "class_prior=uniform" in request.url):
+        page.select_option("#prior", "uniform")
+    expect(page.locator("#confidence")).not_to_have_text(before)
+    # What was measured under one mix promises nothing under another.
+    expect(page.locator("#precision-block")).to_be_hidden()
+    page.select_option("#prior", "training")
+    expect(page.locator("#confidence")).to_have_text(before)
+    expect(page.locator("#precision-block")).to_be_visible()
+
+
 def test_answers_are_withheld_on_request(page: Any, files: Files, words: Words) -> None:
     read(page, files["portrait.jpg"])
     options = page.locator("#precision option").all_inner_texts()

@@ -31,12 +31,16 @@ export class Api {
     return answer;
   }
 
-  /** Reads one image. `precision` is the wanted share of right answers or null; `onWait` is told of a full queue. */
-  async predict(file, { precision = null, signal, onWait } = {}) {
+  /**
+   * Reads one image. `precision` is the wanted share of right answers or null, `prior` the expected mix or null for the
+   * server's; `onWait` is told of a full queue.
+   */
+  async predict(file, { precision = null, prior = null, signal, onWait } = {}) {
     if (file.size === 0) throw new Refusal("empty");
     if (this.limits && file.size > this.limits.max_upload_bytes) throw new Refusal("tooLarge");
     const query = new URLSearchParams({ attention: "true" });
     if (precision !== null) query.set("min_precision", precision);
+    if (prior !== null) query.set("class_prior", prior);
     for (let tried = 1; ; tried += 1) {
       const body = new FormData();
       body.append("file", file, file.name);

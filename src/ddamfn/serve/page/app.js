@@ -14,6 +14,7 @@ import { expressionName, percent, switchLanguage, text, translate } from "./text
 import { askToken } from "./token.js";
 
 const PRECISIONS = [0.8, 0.85, 0.9, 0.95, 0.98, 0.99];
+const PRIORS = { training: "priorTraining", uniform: "priorUniform" };
 const CROP_SIDE_PX = 112;
 
 const api = new Api(askToken);
@@ -55,17 +56,29 @@ function renderTexts() {
   byId("language").lang = text("other") === "English" ? "en" : "zh-CN";
   describe(typeof model === "object" ? model : null);
   renderPrecisions();
+  renderPriors();
   camera.render();
   render();
 }
 
 function renderPrecisions() {
-  const highest = model?.highest_precision ?? 0;
+  // What was measured holds for the server's own mix.
+  const highest = (images.prior === null && model?.highest_precision) || 0;
   byId("precision-block").hidden = highest === 0;
   const reached = PRECISIONS.filter((precision) => precision <= highest);
   const options = reached.map((precision) => element("option", { value: precision, textContent: percent(precision, 0) }));
   byId("precision").replaceChildren(element("option", { value: "", textContent: text("precisionOff") }), ...options);
   byId("precision").value = images.precision ?? "";
+}
+
+function renderPriors() {
+  const servers = model?.class_prior;
+  byId("prior-block").hidden = !servers;
+  if (!servers) return;
+  const choices = servers in PRIORS ? PRIORS : { [servers]: "priorServer", ...PRIORS };
+  const options = Object.entries(choices).map(([value, key]) => element("option", { value, textContent: text(key, value) }));
+  byId("prior").replaceChildren(...options);
+  byId("prior").value = images.prior ?? servers;
 }
 
 function addFiles(files) {
@@ -138,6 +151,12 @@ byId("retry").addEventListener("click", () => images.again((image) => image === 
 byId("banner-retry").addEventListener("click", retryGone);
 byId("precision").addEventListener("change", ({ target }) => {
   images.precision = target.value === "" ? null : Number(target.value);
+  images.again(() => true);
+});
+byId("prior").addEventListener("change", ({ target }) => {
+  images.prior = target.value === model.class_prior ? null : target.value;
+  if (images.prior !== null) images.precision = null;
+  renderPrecisions();
   images.again(() => true);
 });
 byId("save-json").addEventListener("click", () => {

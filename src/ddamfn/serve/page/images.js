@@ -36,6 +36,7 @@ export class Images extends EventTarget {
     this.all = [];
     this.current = null;
     this.precision = null;
+    this.prior = null;
   }
 
   /** Takes files in and reads them; the first of them is shown. */
@@ -106,7 +107,8 @@ export class Images extends EventTarget {
       this.#changed();
     };
     try {
-      const result = await this.#api.predict(image.file, { precision: this.precision, signal, onWait });
+      const { precision, prior } = this;
+      const result = await this.#api.predict(image.file, { precision, prior, signal, onWait });
       if (signal.aborted) return;
       Object.assign(image, { state: "done", result, refusal: null });
       image.face = Math.min(image.face, Math.max(result.faces.length - 1, 0));
