@@ -16,10 +16,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from ddamfn.classifier import Classifier
+from ddamfn.classifier import Classifier, alignment_of
 from ddamfn.errors import DegenerateFace, ImageTooLarge, UnreadableImage, UsageError, WeightsError
-from ddamfn.faces import Preprocessing, normalize, preprocess
-from ddamfn.faces.decode import Decoded
+from ddamfn.faces import Preprocessing, align, decode, normalize, preprocess
+from ddamfn.faces.decode import Decoded, decode_scaled
 from ddamfn.files import sha256_bytes
 from ddamfn.labels import EXPRESSIONS
 from ddamfn.recognizer import Recognizer
@@ -109,6 +109,73 @@ def test_a_given_face_stays_as_it_was_given(recognizer: Recognizer, decoded_smal
 def test_a_limit_of_the_caller_s_own_refuses(recognizer: Recognizer, decoded_smaller: bytes) -> None:
     with pytest.raises(ImageTooLarge):
         recognizer.find_faces(decoded_smaller, max_pixels=600_000)
+
+
+@pytest.fixture
+def decoded_scales(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The scales at which images are decoded from now on."""
+    scales: list[float] = []
+
+    def decode(*arguments: Any, **options: Any) -> Decoded:
+        decoded = decode_scaled(*arguments, **options)
+        scales.append(decoded.scale)
+        return decoded
+
+    monkeypatch.setattr("ddamfn.finder.decode_scaled", decode)
+    return scales
+
+
+def _jpeg(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=95)
+    return buffer.getvalue()
+
+
+def test_a_large_jpeg_is_decoded_only_as_large_as_it_is_looked_at(
+    stand_in_weights: Path, recognizer: Recognizer, portrait: NDArray[np.uint8], decoded_scales: list[float]
+) -> None:
+    content = _jpeg(Image.fromarray(portrait).resize((2000, 2000), Image.Resampling.BICUBIC))
+    few = recognizer.find_faces(content, detection=960)
+    whole = Recognizer(stand_in_weights, num_threads=1, shrink_on_load=False).find_faces(content, detection=960)
+    assert decoded_scales == [0.5, 1]
+    assert (few.result.width, few.result.height) == (2000, 2000)
+    np.testing.assert_allclose(few.detections[0].landmarks, whole.detections[0].landmarks, atol=4)
+    np.testing.assert_allclose(few.matrices[0], whole.matrices[0], atol=0.3)
+    assert np.abs(few.crops[0].astype(int) - whole.crops[0]).mean() < 2
+
+
+def test_a_face_with_more_detail_is_cut_out_of_the_whole_image(
+    recognizer: Recognizer, portrait: NDArray[np.uint8], decoded_scales: list[float]
+) -> None:
+    canvas = Image.new("RGB", (2000, 1500), (120, 118, 116))
+    canvas.paste(Image.fromarray(portrait).resize((400, 400), Image.Resampling.LANCZOS), (700, 500))
+    content = _jpeg(canvas)
+    found = recognizer.find_faces(content, detection=960)
+    assert decoded_scales == [0.5, 1]
+    (face,) = found.detections
+    expected = align(decode(content), face.landmarks, alignment_of(recognizer.card))
+    np.testing.assert_array_equal(found.crops[0], expected.pixels)
+    np.testing.assert_array_equal(found.matrices[0], expected.matrix)
+
+
+def test_keeping_the_image_changes_nothing_in_its_faces(
+    recognizer: Recognizer, portrait: NDArray[np.uint8], decoded_scales: list[float]
+) -> None:
+    content = _jpeg(Image.fromarray(portrait).resize((4000, 4000), Image.Resampling.BICUBIC))
+    kept, (streamed,) = recognizer.predict(content), recognizer.predict_many([io.BytesIO(content)])
+    assert decoded_scales == [0.5, 1, 0.5]
+    assert kept.image is not None
+    assert kept.image.shape == (4000, 4000, 3)
+    assert [face.to_dict() for face in kept] == [face.to_dict() for face in streamed]
+
+
+def test_many_images_are_read_on_all_cores_in_their_order(
+    stand_in_weights: Path, recognizer: Recognizer, portrait: NDArray[np.uint8]
+) -> None:
+    images = [portrait[:, 4 * number :] for number in range(6)]
+    alone = [recognizer.predict(image) for image in images]
+    together = list(Recognizer(stand_in_weights, num_threads=3).predict_many(images))
+    assert [result.to_dict() for result in together] == [result.to_dict() for result in alone]
 
 
 def test_a_face_carries_all_that_was_promised(recognizer: Recognizer) -> None:
@@ -202,7 +269,7 @@ def test_running_out_of_memory_in_one_image_does_not_end_the_run(
             raise MemoryError
         return Decoded(np.zeros((20, 20, 3), dtype=np.uint8), 20, 20)
 
-    monkeypatch.setattr("ddamfn.recognizer.decode_scaled", decode)
+    monkeypatch.setattr("ddamfn.finder.decode_scaled", decode)
     errors = [result.error for result in recognizer.predict_many([b"huge", b"small"])]
     assert errors == ["not enough memory for this image", None]
 

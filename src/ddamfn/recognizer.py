@@ -1,10 +1,12 @@
 """The recognizer: detects the faces in an image and classifies their expressions."""
 
 import copy
-import logging
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,54 +14,23 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from ddamfn.classifier import Classifier, alignment_of
-from ddamfn.errors import DegenerateFace, UnreadableImage, UsageError
-from ddamfn.faces import ChannelOrder, Crop, Detection, DetectionMode, ImageInput, RetinaFace, align
-from ddamfn.faces.align import crop_bounds
-from ddamfn.faces.decode import Decoded, decode_scaled, image_name
-from ddamfn.faces.given import check_boxes, check_landmarks, landmarks_in_box
+from ddamfn.errors import UnreadableImage, UsageError
+from ddamfn.faces import ChannelOrder, DetectionMode, ImageInput, RetinaFace
+from ddamfn.faces.decode import image_name
 from ddamfn.faces.search import check_detection
-from ddamfn.faces.sessions import Providers
+from ddamfn.faces.sessions import Providers, requested_num_threads
+from ddamfn.finder import FaceFinder, FoundFaces
 from ddamfn.results import BBox, Face, ImageResult, Landmarks, Prediction
+from ddamfn.threads import map_ahead, num_cores
 from ddamfn.weights import Card, ClassPrior, threshold_for
 from ddamfn.weights.prior import TRAINING, prior_factors, with_factors
 
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["ChannelOrder", "FoundFaces", "ImageInput", "Recognizer"]
-
-_LOGGER = logging.getLogger(__name__)
-
 # Images that wait for their batch are dropped to this many bytes of kept pixels, whatever the batch: with
 # 50-megapixel photographs sixteen of them would need 2.4 GB.
 _MOST_WAITING_BYTES = 256 * 2**20
-
-
-@dataclass(frozen=True, slots=True)
-class FoundFaces:
-    """An image whose faces are cut out but not classified yet.
-
-    Attributes:
-        result: its result so far, without faces.
-        detections: its faces, surest first.
-        crops: uint8 (S, S, 3) RGB, the aligned faces, in that order.
-        matrices: float64 (2, 3), each maps (x, y, 1) in the image to its crop.
-        threshold: the confidence below which a face's expression is "uncertain", 0 to 1.
-        factors: float64 (K,), what its probabilities are multiplied by for the expected mix of expressions; None for
-            that of the training images.
-    """
-
-    result: ImageResult
-    detections: Sequence[Detection] = ()
-    crops: Sequence[NDArray[np.uint8]] = ()
-    matrices: Sequence[NDArray[np.float64]] = ()
-    threshold: float = 0.0
-    factors: NDArray[np.float64] | None = None
-
-    @property
-    def kept_bytes(self) -> int:
-        """Size of the image, if it is kept."""
-        return 0 if self.result.image is None else self.result.image.nbytes
 
 
 class Recognizer:
@@ -93,6 +64,9 @@ class Recognizer:
             of its options. The CPU when None. All but the CPU need another onnxruntime package.
         session_options: an `onnxruntime.SessionOptions` for both networks, used as it is; it also sets the threads, so
             `num_threads` cannot be given beside it.
+        shrink_on_load: decode a large JPEG only as large as the detector looks at it, at a half to a third of the
+            time; a face that has more detail is still cut out of the whole image. Landmarks and probabilities change
+            less than by cutting one column off the image; False has them as the whole image gives them.
 
     Attributes:
         card: the weights' card.
@@ -117,15 +91,15 @@ class Recognizer:
         class_prior: ClassPrior = TRAINING,
         providers: Providers | None = None,
         session_options: "onnxruntime.SessionOptions | None" = None,
+        shrink_on_load: bool = True,
     ) -> None:
         _check(min_detection_score, max_faces=max_faces, batch_size=batch_size, num_threads=num_threads)
         check_detection(detection)
         self._weights, self._providers, self._session_options = weights, providers, session_options
+        self._shrink_on_load = shrink_on_load
         self._open(num_threads)
-        self.card = self._classifier.card
         self.threshold, self._factors = _confidence(self.card, min_precision, class_prior)
         self._min_precision, self._class_prior = min_precision, class_prior
-        self._alignment = alignment_of(self.card)
         self._min_score, self._max_faces, self._batch_size = min_detection_score, max_faces, batch_size
         self._detection = detection
 
@@ -234,23 +208,21 @@ class Recognizer:
         detection = self._detection if detection is None else detection
         _check(min_score, max_faces=max_faces)
         threshold, factors = self._confidence_for(min_precision, class_prior)
-        decoded = decode_scaled(image, max_pixels=max_pixels, channel_order=channel_order)
-        pixels, name = decoded.pixels, image_name(image)
-        kept = pixels if keep_image else None
-        result = ImageResult(name, decoded.width, decoded.height, classes=self.card.labels, image=kept)
         if boxes is None and landmarks is None:
-            looked = self._detector.detect(
-                pixels, min_detection_score=min_score, max_faces=max_faces, detection=detection
+            found = self._finder.find(
+                image,
+                channel_order=channel_order,
+                keep_image=keep_image,
+                max_pixels=max_pixels,
+                min_detection_score=min_score,
+                max_faces=max_faces,
+                detection=detection,
             )
-            found = self._aligned(pixels, name, looked)
         else:
-            found = self._given(pixels, boxes, landmarks, decoded.scale)
-        detections, crops = [entry for entry, _ in found], [crop for _, crop in found]
-        if decoded.scale != 1:
-            given = boxes is not None or landmarks is not None
-            detections = [_enlarged(entry, decoded, is_given=given) for entry in detections]
-        matrices = [crop.matrix * (decoded.scale, decoded.scale, 1.0) for crop in crops]
-        return FoundFaces(result, detections, [crop.pixels for crop in crops], matrices, threshold, factors)
+            found = self._finder.given(
+                image, boxes, landmarks, channel_order=channel_order, keep_image=keep_image, max_pixels=max_pixels
+            )
+        return replace(found, threshold=threshold, factors=factors)
 
     def _confidence_for(
         self, min_precision: float | None, class_prior: ClassPrior | None
@@ -342,14 +314,16 @@ class Recognizer:
         self._num_threads = num_threads
         providers, options = self._providers, self._session_options
         self._classifier = Classifier(self._weights, num_threads, providers=providers, session_options=options)
-        self._detector = RetinaFace(num_threads, providers=providers, session_options=options)
+        self.card = self._classifier.card
+        detector = RetinaFace(num_threads, providers=providers, session_options=options)
+        self._finder = FaceFinder(detector, alignment_of(self.card), self.card.labels, self._shrink_on_load)
 
     def _predict_many(
         self, images: Iterable[ImageInput], keep: bool, channel_order: ChannelOrder
     ) -> Iterator[ImageResult]:
         waiting: list[FoundFaces] = []
-        for image in images:
-            waiting.append(self._try_to_find_faces(image, keep, channel_order))
+        for found in self._find_ahead(images, keep, channel_order):
+            waiting.append(found)
             faces = sum(len(entry.crops) for entry in waiting)
             kept = sum(entry.kept_bytes for entry in waiting)
             # Without any face nothing waits for a batch, and a run of scenery flows through at once.
@@ -357,6 +331,25 @@ class Recognizer:
                 yield from self.classify(waiting)
                 waiting = []
         yield from self.classify(waiting)
+
+    def _find_ahead(
+        self, images: Iterable[ImageInput], keep: bool, channel_order: ChannelOrder
+    ) -> Iterator[FoundFaces]:
+        """Find the faces of consecutive images in a thread a core, each with networks of one thread."""
+        workers = self._num_threads or requested_num_threads() or num_cores()
+        coming, first = iter(images), deque[ImageInput]()
+        if workers > 1:
+            first += islice(coming, 2)
+        # The networks are not loaded a second time for a single image.
+        finder = self if workers == 1 or len(first) < 2 else self.with_num_threads(1)
+
+        def one_by_one() -> Iterator[ImageInput]:
+            while first:
+                yield first.popleft()
+            yield from coming
+
+        find = partial(finder._try_to_find_faces, keep=keep, channel_order=channel_order)
+        yield from map_ahead(find, one_by_one(), workers=workers)
 
     def _try_to_find_faces(self, image: ImageInput, keep: bool, channel_order: ChannelOrder) -> FoundFaces:
         try:
@@ -366,51 +359,8 @@ class Recognizer:
             reason = str(error).removeprefix(f"{name}: ") or "not enough memory for this image"
             return FoundFaces(ImageResult(name, None, None, error=reason, classes=self.card.labels))
 
-    def _aligned(
-        self, pixels: NDArray[np.uint8], name: str, detections: Sequence[Detection]
-    ) -> list[tuple[Detection, Crop]]:
-        """Align what the package's detector has found."""
-        found = []
-        for detection in detections:
-            try:
-                found.append((detection, align(pixels, detection.landmarks, self._alignment)))
-            except DegenerateFace as error:
-                # Not a face that anything could be read from; seen in noise, never in photographs.
-                _LOGGER.warning("%s: a detection at score %.2f is left out: %s", name, detection.score, error)
-        return found
-
-    def _given(
-        self, pixels: NDArray[np.uint8], boxes: ArrayLike | None, landmarks: ArrayLike | None, scale: float
-    ) -> list[tuple[Detection, Crop]]:
-        """Align the faces of the caller's own detector, row by row; what is given is scaled to the pixels first."""
-        height, width = pixels.shape[:2]
-        rectangles = None if boxes is None else check_boxes(boxes, (width / scale, height / scale)) * scale
-        if landmarks is not None:
-            points = [(entry, float("nan")) for entry in check_landmarks(landmarks) * scale]
-        elif rectangles is not None:
-            points = [landmarks_in_box(self._detector, pixels, box) for box in rectangles]
-        if rectangles is not None and len(rectangles) != len(points):
-            raise UsageError(f"each face has one box: {len(rectangles)} boxes came with {len(points)} faces' landmarks")
-        found = []
-        for row, (entry, score) in enumerate(points):
-            try:
-                crop = align(pixels, entry, self._alignment)
-            except DegenerateFace as error:
-                raise DegenerateFace(f"landmarks[{row}]: {error}") from error
-            box = crop_bounds(crop.matrix, self._alignment.side_px) if rectangles is None else rectangles[row]
-            found.append((Detection(box, entry, score), crop))
-        return found
-
     def _prediction(self, probabilities: NDArray[np.float64], threshold: float) -> Prediction:
         return Prediction.of(dict(zip(self.card.labels, probabilities.tolist(), strict=True)), threshold)
-
-
-def _enlarged(detection: Detection, decoded: Decoded, *, is_given: bool) -> Detection:
-    """Return a detection in the pixels of an image that was decoded smaller."""
-    # The last pixel of the smaller image may be half empty, and a box that was found lies inside the image.
-    edge = np.inf if is_given else (decoded.width, decoded.height) * 2
-    bbox = np.minimum(detection.bbox / decoded.scale, edge)
-    return replace(detection, bbox=bbox, landmarks=detection.landmarks / decoded.scale)
 
 
 def _check(min_detection_score: float, **numbers: int | None) -> None:

@@ -8,6 +8,7 @@ from PIL import Image, ImageFilter
 from ddamfn.errors import UsageError
 from ddamfn.faces import RetinaFace
 from ddamfn.faces.boxes import Found, without_phantoms
+from ddamfn.faces.search import DetectionMode, shrinking
 from ddamfn.results import roll_deg
 
 # The portrait's points and its face's height, as the detector finds them at 512 px.
@@ -205,3 +206,24 @@ def test_an_empty_image_costs_a_bounded_number_of_looks_at_any_score(detector: R
     image = np.full((48, 64, 3), 200, dtype=np.uint8)
     assert detector.detect(image, min_detection_score=1e-6)
     assert sum(counted) < 40 * 960 * 640
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "detection", "divisor"),
+    [
+        (4000, 3000, "auto", 2),
+        (3000, 4000, "auto", 2),
+        (3838, 2900, "auto", 1),
+        (8000, 6000, "auto", 4),
+        (16000, 12000, "auto", 8),
+        (12000, 2000, "auto", 1),  # the tiles of a long shape are looked at, which are as long as it is high
+        (12000, 4000, "auto", 2),
+        (4000, 3000, 960, 4),
+        (1919, 1919, 960, 1),
+        (16000, 12000, "full", 1),
+    ],
+)
+def test_no_image_is_decoded_smaller_than_a_look_shows_it(
+    width: int, height: int, detection: DetectionMode, divisor: int
+) -> None:
+    assert shrinking(width, height, detection) == divisor

@@ -2,12 +2,11 @@
 
 import hashlib
 import io
-import os
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import resources
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from PIL import Image
 from ddamfn.data.dataset import Dataset, Progress, Sample
 from ddamfn.errors import UnreadableImage, UsageError
 from ddamfn.formats import open_image
+from ddamfn.threads import map_ahead, num_cores
 
 THUMB_PX = 24
 """Side of a thumbnail: enough for the layout of a face, too little for its noise."""
@@ -30,7 +30,7 @@ DUPLICATE_KINDS = ("exact", "near")
 _KNOWN = {"ferplus": "ferplus_duplicates.txt", "ferplus-fer2013new": "ferplus_duplicates.txt"}
 """Lists of duplicates that this package ships, by the name of a data set's card."""
 
-_READ_BATCH = 512
+_AHEAD = 512
 # Blocks of the correlation matrix: 1,024 x 8,192 float32 are 32 MB, whatever the size of the set.
 _ROWS, _COLUMNS = 1024, 8192
 
@@ -63,7 +63,7 @@ def take_fingerprints(dataset: Dataset, workers: int | None = None, progress: Pr
     digests: list[bytes] = []
     unreadable: dict[str, str] = {}
     thumbs = np.zeros((len(dataset.samples), THUMB_PX, THUMB_PX), dtype=np.uint8)
-    for sample, found in _read_all(dataset, workers or os.cpu_count() or 1, progress):
+    for sample, found in _read_all(dataset, workers or num_cores(), progress):
         if isinstance(found, str):
             unreadable[sample.key] = found
             continue
@@ -76,17 +76,17 @@ def take_fingerprints(dataset: Dataset, workers: int | None = None, progress: Pr
 def _read_all(
     dataset: Dataset, workers: int, progress: Progress | None
 ) -> Iterator[tuple[Sample, tuple[bytes, npt.NDArray[np.uint8]] | str]]:
-    """Yield every sample with its fingerprint, in order, with one batch of images in memory at a time."""
+    """Yield every sample with its fingerprint, in order, a few ahead."""
     total = len(dataset.samples)
     # Set once around all threads, since the filters are global: odd metadata is no finding, a decompression bomb is.
-    with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        for start in range(0, total, _READ_BATCH):
-            batch = dataset.samples[start : start + _READ_BATCH]
-            yield from zip(batch, pool.map(lambda s: _fingerprint(dataset, s), batch), strict=True)
-            if progress is not None:
-                progress(min(start + _READ_BATCH, total), total)
+        found = map_ahead(partial(_fingerprint, dataset), dataset.samples, workers=workers, ahead=_AHEAD)
+        for done, (sample, fingerprint) in enumerate(zip(dataset.samples, found, strict=True), start=1):
+            yield sample, fingerprint
+            if progress is not None and (done % _AHEAD == 0 or done == total):
+                progress(done, total)
 
 
 def _fingerprint(dataset: Dataset, sample: Sample) -> tuple[bytes, npt.NDArray[np.uint8]] | str:

@@ -1,11 +1,9 @@
 """Runs weights over a split of a data set, from its images or from prepared crops, into tables of logits."""
 
 import logging
-import os
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +17,7 @@ from ddamfn.evaluate.logit_table import LogitTable, to_classes
 from ddamfn.faces import NETWORK_SHA256, Alignment, RetinaFace
 from ddamfn.preparation import Prepared
 from ddamfn.preparation.image import Hints, Outcome, prepare_image, unreadable
+from ddamfn.threads import map_ahead, num_cores
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +65,7 @@ def predict_rules(
         check_alignment(classifier, data)
         chunks = _prepared_crops(data, split, chosen)
     else:
-        chunks = _align(data, chosen, alignment_of(classifier.card), workers or os.cpu_count() or 1)
+        chunks = _align(data, chosen, alignment_of(classifier.card), workers or num_cores())
     nothing = np.zeros((0, len(classifier.card.labels)), np.float32)
     outputs, done = _Outputs([nothing], [nothing] if mirrored else None), 0
     for chunk in chunks:
@@ -207,11 +206,6 @@ def _align(dataset: Dataset, samples: Sequence[Sample], alignment: Alignment, wo
             log.warning("%s cannot be read and is not scored: %s", sample.key, error)
             return unreadable(error), None
 
-    waiting: deque[list[Future[_Aligned]]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        for start in range(0, len(samples), _CHUNK):
-            waiting.append([pool.submit(work, sample) for sample in samples[start : start + _CHUNK]])
-            if len(waiting) > _CHUNKS_AHEAD:
-                yield [future.result() for future in waiting.popleft()]
-        while waiting:
-            yield [future.result() for future in waiting.popleft()]
+    crops = map_ahead(work, samples, workers=workers, ahead=_CHUNK * _CHUNKS_AHEAD)
+    while chunk := list(islice(crops, _CHUNK)):
+        yield chunk

@@ -12,8 +12,8 @@ from ddamfn.classifier import Classifier, preprocessing_of
 from ddamfn.errors import DdamfnError, MissingExtra, UsageError
 from ddamfn.explain.faithfulness import STEPS, Score, measure
 from ddamfn.explain.maps import FaceMap, attention_maps, center_map, random_maps
-from ddamfn.faces import normalize, preprocess
-from ddamfn.recognizer import ImageInput, Recognizer
+from ddamfn.faces import ImageInput, normalize, preprocess
+from ddamfn.recognizer import Recognizer
 from ddamfn.results import Face, ImageResult
 
 _DIGITS = 4

@@ -193,6 +193,11 @@ def warp(image: NDArray[np.uint8], matrix: NDArray[np.float64], side_px: int) ->
     return np.array(turned.resize((side_px, side_px), Image.Resampling.BICUBIC))
 
 
+def is_enlarging(matrix: NDArray[np.float64], scale: float) -> bool:
+    """Whether a crop by this matrix (2, 3) is rendered larger than the face is in an image shrunk by `scale`."""
+    return float(np.hypot(matrix[0, 0], matrix[1, 0])) * _OVERSAMPLING > scale
+
+
 def crop_bounds(matrix: NDArray[np.float64], side_px: int) -> NDArray[np.float64]:
     """Return x1, y1, x2, y2 of the rectangle, also beyond the image, that encloses a crop by its matrix (2, 3)."""
     back = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))

@@ -5,7 +5,7 @@ import io
 import os
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Literal
 
@@ -41,6 +41,9 @@ ImageInput = (
 
 ChannelOrder = Literal["rgb", "bgr"]
 """How the channels of arrays are ordered; "bgr" is OpenCV's."""
+
+Shrinking = Callable[[int, int], int]
+"""By how much an image of this width and height may be decoded smaller: 1, 2, 4 or 8."""
 
 MAX_PIXELS = 178_956_970
 """Pillow's limit against decompression bombs: about 13,000 x 13,000."""
@@ -106,12 +109,14 @@ class Decoded:
         width: of the upright image itself in pixels; `pixels` has `width * scale`, rounded up.
         height: likewise.
         scale: pixels of `pixels` for one of the image: 1, or 1/2, 1/4 or 1/8.
+        by_choice: whether `shrinking` made it smaller, so that all its pixels are to be had without.
     """
 
     pixels: NDArray[np.uint8]
     width: int
     height: int
     scale: float = 1.0
+    by_choice: bool = False
 
 
 def decode(
@@ -144,7 +149,13 @@ def decode(
     return decode_scaled(source, max_pixels=max_pixels, channel_order=channel_order).pixels
 
 
-def decode_scaled(source: ImageInput, *, max_pixels: int | None = None, channel_order: ChannelOrder = "rgb") -> Decoded:
+def decode_scaled(
+    source: ImageInput,
+    *,
+    max_pixels: int | None = None,
+    channel_order: ChannelOrder = "rgb",
+    shrinking: Shrinking | None = None,
+) -> Decoded:
     """Read an image as `decode` does, but a JPEG that is too large for it at a half, a quarter or an eighth.
 
     Args:
@@ -152,6 +163,8 @@ def decode_scaled(source: ImageInput, *, max_pixels: int | None = None, channel_
         max_pixels: as for `decode`, and no image is decoded smaller; None for `MAX_PIXELS`, above which a JPEG of up to
             twice as many is decoded at the largest fraction that has no more.
         channel_order: as for `decode`.
+        shrinking: by how much a JPEG is decoded smaller, which libjpeg does in a fraction of the time: 1, 2, 4 or 8 for
+            its width and height. Of paths and content alone, not of Pillow images.
 
     Returns:
         The pixels, and how they lie in the image.
@@ -171,7 +184,9 @@ def decode_scaled(source: ImageInput, *, max_pixels: int | None = None, channel_
         # Pillow warns of odd metadata, which is of no use to a reader, and of large images, which are checked below.
         may_shrink = max_pixels is None and not isinstance(source, Image.Image)
         with _QUIET, _opened(source, name, may_shrink=may_shrink) as image:
-            return _from_pillow(image, name, MAX_PIXELS if max_pixels is None else max_pixels, may_shrink=may_shrink)
+            limit = MAX_PIXELS if max_pixels is None else max_pixels
+            chosen = None if isinstance(source, Image.Image) else shrinking
+            return _from_pillow(image, name, limit, may_shrink=may_shrink, shrinking=chosen)
     except (UnreadableImage, UsageError):
         raise
     except Image.DecompressionBombError:
@@ -194,6 +209,14 @@ def image_name(source: ImageInput) -> str:
         return str(getattr(source, "filename", "") or "<image>")
     name = getattr(source, "name", None)
     return name if isinstance(name, str) else "<file>"
+
+
+def content_of(source: ImageInput) -> ImageInput:
+    """Read a file object to its end, so that its image can be decoded twice; anything else is returned as it is."""
+    if isinstance(source, Image.Image) or not hasattr(source, "read"):
+        return source
+    with _file(source, image_name(source)) as file:
+        return file.read()
 
 
 @contextlib.contextmanager
@@ -279,10 +302,18 @@ def _content(source: Any, name: str) -> Any:
     return head + source.read()
 
 
-def _from_pillow(image: Image.Image, name: str, max_pixels: int, *, may_shrink: bool) -> Decoded:
+def _from_pillow(
+    image: Image.Image, name: str, max_pixels: int, *, may_shrink: bool, shrinking: Shrinking | None
+) -> Decoded:
     width, height = image.size
-    if may_shrink and isinstance(image, JpegImageFile) and max_pixels < width * height <= _MOST_JPEG_PIXELS:
-        _shrink(image, max_pixels)
+    by_choice = False
+    if isinstance(image, JpegImageFile):
+        if may_shrink and max_pixels < width * height <= _MOST_JPEG_PIXELS:
+            _shrink(image, max_pixels)
+        elif shrinking is not None and width * height <= max_pixels:
+            divisor = shrinking(width, height)
+            image.draft(None, (width // divisor, height // divisor))
+            by_choice = image.size != (width, height)
     if image.width * image.height > max_pixels:
         raise ImageTooLarge(f"{name}: too large, {width} x {height} is more than {max_pixels:,} pixels")
     if width * height == 0:
@@ -298,7 +329,7 @@ def _from_pillow(image: Image.Image, name: str, max_pixels: int, *, may_shrink: 
         width, height = rgb.size
     elif turn in _ON_THE_SIDE:
         width, height = height, width
-    return Decoded(_pixels(rgb), width, height, scale)
+    return Decoded(_pixels(rgb), width, height, scale, by_choice)
 
 
 def _pixels(image: Image.Image) -> NDArray[np.uint8]:

@@ -137,8 +137,9 @@ class RetinaFace:
 
     def _look(self, image: NDArray[np.uint8], min_detection_score: float) -> Found:
         """Detect at the given image's own scale."""
-        pixels = image[:, :, ::-1].astype(np.float32) - _MEAN_BGR
-        batch = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])
+        batch = np.empty((1, 3, *image.shape[:2]), dtype=np.float32)
+        for channel, mean in enumerate(_MEAN_BGR):
+            np.subtract(image[:, :, 2 - channel], mean, out=batch[0, channel])
         offsets, confidence, points = self._session.run(("loc", "conf", "landmarks"), {"input": batch})
         scores = confidence[0, :, 1]
         order = np.argsort(-scores, kind="stable")[:_MAX_CANDIDATES]

@@ -29,7 +29,8 @@ def open_session(
     """
     if session_options is None:
         session_options = onnxruntime.SessionOptions()
-        session_options.intra_op_num_threads = num_threads or _usual_num_threads()
+        # ONNX Runtime's own choice, 0, is one per physical core.
+        session_options.intra_op_num_threads = num_threads or requested_num_threads() or 0
         session_options.inter_op_num_threads = 1
         session_options.log_severity_level = 3
     elif num_threads is not None:
@@ -44,10 +45,10 @@ def open_session(
     return session
 
 
-def _usual_num_threads() -> int:
-    """Return what `OMP_NUM_THREADS` says, as PyTorch and NumPy read it; 0, one per core, if it says no number."""
+def requested_num_threads() -> int | None:
+    """Return what `OMP_NUM_THREADS` says, as PyTorch and NumPy read it; None if it says no number."""
     first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    return int(first) if first.isdecimal() else 0
+    return (int(first) if first.isdecimal() else 0) or None
 
 
 def _resolve(providers: Providers) -> list[str | tuple[str, Mapping[str, Any]]]:

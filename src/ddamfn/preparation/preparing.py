@@ -39,6 +39,7 @@ from ddamfn.preparation.sources import (
     to_source_line,
 )
 from ddamfn.preparation.workers import Bench, ImageTask, run
+from ddamfn.threads import num_cores
 
 _Reused = tuple[tuple[tuple[float, float], ...], float | None] | bool
 
@@ -92,7 +93,7 @@ def carry_out(plan: Plan, *, workers: int | None, progress: Progress | None, oth
     try:
         card = _begin(plan)
         if not card["complete"]:
-            anew = _fill(plan, _default_workers() if workers is None else workers, progress)
+            anew = _fill(plan, num_cores() if workers is None else workers, progress)
             plan.reuse.take_along(plan.folder)
             write_prepared_card(plan.folder, {**card, "complete": True, "counts": _count(plan.folder)})
     except OSError as error:
@@ -101,11 +102,6 @@ def carry_out(plan: Plan, *, workers: int | None, progress: Progress | None, oth
             f"{place}: {error.strerror or error}; make room or {otherwise}, then run again to go on"
         ) from error
     return anew
-
-
-def _default_workers() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _begin(plan: Plan) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from functools import partial
 from http import HTTPStatus
 
 from ddamfn.faces import DetectionMode
-from ddamfn.recognizer import FoundFaces, Recognizer
+from ddamfn.finder import FoundFaces
+from ddamfn.recognizer import Recognizer
 from ddamfn.results import ImageResult
 from ddamfn.serve.guard import Metrics
 from ddamfn.serve.problems import RETRY, Problem

@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass, field
 
 from ddamfn.errors import UsageError
+from ddamfn.threads import num_cores
 from ddamfn.weights import ClassPrior
 from ddamfn.weights.prior import TRAINING
 
@@ -41,7 +42,7 @@ class Settings:
     """
 
     weights: str | os.PathLike[str] | None = None
-    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    workers: int = field(default_factory=num_cores)
     max_upload_bytes: int = 20 * 2**20
     max_pixels: int = 64_000_000
     max_faces: int = 128

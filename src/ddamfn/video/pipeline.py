@@ -9,7 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from ddamfn.faces import DetectionMode
-from ddamfn.recognizer import FoundFaces, Recognizer
+from ddamfn.finder import FoundFaces
+from ddamfn.recognizer import Recognizer
 from ddamfn.results import ImageResult
 from ddamfn.video.cut import FrameSource, RawFrame
 from ddamfn.video.pixels import upright_rgb

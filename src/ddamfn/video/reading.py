@@ -10,6 +10,7 @@ from ddamfn.faces import FIRST_SIDE_PX, DetectionMode
 from ddamfn.faces.search import check_detection
 from ddamfn.recognizer import Recognizer
 from ddamfn.results import Face, ImageResult, Prediction
+from ddamfn.threads import num_cores
 from ddamfn.video.animation import AnimatedWebp, is_animated_webp
 from ddamfn.video.cut import FrameSource, VideoInfo
 from ddamfn.video.frames import FrameResult
@@ -76,7 +77,7 @@ def read_video(
     check_detection(detection)
     opened = _open(source, every=every, start_s=start_s, end_s=end_s)
     recognizer = _with_one_thread(recognizer, opened)
-    threads, images = workers or _cores(), keep_images
+    threads, images = workers or num_cores(), keep_images
     pipeline = Pipeline(
         opened, recognizer, workers=threads, batch_size=batch_size, keep_images=images, detection=detection
     )
@@ -182,7 +183,3 @@ def _check_at_least(least: int, **numbers: float | None) -> None:
     for name, number in numbers.items():
         if number is not None and not number >= least:  # NaN is refused too
             raise UsageError(f"{name} must be at least {least}, not {number}")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
