@@ -82,14 +82,19 @@ class FaceFinder:
         min_detection_score: float,
         max_faces: int | None,
         detection: DetectionMode,
+        near: Sequence[Detection],
     ) -> FoundFaces:
         """Find and align the faces of one image; arguments and errors as for `Recognizer.find_faces`."""
         name, source = image_name(image), content_of(image)
         read = partial(decode_scaled, source, max_pixels=max_pixels, channel_order=channel_order)
         decoded = whole = read(shrinking=partial(shrinking, detection=detection) if self.shrink_on_load else None)
-        detections = self.detector.detect(
-            decoded.pixels, min_detection_score=min_detection_score, max_faces=max_faces, detection=detection
-        )
+        detections = None
+        if near:
+            detections = self.detector.detect_near(decoded.pixels, near, min_detection_score=min_detection_score)
+        if detections is None:
+            detections = self.detector.detect(
+                decoded.pixels, min_detection_score=min_detection_score, max_faces=max_faces, detection=detection
+            )
         faces = [face for entry in detections if (face := self._cut_out(decoded, entry, name)) is not None]
         # A kept image is the whole one, and its faces are the same as without it.
         if decoded.by_choice and (keep_image or any(is_enlarging(face.matrix, decoded.scale) for face in faces)):

@@ -15,7 +15,7 @@ from PIL import Image
 
 from ddamfn.classifier import Classifier, alignment_of
 from ddamfn.errors import UnreadableImage, UsageError
-from ddamfn.faces import ChannelOrder, DetectionMode, ImageInput, RetinaFace
+from ddamfn.faces import ChannelOrder, Detection, DetectionMode, ImageInput, RetinaFace
 from ddamfn.faces.decode import image_name
 from ddamfn.faces.search import check_detection
 from ddamfn.faces.sessions import Providers, requested_num_threads
@@ -179,6 +179,7 @@ class Recognizer:
         min_precision: float | None = None,
         class_prior: ClassPrior | None = None,
         max_pixels: int | None = None,
+        near: Sequence[Detection] = (),
     ) -> FoundFaces:
         """Find and align the faces of one image, in any thread: the first half of `predict`, for callers that batch.
 
@@ -195,6 +196,8 @@ class Recognizer:
             class_prior: likewise.
             max_pixels: images with more are refused before they are decoded; None for the limit of `faces.MAX_PIXELS`,
                 above which a JPEG of up to twice as many is decoded smaller.
+            near: the faces of an earlier frame of a video: they are looked for around where they were, and in the
+                whole image only if one of them is not found again.
 
         Raises:
             ImageTooLarge: more pixels than `max_pixels`.
@@ -217,6 +220,7 @@ class Recognizer:
                 min_detection_score=min_score,
                 max_faces=max_faces,
                 detection=detection,
+                near=near,
             )
         else:
             found = self._finder.given(

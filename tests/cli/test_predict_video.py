@@ -152,6 +152,7 @@ def test_what_cannot_be_opened_is_one_line_and_leaves_older_files(
     [
         (["0", "photo.jpg"], "by itself"),
         (["photo.jpg", "--every", "2"], "--every"),
+        (["photo.jpg", "--detect-every", "2"], "--detect-every"),
         (["photo.jpg", "--timeline", "t.png"], "--timeline"),
         ([".", "--track"], "--track"),
         (["-", "--smooth", "0"], "--smooth"),

@@ -227,3 +227,17 @@ def test_no_image_is_decoded_smaller_than_a_look_shows_it(
     width: int, height: int, detection: DetectionMode, divisor: int
 ) -> None:
     assert shrinking(width, height, detection) == divisor
+
+
+def test_faces_are_found_again_around_where_they_were(portrait: NDArray[np.uint8], detector: RetinaFace) -> None:
+    canvas = np.full((600, 1000, 3), 118, np.uint8)
+    canvas[40:552, 300:812] = portrait
+    (face,) = detector.detect(canvas, detection=960)
+    moved = np.roll(canvas, (20, -30), axis=(0, 1))
+    again = detector.detect_near(moved, [face])
+    assert again is not None
+    side = float((face.bbox[2:] - face.bbox[:2]).max())
+    np.testing.assert_allclose(again[0].landmarks, face.landmarks + np.array([-30, 20]), atol=0.04 * side)
+    # Gone, or two faces that have become one: only a whole look can tell.
+    assert detector.detect_near(np.full_like(canvas, 118), [face]) is None
+    assert detector.detect_near(canvas, [face, face]) is None

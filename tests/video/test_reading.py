@@ -137,6 +137,32 @@ def test_rows_have_the_columns_and_no_frame_is_lost(clip: Path, recognizer: Reco
     assert next(iter(frames[0].to_dict()["faces"][0])) == "track"
 
 
+def test_between_whole_looks_faces_are_found_around_where_they_were(
+    clip: Path, stand_in_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recognizer = Recognizer(stand_in_weights, num_threads=1)
+    each = list(read_video(clip, recognizer, track=False))
+    detector, whole = recognizer._finder.detector, list[int]()
+    detect = detector.detect
+
+    def counted(image: Any, **options: Any) -> Any:
+        whole.append(1)
+        return detect(image, **options)
+
+    monkeypatch.setattr(detector, "detect", counted)
+    fewer = list(read_video(clip, recognizer, track=False, detect_every=4, workers=2))
+    # Frames 8 to 11 show no face, so each is looked at as a whole. A second face comes in frame 15.
+    counts = [len(frame.faces) for frame in each]
+    assert counts[15] == 2
+    assert [len(frame.faces) for frame in fewer] == [*counts[:15], 1, *counts[16:]]
+    assert len(whole) == 8
+    for frame in range(15):
+        (face,), (same,) = each[frame].faces or [None], fewer[frame].faces or [None]
+        if face is not None:
+            side = face.bbox.width
+            np.testing.assert_allclose(same.landmarks.to_numpy(), face.landmarks.to_numpy(), atol=0.06 * side)
+
+
 def test_every_start_and_end_choose_frames(clip: Path, recognizer: Recognizer) -> None:
     with read_video(clip, recognizer, every=3, start_s=0.5, end_s=1.5) as reading:
         assert reading.info.frames == 4
@@ -286,7 +312,15 @@ def test_a_camera_drops_what_comes_too_late(
 
 @pytest.mark.parametrize(
     "options",
-    [{"every": 0}, {"smooth_s": -1}, {"start_s": -1}, {"end_s": float("nan")}, {"workers": 0}, {"batch_size": 0}],
+    [
+        {"every": 0},
+        {"detect_every": 0},
+        {"smooth_s": -1},
+        {"start_s": -1},
+        {"end_s": float("nan")},
+        {"workers": 0},
+        {"batch_size": 0},
+    ],
 )
 def test_numbers_out_of_range_are_usage_errors(clip: Path, recognizer: Recognizer, options: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=next(iter(options))):

@@ -114,6 +114,13 @@ def _add_video_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that only a video or a camera has."""
     group = parser.add_argument_group("video and camera", 'needs PyAV: pip install "ddamfn[video]"')
     group.add_argument("--every", type=positive_integer, metavar="N", help="read only every Nth frame")
+    group.add_argument(
+        "--detect-every",
+        type=positive_integer,
+        metavar="N",
+        help="look at the whole of every Nth frame read, and in the others only around its faces, which is faster "
+        "(default: 1)",
+    )
     group.add_argument("--start", type=moment, metavar="TIME", help="seconds, m:ss or h:mm:ss from the file's start")
     group.add_argument("--end", type=moment, metavar="TIME", help="stop before this time; of a camera, after it")
     group.add_argument("--track", action="store_true", help="number the faces, the same from frame to frame")

@@ -97,6 +97,7 @@ def _open(args: argparse.Namespace, source: str | int, recognizer: "Recognizer")
         keep_images=args.annotate is not None,
         keep_crops=args.timeline is not None,
         detection=args.detection or FIRST_SIDE_PX,
+        detect_every=args.detect_every or 1,
         batch_size=args.batch_size,
     )
 

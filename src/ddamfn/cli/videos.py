@@ -8,7 +8,7 @@ from ddamfn.cli.io import STANDARD_INPUT, VIDEO_SUFFIXES, check_is_local, expand
 from ddamfn.errors import UsageError
 from ddamfn.formats import HEAD_BYTES, IMAGE_SUFFIXES, is_video
 
-_VIDEO_OPTIONS = ("every", "start", "end", "track", "smooth", "timeline")
+_VIDEO_OPTIONS = ("every", "detect-every", "start", "end", "track", "smooth", "timeline")
 # These may hold one image or many; with an option for videos they are read as videos.
 _MOVING_IMAGES = frozenset({".gif", ".webp", ".avif"})
 
@@ -25,7 +25,8 @@ def find_videos(args: argparse.Namespace) -> tuple[list[str | int], bool]:
     alone = len(sources) == 1
     videos = [source for source in sources if _is_camera(source) or _is_video(source, alone=alone)]
     # By identity: `--smooth 0` is an option that was given.
-    given = [name for name in _VIDEO_OPTIONS if getattr(args, name) is not None and getattr(args, name) is not False]
+    values = {name: getattr(args, name.replace("-", "_")) for name in _VIDEO_OPTIONS}
+    given = [name for name, value in values.items() if value is not None and value is not False]
     if alone and given and not videos:
         _check_is_possible(sources[0], given[0])
         videos = sources

@@ -3,6 +3,7 @@
 The network is unpacked into this package when it is built; its license (MIT) lies beside it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from ddamfn.errors import UsageError, WeightsError
 from ddamfn.faces.boxes import Found, intersection_over_union, suppress
-from ddamfn.faces.search import FIRST_SIDE_PX, DetectionMode, check_detection, search
+from ddamfn.faces.search import FIRST_SIDE_PX, DetectionMode, check_detection, look_around, search
 from ddamfn.faces.sessions import Providers, open_session
 from ddamfn.files import sha256_bytes
 
@@ -107,12 +108,25 @@ class RetinaFace:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
             raise UsageError(f"expected an image (H, W, 3) of uint8, not {image.shape} of {image.dtype}")
         check_detection(detection)
-        height, width = image.shape[:2]
-        boxes, landmarks, scores = search(image, self._look, detection, min_detection_score)
-        boxes = np.clip(boxes.reshape(-1, 2, 2), 0, (width, height)).reshape(-1, 4).astype(np.float32)
-        visible = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-        rows = np.flatnonzero(visible)[:max_faces]
-        return [Detection(boxes[row], landmarks[row], float(scores[row])) for row in rows]
+        return _detections(search(image, self._look, detection, min_detection_score), image, max_faces)
+
+    def detect_near(
+        self, image: NDArray[np.uint8], before: Sequence[Detection], *, min_detection_score: float = 0.5
+    ) -> list[Detection] | None:
+        """Find the faces of a video's frame around where they were some frames before.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            before: the faces of an earlier frame, at least one.
+            min_detection_score: as for `detect`.
+
+        Returns:
+            The same number of faces, by falling score; None if one of them is not found again. A face that is new in
+            the image is not found.
+        """
+        boxes = np.stack([np.asarray(face.bbox, dtype=np.float32) for face in before])
+        found = look_around(image, self._look, boxes, min_detection_score)
+        return None if found is None else _detections(found, image, None)
 
     def detect_in_box(self, image: NDArray[np.uint8], box: NDArray[np.floating[Any]]) -> Detection | None:
         """Find the face that another detector's box encloses.
@@ -148,6 +162,15 @@ class RetinaFace:
         boxes = _decode_boxes(offsets[0, order], anchors)
         landmarks = _decode_landmarks(points[0, order], anchors)
         return Found(boxes, landmarks, scores[order]).take(suppress(boxes))
+
+
+def _detections(found: Found, image: NDArray[np.uint8], max_faces: int | None) -> list[Detection]:
+    """Clip boxes to the image, and leave out faces that lie beyond it."""
+    height, width = image.shape[:2]
+    boxes = np.clip(found.boxes.reshape(-1, 2, 2), 0, (width, height)).reshape(-1, 4).astype(np.float32)
+    visible = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    rows = np.flatnonzero(visible)[:max_faces]
+    return [Detection(boxes[row], found.landmarks[row], float(found.scores[row])) for row in rows]
 
 
 def _read_network() -> bytes:

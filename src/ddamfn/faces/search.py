@@ -71,6 +71,8 @@ _STRAIGHT_DEG = 20
 
 # The close look: a square of three times the face's longer side.
 _CLOSE_SIDE_PX, _SURROUNDINGS = 320, 3.0
+# A face does not grow or shrink by more than this within a few frames.
+_MOST_GROWTH = 1.5
 _TURNS = (0.0, 90.0, -90.0, 180.0)
 _FAINT = 0.5
 _MAX_TURNED = 8  # faint faces that are looked at in other turns
@@ -138,6 +140,30 @@ def _look_at_scale(image: NDArray[np.uint8], look: Look, min_score: float, side_
         (columns, rows), Image.Resampling.BICUBIC, reducing_gap=_REDUCING_GAP
     )
     return look(np.asarray(scaled), min_score).scaled(np.array([width / columns, height / rows], dtype=np.float32))
+
+
+def look_around(image: NDArray[np.uint8], look: Look, boxes: NDArray[np.float32], min_score: float) -> Found | None:
+    """Return the faces near where they were a moment before, by falling score; None if one is not found again.
+
+    It costs a fifth of a look at 960 px for each face.
+    """
+    height, width = image.shape[:2]
+    again = []
+    for box, side in zip(boxes, longer_sides(boxes), strict=True):
+        center, reach = (box[:2] + box[2:]) / 2, side * _SURROUNDINGS / 2
+        left, top = np.clip(np.floor(center - reach), 0, (width - 1, height - 1)).astype(int).tolist()
+        right, bottom = np.clip(np.ceil(center + reach), (left + 1, top + 1), (width, height)).astype(int).tolist()
+        near = _look_at_scale(image[top:bottom, left:right], look, min_score, _CLOSE_SIDE_PX)
+        near = near.scaled(np.ones(2), (left, top))
+        ratio = longer_sides(near.boxes) / side
+        away = np.linalg.norm((near.boxes[:, :2] + near.boxes[:, 2:]) / 2 - center, axis=1) / side
+        away[(ratio < 1 / _MOST_GROWTH) | (ratio > _MOST_GROWTH)] = np.inf
+        if not np.isfinite(away).any():
+            return None
+        again.append(near.take([away.argmin()]))
+    found = join(again).sorted()
+    # Two faces that are found as one: only a whole look can tell where the other has gone.
+    return found if len(suppress(found.boxes)) == len(boxes) else None
 
 
 class _Search:

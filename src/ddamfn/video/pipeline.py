@@ -50,7 +50,9 @@ class Pipeline:
         batch_size: int,
         keep_images: bool,
         detection: DetectionMode,
+        detect_every: int,
     ) -> None:
+        self._detect_every = detect_every
         self._source, self._recognizer, self._keep_images = source, recognizer, keep_images
         # What a camera shows is read at once; a batch would only make it late.
         self._detection = detection
@@ -111,16 +113,26 @@ class Pipeline:
     def _decode(self) -> None:
         end: BaseException | None = None
         try:
-            for raw in self._source.frames():
-                if self._stop.is_set() or not self._put(self._pool.submit(self._detect, raw)):
+            whole: Future[DetectedFrame] | None = None
+            for number, raw in enumerate(self._source.frames()):
+                if self._stop.is_set():
+                    return
+                before = None if number % self._detect_every == 0 else whole
+                entry = self._pool.submit(self._detect, raw, before)
+                if before is None:
+                    whole = entry
+                if not self._put(entry):
                     return
         except BaseException as error:
             end = error
         self._put(end)
 
-    def _detect(self, raw: RawFrame) -> DetectedFrame:
+    def _detect(self, raw: RawFrame, whole: Future[DetectedFrame] | None) -> DetectedFrame:
+        """Find a frame's faces, around those of the frame that was last looked at as a whole if there is one."""
         pixels = upright_rgb(raw.frame, self._source.aspect)
-        found = self._recognizer.find_faces(pixels, keep_image=self._keep_images, detection=self._detection)
+        # That frame was handed in before this one, so a thread has it already, and none waits for itself.
+        near = () if whole is None or whole.cancelled() else whole.result().found.detections
+        found = self._recognizer.find_faces(pixels, keep_image=self._keep_images, detection=self._detection, near=near)
         return DetectedFrame(raw.index, raw.time_s, found)
 
     def _put(self, entry: _Entry) -> bool:
