@@ -32,6 +32,10 @@ LONG_LOOP_S = 10
 # Small, so that an hour is read in minutes; the memory kept per frame does not depend on the size.
 LONG_SIZE = (320, 180)
 STAGE_FRAMES = 24
+DETECT_EVERY = 5
+
+Line = tuple[int, bool, int]
+"""One row: cores, whether the video is annotated, and how many frames there are to a whole look."""
 
 
 def main() -> None:
@@ -173,7 +177,7 @@ def timed(work: Callable[[], object]) -> tuple[float, float]:
     return 1e3 * spent[0] / STAGE_FRAMES, 1e3 * spent[1] / STAGE_FRAMES
 
 
-def speed(path: str, weights: str | None, cores: int, annotate: bool) -> dict[str, Any]:
+def speed(path: str, weights: str | None, cores: int, annotate: bool, detect_every: int) -> dict[str, Any]:
     """Return frames per second of `read_video` on a number of cores, and CPU time per frame."""
     from ddamfn.recognizer import Recognizer
     from ddamfn.video import AnnotatedVideo, read_video
@@ -187,7 +191,7 @@ def speed(path: str, weights: str | None, cores: int, annotate: bool) -> dict[st
     with tempfile.TemporaryDirectory() as folder:
         clock, processor = time.perf_counter(), time.process_time()
         video = AnnotatedVideo(Path(folder) / "a.mp4", RATE) if annotate else None
-        for frame in read_video(path, recognizer, workers=cores, keep_images=annotate):
+        for frame in read_video(path, recognizer, workers=cores, keep_images=annotate, detect_every=detect_every):
             count, faces = count + 1, faces + len(frame.faces)
             if video is not None:
                 video.write(frame)
@@ -216,13 +220,15 @@ def predict(path: str, weights: str | None, every: int) -> dict[str, Any]:
 # ---------------------------------------------------------------- tables
 
 
-def speeds(args: argparse.Namespace, clip: Path) -> dict[tuple[int, bool], list[dict[str, Any]]]:
+def speeds(args: argparse.Namespace, clip: Path) -> dict[Line, list[dict[str, Any]]]:
     """Return all rounds of every row, alternating, so that other load does not affect one row alone."""
-    lines = [(number, annotate) for number in range(1, cores() + 1) for annotate in (False, True)]
-    measured: dict[tuple[int, bool], list[dict[str, Any]]] = {line: [] for line in lines}
+    kinds = ((False, 1), (True, 1), (False, DETECT_EVERY))
+    lines: list[Line] = [(number, *kind) for number in range(1, cores() + 1) for kind in kinds]
+    measured: dict[Line, list[dict[str, Any]]] = {line: [] for line in lines}
     for number in range(args.rounds):
         for line in lines:
-            one = run_child(what="speed", path=str(clip), weights=args.weights, cores=line[0], annotate=line[1])
+            how = dict(zip(("cores", "annotate", "detect_every"), line, strict=True))
+            one = run_child(what="speed", path=str(clip), weights=args.weights, **how)
             measured[line].append(one | {"load": load()})
             print(f"round {number + 1} of {args.rounds}, {line[0]} cores: {one['rate']:.1f} frames/s", file=sys.stderr)
     return measured
@@ -240,7 +246,7 @@ def begin(args: argparse.Namespace, before: float) -> list[str]:
 def report_speed(
     args: argparse.Namespace,
     stages: dict[str, Any],
-    measured: dict[tuple[int, bool], list[dict[str, Any]]],
+    measured: dict[Line, list[dict[str, Any]]],
 ) -> list[str]:
     """Return stages and frames per second as Markdown."""
     lines = [
@@ -258,16 +264,18 @@ def report_speed(
         "cores. Load is the load average, this process included: above the number of cores, frames/s are those of a "
         "busy machine. The last column is computed from CPU time for idle cores.",
         "",
-        "| cores | annotated video | frames/s | deviation | best | load | CPU, ms per frame | on idle cores |",
-        "|---|---|---|---|---|---|---|---|",
+        "| cores | annotated video | whole looks | frames/s | deviation | best | load | CPU, ms per frame "
+        "| faces per frame | on idle cores |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for (number, annotate), runs in measured.items():
+    for (number, annotate, detect_every), runs in measured.items():
         rates = [run["rate"] for run in runs]
         used = statistics.mean(run["processor_ms"] for run in runs)
         deviation = statistics.stdev(rates) if len(rates) > 1 else 0.0
         lines.append(
-            f"| {number} | {'written' if annotate else 'no'} | {statistics.mean(rates):.1f} | {deviation:.1f} "
+            f"| {number} | {'written' if annotate else 'no'} | every {detect_every} | {statistics.mean(rates):.1f} | {deviation:.1f} "
             f"| {max(rates):.1f} | {statistics.mean(run['load'] for run in runs):.1f} | {used:.1f} "
+            f"| {runs[0]['faces'] / runs[0]['frames']:.2f} "
             f"| {1e3 * number / used:.1f} frames/s |"
         )
     return lines
