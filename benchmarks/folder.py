@@ -28,7 +28,6 @@ from ddamfn.recognizer import Recognizer
 from ddamfn.results import Face
 
 _FACES, _QUALITY, _NOISE = 3, 90, 4
-_DETECTOR_PX = 960
 
 
 def main() -> None:
@@ -54,12 +53,12 @@ def main() -> None:
 
 
 def draw(folder: Path, count: int, size: tuple[int, int]) -> list[Path]:
-    """Write photographs with faces of a tenth to a fourth of the longer side."""
+    """Write photographs with faces of 3 to 8 % of the longer side."""
     rng, paths = np.random.default_rng(0), []
     sources = portraits(RetinaFace(num_threads=1))
     for number in range(count):
         chosen = [sources[(number * _FACES + k) % len(sources)] for k in range(_FACES)]
-        pixels, _ = scene(chosen, size, int(max(size) * rng.uniform(0.08, 0.16)), rng)
+        pixels, _ = scene(chosen, size, int(max(size) * rng.uniform(0.03, 0.08)), rng)
         grain = rng.normal(0, _NOISE, (*pixels.shape[:2], 1))
         path = folder / f"{number:03}.jpg"
         Image.fromarray(np.clip(pixels + grain, 0, 255).astype(np.uint8)).save(path, quality=_QUALITY)
@@ -74,9 +73,8 @@ def speed_table(paths: Sequence[Path], weights: str | None, rounds: int) -> list
         for shrinks in (True, False):
             recognizer = Recognizer(weights, num_threads=threads, shrink_on_load=shrinks)
             name = f"predict_many, {threads} thread{'s' if threads > 1 else ''}"
-            ways[name + ("" if shrinks else ", shrink_on_load=False")] = lambda r=recognizer: list(
-                r.predict_many(paths)
-            )
+            name += "" if shrinks else ", shrink_on_load=False"
+            ways[name] = lambda recognizer=recognizer: list(recognizer.predict_many(paths))
     spent: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for number in range(-1, rounds):
         for name, way in ways.items():

@@ -273,7 +273,8 @@ def report_speed(
         used = statistics.mean(run["processor_ms"] for run in runs)
         deviation = statistics.stdev(rates) if len(rates) > 1 else 0.0
         lines.append(
-            f"| {number} | {'written' if annotate else 'no'} | every {detect_every} | {statistics.mean(rates):.1f} | {deviation:.1f} "
+            f"| {number} | {'written' if annotate else 'no'} | every {detect_every} "
+            f"| {statistics.mean(rates):.1f} | {deviation:.1f} "
             f"| {max(rates):.1f} | {statistics.mean(run['load'] for run in runs):.1f} | {used:.1f} "
             f"| {runs[0]['faces'] / runs[0]['frames']:.2f} "
             f"| {1e3 * number / used:.1f} frames/s |"
