@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each side (default: 5)")
     parser.add_argument("--seconds", type=float, default=4.0, help="time per stage and round (default: 4)")
     parser.add_argument("--num-threads", type=int, default=cores(), help="threads of each side (default: all cores)")
+    parser.add_argument("--provider", default="cpu", help="execution provider of ONNX Runtime (default: cpu)")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "benchmarks")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -98,7 +99,8 @@ def onnxruntime_stages(args: argparse.Namespace) -> dict[str, Callable[[], objec
     from ddamfn.classifier import Classifier
     from ddamfn.faces import Alignment, RetinaFace, align, decode
 
-    classifier, detector = Classifier(args.weights, args.num_threads), RetinaFace(args.num_threads)
+    classifier = Classifier(args.weights, args.num_threads, providers=args.provider)
+    detector = RetinaFace(args.num_threads, providers=args.provider)
     content = photograph()
     image = decode(content)
     face = detector.detect(image)[0]

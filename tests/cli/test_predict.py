@@ -55,6 +55,25 @@ def test_a_folder_goes_on_past_bad_files_and_ends_with_one(photos: Path, predict
     assert all(any(source in line for line in err) for source in _BAD)
 
 
+def test_the_provider_is_chosen_or_refused_in_one_line(photos: Path, predict: Any) -> None:
+    chosen = predict("photos/face.jpg", "--format", "json", "--provider", "cpu")
+    assert chosen == predict("photos/face.jpg", "--format", "json")
+    status, out, err = predict("photos/face.jpg", "--provider", "tpu")
+    assert (status, out, len(err)) == (2, b"", 1)
+    assert "cpu" in err[0]
+
+
+def test_shrinking_on_load_can_be_left_out(photos: Path, predict: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+    monkeypatch.setattr(
+        "ddamfn.recognizer.Recognizer.__init__", lambda self, *_, **options: made.append(options) or 1 / 0
+    )
+    for options in ((), ("--no-shrink-on-load",)):
+        with pytest.raises(ZeroDivisionError):
+            predict("photos/face.jpg", *options)
+    assert [options["shrink_on_load"] for options in made] == [True, False]
+
+
 def test_json_lines_hold_the_same_as_json(photos: Path, predict: Any) -> None:
     listed = json.loads(predict("photos", "--format", "json")[1])
     lines = predict("photos", "--format", "jsonl")[1].splitlines()

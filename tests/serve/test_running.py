@@ -187,9 +187,10 @@ def test_the_expected_mix_reaches_the_server_or_is_refused(
     assert "class prior" in lines[0]
     served: list[Settings] = []
     monkeypatch.setattr("ddamfn.serve.run", lambda settings, *_: served.append(settings))
-    for arguments in ((), ("--class-prior", "neutral=.2,fear=.1")):
+    for arguments in ((), ("--class-prior", "neutral=.2,fear=.1", "--provider", "cuda", "--provider", "cpu")):
         assert _refused(capsys, *arguments) == (0, [])
     assert [settings.class_prior for settings in served] == ["training", {"neutral": 0.2, "fear": 0.1}]
+    assert [settings.providers for settings in served] == [None, ["cuda", "cpu"]]
 
 
 def test_no_answer_waits_for_an_acknowledgment() -> None:

@@ -99,6 +99,17 @@ def add_class_prior(parser: argparse.ArgumentParser, what: str = "the images") -
     )
 
 
+def add_provider(parser: argparse.ArgumentParser) -> None:
+    """Add `--provider`, where both networks run."""
+    parser.add_argument(
+        "--provider",
+        action="append",
+        metavar="NAME",
+        help="execution provider of ONNX Runtime for both networks: cpu, cuda, coreml, openvino, ...; named several "
+        "times, the most wanted first (default: cpu)",
+    )
+
+
 def port(text: str) -> int:
     """Parse the number of a TCP port, 0 for any free one."""
     return _number(text, int, lambda number: 0 <= number <= 65535, "a port: 0 to 65535")

@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ddamfn.cli.args import add_class_prior, detection, moment, positive_integer, seconds, share
+from ddamfn.cli.args import add_class_prior, add_provider, detection, moment, positive_integer, seconds, share
 from ddamfn.cli.io import (
     FORMATS,
     STANDARD_INPUT,
@@ -105,6 +105,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="decode large JPEGs whole, not only as large as faces are looked for in them: two to three times slower",
     )
     parser.add_argument("--weights", metavar="NAME_OR_PATH", help="bundled weights or an .onnx file")
+    add_provider(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress and no summary")
     _add_video_arguments(parser)
     parser.set_defaults(run=run)
@@ -154,6 +155,7 @@ def run(args: argparse.Namespace) -> int:
         batch_size=args.batch_size,
         min_precision=args.min_precision,
         class_prior=args.class_prior,
+        providers=args.provider,
         shrink_on_load=not args.no_shrink_on_load,
     )
     with ending_on_sigterm():

@@ -41,6 +41,7 @@ def run(args: argparse.Namespace, source: str | int) -> int:
         num_threads=1,
         min_precision=args.min_precision,
         class_prior=args.class_prior,
+        providers=args.provider,
     )
     with ending_on_sigterm(), _open(args, source, recognizer) as reading:
         return _read_all(args, kind, reading, recognizer.card.labels)

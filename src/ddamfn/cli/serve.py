@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 from typing import NoReturn
 
-from ddamfn.cli.args import add_class_prior, port, positive_integer
+from ddamfn.cli.args import add_class_prior, add_provider, port, positive_integer
 from ddamfn.errors import UsageError
 
 _EPILOG = """\
@@ -43,6 +43,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--insecure", action="store_true", help="let others than this machine ask without a token")
     parser.add_argument("--weights", metavar="NAME_OR_PATH", help="bundled weights or an .onnx file")
     add_class_prior(parser, "images whose request does not say so")
+    add_provider(parser)
     parser.set_defaults(run=run)
 
 
@@ -65,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
         max_upload_bytes=args.max_upload_mb * 2**20,
         token=token,
         class_prior=args.class_prior,
+        providers=args.provider,
         hosts=(*LOOPBACK_HOSTS, _as_in_url(args.host)) if loopback else None,
         **own,
     )

@@ -62,7 +62,12 @@ class Batcher:
     def load(self) -> None:
         """Load the networks, which takes about a second; requests are refused with 503 until then."""
         # One thread a run: many runs at a time fill the cores better than one run that is spread over them.
-        self._recognizer = Recognizer(self._settings.weights, num_threads=1, class_prior=self._settings.class_prior)
+        self._recognizer = Recognizer(
+            self._settings.weights,
+            num_threads=1,
+            class_prior=self._settings.class_prior,
+            providers=self._settings.providers,
+        )
         self._metrics.ready.set(1)
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass, field
 
 from ddamfn.errors import UsageError
+from ddamfn.faces.sessions import Providers
 from ddamfn.threads import num_cores
 from ddamfn.weights import ClassPrior
 from ddamfn.weights.prior import TRAINING
@@ -33,6 +34,7 @@ class Settings:
         body_idle_s: how long a client may send nothing in the middle of a body, or of a request's head.
         body_total_s: how long a whole body may take.
         class_prior: the mix of expressions of requests that name none, as for `Recognizer`.
+        providers: as for `Recognizer`.
         token: the bearer token that clients must send; None allows every client.
         hosts: the only `Host` names that are answered, lower case and without port; None for any. This stops a web page
             that points its own name at this machine (DNS rebinding).
@@ -53,6 +55,7 @@ class Settings:
     body_idle_s: float = 10.0
     body_total_s: float = 120.0
     class_prior: ClassPrior = TRAINING
+    providers: Providers | None = None
     token: str | None = field(default=None, repr=False)
     hosts: tuple[str, ...] | None = LOOPBACK_HOSTS
 
