@@ -31,7 +31,7 @@ def test_the_page_makes_weights_of_a_csv_file(
     # Most of the thousand faces that the gate asks for would have to be drawn, which takes minutes.
     monkeypatch.setitem(export_run.__kwdefaults__, "least_faces", 24)
     # Starting other processes takes longer than aligning a few images.
-    monkeypatch.setattr("ddamfn.preparation.preparing._default_workers", lambda: 1)
+    monkeypatch.setattr("ddamfn.preparation.preparing.num_cores", lambda: 1)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     work = tmp_path / "work"
     work.mkdir()

@@ -104,6 +104,16 @@ def test_lines_come_back_and_torn_ones_are_left_out(tmp_path: Path) -> None:
     assert read_json_lines(path) == [{"n": 1}, {"n": 3}]
 
 
+def test_a_line_that_differs_from_its_checksum_is_left_out(tmp_path: Path) -> None:
+    path, rows = tmp_path / "rows.jsonl", [{"n": 1, "share": 0.1}, {"n": 2, "name": "é"}]
+    for row in rows:
+        append_json_line(path, row, checked=True)
+    assert read_json_lines(path) == rows
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text(lines[0].replace("0.1", "0.3") + lines[1])
+    assert read_json_lines(path) == rows[1:]
+
+
 def test_digests_of_bytes_and_file_agree(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import stat
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any, BinaryIO
 
 # What every usual file system takes.
 _LONGEST_NAME_BYTES = 255
+_CHUNK_BYTES = 2**20
+_CHECKSUM = "crc32"
 
 
 @contextmanager
@@ -128,10 +131,15 @@ def write_json(path: str | os.PathLike[str], value: Any, *, indent: int | None =
     write_bytes(path, (json.dumps(value, indent=indent, ensure_ascii=False) + "\n").encode("utf-8", "surrogateescape"))
 
 
-def append_json_line(path: str | os.PathLike[str], row: Mapping[str, Any]) -> None:
+def append_json_line(path: str | os.PathLike[str], row: Mapping[str, Any], *, checked: bool = False) -> None:
     """Add one object to a file of JSON lines; it is on the disk when this returns.
 
     A last line that a kill has torn is closed first, so that it cannot swallow the new one.
+
+    Args:
+        path: the file; its folder is made if need be.
+        row: the object.
+        checked: add a checksum as its last entry, "crc32", by which `read_json_lines` knows a damaged line.
 
     Raises:
         OSError: if the file cannot be written.
@@ -144,7 +152,8 @@ def append_json_line(path: str | os.PathLike[str], row: Mapping[str, Any]) -> No
         if end:
             stream.seek(end - 1)
             torn = stream.read(1) != b"\n"
-        stream.write((b"\n" if torn else b"") + json.dumps(row).encode() + b"\n")
+        line = {**row, _CHECKSUM: _checksum_of(row)} if checked else row
+        stream.write((b"\n" if torn else b"") + json.dumps(line).encode() + b"\n")
         stream.flush()
         os.fsync(stream.fileno())
 
@@ -152,7 +161,7 @@ def append_json_line(path: str | os.PathLike[str], row: Mapping[str, Any]) -> No
 def read_json_lines(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Objects of a file of JSON lines; none if there is no file.
 
-    Lines that a kill has torn, and lines that hold no object, are left out.
+    Lines that a kill has torn, lines that hold no object, and lines that differ from their checksum are left out.
 
     Raises:
         OSError: if the file cannot be read.
@@ -165,9 +174,26 @@ def read_json_lines(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     for line in lines:
         with suppress(ValueError):
             row = json.loads(line)
-            if isinstance(row, dict):
+            if isinstance(row, dict) and row.pop(_CHECKSUM, None) in (None, _checksum_of(row)):
                 rows.append(row)
     return rows
+
+
+def _checksum_of(row: Mapping[str, Any]) -> str:
+    return f"{zlib.crc32(json.dumps({k: v for k, v in row.items() if k != _CHECKSUM}).encode()):08x}"
+
+
+def crc32_file(path: str | os.PathLike[str]) -> str:
+    """CRC-32 of a file, 8 lower-case hexadecimal digits: against damage, not against forgery; a gigabyte a second.
+
+    Raises:
+        OSError: if the file cannot be read.
+    """
+    checksum = 0
+    with Path(path).open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            checksum = zlib.crc32(chunk, checksum)
+    return f"{checksum:08x}"
 
 
 def sha256_bytes(content: bytes | memoryview) -> str:
@@ -211,6 +237,16 @@ def exclusive(path: str | os.PathLike[str]) -> Iterator[bool]:
         yield True
     finally:
         lock.release()
+
+
+def sync_file(path: str | os.PathLike[str]) -> None:
+    """Put what was written into a file on the disk.
+
+    Raises:
+        OSError: if it cannot be.
+    """
+    with Path(path).open("rb+") as stream:
+        os.fsync(stream.fileno())
 
 
 def _sync_folder(folder: Path) -> None:

@@ -3,7 +3,8 @@
 import copy
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -16,7 +17,7 @@ from PIL import Image
 from ddamfn.classifier import Classifier, alignment_of
 from ddamfn.errors import UnreadableImage, UsageError
 from ddamfn.faces import ChannelOrder, Detection, DetectionMode, ImageInput, RetinaFace
-from ddamfn.faces.decode import image_name
+from ddamfn.faces.decode import image_name, is_stream
 from ddamfn.faces.search import check_detection
 from ddamfn.faces.sessions import Providers, requested_num_threads
 from ddamfn.finder import FaceFinder, FoundFaces
@@ -347,13 +348,19 @@ class Recognizer:
         # The networks are not loaded a second time for a single image.
         finder = self if workers == 1 or len(first) < 2 else self.with_num_threads(1)
 
+        find = partial(finder._try_to_find_faces, keep=keep, channel_order=channel_order)
+
         def one_by_one() -> Iterator[ImageInput]:
             while first:
                 yield first.popleft()
             yield from coming
 
-        find = partial(finder._try_to_find_faces, keep=keep, channel_order=channel_order)
-        yield from map_ahead(find, one_by_one(), workers=workers)
+        def found_in(image: ImageInput | Future[FoundFaces]) -> FoundFaces:
+            return image.result() if isinstance(image, Future) else find(image)
+
+        # A file object may keep its reader waiting, and only in the caller's own thread does an interrupt end the wait.
+        ready = (_done(find, image) if workers > 1 and is_stream(image) else image for image in one_by_one())
+        yield from map_ahead(found_in, ready, workers=workers)
 
     def _try_to_find_faces(self, image: ImageInput, keep: bool, channel_order: ChannelOrder) -> FoundFaces:
         try:
@@ -365,6 +372,16 @@ class Recognizer:
 
     def _prediction(self, probabilities: NDArray[np.float64], threshold: float) -> Prediction:
         return Prediction.of(dict(zip(self.card.labels, probabilities.tolist(), strict=True)), threshold)
+
+
+def _done(find: Callable[[ImageInput], FoundFaces], image: ImageInput) -> Future[FoundFaces]:
+    """Find an image's faces now, and keep the result, or the error, for later."""
+    done: Future[FoundFaces] = Future()
+    try:
+        done.set_result(find(image))
+    except Exception as error:
+        done.set_exception(error)
+    return done
 
 
 def _check(min_detection_score: float, **numbers: int | None) -> None:

@@ -297,6 +297,25 @@ def test_an_interrupted_run_leaves_readable_results(
     assert len(_read(photos.parent / f"out.{ending}")) == 3
 
 
+@pytest.mark.parametrize("ending", ["json", "jsonl", "csv", "parquet", "txt"])
+def test_a_run_that_is_stopped_before_its_first_result_keeps_the_older_file(
+    photos: Path, predict: Any, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    output = Path(f"out.{ending}")
+    output.write_bytes(b"older")
+    with monkeypatch.context() as patch:
+        patch.setattr("ddamfn.recognizer.Recognizer.find_faces", stopped)
+        assert predict("photos", "--output", str(output))[0] == 130
+    assert output.read_bytes() == b"older"
+    assert not list(Path().glob(".*.part"))
+    # A run that ends by itself replaces it, also without a face.
+    assert predict("photos/face.jpg", "--output", str(output))[0] == 0
+    assert output.read_bytes() != b"older"
+
+
 def _bytes_in(pipe: int) -> int:
     """Count the bytes that nobody has read from a pipe yet."""
     (count,) = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))

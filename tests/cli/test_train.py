@@ -63,7 +63,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _own_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep prepared sets out of the user's cache, and prepare in this process: two dozen images need no others."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    monkeypatch.setattr("ddamfn.preparation.preparing._default_workers", lambda: 1)
+    monkeypatch.setattr("ddamfn.preparation.preparing.num_cores", lambda: 1)
 
 
 def arguments(faces: Path, runs: Path, *more: str, settings: list[str] | None = None) -> list[str]:

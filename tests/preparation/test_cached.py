@@ -31,7 +31,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # What is a moment old counts as young otherwise, and how long a moment is depends on the machine.
     monkeypatch.setattr("ddamfn.data.dataset._CLOCK_NS", 0)
     # The processes that would detect faces side by side start slower than a dozen images are done.
-    monkeypatch.setattr("ddamfn.preparation.preparing._default_workers", lambda: 1)
+    monkeypatch.setattr("ddamfn.preparation.preparing.num_cores", lambda: 1)
 
 
 @pytest.fixture

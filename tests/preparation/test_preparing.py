@@ -13,6 +13,7 @@ import pytest
 from ddamfn.data import Dataset, open_dataset
 from ddamfn.errors import DataError, UsageError, WeightsError
 from ddamfn.faces import FIRST_SIDE_PX, Alignment, RetinaFace, align, decode
+from ddamfn.files import exclusive
 from ddamfn.preparation import Prepared, load_prepared, prepare
 from ddamfn.preparation import workers as workers_module
 from ddamfn.synthetic import write_synthetic_ferplus
@@ -206,10 +207,41 @@ def test_folders_that_hold_no_prepared_set(prepared: Prepared, tmp_path: Path) -
     lines = (prepared.folder / "manifest.csv").read_text().splitlines(keepends=True)
     (tmp_path / "manifest.csv").write_text("".join(lines[:-1]))
     assert load_prepared(tmp_path).counts == prepared.counts
-    with pytest.raises(DataError, match="lacks rows of test"):
+    with pytest.raises(DataError, match=r"manifest\.csv: differs from its checksum.* prepare the data set again"):
         load_prepared(tmp_path).split("test")
-    with pytest.raises(DataError, match=r"train\.npy: cannot be opened"):
+    (tmp_path / "manifest.csv").write_text("".join(lines))
+    with pytest.raises(DataError, match=r"train\.npy: cannot be read"):
         load_prepared(tmp_path).split("train")
+
+
+def test_a_flipped_bit_is_found(prepared: Prepared, tmp_path: Path, rng: np.random.Generator) -> None:
+    folder = shutil.copytree(prepared.folder, tmp_path / "set")
+    whole = content(folder)
+    for name in ("train.npy", "manifest.csv"):
+        for place in rng.integers(0, len(whole[name]), 8).tolist():
+            damaged = bytearray(whole[name])
+            damaged[place] ^= 1 << int(rng.integers(8))
+            (folder / name).write_bytes(damaged)
+            with pytest.raises(DataError, match=f"{name}: differs from its checksum"):
+                load_prepared(folder).split("train")
+        (folder / name).write_bytes(whole[name])
+    assert len(load_prepared(folder).split("train")) == len(prepared.split("train"))
+
+
+def test_two_processes_do_not_prepare_into_one_folder(dataset: Dataset, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with exclusive(out / ".lock") as alone:
+        assert alone
+        with pytest.raises(DataError, match="another process is preparing images there"):
+            prepare(dataset, out, FRONTAL, workers=1)
+    assert len(list(prepare(dataset, out, FRONTAL, workers=1).manifest())) == len(dataset.samples)
+
+
+def test_a_folder_of_something_else_stays_as_it_is(dataset: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(DataError, match="is not empty"):
+        prepare(dataset, tmp_path, FRONTAL, workers=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
 def test_crops_are_read_like_an_array(prepared: Prepared) -> None:

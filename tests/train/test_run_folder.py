@@ -8,7 +8,9 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -246,6 +248,29 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(TrainingError, match="cannot be written"):
         replace_file(tmp_path / "file" / "state.pt", b"x")
+
+
+def test_a_flipped_bit_never_changes_what_is_read(tmp_path: Path, rng: np.random.Generator) -> None:
+    weights = {"a": torch.arange(400.0).reshape(20, 20), "b": torch.ones(3, dtype=torch.int64)}
+    state, best = tmp_path / "state.pt", tmp_path / "best.safetensors"
+    save_state({"network": weights, "epoch": 3}, state)
+    save_weights_file(weights, best)
+    readers: list[tuple[Path, Any]] = [(state, lambda p: load_state(p)["network"]), (best, load_weights_file)]
+    for path, read in readers:
+        whole, refused = path.read_bytes(), 0
+        for place in rng.integers(0, len(whole), 60).tolist():
+            damaged = bytearray(whole)
+            damaged[place] ^= 1 << int(rng.integers(8))
+            path.write_bytes(damaged)
+            try:
+                found = read(path)
+            except TrainingError:
+                refused += 1
+                continue
+            # Padding, and the archive's own notes, may be damaged without harm.
+            assert found.keys() == weights.keys()
+            assert all(torch.equal(found[name], tensor) for name, tensor in weights.items())
+        assert refused > 20
 
 
 def test_damaged_files_are_named(tmp_path: Path) -> None:

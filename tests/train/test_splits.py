@@ -32,7 +32,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # A file is young for two seconds, and how much of a test that is depends on the machine.
     monkeypatch.setattr("ddamfn.data.dataset._CLOCK_NS", 0)
     # The processes that would detect faces side by side start slower than two dozen images are done.
-    monkeypatch.setattr("ddamfn.preparation.preparing._default_workers", lambda: 1)
+    monkeypatch.setattr("ddamfn.preparation.preparing.num_cores", lambda: 1)
 
 
 def class_folders(root: Path, count: int = 3) -> Path:

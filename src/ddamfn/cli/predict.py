@@ -178,14 +178,12 @@ def _read_all(
     noun = "images and frames" if videos else "images"
     with ItemProgress(total, quiet=quiet, noun=noun) as progress, open_output(args.output) as stream:
         writer = make_writer(kind, stream, columns, single=sources.single, attention=args.attention, mixed=bool(videos))
-        try:
+        with writer.finishing():
             for are_videos, group in groupby(sources, videos.__contains__):
                 if are_videos:
                     whole += _read_videos(args, group, of_frames, writer, progress)
                 else:
                     _read_images(args, group, recognizer, writer, tally, progress)
-        finally:
-            writer.close()
         if not quiet:
             progress.message(_summary(tally, whole, progress, sources))
     return 1 if tally.unreadable or not all(whole) else 0

@@ -119,7 +119,7 @@ def _read_all(
         with open_output(args.output) as stream, contextlib.ExitStack() as files:
             writer = make_writer(kind, stream, frame_columns(classes), attention=args.attention, frames=True)
             # Each is finished whatever happens, the others' failures and Ctrl-C included.
-            files.callback(writer.close)
+            files.enter_context(writer.finishing())
             takers: list[Callable[[FrameResult], object]] = [writer.write]
             if args.annotate is not None:
                 takers.append(_open_annotated(args.annotate, args, reading, progress, files).write)

@@ -2,7 +2,8 @@
 
 import codecs
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ddamfn.cli.io import number, plain
@@ -20,17 +21,50 @@ _TEXT_COLUMNS = ("source", "expression", "error")
 
 
 class Writer:
-    """Takes the results of images or video frames one by one, and writes them to a stream as UTF-8."""
+    """Takes the results of images or video frames one by one, and writes them to a stream as UTF-8.
+
+    Nothing is written before the first result, or the end: of a run that is stopped before it has one,
+    `ddamfn.cli.io.open_output` keeps the older file.
+    """
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
+        self._is_begun = False
 
     def write(self, result: Any) -> None:
         """Write the result of one image or frame."""
-        raise NotImplementedError
+        self._begin_once()
+        self._write(result)
 
     def close(self) -> None:
         """Write what belongs at the end; the stream stays open."""
+        self._begin_once()
+        self._end()
+
+    @contextmanager
+    def finishing(self) -> Iterator[None]:
+        """Close it at the end, and also at an early one, unless there is no result yet."""
+        try:
+            yield
+        except BaseException:
+            if self._is_begun:
+                self.close()
+            raise
+        self.close()
+
+    def _begin_once(self) -> None:
+        if not self._is_begun:
+            self._is_begun = True
+            self._begin()
+
+    def _begin(self) -> None:
+        """Write what belongs at the beginning."""
+
+    def _write(self, result: Any) -> None:
+        raise NotImplementedError
+
+    def _end(self) -> None:
+        """Write what belongs at the end."""
 
     def _text(self, text: str) -> None:
         self._stream.write(_encode(text))
@@ -68,7 +102,7 @@ class TableWriter(Writer):
 
     _head = f"{'expression':<12}{'confidence':>10}{'face':>8}{'score':>8}   {'left, top, size':<24}image\n"
 
-    def write(self, result: ImageResult) -> None:
+    def _write(self, result: ImageResult) -> None:
         """Write a line for each face, or one that reports none."""
         source = plain(result.source)
         if result.error is not None:
@@ -94,10 +128,10 @@ class TableWriter(Writer):
 class MixedTableWriter(TableWriter):
     """The same table with the frames of videos: a frame's time and a face's track follow the name."""
 
-    def write(self, result: "_Result") -> None:
+    def _write(self, result: "_Result") -> None:
         """Write a line for each face; frames without a face have none."""
         if isinstance(result, ImageResult):
-            super().write(result)
+            super()._write(result)
             return
         name = f"{plain(result.source)} {result.time_s:.3f}s"
         self._lines(
@@ -108,12 +142,10 @@ class MixedTableWriter(TableWriter):
 class FrameTableWriter(Writer):
     """One line per face of a video, with its frame's time; frames without a face have none."""
 
-    def __init__(self, stream: BinaryIO) -> None:
-        super().__init__(stream)
-        head = f"{'time':>10}{'track':>7}   {'expression':<12}{'confidence':>10}{'score':>8}   left, top, size\n"
-        stream.write(_encode(head))
+    def _begin(self) -> None:
+        self._text(f"{'time':>10}{'track':>7}   {'expression':<12}{'confidence':>10}{'score':>8}   left, top, size\n")
 
-    def write(self, result: "FrameResult") -> None:
+    def _write(self, result: "FrameResult") -> None:
         """Write a line for each face."""
         lines = []
         for track, face in zip(result.tracks, result.faces, strict=True):
@@ -129,7 +161,7 @@ class JsonLinesWriter(Writer):
         super().__init__(stream)
         self._attention = attention
 
-    def write(self, result: "_Result") -> None:
+    def _write(self, result: "_Result") -> None:
         """Write one line."""
         self._text(self._json(result) + "\n")
 
@@ -144,13 +176,13 @@ class JsonWriter(JsonLinesWriter):
         super().__init__(stream, attention=attention)
         self._single, self._count = single, 0
 
-    def write(self, result: "_Result") -> None:
+    def _write(self, result: "_Result") -> None:
         """Write one element."""
         opening = "" if self._single else ",\n" if self._count else "[\n"
         self._stream.write(_encode(opening + self._json(result) + ("\n" if self._single else "")))
         self._count += 1
 
-    def close(self) -> None:
+    def _end(self) -> None:
         """Close the list, so that an interrupted run leaves a readable document too."""
         if not self._single:
             self._stream.write(b"\n]\n" if self._count else b"[]\n")
@@ -164,11 +196,13 @@ class CsvWriter(Writer):
 
     def __init__(self, stream: BinaryIO, columns: Sequence[str], *, mark: bool = False) -> None:
         super().__init__(stream)
-        self._columns = columns
-        self._stream.write(codecs.BOM_UTF8 if mark else b"")
-        self._stream.write(_encode(csv_lines([columns])))
+        self._columns, self._mark = columns, mark
 
-    def write(self, result: "_Result") -> None:
+    def _begin(self) -> None:
+        self._stream.write(codecs.BOM_UTF8 if self._mark else b"")
+        self._text(csv_lines([self._columns]))
+
+    def _write(self, result: "_Result") -> None:
         """Write the rows of an image or frame."""
         self._text(csv_lines([row.get(name) for name in self._columns] for row in result.to_rows()))
 
@@ -193,17 +227,20 @@ class ParquetWriter(Writer):
         types |= {"face": pyarrow.int32(), "frame": pyarrow.int64(), "track": pyarrow.int32()}
         self._schema = pyarrow.schema([(name, types.get(name, pyarrow.float64())) for name in columns])
         self._table_from = pyarrow.Table.from_pylist
-        self._file = pyarrow.parquet.ParquetWriter(stream, self._schema)
+        self._open_file = pyarrow.parquet.ParquetWriter
         self._rows: list[dict[str, Any]] = []
 
-    def write(self, result: "_Result") -> None:
+    def _begin(self) -> None:
+        self._file = self._open_file(self._stream, self._schema)
+
+    def _write(self, result: "_Result") -> None:
         """Take the rows of an image or frame."""
         for row in result.to_rows():
             self._rows.append(row | {"source": _encode(row["source"]).decode()})
         if len(self._rows) >= _PARQUET_GROUP_ROWS:
             self._flush()
 
-    def close(self) -> None:
+    def _end(self) -> None:
         """Write the last group and the footer, without which a Parquet file is unreadable."""
         self._flush()
         self._file.close()

@@ -211,9 +211,14 @@ def image_name(source: ImageInput) -> str:
     return name if isinstance(name, str) else "<file>"
 
 
+def is_stream(source: ImageInput) -> bool:
+    """Whether an image is to be read from a file object."""
+    return hasattr(source, "read") and not isinstance(source, Image.Image)
+
+
 def content_of(source: ImageInput) -> ImageInput:
     """Read a file object to its end, so that its image can be decoded twice; anything else is returned as it is."""
-    if isinstance(source, Image.Image) or not hasattr(source, "read"):
+    if not is_stream(source):
         return source
     with _file(source, image_name(source)) as file:
         return file.read()

@@ -35,6 +35,7 @@ from ddamfn.preparation.prepared import (
     load_prepared,
     read_prepared_card,
     repair,
+    verify,
 )
 from ddamfn.preparation.preparing import Plan, carry_out, check_done, fingerprint
 from ddamfn.preparation.reuse import Reuse
@@ -231,7 +232,9 @@ def _is_ready(folder: Path) -> bool:
     try:
         prepared = load_prepared(folder)
         side_px = prepared.alignment.side_px
-        return (folder / MANIFEST_NAME).is_file() and all(
+        for name in (MANIFEST_NAME, *(f"{split}.npy" for split in prepared.counts)):
+            verify(folder / name, prepared.checksums)
+        return all(
             np.load(folder / f"{split}.npy", mmap_mode="r").shape == (counts["images"], side_px, side_px, 3)
             for split, counts in prepared.counts.items()
         )

@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ import numpy.typing as npt
 from ddamfn.data.dataset import Sample, sample_targets
 from ddamfn.errors import ConfigError, DataError
 from ddamfn.faces import Alignment
-from ddamfn.files import csv_lines, write_json
+from ddamfn.files import crc32_file, csv_lines, write_json
 from ddamfn.preparation.image import Landmarks, Outcome
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 CARD_NAME = "prepared.json"
+LOCK_NAME = ".lock"
 MANIFEST_NAME = "manifest.csv"
 
 _POINTS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
@@ -170,6 +172,7 @@ class Prepared:
     samples: str  # fingerprint of the data set
     counts: Mapping[str, Mapping[str, int]]
     votes: bool  # whether a vote rule matters
+    checksums: Mapping[str, str]  # CRC-32 of every file
     source: str  # what messages call it: the data set of a set in the cache, else the folder
 
     @property
@@ -178,7 +181,8 @@ class Prepared:
         return tuple(self.counts)
 
     def manifest(self) -> Iterator[ManifestRow]:
-        """Yield every image's row, in the data set's order."""
+        """Yield every image's row, in the data set's order; raise DataError if they are not those that were written."""
+        verify(self.folder / MANIFEST_NAME, self.checksums)
         return read_manifest(self.folder / MANIFEST_NAME)
 
     def split(self, name: str, rule: str | None = "majority") -> PreparedSplit:
@@ -201,7 +205,7 @@ class Prepared:
         return PreparedSplit(
             name=name,
             rule="no label" if rule is None else rule if self.votes else "single label",
-            crops=Crops(_open_array(self.folder / f"{name}.npy"), np.array([r.row for r in picked], dtype=np.int64)),
+            crops=Crops(self._array(name), np.array([r.row for r in picked], dtype=np.int64)),
             targets=targets[chosen],
             keys=[r.key for r in picked],
             found=np.array([r.outcome.found for r in picked], dtype=np.bool_),
@@ -210,6 +214,15 @@ class Prepared:
             classes=() if rule is None else self.classes,
             unreadable=missing,
         )
+
+    def _array(self, name: str) -> npt.NDArray[np.uint8]:
+        path = self.folder / f"{name}.npy"
+        verify(path, self.checksums)
+        try:
+            array: npt.NDArray[np.uint8] = np.load(path, mmap_mode="r")
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: cannot be opened ({error}); prepare the data set again") from error
+        return array
 
 
 def load_prepared(folder: str | Path) -> Prepared:
@@ -235,6 +248,7 @@ def load_prepared(folder: str | Path) -> Prepared:
             samples=card["samples"],
             counts=card["counts"],
             votes=card["votes"],
+            checksums=card["checksums"],
             source=card.get("source") or str(folder),
         )
     except (KeyError, TypeError, ConfigError) as error:
@@ -262,9 +276,22 @@ def write_prepared_card(folder: Path, card: Mapping[str, Any]) -> None:
     write_json(folder / CARD_NAME, card)
 
 
-def _open_array(path: Path) -> npt.NDArray[np.uint8]:
+def verify(path: Path, checksums: Mapping[str, str]) -> None:
+    """Raise DataError if a prepared set's file is not as it was when the set was completed; read once a process."""
     try:
-        array: npt.NDArray[np.uint8] = np.load(path, mmap_mode="r")
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be opened ({error}); prepare the data set again") from error
-    return array
+        status = path.stat()
+        if _crc32_of_state(path, status.st_size, status.st_mtime_ns) == checksums.get(path.name):
+            return
+    except OSError as error:
+        reason = f"cannot be read ({error.strerror or error})"
+        raise DataError(f"{path}: {reason}; delete {path.parent} and prepare the data set again") from error
+    raise DataError(
+        f"{path}: differs from its checksum, so it was damaged or changed; delete {path.parent} and prepare the data "
+        "set again"
+    )
+
+
+@lru_cache(maxsize=64)
+def _crc32_of_state(path: Path, size: int, mtime_ns: int) -> str:
+    """CRC-32 of a file in one state."""
+    return crc32_file(path)

@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,12 @@ from ddamfn.data import Progress
 from ddamfn.data.dataset import Dataset
 from ddamfn.errors import DataError, UsageError
 from ddamfn.faces import NETWORK_SHA256, Alignment
-from ddamfn.files import atomic_writer
+from ddamfn.files import atomic_writer, crc32_file, exclusive, sync_file
 from ddamfn.preparation.image import Hints, Outcome
 from ddamfn.preparation.prepared import (
     CARD_NAME,
     FORMAT,
+    LOCK_NAME,
     MANIFEST_NAME,
     Prepared,
     load_prepared,
@@ -77,9 +78,29 @@ def prepare(
     folder = Path(destination)
     reused = {} if landmarks_from is None else _landmarks_of(load_prepared(landmarks_from), dataset)
     plan = Plan(dataset, states_of(dataset), folder, alignment, reused)
-    refuse_changed(folder, dataset, plan.states)
-    carry_out(plan, workers=workers, progress=progress, otherwise="choose another folder")
+    with _alone_in(folder):
+        refuse_changed(folder, dataset, plan.states)
+        carry_out(plan, workers=workers, progress=progress, otherwise="choose another folder")
     return load_prepared(folder)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keep a second process out of a folder while it is prepared; what was made for the lock alone is removed."""
+    made = not folder.exists()
+    try:
+        with exclusive(folder / LOCK_NAME) as alone:
+            if not alone:
+                raise DataError(f"{folder}: another process is preparing images there; wait until it is done")
+            yield
+    except OSError as error:
+        raise DataError(f"{error.filename or folder}: {error.strerror or error}; choose another folder") from error
+    finally:
+        if not (folder / CARD_NAME).exists():
+            with suppress(OSError):  # somebody put a file there
+                (folder / LOCK_NAME).unlink()
+                if made:
+                    folder.rmdir()
 
 
 def carry_out(plan: Plan, *, workers: int | None, progress: Progress | None, otherwise: str) -> int:
@@ -95,7 +116,7 @@ def carry_out(plan: Plan, *, workers: int | None, progress: Progress | None, oth
         if not card["complete"]:
             anew = _fill(plan, num_cores() if workers is None else workers, progress)
             plan.reuse.take_along(plan.folder)
-            write_prepared_card(plan.folder, {**card, "complete": True, "counts": _count(plan.folder)})
+            _complete(plan, card)
     except OSError as error:
         place = error.filename or plan.folder
         raise DataError(
@@ -119,7 +140,8 @@ def _begin(plan: Plan) -> dict[str, Any]:
     }
     card = read_prepared_card(folder)
     if card is None:
-        if folder.exists() and any(entry.name != f".{CARD_NAME}.part" for entry in folder.iterdir()):
+        ours = (f".{CARD_NAME}.part", LOCK_NAME)
+        if folder.exists() and any(entry.name not in ours for entry in folder.iterdir()):
             raise DataError(f"{folder} is not empty and holds no prepared set; choose another folder")
         folder.mkdir(parents=True, exist_ok=True)
         card = {**wanted, **plan.notes, "complete": False, "counts": {}}
@@ -192,6 +214,18 @@ def _fill(plan: Plan, workers: int, progress: Progress | None) -> int:
             if progress is not None:
                 progress(i + 1, total)
     return sum(earlier is None for earlier in found.values())
+
+
+def _complete(plan: Plan, card: Mapping[str, Any]) -> None:
+    """Put the files on the disk, and then say that they are complete, with what tells later whether they still are."""
+    manifest = plan.folder / MANIFEST_NAME
+    check_done(plan.dataset, manifest, len(plan.dataset.samples))
+    counts = _count(plan.folder)
+    written = [manifest, *(plan.folder / f"{split}.npy" for split in counts)]
+    for path in written:
+        sync_file(path)
+    checksums = {path.name: crc32_file(path) for path in written}
+    write_prepared_card(plan.folder, {**card, "complete": True, "counts": counts, "checksums": checksums})
 
 
 def check_done(dataset: Dataset, path: Path, done: int) -> None:

@@ -256,7 +256,7 @@ class Ledger:
     def append(self, result: Result) -> None:
         """Add a line and flush it to disk."""
         with writing(self.path):
-            append_json_line(self.path, asdict(result))
+            append_json_line(self.path, asdict(result), checked=True)
         self.results[result.job] = result
 
 

@@ -6,6 +6,8 @@ import logging
 import os
 import platform
 import subprocess
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -27,6 +29,7 @@ from ddamfn.train.settings import run_from_dict
 
 log = logging.getLogger(__name__)
 
+_CHECKSUM = "crc32"
 _LIBRARIES = ("torch", "kornia", "numpy", "pytorch_optimizer")
 
 
@@ -41,6 +44,11 @@ def save_state(state: Mapping[str, Any], path: Path) -> None:
 def load_state(path: Path) -> dict[str, Any]:
     """Read what `save_state` wrote; never runs pickled code."""
     try:
+        # torch writes a zip archive with checksums, and reads it without looking at them.
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError(f"{damaged} differs from its checksum")
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
         raise TrainingError(f"{path}: cannot be read ({error}); delete it to begin the run anew") from error
@@ -51,15 +59,30 @@ def save_weights_file(weights: Mapping[str, Tensor], path: Path) -> None:
     """Write a network's weights as safetensors; as `replace_file`."""
     # Cloned: safetensors refuses tensors that share memory and takes row-major order alone.
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
-    replace_file(path, safetensors.torch.save(plain))
+    replace_file(path, safetensors.torch.save(plain, {_CHECKSUM: _checksum(plain)}))
 
 
 def load_weights_file(path: Path) -> dict[str, Tensor]:
-    """Read what `save_weights_file` wrote; raise TrainingError if it is missing or damaged."""
+    """Read weights; raise TrainingError if the file is missing, damaged, or differs from its checksum if it has one."""
     try:
-        return safetensors.torch.load_file(path)
+        with safetensors.safe_open(path, framework="pt") as file:
+            recorded = (file.metadata() or {}).get(_CHECKSUM)
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+        if recorded not in (None, _checksum(weights)):
+            raise ValueError("its tensors differ from their checksum: it is damaged")
     except Exception as error:  # safetensors raises its own kinds
         raise TrainingError(f"{path}: no readable weights ({error})") from error
+    return weights
+
+
+def _checksum(weights: Mapping[str, Tensor]) -> str:
+    """CRC-32 of names, types, shapes and values, which safetensors does not check."""
+    checksum = 0
+    for name in sorted(weights):
+        tensor = weights[name]
+        checksum = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), checksum)
+        checksum = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().tobytes(), checksum)
+    return f"{checksum:08x}"
 
 
 def replace_file(path: Path, content: bytes | memoryview) -> None:
