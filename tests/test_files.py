@@ -104,6 +104,18 @@ def test_lines_come_back_and_torn_ones_are_left_out(tmp_path: Path) -> None:
     assert read_json_lines(path) == [{"n": 1}, {"n": 3}]
 
 
+def test_a_file_keeps_its_permissions_and_no_link_is_followed(tmp_path: Path) -> None:
+    path, other = tmp_path / "a", tmp_path / "other"
+    write_bytes(path, b"1")
+    path.chmod(0o600)
+    other.write_bytes(b"somebody's")
+    partial_path(path).symlink_to(other)
+    write_bytes(path, b"2")
+    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"2", 0o600)
+    assert other.read_bytes() == b"somebody's"
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a", "other"]
+
+
 def test_a_line_that_differs_from_its_checksum_is_left_out(tmp_path: Path) -> None:
     path, rows = tmp_path / "rows.jsonl", [{"n": 1, "share": 0.1}, {"n": 2, "name": "é"}]
     for row in rows:

@@ -23,11 +23,12 @@ _CHECKSUM = "crc32"
 def atomic_writer(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator[BinaryIO]:
     """Open a file that takes the place of `path` only when the block ends without an exception.
 
-    The content grows in a hidden file beside its place, so that a reader sees the old file or the whole new one.
+    The content grows in a hidden file beside its place, so that a reader sees the old file or the whole new one, also
+    after a power cut. It has the permissions of the file that it replaces.
 
     Args:
         path: the final place; its folder is made if need be.
-        durable: wait until the content and the new name are on the disk.
+        durable: wait until the new name is on the disk too; without, a power cut may bring the old file back.
 
     Yields:
         A binary stream.
@@ -39,18 +40,28 @@ def atomic_writer(path: str | os.PathLike[str], *, durable: bool = True) -> Iter
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_path(target)
     try:
-        with partial.open("wb") as stream:
+        with _create(partial, target) as stream:
             yield stream
-            if durable:
-                stream.flush()
-                os.fsync(stream.fileno())
+            stream.flush()
+            os.fsync(stream.fileno())
         partial.replace(target)
     except BaseException:
         with suppress(OSError):
             partial.unlink()
         raise
     if durable:
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
+
+
+def _create(partial: Path, target: Path) -> BinaryIO:
+    """Open the hidden file, which is new: neither a link that somebody put there nor what a kill left behind."""
+    partial.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    stream = os.fdopen(os.open(partial, flags, 0o666), "wb")
+    if hasattr(os, "fchmod"):
+        with suppress(OSError):  # there is no file to replace, or it is another user's
+            os.fchmod(stream.fileno(), stat.S_IMODE(target.stat().st_mode))
+    return stream
 
 
 def partial_path(path: str | os.PathLike[str]) -> Path:
@@ -249,7 +260,7 @@ def sync_file(path: str | os.PathLike[str]) -> None:
         os.fsync(stream.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Put a folder's new names on the disk; Windows cannot open folders, and does this by itself."""
     if os.name == "nt":
         return

@@ -29,3 +29,11 @@ def test_bad_arguments_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "negative" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["data", "draw", str(tmp_path / "new"), "--per-class", "0"])
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    assert main(["data", "draw", str(tmp_path / "file" / "set"), "--per-class", "1"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "cannot write" in line
+    assert "set" in line

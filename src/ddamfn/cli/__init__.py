@@ -94,8 +94,10 @@ def _run(argv: Sequence[str]) -> int:
         _flush()  # after --help and --version
         raise
     except OSError as error:
-        # Files are named by their own writers: this can only be standard output.
-        if error.filename is None and error.errno in _OUTPUT_ERRORS:
+        # Most files are named by their own readers and writers; one that is not is named here.
+        if isinstance(error.filename, str | bytes) and not isinstance(error, BrokenPipeError):
+            raise DdamfnError(f"{os.fsdecode(error.filename)}: {error.strerror or error}") from error
+        if error.errno in _OUTPUT_ERRORS:
             raise _unwritable(error) from error
         raise
     _flush()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddamfn.cli.args import add_kind, positive_integer
-from ddamfn.cli.io import plain
+from ddamfn.cli.io import plain, write_errors
 from ddamfn.cli.progress import Bar
 from ddamfn.errors import ConfigError, DataError, UsageError
 
@@ -180,7 +180,9 @@ def _draw(args: argparse.Namespace) -> int:
         raise UsageError(f"{destination} is not an empty folder; name a new one, so that nothing is mixed up")
     if args.seed < 0:
         raise UsageError(f"the seed must not be negative, and {args.seed} is")
-    print(LAYOUTS[args.layout](destination, args.per_class, np.random.default_rng(args.seed)))
+    with write_errors(destination):
+        drawn = LAYOUTS[args.layout](destination, args.per_class, np.random.default_rng(args.seed))
+    print(drawn)
     return 0
 
 

@@ -107,6 +107,8 @@ def open_prepared(
     folder = sets_folder() / f"{place}-{_hash(_state(dataset, states))}"
     try:
         if not _is_ready(folder):
+            # Crops of faces are for their owner alone.
+            folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with _alone(place, tell):
                 # Another process may have made it in the meantime.
                 anew = 0 if _is_ready(folder) else _make(root, dataset, states, folder, alignment, progress)

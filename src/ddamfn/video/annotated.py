@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ddamfn.errors import DdamfnError, UsageError
-from ddamfn.files import partial_path
+from ddamfn.files import partial_path, sync_file, sync_folder
 from ddamfn.video.demux import load_av
 from ddamfn.video.frames import FrameResult
 
@@ -109,7 +109,9 @@ class AnnotatedVideo:
                 return
             self._container.mux(self._stream.encode(None))
             self._container.close()
+            sync_file(self._partial)
             self._partial.replace(self._path)
+            sync_folder(self._path.parent)
         except (OSError, self._av.FFmpegError) as error:
             self._partial.unlink(missing_ok=True)
             raise self._cannot(error) from error
