@@ -66,7 +66,7 @@ def test_a_card_keeps_its_curve_and_cards_without_one_are_read(card: Card, tmp_p
         ({"coverage": [1.0]}, "equally long"),
         ({"thresholds": [], "coverage": [], "precision": [], "precision_low": []}, "not empty"),
         ({"precision": [0.8, 0.88, 0.95, 93]}, "0 to 1"),
-        ({"precision": None}, "wrong kind"),
+        ({"precision": None}, r"calibration\.precision must be a list"),
     ],
 )
 def test_a_curve_that_cannot_be_right_is_refused(card: Card, change: dict[str, Any], named: str) -> None:

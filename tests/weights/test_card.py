@@ -1,9 +1,11 @@
 """Cards: what is written comes back, and what cannot be right is refused with the field's name."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ddamfn.errors import WeightsError
@@ -28,6 +30,9 @@ def test_unknown_keys_are_ignored_and_precision_has_a_default(card: Card) -> Non
     assert Card.from_dict(plain) == card
 
 
+_ALIGNMENT = {"template": "ddamfn_frontal", "margin": 0.0, "side_px": 96, "detector": "any"}
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -35,18 +40,21 @@ def test_unknown_keys_are_ignored_and_precision_has_a_default(card: Card) -> Non
         ({"labels": ["neutral"] * 8}, "twice"),
         ({"labels": ["neutral", "fear"]}, "2 labels for 8 outputs"),
         ({"labels": ["blue"] * 8}, "'blue'"),
-        ({"mean": [0.5]}, "three numbers"),
+        ({"mean": [0.5]}, "mean must have 3 entries"),
         ({"std": [0.2, 0.0, 0.2]}, "std"),
         ({"temperature": 0.0}, "temperature"),
         ({"temperature": float("nan")}, "temperature"),
-        ({"temperature": "warm"}, "wrong kind"),
+        ({"temperature": "warm"}, "finite number"),
         ({"input_side_px": 96}, "side_px"),
         ({"preprocessing": {"color": "sepia", "detail_px": None}}, "color"),
-        ({"preprocessing": {}}, "wrong kind"),
-        ({"architecture": None}, "wrong kind"),
+        ({"preprocessing": {}}, "lacks color"),
+        ({"architecture": None}, "an object"),
         ({"file": "../network.onnx"}, "file name"),
         ({"scores": [{"split": "test"}]}, "accuracy"),
         ({"format": 2}, "layout 2"),
+        ({"input_side_px": 2**40, "alignment": {**_ALIGNMENT, "side_px": 2**40}}, "1 to 1024"),
+        ({"alignment": {**_ALIGNMENT, "margin": float("inf")}}, "finite"),
+        ({"preprocessing": {"color": "gray", "detail_px": None, "stretch": 3}}, "stretch must be an object"),
     ],
 )
 def test_a_field_that_cannot_be_right_is_named(card: Card, change: dict[str, Any], named: str) -> None:
@@ -90,3 +98,44 @@ def test_the_score_of_a_split_is_found_by_name(card: Card) -> None:
     assert score["accuracy"] == 0.25
     assert card.score("test") is None
     assert json.dumps(with_scores.to_dict())
+
+
+_JUNK = (None, True, -1, 2**70, float("nan"), "", "x" * 300, [], [[1]], {}, {"a": {}}, [None] * 3)
+
+
+def test_no_field_of_any_kind_ends_in_anything_but_one_line(card: Card, tmp_path: Path) -> None:
+    plain, path = json.loads(json.dumps(card.to_dict())), tmp_path / "card.json"
+    places: list[tuple[str, ...]] = [(key,) for key in plain]
+    places += [(key, inner) for key, value in plain.items() if isinstance(value, dict) for inner in value]
+    lines: list[str] = []
+    for place in places:
+        for junk in _JUNK:
+            changed = json.loads(json.dumps(plain))
+            inside = changed if len(place) == 1 else changed[place[0]]
+            inside[place[-1]] = junk
+            path.write_text(json.dumps(changed))
+            try:
+                read_card(path)
+            except WeightsError as error:
+                lines.append(str(error))
+    assert all("\n" not in line and len(line) < 500 for line in lines)
+    assert len(lines) > 4 * len(places)
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b'{"a":' * 100_000, b"\xff\xfe", b"{}", b"7", b"null"])
+def test_what_is_no_card_is_one_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "card.json"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError):
+        read_card(path)
+
+
+def test_a_network_with_parts_in_other_files_is_refused(tmp_path: Path, card: Card) -> None:
+    onnx = pytest.importorskip("onnx")
+    tensor = onnx.numpy_helper.from_array(np.ones(400, np.float32), "secret")
+    model = onnx.helper.make_model(onnx.helper.make_graph([], "graph", [], [], [tensor]))
+    onnx.save(model, tmp_path / "a.onnx", save_as_external_data=True, location="b", size_threshold=0)
+    content = (tmp_path / "a.onnx").read_bytes()
+    outside = replace(card, file="a.onnx", sha256=sha256_bytes(content))
+    with pytest.raises(WeightsError, match="other files"):
+        verify(outside, tmp_path / "a.onnx")
