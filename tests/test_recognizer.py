@@ -519,10 +519,22 @@ def test_weights_that_do_not_fit_are_refused(stand_in_weights: Path, tmp_path: P
         Classifier(path).classify(np.zeros((1, 112, 112, 3), dtype=np.uint8))
 
 
-def test_logits_that_are_not_finite_are_refused(classifier: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = (np.full((1, 8), np.nan, dtype=np.float32), np.zeros((1, 2, 7, 7), dtype=np.float32))
+@pytest.mark.parametrize(("logit", "weight"), [(np.nan, 0.5), (0.5, np.inf)])
+def test_numbers_that_are_not_finite_are_refused(
+    classifier: Classifier, monkeypatch: pytest.MonkeyPatch, logit: float, weight: float
+) -> None:
+    broken = (np.full((1, 8), logit, dtype=np.float32), np.full((1, 2, 7, 7), weight, dtype=np.float32))
     monkeypatch.setattr(classifier, "_run", lambda crops: broken)
     with pytest.raises(WeightsError, match="not finite"):
+        classifier.classify(np.zeros((1, 112, 112, 3), dtype=np.uint8))
+
+
+def test_a_network_that_cannot_be_run_is_refused(classifier: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("node 7:\nno such shape")
+
+    monkeypatch.setattr(classifier, "_session", type("Session", (), {"run": fails})())
+    with pytest.raises(WeightsError, match="cannot be run on its card's input: node 7: no such shape"):
         classifier.classify(np.zeros((1, 112, 112, 3), dtype=np.uint8))
 
 

@@ -77,7 +77,8 @@ class Classifier:
 
         Raises:
             UsageError: `crops` is not of that shape and type.
-            WeightsError: the network gives logits that are not finite, or more or fewer than its card has labels.
+            WeightsError: the network cannot be run, or gives numbers that are not finite, or more or fewer logits than
+                its card has labels.
         """
         side = self.card.input_side_px
         is_array = isinstance(crops, np.ndarray)
@@ -93,9 +94,9 @@ class Classifier:
             raise WeightsError(
                 f"the network gives {logits.shape[1]} logits, its card has {len(self.card.labels)} labels"
             )
-        if not np.isfinite(logits).all():
+        if not (np.isfinite(logits).all() and np.isfinite(attention).all()):
             raise WeightsError(
-                f"the network of {self.card.name} gives logits that are not finite: get the weights again"
+                f"the network of {self.card.name} gives numbers that are not finite: get the weights again"
             )
         return logits, attention
 
@@ -114,7 +115,13 @@ class Classifier:
 
     def _run(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         pixels = normalize(preprocess(crops, self._preprocessing), self.card.mean, self.card.std)
-        logits, attention = self._session.run(("logits", "attention"), {"input": pixels})
+        try:
+            logits, attention = self._session.run(("logits", "attention"), {"input": pixels})
+        except Exception as error:  # as above
+            reason = " ".join(str(error).split())
+            raise WeightsError(
+                f"the network of {self.card.name} cannot be run on its card's input: {reason}"
+            ) from error
         return logits, attention
 
 
