@@ -1,5 +1,6 @@
 """What every test may use: a fixed seed, a generator, and FERPlus where this machine has it."""
 
+import gc
 import os
 import random
 import runpy
@@ -22,6 +23,9 @@ import ddamfn as _package  # noqa: F401
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Several workers share the cores: one thread each, and each program that they start.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# With PyTorch and its exporter half a million objects are alive; as seldom as this, looking through them costs nothing.
+gc.set_threshold(20_000, 10, 10)
 
 _FERPLUS_PARTS = ("FER2013Train", "FER2013Valid", "FER2013Test")
 
