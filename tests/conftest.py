@@ -137,13 +137,19 @@ def short_trunk() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def short_baselines() -> Iterator[None]:
-    """Give the networks with many equal residual units few of them."""
+    """Give the networks with many equal residual units few of them, and their trunks a quarter of the channels."""
     pytest.importorskip("torch", reason="needs the extra train")
+    from ddamfn.models import resnet
     from ddamfn.models.baselines import psr
 
+    widths = tuple(width // 4 for width in resnet.WIDTHS)
     with pytest.MonkeyPatch.context() as patch:
         for place in ("resnet", "baselines.poster", "baselines.transfer"):
             patch.setattr(f"ddamfn.models.{place}.UNITS_50", (1, 1, 2, 1))
+            patch.setattr(f"ddamfn.models.{place}.WIDTHS", widths)
+        for place in ("resnet", "baselines.dacl", "baselines.dan", "baselines.ran", "baselines.scn"):
+            patch.setattr(f"ddamfn.models.{place}.FEATURE_CHANNELS", widths[-1])
+        patch.setattr("ddamfn.models.baselines.transfer._CHANNELS", widths[2])
         patch.setattr(psr, "_SR_BLOCKS", 1)
         patch.setattr(psr, "_SR_WIDTH", 16)
         patch.setattr(psr, "_vgg_stage", lambda before, after, _, stage=psr._vgg_stage: stage(before, after, 1))
