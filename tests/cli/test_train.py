@@ -319,19 +319,20 @@ def test_ctrl_c_leaves_a_run_that_goes_on(
 
 
 @pytest.mark.slow
-def test_a_drawn_data_set_is_learned_in_a_minute(tmp_path: Path) -> None:
-    generator = np.random.default_rng(0)
-    for split, per_class in (("train", 24), ("val", 8)):
-        for label in CLASSES:
+def test_a_drawn_data_set_is_learned_in_seconds(tmp_path: Path) -> None:
+    generator, classes = np.random.default_rng(0), CLASSES[:3]
+    for split, per_class in (("train", 16), ("val", 8)):
+        for label in classes:
             folder = tmp_path / "faces" / split / label
             folder.mkdir(parents=True)
             for number in range(per_class):
-                Image.fromarray(synthetic_face(label, generator)[0]).save(folder / f"{number}.png")
+                Image.fromarray(synthetic_face(label, generator, 64)[0]).save(folder / f"{number}.png")
     command = ["train", "ddamfn_quick", "--data", str(tmp_path / "faces"), "--runs", str(tmp_path), "--quiet"]
     assert main([*command, "--set", LIGHT, "--set", "phases.0.batch_size=4"]) == 0
     last = json.loads((tmp_path / "ddamfn_quick-seed0" / "result.json").read_text())["last"]
-    assert last["valid"]["n"] == 32
-    assert last["valid"]["accuracy"] > 0.8
+    assert last["valid"]["n"] == 24
+    # A third is chance, and three quarters are usual; how much exactly depends on the processor's rounding.
+    assert last["valid"]["accuracy"] > 0.6
 
 
 def test_a_trunk_is_trained_without_labels_and_begins_a_run(
