@@ -39,15 +39,19 @@ def _fixed_seed() -> None:
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.manual_seed(20240229)
-    _keep_the_exporters_table()
+    _keep_the_exporters_tables()
 
 
-def _keep_the_exporters_table() -> None:
-    """Let PyTorch's exporter read its table of 500 operators once: it parses their source anew at every export."""
-    module = sys.modules.get("torch.onnx._internal.exporter._registration")
-    registry = getattr(module, "ONNXRegistry", None)
+def _keep_the_exporters_tables() -> None:
+    """Let PyTorch's exporter make its tables of operators once: it parses and collects them anew at every export."""
+    registry = getattr(sys.modules.get("torch.onnx._internal.exporter._registration"), "ONNXRegistry", None)
     if registry is not None and not hasattr(registry.from_torchlib, "cache_info"):
         registry.from_torchlib = staticmethod(cache(registry.from_torchlib))
+    for name in ("torch.export.exported_program", "torch.export.decomp_utils"):
+        module = sys.modules.get(name)
+        collect = getattr(module, "_collect_all_valid_cia_ops", None)
+        if collect is not None and not hasattr(collect, "cache_info"):
+            module._collect_all_valid_cia_ops = cache(collect)
 
 
 @pytest.fixture(scope="session", autouse=True)
