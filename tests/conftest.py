@@ -1,5 +1,6 @@
 """What every test may use: a fixed seed, a generator, and FERPlus where this machine has it."""
 
+import gc
 import os
 import random
 import runpy
@@ -23,6 +24,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # Several workers share the cores: one thread each, and each program that they start.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# With PyTorch and its exporter half a million objects are alive; as seldom as this, looking through them costs nothing.
+gc.set_threshold(20_000, 10, 10)
+
 _FERPLUS_PARTS = ("FER2013Train", "FER2013Valid", "FER2013Test")
 
 
@@ -35,15 +39,19 @@ def _fixed_seed() -> None:
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.manual_seed(20240229)
-    _keep_the_exporters_table()
+    _keep_the_exporters_tables()
 
 
-def _keep_the_exporters_table() -> None:
-    """Let PyTorch's exporter read its table of 500 operators once: it parses their source anew at every export."""
-    module = sys.modules.get("torch.onnx._internal.exporter._registration")
-    registry = getattr(module, "ONNXRegistry", None)
+def _keep_the_exporters_tables() -> None:
+    """Let PyTorch's exporter make its tables of operators once: it parses and collects them anew at every export."""
+    registry = getattr(sys.modules.get("torch.onnx._internal.exporter._registration"), "ONNXRegistry", None)
     if registry is not None and not hasattr(registry.from_torchlib, "cache_info"):
         registry.from_torchlib = staticmethod(cache(registry.from_torchlib))
+    for name in ("torch.export.exported_program", "torch.export.decomp_utils"):
+        module = sys.modules.get(name)
+        collect = getattr(module, "_collect_all_valid_cia_ops", None)
+        if collect is not None and not hasattr(collect, "cache_info"):
+            module._collect_all_valid_cia_ops = cache(collect)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -133,13 +141,19 @@ def short_trunk() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def short_baselines() -> Iterator[None]:
-    """Give the networks with many equal residual units few of them."""
+    """Give the networks with many equal residual units few of them, and their trunks a quarter of the channels."""
     pytest.importorskip("torch", reason="needs the extra train")
+    from ddamfn.models import resnet
     from ddamfn.models.baselines import psr
 
+    widths = tuple(width // 4 for width in resnet.WIDTHS)
     with pytest.MonkeyPatch.context() as patch:
         for place in ("resnet", "baselines.poster", "baselines.transfer"):
             patch.setattr(f"ddamfn.models.{place}.UNITS_50", (1, 1, 2, 1))
+            patch.setattr(f"ddamfn.models.{place}.WIDTHS", widths)
+        for place in ("resnet", "baselines.dacl", "baselines.dan", "baselines.ran", "baselines.scn"):
+            patch.setattr(f"ddamfn.models.{place}.FEATURE_CHANNELS", widths[-1])
+        patch.setattr("ddamfn.models.baselines.transfer._CHANNELS", widths[2])
         patch.setattr(psr, "_SR_BLOCKS", 1)
         patch.setattr(psr, "_SR_WIDTH", 16)
         patch.setattr(psr, "_vgg_stage", lambda before, after, _, stage=psr._vgg_stage: stage(before, after, 1))

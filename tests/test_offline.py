@@ -246,6 +246,7 @@ from ddamfn.export import export_onnx, formats
 from ddamfn.export.formats import Source, convert
 from ddamfn.files import sha256_file
 from ddamfn.models import ModelOutput, ddamfn, registry
+from ddamfn.preparation import preparing
 from ddamfn.weights import Card, WEIGHT_FORMATS, read_card, write_card
 
 class Tiny(nn.Module):
@@ -263,10 +264,16 @@ if __name__ == "__main__":
     data, portrait, card, thin = sys.argv[1:]
     published = ddamfn.STAGES
     exec(thin)
-    common = ["--data", data, "--runs", "runs", "--set", "data.alignment.side_px=32", "--num-threads", "1", "--set"]
-    common += ['phases=[{"epochs":1,"side_px":32,"batch_size":18}]', "--device", "cpu", "--quiet"]
-    assert main(["train", "ddamfn_quick", *common]) == 0
+    # Processes that prepare images are watched in the test of reading: each would import PyTorch here.
+    preparing._default_workers = lambda: 1
+    common = ["--data", data, "--runs", "runs", "--set", "data.alignment.side_px=32", "--device", "cpu", "--quiet"]
+    common += ["--set", 'phases=[{"epochs":1,"side_px":32,"batch_size":18}]']
+    assert main(["train", "ddamfn_quick", *common, "--num-threads", "1"]) == 0
     ddamfn.STAGES = published
+    # Ray's processes have the published network, so this one is small.
+    network = ["--set", 'model={"name":"mobilefacenet"}', "--set", "objective.name=cross_entropy"]
+    study = ["study", "seeds", "--seeds", "1", "--recipe", "ddamfn_quick", "--output", "report", "--ray", "local"]
+    assert main([*study, *common, *network]) == 0
     assert main(["explain", portrait, "--output", "explained", "--random", "1", "--quiet"]) == 0
     registry._BUILDERS["tiny"], formats._CALIBRATION_FACES = Tiny, 8
     network, path = Tiny(8).eval(), Path("tiny.onnx")
@@ -280,10 +287,11 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow
-def test_training_explanations_and_every_format(
+def test_training_explanations_every_format_and_a_study_on_a_ray_cluster_of_its_own(
     place: Place, drawn: Path, portrait: Path, stand_in_weights: Path, thin_trunk: SimpleNamespace
 ) -> None:
-    for name in ("torch", "onnxscript", "openvino", "huggingface_hub", "captum"):
+    """In one process, since what all of them import takes longer than most of them."""
+    for name in ("torch", "onnxscript", "openvino", "huggingface_hub", "captum", "ray"):
         pytest.importorskip(name, reason=f"needs {name}")
     script = place.root / "trained.py"
     script.write_text(TRAINED)
@@ -292,18 +300,6 @@ def test_training_explanations_and_every_format(
         *map(str, (drawn, portrait, stand_in_weights.with_suffix(".json"), thin_trunk.code)),
     )
     assert len(list((place.out / "exported").iterdir())) >= 5
-    place.check()
-
-
-@pytest.mark.slow
-def test_a_study_on_a_ray_cluster_of_its_own(place: Place, drawn: Path) -> None:
-    pytest.importorskip("ray", reason="needs the extra ray")
-    place.run(
-        VERBS,
-        f"study seeds --seeds 1 --data {drawn} --runs runs --output report --recipe ddamfn_quick "
-        """--set 'model={"name":"mobilefacenet"}' --set objective.name=cross_entropy """
-        "--set data.alignment.side_px=32 --device cpu --quiet --ray local "
-        """--set 'phases=[{"epochs":1,"side_px":32,"batch_size":18}]'""",
-    )
+    assert list((place.out / "runs").glob("*/results.jsonl"))
     # Ray keeps the logs of its processes where temporary files are.
     place.check("tmp/ray")

@@ -39,14 +39,8 @@ def test_an_accuracy_comes_with_what_it_was_measured_on(stand_in_weights: Path) 
 
 
 def test_the_list_of_networks_is_the_registry_s() -> None:
-    """A new network needs its line in `NETWORKS`: the command line must not import PyTorch to list it."""
-    torch = pytest.importorskip("torch")
-    from ddamfn.models import create_network, list_models
-    from ddamfn.models.complexity import count_macs, count_parameters
+    """A new network needs its line in `NETWORKS`; tests/models/test_counts.py has the figures."""
+    pytest.importorskip("torch")
+    from ddamfn.models import list_models
 
     assert list(NETWORKS) == list_models()
-    for name, entry in NETWORKS.items():
-        with torch.device("meta"):
-            network = create_network(name, num_classes=7)
-        assert count_parameters(network) == entry.parameters, name
-        assert round(count_macs(network, network.input_size) / 1e9, 3) == entry.gmac, name

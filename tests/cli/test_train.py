@@ -7,10 +7,9 @@ import re
 import signal
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from ddamfn.cli import main
 from ddamfn.cli.progress import EpochBars
 from ddamfn.synthetic import synthetic_face, write_synthetic_folder
 from ddamfn.train import RECIPES
+from ddamfn.train.run_folder import RunFolder
 
 TINY = [
     "data.alignment.side_px=32",
@@ -265,52 +265,47 @@ def test_the_bar_shows_loss_accuracy_rate_and_time(
 # ---------------------------------------------------------------- stopped
 
 
-# The last epoch but one waits for the signal, so that the run is surely stopped before its end. What is started in the
-# background of a shell script ignores the signal, and hands that on.
-INTERRUPTED = """
-import signal, sys, time
-signal.signal(signal.SIGINT, signal.default_int_handler)
-exec(sys.argv.pop(1))
-from ddamfn.cli import main
-from ddamfn.train.run_folder import RunFolder
-append = RunFolder.append
-def wait_after_two(folder, row):
-    append(folder, row)
-    if row["epoch"] == 2:
-        time.sleep(240)
-RunFolder.append = wait_after_two
-sys.exit(main())
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send")
 def test_ctrl_c_leaves_a_run_that_goes_on(
-    faces: Path, thin_trunk: SimpleNamespace, tmp_path: Path, wait_until: WaitUntil
+    faces: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    wait_until: WaitUntil,
 ) -> None:
     settings = [*TINY, "phases.0.epochs=3", "phases.0.batch_size=4"]
     assert main(arguments(faces, tmp_path, "--quiet", "--name", "whole", settings=settings)) == 0
+    capsys.readouterr()
 
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            INTERRUPTED,
-            thin_trunk.code,
-            *arguments(faces, tmp_path, "--name", "stopped", settings=settings),
-        ],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    state = tmp_path / "stopped" / "checkpoints" / "state.pt"
-    wait_until(lambda: state.exists() or process.poll() is not None, "the run never got to its first checkpoint")
-    # Somewhere in a step, wherever that is on this machine.
-    time.sleep(random.Random(11).uniform(0.0, 0.2))
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 130, err
+    state, over, append = tmp_path / "stopped" / "checkpoints" / "state.pt", threading.Event(), RunFolder.append
+
+    def wait_after_two(folder: RunFolder, row: dict[str, Any]) -> None:
+        # The last epoch but one waits for the signal, so that the run is surely stopped before its end.
+        append(folder, row)
+        if row["epoch"] == 2:
+            over.wait(240)
+
+    def interrupt() -> None:
+        wait_until(lambda: state.exists() or over.is_set(), "the run never got to its first checkpoint")
+        # Somewhere in a step, wherever that is on this machine.
+        over.wait(random.Random(11).uniform(0.0, 0.2))
+        if not over.is_set():
+            os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    finger = threading.Thread(target=interrupt)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(RunFolder, "append", wait_after_two)
+            finger.start()
+            status = main(arguments(faces, tmp_path, "--name", "stopped", settings=settings))
+    finally:
+        over.set()
+        finger.join()
+        signal.signal(signal.SIGINT, before)
+    err = capsys.readouterr().err
+    assert status == 130, err
     assert err.splitlines()[-1] == "ddamfn: stopped; the same command with --resume goes on"
     assert "Traceback" not in err
 
@@ -324,19 +319,20 @@ def test_ctrl_c_leaves_a_run_that_goes_on(
 
 
 @pytest.mark.slow
-def test_a_drawn_data_set_is_learned_in_a_minute(tmp_path: Path) -> None:
-    generator = np.random.default_rng(0)
-    for split, per_class in (("train", 24), ("val", 8)):
-        for label in CLASSES:
+def test_a_drawn_data_set_is_learned_in_seconds(tmp_path: Path) -> None:
+    generator, classes = np.random.default_rng(0), CLASSES[:3]
+    for split, per_class in (("train", 16), ("val", 8)):
+        for label in classes:
             folder = tmp_path / "faces" / split / label
             folder.mkdir(parents=True)
             for number in range(per_class):
-                Image.fromarray(synthetic_face(label, generator)[0]).save(folder / f"{number}.png")
+                Image.fromarray(synthetic_face(label, generator, 64)[0]).save(folder / f"{number}.png")
     command = ["train", "ddamfn_quick", "--data", str(tmp_path / "faces"), "--runs", str(tmp_path), "--quiet"]
     assert main([*command, "--set", LIGHT, "--set", "phases.0.batch_size=4"]) == 0
     last = json.loads((tmp_path / "ddamfn_quick-seed0" / "result.json").read_text())["last"]
-    assert last["valid"]["n"] == 32
-    assert last["valid"]["accuracy"] > 0.8
+    assert last["valid"]["n"] == 24
+    # A third is chance, and three quarters are usual; how much exactly depends on the processor's rounding.
+    assert last["valid"]["accuracy"] > 0.6
 
 
 def test_a_trunk_is_trained_without_labels_and_begins_a_run(

@@ -11,8 +11,8 @@ from ddamfn.synthetic import write_synthetic_ferplus
 
 @pytest.fixture(scope="session")
 def drawn_ferplus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two drawings of each expression in test and val, four in train."""
-    return write_synthetic_ferplus(tmp_path_factory.mktemp("drawn") / "ferplus", 4, np.random.default_rng(5))
+    """One drawing of each expression in test and val, two in train."""
+    return write_synthetic_ferplus(tmp_path_factory.mktemp("drawn") / "ferplus", 2, np.random.default_rng(5))
 
 
 @pytest.fixture(scope="session")

@@ -209,8 +209,11 @@ def test_differences_are_found(source: Source) -> None:
 
 
 def test_training_shares_come_from_the_set_that_was_trained_on_alone(
-    source: Source, prepared: Prepared, tmp_path: Path
+    source: Source, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Without a data set they are drawn.
+    monkeypatch.setattr("ddamfn.export.formats._CALIBRATION_FACES", 8)
+
     def converted(name: str, **training: str) -> Card:
         trained = replace(source, card=replace(source.card, training=training))
         stretch = replace(preprocessing_of(source.card), stretch=Stretch())

@@ -16,9 +16,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ddamfn.models import create_network
+
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 
 AuthorsState = Callable[..., dict[str, Tensor]]
+_LATER_BLOCK = re.compile(r"\.model\.[1-9]")
+
+# Few of the equal layers of the large networks, or narrow ones.
+_LIGHT = {
+    "dacl": {"attention_width": 64},
+    "mvit": {"mask_depth": 1, "depth": 2},
+    "poster": {"depth": 2},
+    "transfer": {"depth": 2},
+}
 
 
 def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, list[int]]]:
@@ -66,11 +77,28 @@ def fill(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, Tensor]:
 
 
 @pytest.fixture(scope="session")
-def authors_state() -> AuthorsState:
-    """Return a function that makes the state dictionary of one of the authors' networks."""
+def light_network() -> Callable[..., nn.Module]:
+    """Return what makes a network with few of its equal layers, from its name, its classes and a seed."""
 
-    def make(network: str = "ddamfn", *, heads: int = 2, num_classes: int = 7, seed: int = 0) -> dict[str, Tensor]:
-        return fill(authors_shapes(network, heads, num_classes), seed)
+    def make(name: str, num_classes: int, seed: int) -> nn.Module:
+        torch.manual_seed(seed)
+        return create_network(name, num_classes=num_classes, **_LIGHT.get(name, {}))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def authors_state() -> AuthorsState:
+    """Return a function that makes the state dictionary of one of the authors' networks.
+
+    A short one has the first of equal blocks alone, for `short_trunk`.
+    """
+
+    def make(
+        network: str = "ddamfn", *, heads: int = 2, num_classes: int = 7, seed: int = 0, short: bool = False
+    ) -> dict[str, Tensor]:
+        shapes = authors_shapes(network, heads, num_classes)
+        return fill({name: shape for name, shape in shapes.items() if not (short and _LATER_BLOCK.search(name))}, seed)
 
     return make
 
@@ -95,14 +123,14 @@ def golden_images() -> Callable[[int], Tensor]:
 
 @pytest.fixture(scope="session")
 def ddamfn_state(authors_state: AuthorsState) -> dict[str, Tensor]:
-    """Return weights under the authors' names: two heads, seven classes."""
-    return authors_state(seed=1)
+    """Return weights under the authors' names: two heads, seven classes, short."""
+    return authors_state(seed=1, short=True)
 
 
 @pytest.fixture(scope="session")
 def mfn_state(authors_state: AuthorsState) -> dict[str, Tensor]:
-    """Return weights of MFN under the authors' names."""
-    return authors_state("mfn", seed=1)
+    """Return weights of MFN under the authors' names, short."""
+    return authors_state("mfn", seed=1, short=True)
 
 
 class ForeignLibrary:

@@ -1,12 +1,34 @@
 """Parameters and operations, to the unit, against the table that was counted on the authors' network."""
 
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
+from ddamfn.cli.models import NETWORKS
 from ddamfn.models import create_network
 from ddamfn.models.complexity import count_macs, count_parameters, count_torchstat_flops
 from ddamfn.models.vit import SelfAttention
+
+# The operations of a small network take less time than PyTorch's derivation of their shapes.
+SMALL = ("ddamfn", "mfn", "mobilefacenet")
+Counted = Callable[..., tuple[int, int]]
+
+
+@pytest.fixture(scope="module")
+def counted() -> Counted:
+    """Return what counts parameters and MACs of a network at its own size, each once; large ones without numbers."""
+
+    @cache
+    def count(name: str, **options: Any) -> tuple[int, int]:
+        with torch.device("cpu" if name in SMALL else "meta"):
+            network = create_network(name, num_classes=7, **options)
+        return count_parameters(network), count_macs(network, network.input_size)
+
+    return count
 
 
 @pytest.mark.parametrize(
@@ -56,7 +78,6 @@ def test_the_switches_mean_the_same_in_both_networks() -> None:
     ],
 )
 def test_operations(name: str, options: dict[str, int], mega_macs: float, mega_flops: float) -> None:
-    # With numbers: the operations of a small network take less time than PyTorch's derivation of their shapes.
     network = create_network(name, **{"num_classes": 7, **options})
     assert round(count_macs(network) / 1e6, 3) == mega_macs
     assert round(count_torchstat_flops(network) / 1e6, 3) == mega_flops
@@ -83,8 +104,7 @@ def test_backbones(name: str, parameters: int, mega_flops: float) -> None:
 
 
 def test_operations_of_mobilefacenet_without_its_classifier() -> None:
-    with torch.device("meta"):
-        network = create_network("mobilefacenet", num_classes=7)
+    network = create_network("mobilefacenet", num_classes=7)
     classifier = 512 * 7
     assert round((count_macs(network) - classifier) / 1e6, 3) == 221.162
     assert round((count_torchstat_flops(network) - classifier) / 1e6, 3) == 230.333
@@ -109,12 +129,19 @@ def test_operations_of_mobilefacenet_without_its_classifier() -> None:
     ],
 )
 def test_methods_have_their_published_size(
-    name: str, options: dict[str, int], mega_parameters: float, giga_macs: float
+    name: str, options: dict[str, int], mega_parameters: float, giga_macs: float, counted: Counted
 ) -> None:
-    with torch.device("meta"):
-        network = create_network(name, num_classes=7, **options)
-    assert count_parameters(network) / 1e6 == pytest.approx(mega_parameters, rel=0.002)
-    assert count_macs(network, network.input_size) / 1e9 == pytest.approx(giga_macs, rel=0.006)
+    parameters, macs = counted(name, **options)
+    assert parameters / 1e6 == pytest.approx(mega_parameters, rel=0.002)
+    assert macs / 1e9 == pytest.approx(giga_macs, rel=0.006)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_command_line_lists_what_is_counted(name: str, counted: Counted) -> None:
+    """The list is written by hand: `ddamfn models` must not import PyTorch."""
+    parameters, macs = counted(name)
+    assert parameters == NETWORKS[name].parameters
+    assert round(macs / 1e9, 3) == NETWORKS[name].gmac
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ from ddamfn.models.legacy import load_authors_checkpoint
 
 State = dict[str, Tensor]
 
+pytestmark = pytest.mark.usefixtures("short_trunk")
+
 
 # ---------------------------------------------------------------- what never runs
 

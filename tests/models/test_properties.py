@@ -1,6 +1,8 @@
 """What holds for every network of the registry, and the two options that only DDAMFN has."""
 
+import copy
 import inspect
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -16,28 +18,12 @@ CLASSES = 5
 
 # The large networks are tested with few of their equal layers, or narrow ones, and on small images; the whole ones at
 # their own size are in test_counts.py, without numbers.
-LIGHT: dict[str, dict[str, int]] = {
-    "dacl": {"attention_width": 64},
-    "mvit": {"mask_depth": 1, "depth": 2},
-    "poster": {"depth": 2},
-    "transfer": {"depth": 2},
-}
 SIDE_PX = {"ddamfn": 112, "mfn": 112, "mobilefacenet": 112, "psr": 64}
 SIDES_PX = {"ddamfn": (48, 128), "mfn": (80,), "psr": (80,), "mvit": (80,)}
 OTHER_SIDES_PX = (64,)
 """Of the networks that are not named."""
 OBJECTIVE_OF = {"dacl": "dacl", "dan": "dan", "mvit": "mvit", "psr": "psr", "ran": "ran", "scn": "scn"}
 EXPRESSIONS = ("neutral", "happiness", "surprise", "sadness", "anger")
-
-
-def light(name: str) -> nn.Module:
-    """A network whose parameters are all in use: one that begins at zero blocks what stands before it."""
-    network = create_network(name, num_classes=CLASSES, **LIGHT.get(name, {}))
-    with torch.no_grad():
-        for parameter in network.parameters():
-            if not parameter.any():
-                parameter.normal_(std=0.02)
-    return network
 
 
 def tensors(output: ModelOutput) -> dict[str, Tensor]:
@@ -55,16 +41,63 @@ def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+def weights(network: nn.Module) -> list[float]:
+    return [float(parameter.detach().double().sum()) for parameter in network.parameters()]
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """A new network, and the sum of each of its parameters as it was made."""
+
+    network: nn.Module
+    weights: list[float]
+
+
 @pytest.fixture(scope="module")
-def network(name: str) -> nn.Module:
-    torch.manual_seed(7)
-    return light(name)
+def fresh(name: str, light_network: Any) -> tuple[Fresh, Fresh]:
+    """Two networks of different seeds."""
+    one, two = (light_network(name, CLASSES, seed=seed) for seed in (7, 8))
+    return Fresh(one, weights(one)), Fresh(two, weights(two))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def images(name: str) -> Tensor:
     side_px = SIDE_PX.get(name, 48)
-    return torch.randn(3, 3, side_px, side_px)
+    return torch.randn(3, 3, side_px, side_px, generator=torch.Generator().manual_seed(9))
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A network that has seen the images, what it returned, and the buffers that did not change."""
+
+    network: nn.Module
+    output: ModelOutput
+    unused: list[str]
+
+
+@pytest.fixture(scope="module")
+def trained(fresh: tuple[Fresh, Fresh], images: Tensor) -> Pass:
+    """The first network after one pass in training, whose graph is kept.
+
+    All of its parameters are in use: one that begins at zero blocks what stands before it.
+    """
+    network = fresh[0].network.train()
+    torch.manual_seed(7)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if not parameter.any():
+                parameter.normal_(std=0.02)
+    before = {name: value.clone() for name, value in network.named_buffers()}
+    output = network(images)
+    return Pass(network, output, [name for name, value in network.named_buffers() if torch.equal(value, before[name])])
+
+
+@pytest.fixture(scope="module")
+def evaluated(trained: Pass, images: Tensor) -> Pass:
+    """A copy of it, and its outputs in evaluation."""
+    frozen = copy.deepcopy(trained.network).eval()
+    with torch.no_grad():
+        return Pass(frozen, frozen(images), [])
 
 
 def test_there_are_networks() -> None:
@@ -73,11 +106,10 @@ def test_there_are_networks() -> None:
     assert list_models() == sorted(list_models())
 
 
-def test_shapes_and_ranges(network: nn.Module, images: Tensor) -> None:
-    with torch.no_grad():
-        output = network.eval()(images)
+def test_shapes_and_ranges(evaluated: Pass) -> None:
+    output = evaluated.output
     assert isinstance(output, ModelOutput)
-    assert network.num_classes == CLASSES
+    assert evaluated.network.num_classes == CLASSES
     assert output.logits.shape == (3, CLASSES)
     assert output.features.ndim == 4
     assert output.attention.ndim == 5
@@ -90,63 +122,56 @@ def test_shapes_and_ranges(network: nn.Module, images: Tensor) -> None:
     assert all(float(head.std()) > 0 for head in output.attention.unbind(dim=1))
 
 
-def test_torch_finds_every_tensor_of_an_output(network: nn.Module, images: Tensor) -> None:
+def test_torch_finds_every_tensor_of_an_output(trained: Pass) -> None:
     """Export, compilation and data parallelism walk through outputs; what they do not know stops them."""
-    with torch.no_grad():
-        output = network.train()(images)
-    assert len(tree_leaves(output)) == 3 + len(output.extra)
-    assert all(isinstance(leaf, Tensor) for leaf in tree_leaves(output))
+    leaves = tree_leaves(trained.output)
+    assert len(leaves) == 3 + len(trained.output.extra)
+    assert all(isinstance(leaf, Tensor) for leaf in leaves)
 
 
-def test_every_parameter_gets_a_gradient(name: str, network: nn.Module, images: Tensor) -> None:
+def test_every_parameter_gets_a_gradient(name: str, trained: Pass) -> None:
     """With the paper's own objective: some parts are there for the loss alone."""
-    objective = OBJECTIVES[OBJECTIVE_OF.get(name, "cross_entropy")]()
+    channels = trained.output.features.shape[1]
+    options = {"embedding_dim": channels} if name in ("dacl", "dan") else {}
+    objective = OBJECTIVES[OBJECTIVE_OF.get(name, "cross_entropy")](**options)
     criterion = objective.create_criterion(TrainingSplit(classes=EXPRESSIONS, num_images=3))
-    network.train().zero_grad(set_to_none=True)
-    criterion(network(images), torch.eye(CLASSES)[:3]).total.backward()
-    for part, parameter in [*network.named_parameters(), *criterion.named_parameters()]:
+    criterion(trained.output, torch.eye(CLASSES)[:3]).total.backward()
+    for part, parameter in [*trained.network.named_parameters(), *criterion.named_parameters()]:
         assert parameter.grad is not None, f"{part} takes no part"
         assert torch.isfinite(parameter.grad).all(), part
         # Rounding keeps even a bias before batch normalization, whose exact gradient is zero, away from all zeros.
         assert parameter.grad.any(), f"{part} has no influence"
-    network.zero_grad(set_to_none=True)
 
 
-def test_every_buffer_of_statistics_is_used(network: nn.Module, images: Tensor) -> None:
-    before = {name: value.clone() for name, value in network.named_buffers()}
+def test_every_buffer_of_statistics_is_used(trained: Pass) -> None:
+    assert not trained.unused
+
+
+def test_a_image_does_not_depend_on_its_batch(evaluated: Pass, images: Tensor) -> None:
     with torch.no_grad():
-        network.train()(images)
-    unused = [name for name, value in network.named_buffers() if torch.equal(value, before[name])]
-    assert not unused
-
-
-def test_a_image_does_not_depend_on_its_batch(network: nn.Module, images: Tensor) -> None:
-    network.eval()
-    with torch.no_grad():
-        together = tensors(network(images))
         for number in range(len(images)):
-            alone = tensors(network(images[number : number + 1]))
-            for part, whole in together.items():
+            alone = tensors(evaluated.network(images[number : number + 1]))
+            for part, whole in tensors(evaluated.output).items():
                 torch.testing.assert_close(alone[part][0], whole[number], rtol=1e-4, atol=1e-5)
 
 
-def test_state_dict_round_trip(name: str, network: nn.Module, images: Tensor) -> None:
-    other = create_network(name, num_classes=CLASSES, **LIGHT.get(name, {}))
+def test_state_dict_round_trip(evaluated: Pass, fresh: tuple[Fresh, Fresh], images: Tensor) -> None:
+    other, expected = fresh[1].network.eval(), tensors(evaluated.output)
     with torch.no_grad():
-        before = tensors(network.eval()(images))
-        assert not torch.equal(other.eval()(images).logits, before["logits"])
-        other.load_state_dict(network.state_dict())
+        assert not torch.equal(other(images).logits, expected["logits"])
+        other.load_state_dict(evaluated.network.state_dict())
         for part, found in tensors(other(images)).items():
-            assert torch.equal(found, before[part]), part
+            assert torch.equal(found, expected[part]), part
 
 
-def test_other_sizes_of_images(name: str, network: nn.Module) -> None:
+def test_other_sizes_of_images(name: str, trained: Pass) -> None:
+    network = trained.network
     for side_px in SIDES_PX.get(name, OTHER_SIDES_PX):
-        output = network.train()(torch.randn(2, 3, side_px, side_px))
+        network.zero_grad(set_to_none=True)
+        output = network(torch.randn(2, 3, side_px, side_px))
         assert output.logits.shape == (2, CLASSES)
         output.logits.sum().backward()
         assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)
-        network.zero_grad(set_to_none=True)
 
 
 @pytest.mark.parametrize("name", ["ddamfn", "mfn", "mobilefacenet", "iresnet18"])
@@ -154,8 +179,8 @@ def test_maps_keep_their_size(name: str) -> None:
     """What follows these trunks has a weight for each of 7 x 7 positions."""
     with torch.device("meta"):
         output = create_network(name, num_classes=CLASSES)(torch.zeros(2, 3, 64, 64))
-    assert output.features.shape == (2, 512, 7, 7)
-    assert output.attention.shape[2:] == (512, 7, 7)
+    assert output.features.shape[2:] == (7, 7)
+    assert output.attention.shape[2:] == output.features.shape[1:]
 
 
 def test_maps_of_the_right_size_pass_unchanged() -> None:
@@ -164,14 +189,10 @@ def test_maps_of_the_right_size_pass_unchanged() -> None:
     assert fit_map(torch.ones(1, 2, 3, 3), 7).allclose(torch.ones(1, 2, 7, 7))
 
 
-def test_fresh_weights_follow_the_seed(name: str) -> None:
-    sums = []
-    for seed in (1, 1, 2):
-        torch.manual_seed(seed)
-        network = create_network(name, num_classes=CLASSES, **LIGHT.get(name, {}))
-        sums.append([float(parameter.detach().double().sum()) for parameter in network.parameters()])
-    assert sums[0] == sums[1]
-    assert sums[0] != sums[2]
+def test_fresh_weights_follow_the_seed(name: str, fresh: tuple[Fresh, Fresh], light_network: Any) -> None:
+    one, two = fresh
+    assert weights(light_network(name, CLASSES, seed=7)) == one.weights
+    assert one.weights != two.weights
 
 
 # ---------------------------------------------------------------- DDAMFN's heads
@@ -236,6 +257,6 @@ def test_a_name_is_registered_once() -> None:
         register_model(ddamfn)
 
 
-def test_builders_take_their_options_by_name(network: nn.Module) -> None:
-    parameters = inspect.signature(type(network)).parameters.values()
+def test_builders_take_their_options_by_name(fresh: tuple[Fresh, Fresh]) -> None:
+    parameters = inspect.signature(type(fresh[0].network)).parameters.values()
     assert all(parameter.kind is inspect.Parameter.KEYWORD_ONLY for parameter in parameters)

@@ -30,7 +30,7 @@ class Slow:
     def __init__(self, images, manifest, most):
         self.images, self.manifest, self.most = images, manifest, most
     def read(self, location):
-        time.sleep(0.02)
+        time.sleep(0.005)
         while self.manifest.exists() and self.manifest.read_bytes().count(b"\\n") > self.most:
             time.sleep(0.02)
         return self.images.read(location)
@@ -68,7 +68,7 @@ class Unwelcome:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_synthetic_ferplus(tmp_path_factory.mktemp("ferplus") / "set", 4, np.random.default_rng(3))
+    return write_synthetic_ferplus(tmp_path_factory.mktemp("ferplus") / "set", 3, np.random.default_rng(3))
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ def test_killed_again_and_again_and_still_the_same_bytes(
     command = [sys.executable, str(script), str(root), str(out), str(workers)]
     total = len(open_dataset(root).samples)
     seen = -1
-    for least in (0, 5, 30):
+    for least in (0, 5, 15):
         kill_after(max(least, seen), out, command, wait_until)
         assert seen <= rows(out) < total
         seen = rows(out)
@@ -151,16 +151,16 @@ def test_a_image_that_kills_its_worker_is_marked(
     root: Path, whole: dict[str, object], tmp_path: Path, deadly: object
 ) -> None:
     dataset = open_dataset(root)
-    victims = [dataset.samples[2].location, dataset.samples[40].location]
+    victims = [dataset.samples[2].location, dataset.samples[30].location]
     images = deadly.Deadly(dataset.images, victims)  # type: ignore[attr-defined]
     dataset = Dataset(dataset.card, dataset.samples, images, dataset.note)
     prepared = prepare(dataset, tmp_path / "out", Alignment("ddamfn_frontal"), workers=2)
     marked = [row.key for row in prepared.manifest() if row.outcome.error]
-    assert marked == [dataset.samples[2].key, dataset.samples[40].key]
+    assert marked == [dataset.samples[2].key, dataset.samples[30].key]
     expected = whole["manifest.csv"].decode().splitlines()
     lines = (tmp_path / "out" / "manifest.csv").read_text().splitlines()
-    assert [i - 1 for i, (a, b) in enumerate(zip(lines, expected, strict=True)) if a != b] == [2, 40]
-    assert all("crashed" in lines[i + 1] for i in (2, 40))
+    assert [i - 1 for i, (a, b) in enumerate(zip(lines, expected, strict=True)) if a != b] == [2, 30]
+    assert all("crashed" in lines[i + 1] for i in (2, 30))
 
 
 def test_workers_that_cannot_start_are_not_the_images_fault(root: Path, tmp_path: Path, deadly: object) -> None:

@@ -36,7 +36,7 @@ def test_a_body_without_end_is_cut_off(serve: Any) -> None:
 
 
 def test_a_slow_client_is_refused_and_holds_nobody_up(serve: Any, portrait: bytes) -> None:
-    running = serve(body_idle_s=3.0, workers=1)
+    running = serve(body_idle_s=1.5, workers=1)
     head = b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\nContent-Length: 1000\r\n\r\n"
     slow = [socket.create_connection(("127.0.0.1", running.port)) for _ in range(40)]
     for connection in slow:
@@ -159,7 +159,7 @@ def test_what_is_no_http_is_answered_and_hung_up_on(running: Any, monkeypatch: p
         answer = _read_all(connection)
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert b"application/problem+json" in answer
-    monkeypatch.setattr("ddamfn.serve.server._HEAD_S", 2.0)
+    monkeypatch.setattr("ddamfn.serve.server._HEAD_S", 0.5)
     with socket.create_connection(("127.0.0.1", running.port)) as connection:
         connection.settimeout(_PATIENCE_S)
         connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: local")

@@ -13,14 +13,13 @@ import pytest
 
 from ddamfn.cli import main
 
-ray = pytest.importorskip("ray", reason="needs the extra ray")
-
 Arguments = Callable[..., list[str]]
 
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A cluster of this machine alone, and its address."""
+    ray = pytest.importorskip("ray", reason="needs the extra ray")
     monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # Ray lets its workers stand back behind everything else, which on a busy machine is for minutes.
     monkeypatch.setenv("RAY_worker_niceness", "0")

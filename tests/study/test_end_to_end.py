@@ -15,6 +15,7 @@ from ddamfn.cli import main
 from ddamfn.data import open_dataset
 from ddamfn.export import weights
 from ddamfn.faces import Alignment
+from ddamfn.models import resnet
 from ddamfn.preparation import prepare
 from ddamfn.study.catalog import ESTIMATORS
 from ddamfn.study.tables.methods import METHODS, Method
@@ -34,7 +35,10 @@ CLASSES = ("neutral", "happiness", "surprise")
 
 
 def light(method: Method) -> Method:
-    return replace(method, options={**method.options, **LIGHT.get(method.network, {})})
+    objective = method.objective
+    if hasattr(objective, "embedding_dim"):
+        objective = replace(objective, embedding_dim=resnet.FEATURE_CHANNELS)
+    return replace(method, options={**method.options, **LIGHT.get(method.network, {})}, objective=objective)
 
 
 @pytest.mark.slow

@@ -366,12 +366,22 @@ def test_equal_runs_end_with_equal_bits(
 # ---------------------------------------------------------------- objectives
 
 
-@pytest.mark.parametrize(("name", "options"), [("scn", {}), ("dacl", {"attention_width": 32}), ("dan", {})])
+@pytest.mark.usefixtures("short_baselines")
+@pytest.mark.parametrize(
+    ("name", "options", "objective"),
+    [("scn", {}, {}), ("dacl", {"attention_width": 32}, {"embedding_dim": 128}), ("dan", {}, {"embedding_dim": 128})],
+)
 def test_what_an_objective_learns_and_remembers_is_in_the_checkpoint(
-    splits: Splits, make_run: Callable[..., Run], tmp_path: Path, reporter: Any, name: str, options: dict[str, int]
+    splits: Splits,
+    make_run: Callable[..., Run],
+    tmp_path: Path,
+    reporter: Any,
+    name: str,
+    options: dict[str, int],
+    objective: dict[str, int],
 ) -> None:
     model = {"name": name, "options": options}
-    run = make_run(model=model, objective={"name": name}, phases__0__epochs=1, ema=None)
+    run = make_run(model=model, objective={"name": name, **objective}, phases__0__epochs=1, ema=None)
     assert run.objective.name == name
     fit(run, splits[1], splits[1], tmp_path / "run", reporter)
     criterion = run.objective.create_criterion(splits[1].describe())

@@ -43,30 +43,51 @@ def browser(portrait: bytes, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         browser.close()
 
 
+class Tab:
+    """A page in a context of its own, which notes what it asks for and what goes wrong."""
+
+    def __init__(self, browser: Any, **options: Any) -> None:
+        self.context = browser.new_context(
+            **({"locale": "en-GB", "viewport": {"width": 1280, "height": 900}} | options)
+        )
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(_PATIENCE_MS)
+        self.asked: list[str] = []
+        self.faults: list[str] = []
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
+        self.page.on("console", lambda message: self.faults.append(message.text) if _is_fault(message) else None)
+
+    def check(self, url: str) -> None:
+        """Fail if the page has asked anybody but the server, broken a policy or raised an error."""
+        assert self.asked
+        assert [address for address in self.asked if not address.startswith((url, "blob:", "data:"))] == []
+        assert self.faults == []
+
+
 @pytest.fixture
 def open_page(browser: Any) -> Iterator[Open]:
-    """Open the page of a server; at the end it must have asked nobody else, broken no policy and raised no error."""
-    opened: list[tuple[Any, str, list[str], list[str]]] = []
+    """Open the page of a server in a tab of its own, which is checked at the end."""
+    opened: list[tuple[Tab, str]] = []
 
     def open_at(url: str, **options: Any) -> Any:
-        context = browser.new_context(**({"locale": "en-GB", "viewport": {"width": 1280, "height": 900}} | options))
-        page = context.new_page()
-        page.set_default_timeout(_PATIENCE_MS)
-        asked: list[str] = []
-        faults: list[str] = []
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("console", lambda message: faults.append(message.text) if _is_fault(message) else None)
-        page.goto(url)
-        opened.append((context, url, asked, faults))
-        return page
+        tab = Tab(browser, **options)
+        tab.page.goto(url)
+        opened.append((tab, url))
+        return tab.page
 
     yield open_at
-    for context, url, asked, faults in opened:
-        context.close()
-        assert asked
-        assert [address for address in asked if not address.startswith((url, "blob:", "data:"))] == []
-        assert faults == []
+    for tab, url in opened:
+        tab.context.close()
+        tab.check(url)
+
+
+@pytest.fixture(scope="module")
+def shared_tab(browser: Any) -> Iterator[Tab]:
+    """Return a tab for all tests of a file: a new one takes longer than most of them."""
+    tab = Tab(browser)
+    yield tab
+    tab.context.close()
 
 
 def _is_fault(message: Any) -> bool:
@@ -75,9 +96,16 @@ def _is_fault(message: Any) -> bool:
 
 
 @pytest.fixture
-def page(open_page: Open, running: Any) -> Any:
-    """Return the page of the server that a file shares, in English, 1280 px wide."""
-    return open_page(running.url)
+def page(shared_tab: Tab, running: Any) -> Iterator[Any]:
+    """Return the page of the server that a file shares, loaded anew, in English, 1280 px wide."""
+    shared_tab.asked.clear()
+    shared_tab.faults.clear()
+    shared_tab.page.goto(running.url)
+    yield shared_tab.page
+    shared_tab.page.unroute_all()
+    # What a page leaves by itself ends before the next test.
+    shared_tab.page.goto("about:blank")
+    shared_tab.check(running.url)
 
 
 @pytest.fixture(scope="session")
