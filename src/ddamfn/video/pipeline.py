@@ -137,11 +137,13 @@ class Pipeline:
 
     def _put(self, entry: _Entry) -> bool:
         """Hand an entry on, waiting for room; a camera drops its oldest frame instead, since it is late already."""
+        live = self._source.info.live
         while not self._stop.is_set():
             try:
-                self._ready.put(entry, timeout=0.1)
+                # Looked at again and again, since whoever stops the pipeline takes nothing more.
+                self._ready.put(entry, block=not live, timeout=0.1)
             except queue.Full:
-                if self._source.info.live:
+                if live:
                     with contextlib.suppress(queue.Empty):
                         oldest = self._ready.get_nowait()
                         if isinstance(oldest, Future):
