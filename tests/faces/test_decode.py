@@ -5,6 +5,7 @@ import struct
 import subprocess
 import sys
 import threading
+import tracemalloc
 import warnings
 import zlib
 from collections.abc import Callable
@@ -589,3 +590,51 @@ def test_flipped_bytes_never_raise_anything_else(kind: str, rng: np.random.Gener
             messages.append(str(error))
     assert messages
     assert not any("\n" in message for message in messages)
+
+
+# ---------------------------------------------------------------- what decoding may cost
+
+
+def _saved_array(pixels: NDArray[Any], kind: str, **options: object) -> bytes:
+    return _saved(Image.fromarray(pixels), kind, **options)
+
+
+def _progressive_with_scans(count: int) -> bytes:
+    """Return a progressive JPEG whose last scan is repeated."""
+    content = _saved_array(np.zeros((32, 32, 3), np.uint8), "JPEG", progressive=True)
+    last = content.rindex(b"\xff\xda")
+    return content[:last] + content[last:-2] * count + content[-2:]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (_saved_array(np.zeros((2**17 + 1, 1), np.uint8), "PNG"), "131,072 px"),
+        (_saved_array(np.zeros((1, 2**17 + 1), np.uint8), "TIFF"), "131,072 px"),
+        (_progressive_with_scans(300), "more than 200 scans"),
+        (b"P3\n2 2\n255\n" + b"#\n" * 2000 + b"0 " * 12, "too many comments"),
+        (b"P6\n" + b"#\n" * 2000 + b"2 2\n255\n" + b"0" * 12, "too many comments"),
+    ],
+    ids=["one column", "one row", "scans", "comments in pixels", "comments in the head"],
+)
+def test_what_costs_too_much_is_refused_before_it_is_decoded(content: bytes, reason: str) -> None:
+    with pytest.raises(ImageTooLarge, match=f"too long, or too much memory, to decode .*{reason}"):
+        decode(content)
+
+
+def test_ordinary_files_are_within_the_budget() -> None:
+    image = np.full((20, 30, 3), 90, np.uint8)
+    for content in (_progressive_with_scans(20), b"P3\n# a comment\n1 1\n255\n9 9 9\n", _saved_array(image, "PPM")):
+        assert decode(content).shape[2] == 3
+
+
+def test_16_bits_take_no_more_memory_than_their_image_needs() -> None:
+    gray = np.linspace(0, 65535, 3000 * 2000).reshape(3000, 2000).astype(np.uint16)
+    expected = np.round(gray / 257).astype(np.uint8)
+    content = _saved_array(gray, "PNG", compress_level=1)
+    tracemalloc.start()
+    found = decode(content)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_array_equal(found[..., 0], expected)
+    assert peak < 9 * gray.size

@@ -15,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from ddamfn.errors import ImageTooLarge, UnreadableImage, UsageError
+from ddamfn.faces.budget import problem_before_decoding, problem_before_opening
 from ddamfn.files import open_regular
 from ddamfn.formats import (
     HEAD_BYTES,
@@ -238,6 +239,7 @@ def _opened(source: object, name: str, *, may_shrink: bool) -> Iterator[Image.Im
         if is_read_whole(image_format(head)) and file.seek(0, os.SEEK_END) > _MOST_BYTES_AT_ONCE:
             raise ImageTooLarge(f"{name}: too large, more than {_MOST_BYTES_AT_ONCE:,} bytes")
         file.seek(0)
+        _refuse_costly(problem_before_opening(file, head), name)
         try:
             opened = open_image(file)
         except UnidentifiedImageError:
@@ -252,7 +254,13 @@ def _opened(source: object, name: str, *, may_shrink: bool) -> Iterator[Image.Im
             raw = raw_kind(image)
             if raw is not None:
                 raise UnreadableImage(f"{name}: {raw}")
+            _refuse_costly(problem_before_decoding(file, image), name)
             yield image
+
+
+def _refuse_costly(problem: str | None, name: str) -> None:
+    if problem is not None:
+        raise ImageTooLarge(f"{name}: would take too long, or too much memory, to decode ({problem})")
 
 
 def _look(head: bytes, name: str) -> None:
@@ -384,15 +392,25 @@ def _to_8_bit(values: NDArray[np.generic], name: str) -> NDArray[np.uint8]:
     """Convert 16-bit, 32-bit or floating-point gray values to 0..255."""
     if values.dtype == np.uint8:
         return np.asarray(values, dtype=np.uint8)
-    levels = np.nan_to_num(np.asarray(values, dtype=np.float64), posinf=0.0, neginf=0.0)
+    # By strips: in float64 the whole image would take eight times its memory.
+    rows = max(1, _STRIP_PIXELS // max(1, values[0].size))
+    strips = [values[top : top + rows] for top in range(0, len(values), rows)]
     is_16_bit = values.dtype.kind == "u" and values.itemsize == 2
-    white = 65535.0 if is_16_bit else _white(float(levels.max()), values.dtype)
+    highest = 65535.0 if is_16_bit else max(float(_levels(strip).max()) for strip in strips)
+    white = 65535.0 if is_16_bit else _white(highest, values.dtype)
     if white is None:
         raise UnreadableImage(
-            f"{name}: values up to {levels.max():g}, and what is white is not known: save it with values from 0 to 1, "
+            f"{name}: values up to {highest:g}, and what is white is not known: save it with values from 0 to 1, "
             "255 or 65535"
         )
-    return np.clip(np.round(levels * (255 / white)), 0, 255).astype(np.uint8)
+    result = np.empty(values.shape, dtype=np.uint8)
+    for number, strip in enumerate(strips):
+        result[number * rows : number * rows + len(strip)] = np.clip(np.round(_levels(strip) * (255 / white)), 0, 255)
+    return result
+
+
+def _levels(values: NDArray[np.generic]) -> NDArray[np.float64]:
+    return np.nan_to_num(np.asarray(values, dtype=np.float64), posinf=0.0, neginf=0.0)
 
 
 def _white(highest: float, dtype: np.dtype[Any]) -> float | None:
