@@ -62,6 +62,29 @@ def test_a_form_holds_one_image_and_a_batch_a_bounded_number(serve: Any, portrai
     running.expect(running.client.post("/v1/predict/batch", files=[part] * 4), 413, "3 files")
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "https://behind-a-proxy.example"}, 200),
+        ({"Sec-Fetch-Site": "none"}, 200),
+        ({"Origin": "https://elsewhere.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "http://HOST"}, 200),
+    ],
+)
+def test_a_page_of_another_site_makes_no_work(
+    running: Any, portrait: bytes, headers: dict[str, str], status: int
+) -> None:
+    host = running.url.removeprefix("http://")
+    sent = {name: value.replace("HOST", host) for name, value in headers.items()}
+    answer = running.predict(portrait, headers=sent)
+    assert answer.status_code == status
+    if status == 403:
+        running.expect(answer, 403, "another site")
+
+
 def test_too_many_bytes_are_refused_also_without_a_declared_length(serve: Any) -> None:
     running = serve(max_upload_bytes=100_000)
     running.expect(running.client.post("/v1/predict", content=b"x" * 100_001, headers=_JPEG), 413, "100,000 bytes")
@@ -106,8 +129,9 @@ def test_the_token_is_asked_for_before_anything_is_read(serve: Any, portrait: by
             running.expect(answer, 401, "Bearer")
             assert answer.headers["www-authenticate"] == "Bearer"
     assert running.client.get("/v1/nothing").status_code == 401
-    for path in ("/", "/healthz", "/openapi.json"):
+    for path in ("/", "/healthz"):
         assert running.client.get(path).status_code == 200
+    running.expect(running.client.get("/openapi.json"), 401, "Bearer")
     running.client.headers["Authorization"] = "Bearer a-secret"
     running.wait_until_ready()
     assert running.predict(portrait).status_code == 200

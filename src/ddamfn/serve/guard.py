@@ -35,7 +35,7 @@ _SECURITY = {
 # Counted under their own names; a client that makes addresses and methods up must not make new counters.
 _PATHS = ("/", "/v1/predict", "/v1/predict/batch", "/v1/models", "/healthz", "/readyz", "/metrics", "/openapi.json")
 _METHODS = ("GET", "HEAD", "POST")
-_WITH_TOKEN = ("/v1/", "/metrics")
+_WITH_TOKEN = ("/v1/", "/metrics", "/openapi.json")
 _GONE = "gone"
 # A client that is refused in the middle of its body reads the refusal only if the connection is not torn down at once.
 _DRAIN_S, _DRAIN_BYTES = 2.0, 64 * 2**20
@@ -103,6 +103,8 @@ class Guard:
         if self._settings.hosts is not None and _host(headers.get("host", "")) not in self._settings.hosts:
             named = " or ".join(self._settings.hosts)
             return Problem(HTTPStatus.MISDIRECTED_REQUEST, f"this server goes by the name {named} only")
+        if scope["method"] == "POST" and _is_from_elsewhere(headers):
+            return Problem(HTTPStatus.FORBIDDEN, "a page of another site asked for this: only this server's own may")
         if self._token is not None and scope["path"].startswith(_WITH_TOKEN):
             kind, _, given = headers.get("authorization", "").partition(" ")
             if kind.lower() != "bearer" or not hmac.compare_digest(given.strip().encode("latin-1"), self._token):
@@ -156,6 +158,19 @@ class _Exchange:
 def _host(header: str) -> str:
     """Return the name in a Host header, lower case and without port."""
     return re.sub(r":\d*$", "", header.strip().lower())
+
+
+def _is_from_elsewhere(headers: Headers) -> bool:
+    """Whether a browser says that a page of another origin sends this; other clients say nothing.
+
+    It could not read the answer, but reading images is work for the server.
+    """
+    told = headers.get("sec-fetch-site")
+    if told is not None:
+        return told in ("cross-site", "same-site")
+    # Browsers tell this to servers of their own machine and over TLS alone.
+    origin = headers.get("origin")
+    return origin is not None and origin.lower().partition("://")[2] != headers.get("host", "").strip().lower()
 
 
 def _place(error: BaseException) -> str:

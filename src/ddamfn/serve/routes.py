@@ -49,6 +49,7 @@ _REFUSALS = {
 }
 _GENERAL = {
     "401": "a token is needed, or it is the wrong one",
+    "403": "a page of another site sends it",
     "421": "the server does not go by this Host name",
     "default": "any other refusal",
 }
