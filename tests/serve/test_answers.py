@@ -223,3 +223,11 @@ def test_the_interface_is_described_with_examples(running: Any) -> None:
     assert set(operation["requestBody"]["content"]) == {"multipart/form-data", "application/octet-stream", "image/*"}
     min_precision = next(entry for entry in operation["parameters"] if entry["name"] == "min_precision")
     assert min_precision["schema"]["maximum"] == 0.9
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/v1/models", "/metrics", "/openapi.json"])
+def test_head_is_get_without_the_body(running: Any, path: str) -> None:
+    head, whole = running.client.head(path), running.client.get(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"] == whole.headers["content-type"]
+    assert running.client.head("/v1/predict").status_code == 405

@@ -85,7 +85,9 @@ class Guard:
         try:
             refusal = self._refusal(scope)
             answer = self._app if refusal is None else refusal.response()
-            await answer(scope, exchange.receive, exchange.send)
+            # HEAD is GET without the body, which the server leaves out by itself.
+            asked = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
+            await answer(asked, exchange.receive, exchange.send)
         except ClientDisconnect:
             exchange.status = _GONE
         except Exception as error:
