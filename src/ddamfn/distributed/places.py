@@ -4,6 +4,7 @@ Credentials are those that the file system finds in the environment. What its li
 since it may quote the request: errors name the address and one of a few reasons.
 """
 
+import contextlib
 import errno
 import os
 import re
@@ -188,7 +189,10 @@ class _RemoteFolder:
         # On S3 either step is atomic; on file systems of servers only the second is.
         partial = f"{self._root}/.{name}.{secrets.token_hex(4)}.part"
         try:
-            self._fs.makedirs(self._root, exist_ok=True)
+            # The folder alone is made, never a bucket.
+            if "/" in self._root:
+                with contextlib.suppress(FileExistsError):
+                    self._fs.mkdir(self._root, create_parents=False)
             self._fs.pipe_file(partial, content)
             self._fs.mv(partial, f"{self._root}/{name}")
         except Exception as error:
