@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ddamfn.distributed import BatchRecognizer
@@ -22,7 +23,7 @@ WaitUntil = Callable[[Callable[[], object], str], None]
 
 def plain(row: Iterable[Any]) -> list[Any]:
     """Return a row with None where there is nothing: NumPy's columns of numbers have NaN there."""
-    return [None if value != value else value for value in row]
+    return [None if isinstance(value, float) and np.isnan(value) else value for value in row]
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +67,9 @@ def test_the_page_s_example_of_ray_data_runs(cluster: Any, photos: Path, stand_i
 def test_a_node_lost_on_the_way_costs_its_batches_alone(
     cluster: Any, photos: Path, predict: Any, rows_of: Any, wait_until: WaitUntil
 ) -> None:
-    assert predict("photos", "--output", "alone/")[0] == 1
-    shards = Path("faces")
+    here, shards = Path.cwd(), Path("faces")
+    source = f"file://{here}/photos"
+    assert predict(source, "--output", "alone/")[0] == 1
     at_loss: list[int] = []
 
     def lose() -> None:
@@ -77,7 +79,7 @@ def test_a_node_lost_on_the_way_costs_its_batches_alone(
 
     losing = threading.Thread(target=lose)
     losing.start()
-    status, lines = predict("photos", "--output", "faces/", "--ray", cluster.address, "--shard-images", "1")
+    status, lines = predict(source, "--output", f"file://{here}/faces", "--ray", cluster.address, "--shard-images", "1")
     losing.join()
     assert 2 <= at_loss[0] < 26, "the node was lost too late to tell anything"
     assert ray.cluster_resources()["CPU"] == 1
@@ -86,6 +88,6 @@ def test_a_node_lost_on_the_way_costs_its_batches_alone(
     assert rows_of("faces") == rows_of("alone")
     assert len(list(shards.glob("part-*"))) == 26
     # Where nothing is left to do, nothing is done.
-    status, lines = predict("photos", "--output", "faces/", "--ray", cluster.address)
+    status, lines = predict(source, "--output", "faces/", "--ray", cluster.address)
     assert status == 0
     assert any("going on after 26 images" in line for line in lines)

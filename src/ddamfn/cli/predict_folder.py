@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import glob
 import itertools
 import os
 import threading
@@ -152,6 +153,9 @@ def _check(args: argparse.Namespace) -> None:
     given = video_options(args)
     if given or (local and find_videos(argparse.Namespace(**{**vars(args), "sources": local}))[0]):
         raise UsageError(f"videos are not read into a folder such as --output {args.output!r}: name a file")
+    gone = next((source for source in local if not (os.path.lexists(source) or glob.has_magic(source))), None)
+    if gone is not None:
+        raise UsageError(f"no such file or folder: {gone!r}")
     if any(os.path.isdir(source) and os.path.realpath(source) == os.path.realpath(args.output) for source in local):
         raise UsageError(f"--output {args.output!r} holds the images themselves: choose another folder")
     for address in itertools.chain(args.sources, [args.output]):
