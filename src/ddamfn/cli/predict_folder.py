@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ddamfn.cli.io import STANDARD_INPUT, Sources, ending_on_sigterm, plain
+from ddamfn.cli.io import STANDARD_INPUT, Sources, ending_on_sigterm, number, plain
 from ddamfn.cli.progress import ItemProgress
 from ddamfn.cli.videos import find_videos, video_options
 from ddamfn.errors import UsageError
@@ -67,7 +67,7 @@ def _read(args: argparse.Namespace, sources: Sources, finished: "Finished", task
 
             executor = RayExecutor(args.ray, task)
         if len(finished) and not args.quiet:
-            progress.message(f"going on after {len(finished):,} images")
+            progress.message(f"going on after {number(len(finished), 'image')}")
         batches = batches_of(sources, finished, args.shard_images or SHARD_IMAGES)
         for done in do_batches(batches, executor):
             if args.ray is not None:
@@ -78,14 +78,14 @@ def _read(args: argparse.Namespace, sources: Sources, finished: "Finished", task
             left_out = f"; {sources.left_out}" if sources.left_out else ""
             progress.message(f"{tally} ({progress.rate:.1f} images/s){left_out}")
         if failed:
-            progress.message(f"{failed:,} images are not read yet: the same command reads them")
+            progress.message(f"not read yet: {number(failed, 'image')}; the same command goes on")
     return 1 if tally.unreadable or failed else 0
 
 
 def _report(done: "Done", tally: "Tally", progress: ItemProgress) -> None:
     """Count a batch, and print what went wrong in it."""
     if done.failure is not None:
-        progress.message(f"{done.images:,} images failed together: {plain(done.failure)}")
+        progress.message(f"{number(done.images, 'image')} failed together: {plain(done.failure)}")
         return
     tally.items += done.images
     tally.faces += done.faces
