@@ -85,8 +85,12 @@ class RayExecutor:
         return int(self._ray.cluster_resources().get("CPU", 0))
 
 
-def connect(address: str) -> Any:
+def connect(address: str, *, num_cpus: int | None = None) -> Any:
     """Return Ray, connected to a cluster; `THIS_MACHINE` starts one that nobody else reaches.
+
+    Args:
+        address: of a cluster.
+        num_cpus: of a cluster that is started; one per core when None.
 
     Raises:
         MissingExtra: Ray is not installed.
@@ -101,7 +105,7 @@ def connect(address: str) -> Any:
             import ray
 
             if not ray.is_initialized():
-                options: dict[str, Any] = {"include_dashboard": False} if own else {}
+                options: dict[str, Any] = {"include_dashboard": False, "num_cpus": num_cpus} if own else {}
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except ModuleNotFoundError as error:
         raise MissingExtra("ray", "ray", "--ray") from error
