@@ -50,7 +50,9 @@ def main() -> None:
     parser.add_argument("--small", type=int, default=20_000, help="images of 320 x 240 (default: 20000)")
     parser.add_argument("--large", type=int, default=500, help="images of 4000 x 3000 (default: 500)")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="numbers of workers (default: 1 2)")
-    parser.add_argument("--shard-images", type=int, default=250, metavar="N", help="images per shard at most (default: 250)")
+    parser.add_argument(
+        "--shard-images", type=int, default=250, metavar="N", help="images per shard at most (default: 250)"
+    )
     parser.add_argument("--weights", help="bundled weights or an .onnx file")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "benchmarks")
     args = parser.parse_args()

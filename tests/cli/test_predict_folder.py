@@ -100,6 +100,13 @@ def test_a_second_run_keeps_out(photos: Path, predict: Any) -> None:
     assert "another run" in line
 
 
+def test_a_folder_that_cannot_be_made_is_one_line(photos: Path, predict: Any) -> None:
+    Path("faces").touch()
+    status, _, (line,) = predict("photos", "--output", "faces/")
+    assert status == 1
+    assert "cannot write faces/" in line
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [

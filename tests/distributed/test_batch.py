@@ -66,6 +66,11 @@ def test_a_batch_without_images_is_refused(recognizer: BatchRecognizer) -> None:
         recognizer({"picture": [b""]})
 
 
+def test_nothing_is_fetched_from_the_web(recognizer: BatchRecognizer) -> None:
+    with pytest.raises(UsageError, match="web"):
+        recognizer({"path": ["https://example.org/a.jpg"]})
+
+
 def test_it_is_pickled_without_its_networks(recognizer: BatchRecognizer, paths: list[str]) -> None:
     before = recognizer({"path": paths})
     content = pickle.dumps(recognizer)

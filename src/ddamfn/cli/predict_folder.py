@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ddamfn.cli.io import STANDARD_INPUT, Sources, ending_on_sigterm, number, plain
+from ddamfn.cli.io import STANDARD_INPUT, Sources, ending_on_sigterm, number, plain, write_errors
 from ddamfn.cli.progress import ItemProgress
 from ddamfn.cli.videos import find_videos, video_options
 from ddamfn.errors import UsageError
@@ -130,7 +130,9 @@ def _alone(place: str) -> Iterator[None]:
     if is_address(place):
         yield
         return
-    with exclusive(os.path.join(place, _LOCK)) as is_ours:
+    with contextlib.ExitStack() as stack:
+        with write_errors(place):
+            is_ours = stack.enter_context(exclusive(os.path.join(place, _LOCK)))
         if not is_ours:
             raise UsageError(f"another run writes into {place}: wait for it, or name another folder")
         yield

@@ -89,7 +89,6 @@ def images_below(address: str, left_out: Counter[str]) -> Iterator[str]:
         UsageError: the file system is not known.
         PlaceError: it cannot be listed.
     """
-    check_address(address)
     fs, root = _open(address)
     base = address.rstrip("/")
     try:
@@ -169,7 +168,6 @@ class _RemoteFolder:
     """A folder of a file system that fsspec knows."""
 
     def __init__(self, name: str) -> None:
-        check_address(name)
         self.name = name
         self._fs, self._root = _open(name.rstrip("/"))
 
@@ -201,6 +199,7 @@ class _RemoteFolder:
 
 def _open(address: str) -> tuple[Any, str]:
     """Return the file system of an address, and the path in it."""
+    check_address(address)
     scheme = address.partition(":")[0]
     try:
         import fsspec
