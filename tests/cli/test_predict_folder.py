@@ -108,6 +108,26 @@ def test_a_folder_that_cannot_be_made_is_one_line(photos: Path, predict: Any) ->
 
 
 @pytest.mark.parametrize(
+    ("module", "words", "install"),
+    [
+        ("pyarrow", ("--output", "faces/"), "ddamfn[parquet]"),
+        ("ray", ("--output", "faces/", "--ray", "local"), "ddamfn[ray]"),
+        ("fsspec", ("s3://bucket/photos", "--output", "faces/"), "ddamfn[s3]"),
+        ("s3fs", ("--output", "s3://bucket/faces"), "ddamfn[s3]"),
+    ],
+)
+def test_a_package_that_is_missing_is_named(
+    photos: Path, predict: Any, monkeypatch: pytest.MonkeyPatch, module: str, words: tuple[str, ...], install: str
+) -> None:
+    pytest.importorskip("fsspec", reason="needs the extra s3")
+    monkeypatch.setitem(sys.modules, module, None)
+    status, _, (line,) = predict("photos", *words)
+    assert status == 1
+    assert f'pip install "{install}"' in line
+    assert not Path("faces").exists()
+
+
+@pytest.mark.parametrize(
     ("words", "reason"),
     [
         (["photos", "--output", "faces/", "--format", "csv"], "Parquet"),

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from ddamfn.adapters import arrow_schema
 from ddamfn.cli.io import STANDARD_INPUT, Sources, ending_on_sigterm, number, plain, write_errors
 from ddamfn.cli.progress import ItemProgress
 from ddamfn.cli.videos import find_videos, video_options
@@ -48,29 +49,31 @@ def run(args: argparse.Namespace) -> int:
     recognizer.recognizer  # noqa: B018
     folder = open_folder(args.output)
     place = args.output if is_address(args.output) else os.path.abspath(args.output)
+    task = ShardTask(recognizer, place, os.getcwd() if args.ray else "")
+    cluster: Executor | None = None
+    if args.ray is not None:
+        from ddamfn.distributed.cluster import RayExecutor
+
+        cluster = RayExecutor(args.ray, task)
     with ending_on_sigterm(), _alone(args.output):
         finished = begin(folder, recognizer.record())
-        return _read(args, sources, finished, ShardTask(recognizer, place, os.getcwd() if args.ray else ""))
+        return _read(args, sources, finished, task, cluster)
 
 
-def _read(args: argparse.Namespace, sources: Sources, finished: "Finished", task: "ShardTask") -> int:
+def _read(
+    args: argparse.Namespace, sources: Sources, finished: "Finished", task: "ShardTask", cluster: "Executor | None"
+) -> int:
     from ddamfn.cli.writers import Tally
     from ddamfn.distributed.shards import SHARD_IMAGES, OneProcess, batches_of, do_batches
 
     tally, failed = Tally("image"), 0
     with ItemProgress(None, quiet=args.quiet) as progress, _counting(args, finished, progress):
-        executor: Executor
-        if args.ray is None:
-            executor = OneProcess(task, progress.advance)
-        else:
-            from ddamfn.distributed.cluster import RayExecutor
-
-            executor = RayExecutor(args.ray, task)
+        executor = cluster or OneProcess(task, progress.advance)
         if len(finished) and not args.quiet:
             progress.message(f"going on after {number(len(finished), 'image')}")
         batches = batches_of(sources, finished, args.shard_images or SHARD_IMAGES)
         for done in do_batches(batches, executor):
-            if args.ray is not None:
+            if cluster is not None:
                 progress.advance(done.images)
             _report(done, tally, progress)
             failed += done.images if done.failure is not None else 0
@@ -160,6 +163,7 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError(f"no such file or folder: {gone!r}")
     if any(os.path.isdir(source) and os.path.realpath(source) == os.path.realpath(args.output) for source in local):
         raise UsageError(f"--output {args.output!r} holds the images themselves: choose another folder")
+    arrow_schema((), "A folder of Parquet files")
     for address in itertools.chain(args.sources, [args.output]):
         if is_address(address):
             from ddamfn.distributed.places import check_address

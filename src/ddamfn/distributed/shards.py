@@ -205,7 +205,6 @@ def begin(folder: Folder, record: Mapping[str, Any]) -> Finished:
         UsageError: the folder holds other files, or results that depend on something else.
         PlaceError: it cannot be read or written.
     """
-    arrow_schema(())  # without pyarrow nothing is begun
     names = folder.names()
     shards = [name for name in names if _NAME.fullmatch(name)]
     record = json.loads(json.dumps({"format": _FORMAT, "ddamfn": __version__, **record}))
