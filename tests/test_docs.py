@@ -176,6 +176,32 @@ def test_the_video_page_runs(
     assert re.search(r"^0\.00 s, face 1: [a-z]+ \d+%$", capsys.readouterr().out, re.MULTILINE)
 
 
+def test_the_page_on_large_collections_runs(
+    tmp_path: Path, head: np.ndarray, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ray Data's example runs where there is a cluster; Spark and Daft are not installed here."""
+    from ddamfn.cli import main
+
+    pytest.importorskip("pyarrow", reason="needs the extra parquet")
+    monkeypatch.chdir(tmp_path)
+    Path("photos").mkdir()
+    Image.fromarray(head).save(Path("photos", "photo.png"))
+    run = 0
+    for line in "".join(blocks(DOCS / "scale.md", "sh")).splitlines():
+        words = line.partition("#")[0].split()
+        if words[0] == "ddamfn" and "s3:" not in line and "--ray" not in words:
+            assert main([*words[1:], "--quiet"]) == 0, line
+            run += 1
+    assert run == 4
+    codes = {code: compile(code, "scale.md", "exec") for code in blocks(DOCS / "scale.md", "python")}
+    assert len(codes) == 4
+    (reading,) = (compiled for code, compiled in codes.items() if "read_table" in code)
+    exec(reading, {})
+    assert capsys.readouterr().out.startswith("1 ")
+    for name in ("faces.csv", "faces.jsonl"):
+        assert Path(name).stat().st_size > 0
+
+
 @pytest.fixture
 def server(wait_until: Callable[[Callable[[], object], str], None]) -> Iterator[str]:
     """Return the address of a running server."""

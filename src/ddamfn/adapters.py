@@ -1,12 +1,13 @@
 """Results in the shapes of other packages, none of which is imported before it is asked for."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from ddamfn.errors import MissingExtra
-from ddamfn.results import UNCERTAIN, Face, ImageResult, row_columns
+from ddamfn.files import utf8
+from ddamfn.results import TEXT_COLUMNS, UNCERTAIN, Face, ImageResult, row_columns
 
 if TYPE_CHECKING:
     import pandas
@@ -56,8 +57,8 @@ def to_pandas(results: Results) -> "pandas.DataFrame":
 def to_arrow(results: Results) -> "pyarrow.Table":
     """Return the same rows as an Arrow table, for Parquet, Polars and DuckDB.
 
-    Strings are `source`, `expression` and `error`; `frame`, `track` and `face` are int64, all else float64. Where there
-    is no face its columns are null, and where there is no error that one is.
+    Strings are `source`, `expression` and `error`; `face` and `track` are int32, `frame` int64, all else float64. Where
+    there is no face its columns are null, and where there is no error that one is.
 
     Args:
         results: of images or of a video's frames.
@@ -65,15 +66,39 @@ def to_arrow(results: Results) -> "pyarrow.Table":
     Raises:
         MissingExtra: if pyarrow is not installed.
     """
+    columns, rows = _table(results)
+    return arrow_table(rows, arrow_schema(columns, "An Arrow table"))
+
+
+def arrow_schema(columns: Sequence[str], feature: str | None = None) -> "pyarrow.Schema":
+    """Return the types of a table of results.
+
+    Args:
+        columns: such as those of `row_columns` and `frame_columns`.
+        feature: what needs pyarrow, for the error.
+
+    Raises:
+        MissingExtra: if pyarrow is not installed.
+    """
     try:
         import pyarrow
     except ModuleNotFoundError as error:
-        raise MissingExtra("parquet", "pyarrow", "An Arrow table") from error
-    columns, rows = _table(results)
-    kinds = dict.fromkeys(("source", "expression", "error"), pyarrow.string())
-    kinds |= dict.fromkeys(("frame", "track", "face"), pyarrow.int64())
-    schema = pyarrow.schema([(name, kinds.get(name, pyarrow.float64())) for name in columns])
-    return pyarrow.Table.from_pylist(rows, schema=schema)
+        raise MissingExtra("parquet", "pyarrow", feature) from error
+    kinds = dict.fromkeys(TEXT_COLUMNS, pyarrow.string())
+    kinds |= {"face": pyarrow.int32(), "frame": pyarrow.int64(), "track": pyarrow.int32()}
+    return pyarrow.schema([(name, kinds.get(name, pyarrow.float64())) for name in columns])
+
+
+def arrow_table(rows: Iterable[dict[str, Any]], schema: "pyarrow.Schema") -> "pyarrow.Table":
+    """Return rows of results as a table; names of files that are not UTF-8 are written as JSON writes them.
+
+    Args:
+        rows: of `to_rows`.
+        schema: of `arrow_schema`.
+    """
+    import pyarrow
+
+    return pyarrow.Table.from_pylist([row | {"source": utf8(row["source"]).decode()} for row in rows], schema=schema)
 
 
 def to_deepface(result: ImageResult) -> list[dict[str, Any]]:

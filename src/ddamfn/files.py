@@ -6,6 +6,8 @@ import hashlib
 import io
 import json
 import os
+import re
+import secrets
 import stat
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,8 +21,19 @@ _CHUNK_BYTES = 2**20
 _CHECKSUM = "crc32"
 
 
+def is_address(text: str) -> bool:
+    """Whether an argument is an address with a scheme, such as https:// or s3://, and not the name of what is there."""
+    # One slash is what is left in a `Path`; one letter is a drive of Windows.
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text) is not None and not os.path.lexists(text)
+
+
+def utf8(text: str) -> bytes:
+    """Encode text; names of files that are not UTF-8 come as lone surrogates, and are written as JSON writes them."""
+    return text.encode("utf-8", errors="backslashreplace")
+
+
 @contextmanager
-def atomic_writer(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator[BinaryIO]:
+def atomic_writer(path: str | os.PathLike[str], *, durable: bool = True, shared: bool = False) -> Iterator[BinaryIO]:
     """Open a file that takes the place of `path` only when the block ends without an exception.
 
     The content grows in a hidden file beside its place, so that a reader sees the old file or the whole new one, also
@@ -29,6 +42,7 @@ def atomic_writer(path: str | os.PathLike[str], *, durable: bool = True) -> Iter
     Args:
         path: the final place; its folder is made if need be.
         durable: wait until the new name is on the disk too; without, a power cut may bring the old file back.
+        shared: several processes may write this file at once, and the last one's stays.
 
     Yields:
         A binary stream.
@@ -39,6 +53,8 @@ def atomic_writer(path: str | os.PathLike[str], *, durable: bool = True) -> Iter
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_path(target)
+    if shared:
+        partial = partial.with_suffix(f".{secrets.token_hex(4)}.part")
     try:
         with _create(partial, target) as stream:
             yield stream

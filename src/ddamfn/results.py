@@ -31,6 +31,9 @@ _MATRIX_DIGITS = 8
 # By Pillow's name of the format: colors at full resolution, and no loss that an eye sees.
 _SAVE_OPTIONS: dict[str, dict[str, Any]] = {"JPEG": {"quality": 92, "subsampling": 0}, "WEBP": {"quality": 92}}
 
+TEXT_COLUMNS = ("source", "expression", "error")
+"""The columns of a table of results that hold text; all others hold numbers."""
+
 UNCERTAIN = "uncertain"
 """The answer in place of an expression where `min_precision` is set and the confidence is too low."""
 

@@ -160,7 +160,7 @@ def test_heic_is_an_image_of_a_folder(photos: Path) -> None:
 
 @pytest.mark.parametrize("address", ["https://example.org/a.jpg", "s3://bucket/photos/", "rtsp://camera/1"])
 def test_an_address_is_told_what_is_read(address: str) -> None:
-    with pytest.raises(UsageError, match=r"address.*are read"):
+    with pytest.raises(UsageError, match=r"address.*nothing is fetched"):
         Sources([address])
 
 
@@ -187,7 +187,7 @@ def test_a_quoted_glob_names_what_the_shell_would_have_named(photos: Path, patte
 
 def _videos_of(sources: list[str], **options: object) -> object:
     """Return what `find_videos` finds, or the error's text."""
-    unset = dict.fromkeys(("every", "start", "end", "track", "smooth", "timeline"))
+    unset = dict.fromkeys(("every", "detect_every", "start", "end", "track", "smooth", "timeline"))
     try:
         return find_videos(argparse.Namespace(sources=sources, **(unset | options)))
     except UsageError as error:

@@ -99,7 +99,7 @@ class _RayThatLoses:
 def test_a_lost_worker_costs_its_job_alone(
     arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("ddamfn.study.cluster._connect", lambda _: _RayThatLoses())
+    monkeypatch.setattr("ddamfn.study.cluster.connect", lambda _: _RayThatLoses())
     assert main([*arguments("ablation", "--table", "ddan", "--seeds", "1"), "--ray", "anywhere"]) == 1
     error = capsys.readouterr().err
     assert "failed: its worker was lost (the node ran out of memory); the same command runs it again" in error
@@ -110,7 +110,7 @@ def test_a_lost_worker_costs_its_job_alone(
 def test_a_second_round_waits_for_the_first(
     arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ddamfn.study.cluster._connect", lambda _: _RayThatLoses())
+    monkeypatch.setattr("ddamfn.study.cluster.connect", lambda _: _RayThatLoses())
     words = [*arguments("seeds", "--seeds", "1"), "--again", "optimizer.lr=0.0005", "--ray", "anywhere"]
     assert main(words) == 0
     lines = (tmp_path / "runs" / "seeds-ddamfn_quick" / "results.jsonl").read_text().splitlines()

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from ddamfn.errors import UsageError
+from ddamfn.files import is_address
 
 if TYPE_CHECKING:
     from ddamfn.faces import DetectionMode
@@ -29,16 +30,13 @@ class Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
-def is_address(text: str) -> bool:
-    """Whether an argument is an address with a scheme, such as https:// or s3://, and not the name of what is there."""
-    # One slash is what is left in a `Path`; one letter is a drive of Windows.
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text) is not None and not os.path.lexists(text)
-
-
 def refuse_addresses(args: argparse.Namespace) -> None:
-    """Raise UsageError for an address where a file or folder is named: nothing is fetched over a network, nor sent."""
+    """Raise UsageError for an address where a file or folder is named: nothing is fetched over a network, nor sent.
+
+    A verb that may write to an address names the argument in `may_be_addresses`, and checks it by itself.
+    """
     for name in _PLACES:
-        value = getattr(args, name, None)
+        value = None if name in getattr(args, "may_be_addresses", ()) else getattr(args, name, None)
         if isinstance(value, (str, os.PathLike)) and is_address(os.fspath(value)):
             raise UsageError(f"{os.fspath(value)!r} is an address, and only files and folders of this machine are used")
 

@@ -14,9 +14,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from ddamfn.cli.args import is_address
 from ddamfn.errors import DdamfnError, UsageError
-from ddamfn.files import atomic_writer, special_kind
+from ddamfn.files import atomic_writer, is_address, special_kind
 from ddamfn.formats import IMAGE_SUFFIXES
 
 _TABLE_WIDTH = 500
@@ -51,8 +50,19 @@ def check_output(args: argparse.Namespace, kind: str) -> None:
     """Refuse an output that cannot be written, before anything is read."""
     if kind == "parquet" and args.output is None and sys.stdout.isatty():
         raise UsageError("Parquet is not for a terminal: name a file with --output, or pipe it on")
-    if args.output is not None and os.path.isdir(args.output):
-        raise UsageError(f"--output must be a file, and {args.output!r} is a folder")
+    if args.output is not None and is_folder(args.output):
+        raise UsageError(f"--output must be a file, and {args.output!r} is a folder: only images are read into folders")
+
+
+def is_folder(path: str) -> bool:
+    """Whether an output is a folder of shards: one that exists or ends as one, or an address.
+
+    Raises:
+        UsageError: an address of a file.
+    """
+    if is_address(path) and _suffix(path).removeprefix(".") in (*FORMATS, "txt"):
+        raise UsageError(f"{path!r} is the address of a file: name a file of this machine, or an address of a folder")
+    return os.path.isdir(path) or path.endswith(("/", os.sep)) or is_address(path)
 
 
 def same_file(one: str, other: str) -> bool:
@@ -152,9 +162,12 @@ def ending_on_sigterm() -> Iterator[None]:
 
 
 class Sources:
-    """The named files, the images of folders (recursive, sorted), `-`: lazy, repeatable, without the folder `skip`."""
+    """The named files, the images of folders (recursive, sorted), `-`: lazy, repeatable, without the folder `skip`.
 
-    def __init__(self, arguments: Sequence[str], skip: str | None = None) -> None:
+    Addresses of other file systems are read where the verb takes them, and refused otherwise.
+    """
+
+    def __init__(self, arguments: Sequence[str], skip: str | None = None, *, takes_addresses: bool = False) -> None:
         self._arguments = tuple(arguments)
         self._skip = os.path.realpath(skip) if skip else None
         self._left_out: Counter[str] = Counter()
@@ -163,7 +176,8 @@ class Sources:
         if STANDARD_INPUT in self._arguments and (sys.stdin is None or sys.stdin.isatty()):
             raise UsageError("'-' reads an image from standard input, and nothing is piped in")
         for argument in self._arguments:
-            check_is_local(argument)
+            if not takes_addresses:
+                check_is_local(argument)
             self._left_out.clear()
             if next(self._expand(argument), None) is None:
                 raise UsageError(self._nothing(argument))
@@ -195,7 +209,11 @@ class Sources:
         return sum(1 for _ in self)
 
     def _expand(self, argument: str) -> Iterator[str]:
-        if argument == STANDARD_INPUT or not (_is_glob(argument) or os.path.isdir(argument)):
+        if is_address(argument):
+            from ddamfn.distributed.places import images_below
+
+            yield from images_below(argument, self._left_out)
+        elif argument == STANDARD_INPUT or not (_is_glob(argument) or os.path.isdir(argument)):
             yield argument
         elif not _is_glob(argument):
             yield from self._walk(argument)
@@ -232,7 +250,7 @@ class Sources:
     def _nothing(self, argument: str) -> str:
         if _is_glob(argument):
             return f"no file matches {argument!r}: check the pattern, or name a folder"
-        if any(_suffix(name) in VIDEO_SUFFIXES for name in os.listdir(argument)):
+        if not is_address(argument) and any(_suffix(name) in VIDEO_SUFFIXES for name in os.listdir(argument)):
             return f"no images in the folder {argument!r}, but videos: name them, for example with a glob"
         left_out = f" ({self.left_out})" if self._left_out else ""
         return (
@@ -259,8 +277,8 @@ def check_is_local(argument: str) -> None:
     """Refuse an address as a source: nothing is fetched over a network."""
     if is_address(argument):
         raise UsageError(
-            f"{argument!r} is an address, and nothing is fetched: images, videos, folders and cameras of this machine "
-            "are read, and an image on standard input with '-'"
+            f"{argument!r} is an address, and nothing is fetched: name images, videos, folders or cameras of this "
+            "machine; images of other file systems are read where --output is a folder"
         )
 
 

@@ -1,12 +1,13 @@
 """`ddamfn predict`: images to expressions as table, JSON, CSV, Parquet or images; videos go to `predict_video`."""
 
 import argparse
+import contextlib
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from ddamfn.cli.args import add_class_prior, add_provider, detection, moment, positive_integer, seconds, share
 from ddamfn.cli.io import (
@@ -18,6 +19,7 @@ from ddamfn.cli.io import (
     check_output,
     ending_on_sigterm,
     expand_glob,
+    is_folder,
     number,
     open_output,
     output_format,
@@ -33,6 +35,7 @@ from ddamfn.formats import IMAGE_SUFFIXES, unread_kind
 
 if TYPE_CHECKING:
     from ddamfn.cli.writers import Tally, Writer
+    from ddamfn.distributed.finished import Finished
     from ddamfn.recognizer import Recognizer
     from ddamfn.results import ImageResult
 
@@ -40,7 +43,10 @@ _EPILOG = """\
 A folder is searched to the bottom; "-" reads one image from standard input. One named image gives one JSON object,
 anything else a list ("json") or a line each ("jsonl"). An image without a face is a result with no faces. A file that
 cannot be read is one line on standard error and has "error" in the output; the others go on, and the exit status is 1.
-What a folder holds besides images is counted by ending in the summary. Nothing is fetched from an address.
+What a folder holds besides images is counted by ending in the summary. Nothing is fetched from an address, unless you
+name one as SOURCE or DIR (s3://bucket/photos) and --output is a folder.
+With a folder (faces/) as --output the results are Parquet files of --shard-images images each, and the same command
+goes on where a run was stopped. With --ray the machines of a Ray cluster share the work.
 With --min-precision .9 at least nine of ten answers were right on validation images (lower end of the 95 % interval);
 the other faces are "uncertain" and keep the likeliest expression's confidence and all probabilities.
 --class-prior neutral=.3 says that three of ten faces are neutral, where that is a third in training: probabilities
@@ -69,7 +75,15 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--format", choices=FORMATS, help="of the results; otherwise by the ending of --output, else a table"
     )
-    parser.add_argument("--output", metavar="FILE", help="write the results to FILE instead of standard output")
+    parser.add_argument(
+        "--output",
+        metavar="FILE_OR_DIR",
+        help="write the results to a file instead of standard output, or to a folder (faces/, s3://bucket/faces) of "
+        "Parquet files, where each run goes on with what is not there yet",
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with a file of CSV or JSON lines that an earlier run has begun"
+    )
     parser.add_argument(
         "--annotate",
         metavar="DIR_OR_FILE",
@@ -107,8 +121,24 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--weights", metavar="NAME_OR_PATH", help="bundled weights or an .onnx file")
     add_provider(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress and no summary")
+    _add_folder_arguments(parser)
     _add_video_arguments(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, may_be_addresses=("output",))
+
+
+def _add_folder_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that only a folder as output has."""
+    group = parser.add_argument_group(
+        "a folder as --output", 'needs pyarrow, and s3fs for s3://: pip install "ddamfn[parquet]", "ddamfn[s3]"'
+    )
+    group.add_argument(
+        "--shard-images", type=positive_integer, metavar="N", help="images per Parquet file (default: 1000)"
+    )
+    group.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help='read the images on a Ray cluster, or on one of this machine alone (local): pip install "ddamfn[ray]"',
+    )
 
 
 def _add_video_arguments(parser: argparse.ArgumentParser) -> None:
@@ -136,7 +166,16 @@ def _add_video_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Read all images and videos, and write their results as they come; return 1 if one could not be read."""
+    if args.output is not None and is_folder(args.output):
+        from ddamfn.cli import predict_folder
+
+        return predict_folder.run(args)
+    for option in ("ray", "shard_images"):
+        if getattr(args, option) is not None:
+            raise UsageError(f"--{option.replace('_', '-')} needs a folder as --output, such as faces/")
     videos, alone = find_videos(args)
+    if args.resume:
+        _check_resume(args, bool(videos))
     if alone:
         from ddamfn.cli import predict_video
 
@@ -174,12 +213,25 @@ def _read_all(
     of_frames = recognizer.with_num_threads(1) if videos else recognizer
     quiet = args.quiet or sources.single
     # Counting walks the folders once more, which is done for a visible bar alone.
-    total = None if quiet or videos or not sys.stderr.isatty() else sources.count()
+    total = None if quiet or videos or args.resume or not sys.stderr.isatty() else sources.count()
     noun = "images and frames" if videos else "images"
-    with ItemProgress(total, quiet=quiet, noun=noun) as progress, open_output(args.output) as stream:
-        writer = make_writer(kind, stream, columns, single=sources.single, attention=args.attention, mixed=bool(videos))
+    with ItemProgress(total, quiet=quiet, noun=noun) as progress, _opened(args, kind, columns) as (stream, finished):
+        writer = make_writer(
+            kind,
+            stream,
+            columns,
+            single=sources.single,
+            attention=args.attention,
+            mixed=bool(videos),
+            begun=args.resume and stream.tell() > 0,
+        )
+        unfinished: Iterable[str] = sources
+        if finished is not None:
+            unfinished = (source for source in sources if source not in finished)
+            if len(finished) and not quiet:
+                progress.message(f"going on after {number(len(finished), 'image')}")
         with writer.finishing():
-            for are_videos, group in groupby(sources, videos.__contains__):
+            for are_videos, group in groupby(unfinished, videos.__contains__):
                 if are_videos:
                     whole += _read_videos(args, group, of_frames, writer, progress)
                 else:
@@ -187,6 +239,21 @@ def _read_all(
         if not quiet:
             progress.message(_summary(tally, whole, progress, sources))
     return 1 if tally.unreadable or not all(whole) else 0
+
+
+@contextlib.contextmanager
+def _opened(
+    args: argparse.Namespace, kind: str, columns: Sequence[str]
+) -> Iterator[tuple[BinaryIO, "Finished | None"]]:
+    """Open the output, and tell which images it has already."""
+    if args.resume:
+        from ddamfn.cli.resume import resumed_output
+
+        with resumed_output(args.output, kind, columns, attention=args.attention) as opened:
+            yield opened
+    else:
+        with open_output(args.output) as stream:
+            yield stream, None
 
 
 def _read_images(
@@ -251,6 +318,18 @@ def _check(args: argparse.Namespace, kind: str) -> None:
         raise UsageError(f"--output {args.output!r} is one of the images to read: choose another file")
     if args.annotate is not None:
         _check_annotate(args.annotate, args.sources)
+
+
+def _check_resume(args: argparse.Namespace, has_videos: bool) -> None:
+    """Refuse to go on with what cannot be gone on with."""
+    from ddamfn.cli.resume import KINDS
+
+    if args.output is None or output_format(args) not in KINDS:
+        raise UsageError("--resume goes on with CSV and JSON lines: name such a file as --output, or a folder (faces/)")
+    if has_videos or STANDARD_INPUT in args.sources:
+        raise UsageError("--resume is for images in files: leave videos, cameras and '-' out")
+    if os.path.exists(args.output) and not os.path.isfile(args.output):
+        raise UsageError(f"--resume: {args.output!r} is no file that can be read back")
 
 
 def _check_annotate(path: str, arguments: list[str]) -> None:

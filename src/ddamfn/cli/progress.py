@@ -36,6 +36,10 @@ class _LiveBar:
         rate = self._items / max(time.monotonic() - self._start, 1e-9)
         self._progress.update(self._task, advance=count, rate=f"{rate:.{0 if rate >= 100 else 1}f}/s", **fields)
 
+    def set_total(self, total: int) -> None:
+        """Say how many there will be."""
+        self._progress.update(self._task, total=total)
+
     def message(self, text: str) -> None:
         """Print a line above the bar."""
         self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -60,10 +64,14 @@ class _Closing:
 
 
 class ItemProgress(_Closing):
-    """Counts items in a bar or occasional lines, and prints messages (also if quiet) without breaking the bar."""
+    """Counts items in a bar or occasional lines, and prints messages (also if quiet) without breaking the bar.
+
+    The total may be said later, or never.
+    """
 
     def __init__(self, total: int | None, *, quiet: bool, noun: str = "images") -> None:
         self._noun, self._quiet = noun, quiet
+        self._total = total
         self._done = 0
         self._start = self._last_line = time.monotonic()
         is_live = not quiet and sys.stderr.isatty()
@@ -74,19 +82,31 @@ class ItemProgress(_Closing):
         if self._bar is not None:
             self._bar.close()
 
-    def advance(self) -> None:
-        """Count one item."""
-        self._done += 1
+    def set_total(self, total: int) -> None:
+        """Say how many there will be, from any thread."""
+        self._total = total
         if self._bar is not None:
-            self._bar.advance(1)
+            self._bar.set_total(total)
+
+    def advance(self, count: int = 1) -> None:
+        """Count items."""
+        self._done += count
+        if self._bar is not None:
+            self._bar.advance(count)
         elif not self._quiet and time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
-            self.message(f"{self._done:,} {self._noun}, {self.rate:.1f}/s")
+            self.message(f"{self._done:,} {self._noun}, {self.rate:.1f}/s{self._left}")
 
     @property
     def rate(self) -> float:
         """Items per second so far."""
         return self._done / max(time.monotonic() - self._start, 1e-9)
+
+    @property
+    def _left(self) -> str:
+        if self._total is None or not self._done:
+            return ""
+        return f", about {duration(max(self._total - self._done, 0) / self.rate)} left of {self._total:,}"
 
     def message(self, text: str) -> None:
         """Print one line on standard error, above the bar."""

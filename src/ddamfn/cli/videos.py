@@ -24,9 +24,7 @@ def find_videos(args: argparse.Namespace) -> tuple[list[str | int], bool]:
     sources = [match for source in args.sources for match in expand_glob(source) or [source]]
     alone = len(sources) == 1
     videos = [source for source in sources if _is_camera(source) or _is_video(source, alone=alone)]
-    # By identity: `--smooth 0` is an option that was given.
-    values = {name: getattr(args, name.replace("-", "_")) for name in _VIDEO_OPTIONS}
-    given = [name for name, value in values.items() if value is not None and value is not False]
+    given = video_options(args)
     if alone and given and not videos:
         _check_is_possible(sources[0], given[0])
         videos = sources
@@ -39,6 +37,13 @@ def find_videos(args: argparse.Namespace) -> tuple[list[str | int], bool]:
     if not alone and args.timeline is not None:
         raise UsageError("--timeline draws one video: name it alone")
     return [int(source) if _is_camera(source) else source for source in videos], alone
+
+
+def video_options(args: argparse.Namespace) -> list[str]:
+    """Return the names of the options for videos that were given."""
+    # By identity: `--smooth 0` is an option that was given.
+    values = {name: getattr(args, name.replace("-", "_")) for name in _VIDEO_OPTIONS}
+    return [name for name, value in values.items() if value is not None and value is not False]
 
 
 def _check_is_possible(source: str, option: str) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from ddamfn.adapters import arrow_schema, arrow_table
 from ddamfn.cli.io import number, plain
-from ddamfn.errors import MissingExtra
-from ddamfn.files import csv_lines
+from ddamfn.files import csv_lines, utf8
 from ddamfn.results import UNCERTAIN, Face, ImageResult, row_columns
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     _Result = ImageResult | FrameResult
 
 _PARQUET_GROUP_ROWS = 4096
-_TEXT_COLUMNS = ("source", "expression", "error")
 
 
 class Writer:
@@ -67,7 +66,7 @@ class Writer:
         """Write what belongs at the end."""
 
     def _text(self, text: str) -> None:
-        self._stream.write(_encode(text))
+        self._stream.write(utf8(text))
         self._stream.flush()
 
 
@@ -80,18 +79,20 @@ def make_writer(
     attention: bool = False,
     frames: bool = False,
     mixed: bool = False,
+    begun: bool = False,
 ) -> Writer:
     """Return the writer for a format of `ddamfn.cli.io.FORMATS`; `single` writes one JSON object instead of a list.
 
-    A table has other columns for `frames` than for images; one that is `mixed` takes both.
+    A table has other columns for `frames` than for images; one that is `mixed` takes both. CSV that is `begun` has its
+    head already.
     """
     tables = MixedTableWriter if mixed else FrameTableWriter if frames else TableWriter
     makers: Mapping[str, Callable[[], Writer]] = {
         "table": lambda: tables(stream),
         "json": lambda: JsonWriter(stream, single=single, attention=attention),
         "jsonl": lambda: JsonLinesWriter(stream, attention=attention),
-        "csv": lambda: CsvWriter(stream, columns),
-        "csv-excel": lambda: CsvWriter(stream, columns, mark=True),
+        "csv": lambda: CsvWriter(stream, columns, begun=begun),
+        "csv-excel": lambda: CsvWriter(stream, columns, mark=True, begun=begun),
         "parquet": lambda: ParquetWriter(stream, columns),
     }
     return makers[kind]()
@@ -179,7 +180,7 @@ class JsonWriter(JsonLinesWriter):
     def _write(self, result: "_Result") -> None:
         """Write one element."""
         opening = "" if self._single else ",\n" if self._count else "[\n"
-        self._stream.write(_encode(opening + self._json(result) + ("\n" if self._single else "")))
+        self._stream.write(utf8(opening + self._json(result) + ("\n" if self._single else "")))
         self._count += 1
 
     def _end(self) -> None:
@@ -194,9 +195,9 @@ class CsvWriter(Writer):
     With `mark` the file begins with the mark by which Excel knows UTF-8.
     """
 
-    def __init__(self, stream: BinaryIO, columns: Sequence[str], *, mark: bool = False) -> None:
+    def __init__(self, stream: BinaryIO, columns: Sequence[str], *, mark: bool = False, begun: bool = False) -> None:
         super().__init__(stream)
-        self._columns, self._mark = columns, mark
+        self._columns, self._mark, self._is_begun = columns, mark, begun
 
     def _begin(self) -> None:
         self._stream.write(codecs.BOM_UTF8 if self._mark else b"")
@@ -218,15 +219,9 @@ class ParquetWriter(Writer):
 
     def __init__(self, stream: BinaryIO, columns: Sequence[str]) -> None:
         super().__init__(stream)
-        try:
-            import pyarrow
-            import pyarrow.parquet
-        except ModuleNotFoundError:
-            raise MissingExtra("parquet", "pyarrow") from None
-        types = dict.fromkeys(_TEXT_COLUMNS, pyarrow.string())
-        types |= {"face": pyarrow.int32(), "frame": pyarrow.int64(), "track": pyarrow.int32()}
-        self._schema = pyarrow.schema([(name, types.get(name, pyarrow.float64())) for name in columns])
-        self._table_from = pyarrow.Table.from_pylist
+        self._schema = arrow_schema(columns)
+        import pyarrow.parquet
+
         self._open_file = pyarrow.parquet.ParquetWriter
         self._rows: list[dict[str, Any]] = []
 
@@ -235,8 +230,7 @@ class ParquetWriter(Writer):
 
     def _write(self, result: "_Result") -> None:
         """Take the rows of an image or frame."""
-        for row in result.to_rows():
-            self._rows.append(row | {"source": _encode(row["source"]).decode()})
+        self._rows += result.to_rows()
         if len(self._rows) >= _PARQUET_GROUP_ROWS:
             self._flush()
 
@@ -247,7 +241,7 @@ class ParquetWriter(Writer):
 
     def _flush(self) -> None:
         if self._rows:
-            self._file.write_table(self._table_from(self._rows, schema=self._schema))
+            self._file.write_table(arrow_table(self._rows, self._schema))
             self._rows = []
 
 
@@ -277,8 +271,3 @@ class Tally:
 
 def _place(face: Face) -> str:
     return f"{face.bbox.x1:.0f}, {face.bbox.y1:.0f}, {face.bbox.width:.0f} x {face.bbox.height:.0f}"
-
-
-def _encode(text: str) -> bytes:
-    # File names that are not UTF-8 come as lone surrogates; "\udcff" is also how JSON writes them.
-    return text.encode("utf-8", errors="backslashreplace")

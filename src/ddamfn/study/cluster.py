@@ -3,34 +3,20 @@
 All machines must see the data set, the study's folder and the cache of prepared sets on a shared file system.
 """
 
-import logging
-import os
-import secrets
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ddamfn.environment import variables
-from ddamfn.errors import DdamfnError, MissingExtra, UsageError
+from ddamfn.distributed.cluster import connect
+from ddamfn.errors import DdamfnError, UsageError
 from ddamfn.study.images import StudyImages
 from ddamfn.study.jobs import Fold, Job, Result
 from ddamfn.study.runner import SilentCallback, run_job
 from ddamfn.train import TrainingCallback, run_from_dict
 from ddamfn.train.config import to_dict
 
-_THIS_MACHINE = "local"
-"""The address for which Ray starts a cluster of its own."""
-_ALONE = {
-    # It listens to this machine alone. The switch works on every system, whatever its name says.
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-    # Even where it reports nothing, Ray asks for the cloud that it may run in, by addresses outside of this machine: a
-    # proxy that nobody listens on ends that.
-    "http_proxy": "http://127.0.0.1:9",
-    "no_proxy": "localhost,127.0.0.1",
-}
-"""Environment of the processes of such a cluster."""
 _IMAGES: dict[tuple[str, str | None, str], StudyImages] = {}
 """A worker's data sets; Ray reuses its processes, so later jobs find the tensors of earlier ones."""
 
@@ -39,7 +25,7 @@ class RayExecutor:
     """Run as many jobs at once as a Ray cluster has room for; only the run folders record their epochs."""
 
     def __init__(self, address: str, folder: Path, device: str, kind: str | None) -> None:
-        self._ray = _connect(address)
+        self._ray = connect(address)
         unit = "GPU" if device == "cuda" else "CPU"
         self.slots = int(self._ray.cluster_resources().get(unit, 0))
         if self.slots < 1:
@@ -61,25 +47,6 @@ class RayExecutor:
         except self._ray.exceptions.RayError as error:  # a machine was lost, or a worker was killed for its memory
             reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
             return job, f"its worker was lost ({reason}); the same command runs it again"
-
-
-def _connect(address: str) -> Any:
-    own = address == _THIS_MACHINE
-    if own:
-        # Ray would keep its password for such clusters in the home folder.
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    try:
-        with variables(_ALONE if own else {}):
-            import ray
-
-            if not ray.is_initialized():
-                options: dict[str, Any] = {"include_dashboard": False} if own else {}
-                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
-    except ModuleNotFoundError as error:
-        raise MissingExtra("ray", "ray", "--ray") from error
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UsageError(f"no Ray cluster answers at {address!r}: {str(error).splitlines()[0]}") from error
-    return ray
 
 
 def _plain(job: Job) -> dict[str, Any]:
