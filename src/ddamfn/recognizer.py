@@ -326,41 +326,29 @@ class Recognizer:
     def _predict_many(
         self, images: Iterable[ImageInput], keep: bool, channel_order: ChannelOrder
     ) -> Iterator[ImageResult]:
-        waiting: list[FoundFaces] = []
-        for found in self._find_ahead(images, keep, channel_order):
-            waiting.append(found)
-            faces = sum(len(entry.crops) for entry in waiting)
-            kept = sum(entry.kept_bytes for entry in waiting)
-            # Without any face nothing waits for a batch, and a run of scenery flows through at once.
-            if not faces or max(faces, len(waiting)) >= self._batch_size or kept > _MOST_WAITING_BYTES:
-                yield from self.classify(waiting)
-                waiting = []
-        yield from self.classify(waiting)
-
-    def _find_ahead(
-        self, images: Iterable[ImageInput], keep: bool, channel_order: ChannelOrder
-    ) -> Iterator[FoundFaces]:
-        """Find the faces of consecutive images in a thread a core, each with networks of one thread."""
         workers = self._num_threads or requested_num_threads() or num_cores()
         coming, first = iter(images), deque[ImageInput]()
         if workers > 1:
             first += islice(coming, 2)
-        # The networks are not loaded a second time for a single image.
-        finder = self if workers == 1 or len(first) < 2 else self.with_num_threads(1)
-
-        find = partial(finder._try_to_find_faces, keep=keep, channel_order=channel_order)
+        # Networks of one thread leave the cores to the images; for a single image they are not loaded.
+        reader = self if workers == 1 or len(first) < 2 else self.with_num_threads(1)
 
         def one_by_one() -> Iterator[ImageInput]:
             while first:
                 yield first.popleft()
             yield from coming
 
-        def found_in(image: ImageInput | Future[FoundFaces]) -> FoundFaces:
-            return image.result() if isinstance(image, Future) else find(image)
-
-        # A file object may keep its reader waiting, and only in the caller's own thread does an interrupt end the wait.
-        ready = (_done(find, image) if workers > 1 and is_stream(image) else image for image in one_by_one())
-        yield from map_ahead(found_in, ready, workers=workers)
+        waiting: list[FoundFaces] = []
+        find = partial(reader._try_to_find_faces, keep=keep, channel_order=channel_order)
+        for found in _find_ahead(find, one_by_one(), workers):
+            waiting.append(found)
+            faces = sum(len(entry.crops) for entry in waiting)
+            kept = sum(entry.kept_bytes for entry in waiting)
+            # Without any face nothing waits for a batch, and a run of scenery flows through at once.
+            if not faces or max(faces, len(waiting)) >= self._batch_size or kept > _MOST_WAITING_BYTES:
+                yield from reader.classify(waiting)
+                waiting = []
+        yield from reader.classify(waiting)
 
     def _try_to_find_faces(self, image: ImageInput, keep: bool, channel_order: ChannelOrder) -> FoundFaces:
         try:
@@ -372,6 +360,19 @@ class Recognizer:
 
     def _prediction(self, probabilities: NDArray[np.float64], threshold: float) -> Prediction:
         return Prediction.of(dict(zip(self.card.labels, probabilities.tolist(), strict=True)), threshold)
+
+
+def _find_ahead(
+    find: Callable[[ImageInput], FoundFaces], images: Iterable[ImageInput], workers: int
+) -> Iterator[FoundFaces]:
+    """Find the faces of consecutive images in so many threads."""
+
+    def found_in(image: ImageInput | Future[FoundFaces]) -> FoundFaces:
+        return image.result() if isinstance(image, Future) else find(image)
+
+    # A file object may keep its reader waiting, and only in the caller's own thread does an interrupt end the wait.
+    ready = (_done(find, image) if workers > 1 and is_stream(image) else image for image in images)
+    yield from map_ahead(found_in, ready, workers=workers)
 
 
 def _done(find: Callable[[ImageInput], FoundFaces], image: ImageInput) -> Future[FoundFaces]:
