@@ -35,30 +35,41 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--images", type=int, default=12, help="photographs (default: 12)")
     parser.add_argument("--size", type=int, nargs=2, default=(4000, 3000), metavar=("W", "H"), help="of each")
+    parser.add_argument(
+        "--faces",
+        type=float,
+        nargs=2,
+        default=(0.062, 0.08),
+        metavar=("LOW", "HIGH"),
+        help="height of the faces, in parts of the longer side; smaller ones are looked at again (default: 0.062 0.08)",
+    )
     parser.add_argument("--rounds", type=int, default=3, help="runs of each line (default: 3)")
     parser.add_argument("--weights", help="bundled weights or an .onnx file")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "benchmarks")
     args = parser.parse_args()
     before = load()
     with tempfile.TemporaryDirectory() as folder:
-        paths = draw(Path(folder), args.images, tuple(args.size))
+        paths = draw(Path(folder), args.images, tuple(args.size), tuple(args.faces))
         size = statistics.mean(path.stat().st_size for path in paths) / 1e6
         command = " ".join(["python benchmarks/folder.py", *sys.argv[1:]])
         lines = heading("Reading a folder of photographs", command, before, "ddamfn", "onnxruntime", "numpy", "pillow")
         width, height = args.size
-        lines += [f"- {len(paths)} JPEGs of {width} x {height}, {size:.1f} MB each, {_FACES} faces each", ""]
+        lines += [
+            f"- {len(paths)} JPEGs of {width} x {height}, {size:.1f} MB each, {_FACES} faces of {args.faces[0]:.1%} to {args.faces[1]:.1%} of its longer side each",
+            "",
+        ]
         lines += [*speed_table(paths, args.weights, args.rounds), "", *change_table(paths, args.weights)]
     print("\n".join(lines))
     print(f"\nwritten to {write_result(lines, args.output, 'folder')}", file=sys.stderr)
 
 
-def draw(folder: Path, count: int, size: tuple[int, int]) -> list[Path]:
-    """Write photographs with faces of 3 to 8 % of the longer side."""
+def draw(folder: Path, count: int, size: tuple[int, int], faces: tuple[float, float]) -> list[Path]:
+    """Write photographs with faces of `faces` parts of the longer side."""
     rng, paths = np.random.default_rng(0), []
     sources = portraits(RetinaFace(num_threads=1))
     for number in range(count):
         chosen = [sources[(number * _FACES + k) % len(sources)] for k in range(_FACES)]
-        pixels, _ = scene(chosen, size, int(max(size) * rng.uniform(0.03, 0.08)), rng)
+        pixels, _ = scene(chosen, size, int(max(size) * rng.uniform(*faces)), rng)
         grain = rng.normal(0, _NOISE, (*pixels.shape[:2], 1))
         path = folder / f"{number:03}.jpg"
         Image.fromarray(np.clip(pixels + grain, 0, 255).astype(np.uint8)).save(path, quality=_QUALITY)
