@@ -54,10 +54,8 @@ def main() -> None:
         command = " ".join(["python benchmarks/folder.py", *sys.argv[1:]])
         lines = heading("Reading a folder of photographs", command, before, "ddamfn", "onnxruntime", "numpy", "pillow")
         width, height = args.size
-        lines += [
-            f"- {len(paths)} JPEGs of {width} x {height}, {size:.1f} MB each, {_FACES} faces of {args.faces[0]:.1%} to {args.faces[1]:.1%} of its longer side each",
-            "",
-        ]
+        faces = f"{_FACES} faces of {args.faces[0]:.1%} to {args.faces[1]:.1%} of its longer side"
+        lines += [f"- {len(paths)} JPEGs of {width} x {height}, {size:.1f} MB each, with {faces}", ""]
         lines += [*speed_table(paths, args.weights, args.rounds), "", *change_table(paths, args.weights)]
     print("\n".join(lines))
     print(f"\nwritten to {write_result(lines, args.output, 'folder')}", file=sys.stderr)
