@@ -47,6 +47,16 @@ class FoundFaces:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Given:
+    """An image as the caller gave it, with what concerns its decoding; see `Recognizer.find_faces`."""
+
+    source: ImageInput
+    channel_order: ChannelOrder
+    keep: bool
+    max_pixels: int | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _AlignedFace:
     """One face; all coordinates are pixels of the image itself."""
 
@@ -74,19 +84,15 @@ class FaceFinder:
 
     def find(
         self,
-        image: ImageInput,
-        *,
-        channel_order: ChannelOrder,
-        keep_image: bool,
-        max_pixels: int | None,
+        image: Given,
         min_detection_score: float,
         max_faces: int | None,
         detection: DetectionMode,
         near: Sequence[Detection],
     ) -> FoundFaces:
         """Find and align the faces of one image; arguments and errors as for `Recognizer.find_faces`."""
-        name, source = image_name(image), content_of(image)
-        read = partial(decode_scaled, source, max_pixels=max_pixels, channel_order=channel_order)
+        name, source = image_name(image.source), content_of(image.source)
+        read = partial(decode_scaled, source, max_pixels=image.max_pixels, channel_order=image.channel_order)
         decoded = whole = read(shrinking=partial(shrinking, detection=detection) if self.shrink_on_load else None)
         detections = None
         if near:
@@ -97,26 +103,17 @@ class FaceFinder:
             )
         faces = [face for entry in detections if (face := self._cut_out(decoded, entry, name)) is not None]
         # A kept image is the whole one, and its faces are the same as without it.
-        if decoded.by_choice and (keep_image or any(is_enlarging(face.matrix, decoded.scale) for face in faces)):
+        if decoded.by_choice and (image.keep or any(is_enlarging(face.matrix, decoded.scale) for face in faces)):
             whole = read()
             faces = [
                 self._align(whole, face.detection) if is_enlarging(face.matrix, decoded.scale) else face
                 for face in faces
             ]
-        return self._found(name, whole, faces, keep_image=keep_image)
+        return self._found(name, whole, faces, keep_image=image.keep)
 
-    def given(
-        self,
-        image: ImageInput,
-        boxes: ArrayLike | None,
-        landmarks: ArrayLike | None,
-        *,
-        channel_order: ChannelOrder,
-        keep_image: bool,
-        max_pixels: int | None,
-    ) -> FoundFaces:
+    def given(self, image: Given, boxes: ArrayLike | None, landmarks: ArrayLike | None) -> FoundFaces:
         """Align the faces of the caller's own detector, row by row; see `Recognizer.predict`."""
-        decoded = decode_scaled(image, max_pixels=max_pixels, channel_order=channel_order)
+        decoded = decode_scaled(image.source, max_pixels=image.max_pixels, channel_order=image.channel_order)
         rectangles = None if boxes is None else check_boxes(boxes, (decoded.width, decoded.height))
         if landmarks is not None:
             points = [(entry, float("nan")) for entry in check_landmarks(landmarks)]
@@ -134,7 +131,7 @@ class FaceFinder:
                 raise DegenerateFace(f"landmarks[{row}]: {error}") from error
             box = crop_bounds(face.matrix, self.alignment.side_px) if rectangles is None else rectangles[row]
             faces.append(replace(face, detection=Detection(box, entry, score)))
-        return self._found(image_name(image), decoded, faces, keep_image=keep_image)
+        return self._found(image_name(image.source), decoded, faces, keep_image=image.keep)
 
     def _cut_out(self, decoded: Decoded, detection: Detection, name: str) -> _AlignedFace | None:
         """Align what the detector has found in the decoded pixels."""

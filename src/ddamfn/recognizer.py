@@ -20,7 +20,7 @@ from ddamfn.faces import ChannelOrder, Detection, DetectionMode, ImageInput, Ret
 from ddamfn.faces.decode import image_name, is_stream
 from ddamfn.faces.search import check_detection
 from ddamfn.faces.sessions import Providers, requested_num_threads
-from ddamfn.finder import FaceFinder, FoundFaces
+from ddamfn.finder import FaceFinder, FoundFaces, Given
 from ddamfn.results import BBox, Face, ImageResult, Landmarks, Prediction
 from ddamfn.threads import map_ahead, num_cores
 from ddamfn.weights import Card, ClassPrior, threshold_for
@@ -195,16 +195,15 @@ class Recognizer:
             detection: likewise.
             min_precision: likewise.
             class_prior: likewise.
-            max_pixels: images with more are refused before they are decoded; None for the limit of `faces.MAX_PIXELS`,
-                above which a JPEG of up to twice as many is decoded smaller.
-            near: the faces of an earlier frame of a video: they are looked for around where they were, and in the
-                whole image only if one of them is not found again.
+            max_pixels: images with more are refused; None for `faces.MAX_PIXELS`, above which a JPEG of up to twice as
+                many is decoded smaller.
+            near: the faces of an earlier frame: they are looked for around where they were, and in the whole image only
+                if one of them is not found again.
 
         Raises:
             ImageTooLarge: more pixels than `max_pixels`.
             UnreadableImage: the image is missing, damaged, or not an image.
-            UsageError: an argument is out of range or of the wrong kind, or the weights cannot keep `min_precision`
-                or `class_prior`.
+            UsageError: an argument is out of range or of another kind, or not for these weights.
             DegenerateFace: a row of `landmarks` lies on one spot or one line.
         """
         min_score = self._min_score if min_detection_score is None else min_detection_score
@@ -212,21 +211,11 @@ class Recognizer:
         detection = self._detection if detection is None else detection
         _check(min_score, max_faces=max_faces)
         threshold, factors = self._confidence_for(min_precision, class_prior)
+        given = Given(image, channel_order, keep_image, max_pixels)
         if boxes is None and landmarks is None:
-            found = self._finder.find(
-                image,
-                channel_order=channel_order,
-                keep_image=keep_image,
-                max_pixels=max_pixels,
-                min_detection_score=min_score,
-                max_faces=max_faces,
-                detection=detection,
-                near=near,
-            )
+            found = self._finder.find(given, min_score, max_faces, detection, near)
         else:
-            found = self._finder.given(
-                image, boxes, landmarks, channel_order=channel_order, keep_image=keep_image, max_pixels=max_pixels
-            )
+            found = self._finder.given(given, boxes, landmarks)
         return replace(found, threshold=threshold, factors=factors)
 
     def _confidence_for(

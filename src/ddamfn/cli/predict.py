@@ -92,6 +92,15 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--attention", action="store_true", help="add the attention maps to JSON and to the annotated images"
     )
+    _add_reading_arguments(parser)
+    parser.add_argument("--quiet", action="store_true", help="no progress and no summary")
+    _add_folder_arguments(parser)
+    _add_video_arguments(parser)
+    parser.set_defaults(run=run, may_be_addresses=("output",))
+
+
+def _add_reading_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add how images are read: the options of the recognizer."""
     parser.add_argument(
         "--min-detection-score", type=share, default=0.5, metavar="S", help="leave out faces detected with less"
     )
@@ -120,10 +129,6 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     parser.add_argument("--weights", metavar="NAME_OR_PATH", help="bundled weights or an .onnx file")
     add_provider(parser)
-    parser.add_argument("--quiet", action="store_true", help="no progress and no summary")
-    _add_folder_arguments(parser)
-    _add_video_arguments(parser)
-    parser.set_defaults(run=run, may_be_addresses=("output",))
 
 
 def _add_folder_arguments(parser: argparse.ArgumentParser) -> None:

@@ -31,6 +31,17 @@ class DetectedFrame:
     found: FoundFaces
 
 
+@dataclass(frozen=True, slots=True)
+class PipelineOptions:
+    """How a video is read; see `ddamfn.video.read_video`."""
+
+    workers: int
+    batch_size: int
+    keep_images: bool
+    detection: DetectionMode
+    detect_every: int
+
+
 _Entry = Future[DetectedFrame] | BaseException | None
 
 
@@ -45,20 +56,13 @@ class Pipeline:
         self,
         source: FrameSource,
         recognizer: Recognizer,
-        *,
-        workers: int,
-        batch_size: int,
-        keep_images: bool,
-        detection: DetectionMode,
-        detect_every: int,
+        options: PipelineOptions,
     ) -> None:
-        self._detect_every = detect_every
-        self._source, self._recognizer, self._keep_images = source, recognizer, keep_images
+        self._source, self._recognizer, self._options = source, recognizer, options
         # What a camera shows is read at once; a batch would only make it late.
-        self._detection = detection
-        self._batch_size = 1 if source.info.live else batch_size
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix=_WORKERS)
-        self._ready: queue.Queue[_Entry] = queue.Queue(maxsize=workers + 2)
+        self._batch_size = 1 if source.info.live else options.batch_size
+        self._pool = ThreadPoolExecutor(options.workers, thread_name_prefix=_WORKERS)
+        self._ready: queue.Queue[_Entry] = queue.Queue(maxsize=options.workers + 2)
         self._stop = threading.Event()
         self._decoder = threading.Thread(target=self._decode, name="ddamfn-decode", daemon=True)
 
@@ -117,7 +121,7 @@ class Pipeline:
             for number, raw in enumerate(self._source.frames()):
                 if self._stop.is_set():
                     return
-                before = None if number % self._detect_every == 0 else whole
+                before = None if number % self._options.detect_every == 0 else whole
                 entry = self._pool.submit(self._detect, raw, before)
                 if before is None:
                     whole = entry
@@ -132,7 +136,9 @@ class Pipeline:
         pixels = upright_rgb(raw.frame, self._source.aspect)
         # That frame was handed in before this one, so a thread has it already, and none waits for itself.
         near = () if whole is None or whole.cancelled() else whole.result().found.detections
-        found = self._recognizer.find_faces(pixels, keep_image=self._keep_images, detection=self._detection, near=near)
+        found = self._recognizer.find_faces(
+            pixels, keep_image=self._options.keep_images, detection=self._options.detection, near=near
+        )
         return DetectedFrame(raw.index, raw.time_s, found)
 
     def _put(self, entry: _Entry) -> bool:

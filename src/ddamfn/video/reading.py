@@ -14,7 +14,7 @@ from ddamfn.threads import num_cores
 from ddamfn.video.animation import AnimatedWebp, is_animated_webp
 from ddamfn.video.cut import FrameSource, VideoInfo
 from ddamfn.video.frames import FrameResult
-from ddamfn.video.pipeline import Pipeline
+from ddamfn.video.pipeline import Pipeline, PipelineOptions
 from ddamfn.video.source import VideoSource
 from ddamfn.video.tracking import Smoother, Tracker
 
@@ -59,11 +59,10 @@ def read_video(
         smooth_s: time constant of smoothing each track's probabilities, in seconds; 0 for none. Needs `track`.
         keep_images: keep each frame's pixels in its result, for `plot()`.
         keep_crops: keep each face's aligned crop in its result.
-        detection: as for `Recognizer`, in place of its own. One look a frame by default: a face that is missed in one
-            is found in the next, and "auto" costs several times as much where a frame has no face.
-        detect_every: look at the whole of one in so many of the frames that are read. The others are looked at around
-            its faces, at a fifth of the cost for each face, and as a whole where one of them is not found again; a face
-            that appears in between is found at the next whole look.
+        detection: as for `Recognizer`, in place of its own: one look a frame by default, since a face that is missed in
+            one is found in the next.
+        detect_every: look at the whole of one in so many frames, and at the others around its faces, at a fifth of the
+            cost for each, unless one is not found again; a face that appears is found at the next whole look.
         batch_size: faces of consecutive frames that are classified together.
         workers: threads that find and classify; None for one per core.
 
@@ -81,18 +80,10 @@ def read_video(
     check_detection(detection)
     opened = _open(source, every=every, start_s=start_s, end_s=end_s)
     recognizer = _with_one_thread(recognizer, opened)
-    threads, images = workers or num_cores(), keep_images
-    pipeline = Pipeline(
-        opened,
-        recognizer,
-        workers=threads,
-        batch_size=batch_size,
-        keep_images=images,
-        detection=detection,
-        detect_every=detect_every,
-    )
+    how = PipelineOptions(workers or num_cores(), batch_size, keep_images, detection, detect_every)
     tracker = Tracker(longest_gap_s(opened.info, every)) if track else None
     smoother = Smoother(smooth_s) if track and smooth_s else None
+    pipeline = Pipeline(opened, recognizer, how)
     return VideoReading(opened, pipeline, recognizer.threshold, tracker, smoother, keep_crops=keep_crops)
 
 
