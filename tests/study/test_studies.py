@@ -18,6 +18,7 @@ from ddamfn.cli import main
 from ddamfn.data import open_dataset
 from ddamfn.errors import TrainingError
 from ddamfn.faces import Alignment
+from ddamfn.files import read_json_lines
 from ddamfn.models import create_network
 from ddamfn.models.complexity import count_parameters
 from ddamfn.preparation import prepare
@@ -32,7 +33,7 @@ Arguments = Callable[..., list[str]]
 
 
 def results(runs: Path, study: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (runs / study / "results.jsonl").read_text().splitlines()]
+    return read_json_lines(runs / study / "results.jsonl")
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
