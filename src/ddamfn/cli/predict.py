@@ -72,26 +72,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar="SOURCE",
         help="image, video, folder, glob in quotes, - for an image on stdin, or a camera's number",
     )
-    parser.add_argument(
-        "--format", choices=FORMATS, help="of the results; otherwise by the ending of --output, else a table"
-    )
-    parser.add_argument(
-        "--output",
-        metavar="FILE_OR_DIR",
-        help="write the results to a file instead of standard output, or to a folder (faces/, s3://bucket/faces) of "
-        "Parquet files, where each run goes on with what is not there yet",
-    )
-    parser.add_argument(
-        "--resume", action="store_true", help="go on with a file of CSV or JSON lines that an earlier run has begun"
-    )
-    parser.add_argument(
-        "--annotate",
-        metavar="DIR_OR_FILE",
-        help="write each image with its faces marked into a folder, one image or a video into a file (.png, .mp4, ...)",
-    )
-    parser.add_argument(
-        "--attention", action="store_true", help="add the attention maps to JSON and to the annotated images"
-    )
+    _add_output_arguments(parser)
     parser.add_argument(
         "--min-detection-score", type=share, default=0.5, metavar="S", help="leave out faces detected with less"
     )
@@ -124,6 +105,30 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     _add_folder_arguments(parser)
     _add_video_arguments(parser)
     parser.set_defaults(run=run, may_be_addresses=("output",))
+
+
+def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what is written and where."""
+    parser.add_argument(
+        "--format", choices=FORMATS, help="of the results; otherwise by the ending of --output, else a table"
+    )
+    parser.add_argument(
+        "--output",
+        metavar="FILE_OR_DIR",
+        help="write the results to a file instead of standard output, or to a folder (faces/, s3://bucket/faces) of "
+        "Parquet files, where each run goes on with what is not there yet",
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with a file of CSV or JSON lines that an earlier run has begun"
+    )
+    parser.add_argument(
+        "--annotate",
+        metavar="DIR_OR_FILE",
+        help="write each image with its faces marked into a folder, one image or a video into a file (.png, .mp4, ...)",
+    )
+    parser.add_argument(
+        "--attention", action="store_true", help="add the attention maps to JSON and to the annotated images"
+    )
 
 
 def _add_folder_arguments(parser: argparse.ArgumentParser) -> None:
