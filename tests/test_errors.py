@@ -44,3 +44,9 @@ def test_missing_extra_survives_a_process_border() -> None:
     error = errors.MissingExtra("plot", "matplotlib", "The confusion plot")
     again = pickle.loads(pickle.dumps(error))
     assert (str(again), again.extra, again.name) == (str(error), "plot", "matplotlib")
+
+
+def test_a_place_s_error_survives_a_process_border() -> None:
+    error = errors.PlaceError("s3://bucket/photos", "no such file or folder", is_missing=True)
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), again.place, again.is_missing) == (str(error), "s3://bucket/photos", True)

@@ -38,6 +38,15 @@ def test_a_new_file_takes_the_place_of_the_old_one_and_leaves_nothing_beside(tmp
     assert names(path.parent) == ["file.bin"]
 
 
+def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
+    path = tmp_path / "shared"
+    with atomic_writer(path, shared=True) as one, atomic_writer(path, shared=True) as other:
+        one.write(b"first" * 1000)
+        other.write(b"second")
+    assert path.read_bytes() == b"first" * 1000, "that of the one that ends last"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_writer_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "file.bin"
     write_bytes(path, b"old")

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -168,6 +169,8 @@ def test_reading_images_and_data_sets(place: Place, portrait: Path, drawn: Path,
     place.run(
         VERBS,
         f"predict {portrait} --annotate marked --output faces.csv",
+        f"predict {portrait} --output faces.csv --resume",
+        *([f"predict {portrait} --output faces/"] if find_spec("pyarrow") else []),
         f"demo {weights}",
         "models",
         "data draw mine --per-class 1",

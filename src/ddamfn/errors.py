@@ -4,6 +4,9 @@ The command line turns every `DdamfnError` into one line on standard error, so a
 names the file or the argument, and never needs a traceback to be understood.
 """
 
+from functools import partial
+from typing import Any
+
 
 class DdamfnError(Exception):
     """Base of every error that this package raises on purpose; catch it to catch them all."""
@@ -47,6 +50,25 @@ class ConfigError(DdamfnError):
 
 class TrainingError(DdamfnError):
     """A training run that cannot go on: a loss that is not finite, an empty class, a full disk."""
+
+
+class PlaceError(DdamfnError):
+    """A folder or a file system that does not give or take what it was asked for, such as one named by an address."""
+
+    def __init__(self, place: str, reason: str, *, is_missing: bool = False) -> None:
+        """Build the message from the parts.
+
+        Args:
+            place: path or address of the file or folder.
+            reason: why, in words that quote no credentials.
+            is_missing: whether it is just not there.
+        """
+        super().__init__(f"{place}: {reason}")
+        self.place, self.reason, self.is_missing = place, reason, is_missing
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by the constructor's own arguments, so that the error survives a worker process."""
+        return partial(type(self), is_missing=self.is_missing), (self.place, self.reason)
 
 
 class MissingExtra(DdamfnError, ImportError):

@@ -11,8 +11,7 @@ import pytest
 from ddamfn import Recognizer
 from ddamfn.distributed import BatchRecognizer
 from ddamfn.distributed.batch import Entry
-from ddamfn.distributed.places import PlaceError
-from ddamfn.errors import UsageError
+from ddamfn.errors import PlaceError, UsageError
 from ddamfn.results import row_columns
 
 

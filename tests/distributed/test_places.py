@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from ddamfn.distributed.places import PlaceError, check_address, fetch, images_below, open_folder
-from ddamfn.errors import MissingExtra, UsageError
+from ddamfn.distributed.places import check_address, fetch, images_below, open_folder
+from ddamfn.errors import MissingExtra, PlaceError, UsageError
 
 fsspec = pytest.importorskip("fsspec", reason="needs the extra s3")
 

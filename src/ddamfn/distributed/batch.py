@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ddamfn.distributed.places import PlaceError, fetch
-from ddamfn.errors import UsageError
+from ddamfn.distributed.places import fetch
+from ddamfn.errors import PlaceError, UsageError
 from ddamfn.files import is_address, sha256_bytes, utf8
 from ddamfn.recognizer import Recognizer
 from ddamfn.results import TEXT_COLUMNS, ImageResult, row_columns

@@ -14,33 +14,14 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
-from ddamfn.errors import DdamfnError, MissingExtra, UsageError
+from ddamfn.errors import DdamfnError, MissingExtra, PlaceError, UsageError
 from ddamfn.files import atomic_writer, is_address
 from ddamfn.formats import IMAGE_SUFFIXES
 
 # Larger than any photograph that is decoded; whatever else is called .jpg shall not fill a worker's memory.
 _MOST_BYTES = 512 * 2**20
 _REFUSED = ("http", "https")
-_NOT_FOUND = "no such file or folder"
 _DENIED = "permission denied: credentials are those of the environment"
-
-
-class PlaceError(DdamfnError):
-    """A file system that does not give or take what it was asked for; `is_missing` if that is just not there."""
-
-    def __init__(self, place: str, reason: str) -> None:
-        """Build the message from an address and a reason."""
-        super().__init__(f"{place}: {reason}")
-        self.place, self.reason = place, reason
-
-    def __reduce__(self) -> tuple[type["PlaceError"], tuple[str, str]]:
-        """Pickle by the constructor's own arguments, so that the error survives a worker process."""
-        return type(self), (self.place, self.reason)
-
-    @property
-    def is_missing(self) -> bool:
-        """Whether there is no such file or folder."""
-        return self.reason == _NOT_FOUND
 
 
 def check_address(address: str) -> None:
@@ -73,7 +54,7 @@ def fetch(address: str) -> bytes:
     except DdamfnError:
         raise
     except Exception as error:
-        raise PlaceError(address, _reason(error)) from None
+        raise _failed(address, error) from None
 
 
 def images_below(address: str, left_out: Counter[str]) -> Iterator[str]:
@@ -108,7 +89,7 @@ def images_below(address: str, left_out: Counter[str]) -> Iterator[str]:
     except DdamfnError:
         raise
     except Exception as error:
-        raise PlaceError(address, _reason(error)) from None
+        raise _failed(address, error) from None
 
 
 class Folder(Protocol):
@@ -148,20 +129,20 @@ class _LocalFolder:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise PlaceError(self.name, _reason(error)) from None
+            raise _failed(self.name, error) from None
 
     def read(self, name: str) -> bytes:
         try:
             return Path(self.name, name).read_bytes()
         except OSError as error:
-            raise PlaceError(str(Path(self.name, name)), _reason(error)) from None
+            raise _failed(str(Path(self.name, name)), error) from None
 
     def write(self, name: str, content: bytes) -> None:
         try:
             with atomic_writer(Path(self.name, name), shared=True) as stream:
                 stream.write(content)
         except OSError as error:
-            raise PlaceError(str(Path(self.name, name)), _reason(error)) from None
+            raise _failed(str(Path(self.name, name)), error) from None
 
 
 class _RemoteFolder:
@@ -178,7 +159,7 @@ class _RemoteFolder:
         except FileNotFoundError:
             return []
         except Exception as error:
-            raise PlaceError(self.name, _reason(error)) from None
+            raise _failed(self.name, error) from None
 
     def read(self, name: str) -> bytes:
         return fetch(f"{self.name.rstrip('/')}/{name}")
@@ -194,7 +175,7 @@ class _RemoteFolder:
             self._fs.pipe_file(partial, content)
             self._fs.mv(partial, f"{self._root}/{name}")
         except Exception as error:
-            raise PlaceError(f"{self.name.rstrip('/')}/{name}", _reason(error)) from None
+            raise _failed(f"{self.name.rstrip('/')}/{name}", error) from None
 
 
 def _open(address: str) -> tuple[Any, str]:
@@ -216,7 +197,7 @@ def _open(address: str) -> tuple[Any, str]:
     except ValueError:
         raise UsageError(f"no file system of addresses {scheme}:// is known: {address!r}") from None
     except Exception as error:
-        raise PlaceError(address, _reason(error)) from None
+        raise _failed(address, error) from None
     return fs, path
 
 
@@ -251,10 +232,14 @@ def _walk(fs: Any, root: str, below: str = "") -> Iterator[str]:
             yield from _walk(fs, root, f"{below}{name}/")
 
 
+def _failed(place: str, error: Exception) -> PlaceError:
+    return PlaceError(place, _reason(error), is_missing=isinstance(error, FileNotFoundError))
+
+
 def _reason(error: Exception) -> str:
     """Say why a file system refused, in words that quote nothing of its library's."""
     if isinstance(error, FileNotFoundError):
-        return _NOT_FOUND
+        return "no such file or folder"
     if isinstance(error, PermissionError) or "Credentials" in type(error).__name__:
         return _DENIED
     if isinstance(error, (TimeoutError, ConnectionError)) or "Connect" in type(error).__name__:
