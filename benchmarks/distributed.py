@@ -83,7 +83,8 @@ def small(folder: Path, count: int) -> list[str]:
 def large(folder: Path, count: int) -> list[str]:
     """Write photographs with faces."""
     folder.mkdir()
-    return linked(draw(folder, min(count, _DIFFERENT), (4000, 3000)), folder, count)
+    drawn = draw(folder, min(count, _DIFFERENT), (4000, 3000))
+    return linked([path for path, _ in drawn], folder, count)
 
 
 def linked(paths: Sequence[Path], folder: Path, count: int) -> list[str]:

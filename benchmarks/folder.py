@@ -27,6 +27,7 @@ from ddamfn.faces import RetinaFace, decode
 from ddamfn.recognizer import Recognizer
 from ddamfn.results import Face
 
+FACE_HEIGHTS = (0.062, 0.08)  # least and most, in parts of the longer side
 _FACES, _QUALITY, _NOISE = 3, 90, 4
 
 
@@ -39,7 +40,7 @@ def main() -> None:
         "--faces",
         type=float,
         nargs=2,
-        default=(0.062, 0.08),
+        default=FACE_HEIGHTS,
         metavar=("LOW", "HIGH"),
         help="height of the faces, in parts of the longer side; smaller ones are looked at again (default: 0.062 0.08)",
     )
@@ -49,7 +50,8 @@ def main() -> None:
     args = parser.parse_args()
     before = load()
     with tempfile.TemporaryDirectory() as folder:
-        paths = draw(Path(folder), args.images, tuple(args.size), tuple(args.faces))
+        drawn = draw(Path(folder), args.images, tuple(args.size), tuple(args.faces))
+        paths = [path for path, _ in drawn]
         size = statistics.mean(path.stat().st_size for path in paths) / 1e6
         command = " ".join(["python benchmarks/folder.py", *sys.argv[1:]])
         lines = heading("Reading a folder of photographs", command, before, "ddamfn", "onnxruntime", "numpy", "pillow")
@@ -61,18 +63,20 @@ def main() -> None:
     print(f"\nwritten to {write_result(lines, args.output, 'folder')}", file=sys.stderr)
 
 
-def draw(folder: Path, count: int, size: tuple[int, int], faces: tuple[float, float]) -> list[Path]:
-    """Write photographs with faces of `faces` parts of the longer side."""
-    rng, paths = np.random.default_rng(0), []
+def draw(
+    folder: Path, count: int, size: tuple[int, int], faces: tuple[float, float] = FACE_HEIGHTS
+) -> list[tuple[Path, list[NDArray[np.float64]]]]:
+    """Write photographs with faces of `faces` parts of the longer side; return them with the faces' landmarks."""
+    rng, drawn = np.random.default_rng(0), []
     sources = portraits(RetinaFace(num_threads=1))
     for number in range(count):
         chosen = [sources[(number * _FACES + k) % len(sources)] for k in range(_FACES)]
-        pixels, _ = scene(chosen, size, int(max(size) * rng.uniform(*faces)), rng)
+        pixels, points = scene(chosen, size, int(max(size) * rng.uniform(*faces)), rng)
         grain = rng.normal(0, _NOISE, (*pixels.shape[:2], 1))
         path = folder / f"{number:03}.jpg"
         Image.fromarray(np.clip(pixels + grain, 0, 255).astype(np.uint8)).save(path, quality=_QUALITY)
-        paths.append(path)
-    return paths
+        drawn.append((path, points))
+    return drawn
 
 
 def speed_table(paths: Sequence[Path], weights: str | None, rounds: int) -> list[str]:
