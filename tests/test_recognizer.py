@@ -178,6 +178,20 @@ def test_many_images_are_read_on_all_cores_in_their_order(
     assert [result.to_dict() for result in together] == [result.to_dict() for result in alone]
 
 
+def test_the_networks_for_many_images_are_loaded_once(
+    stand_in_weights: Path, portrait: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recognizer = Recognizer(stand_in_weights, num_threads=2)
+    opened: list[int] = []
+    load = Recognizer.with_num_threads
+    monkeypatch.setattr(
+        Recognizer, "with_num_threads", lambda self, number: opened.append(number) or load(self, number)
+    )
+    for _ in range(2):
+        assert all(len(result) == 1 for result in recognizer.predict_many([portrait, portrait]))
+    assert opened == [1]
+
+
 def test_a_face_carries_all_that_was_promised(recognizer: Recognizer) -> None:
     result = recognizer.predict(_PORTRAIT)
     (face,) = result.faces

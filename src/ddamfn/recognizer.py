@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -303,6 +303,11 @@ class Recognizer:
         other._open(num_threads)
         return other
 
+    @cached_property
+    def _with_one_thread(self) -> "Recognizer":
+        """This recognizer with networks of one thread, loaded once however many collections are read."""
+        return self.with_num_threads(1)
+
     def _open(self, num_threads: int | None) -> None:
         """Load both networks."""
         self._num_threads = num_threads
@@ -320,7 +325,7 @@ class Recognizer:
         if workers > 1:
             first += islice(coming, 2)
         # Networks of one thread leave the cores to the images; for a single image they are not loaded.
-        reader = self if workers == 1 or len(first) < 2 else self.with_num_threads(1)
+        reader = self if workers == 1 or len(first) < 2 else self._with_one_thread
 
         def one_by_one() -> Iterator[ImageInput]:
             while first:
